@@ -1,0 +1,78 @@
+# Needs make and Python 3.11 or later; everything else is installed into $(VENV). `make` alone lists the targets.
+
+PYTHON ?= python3
+VENV ?= .venv
+# Processes of a test run; `auto` is one a core.
+WORKERS ?= auto
+# More arguments for pytest, as in: make test TESTS="tests/unit -k outcome"
+TESTS ?=
+
+PY := $(VENV)/bin/python
+PIP_INSTALL := $(PY) -m pip install --disable-pip-version-check -qq --editable
+PYTEST := $(PY) -m pytest -n $(WORKERS) --dist worksteal
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test check lint types imports coverage format bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo '  variables: PYTHON (the interpreter, 3.11 or later), VENV, WORKERS, TESTS (arguments for pytest)'
+
+demo: $(VENV)/.installed ## run the demo on an embedded server; nothing else to install
+	$(VENV)/bin/turnstream demo
+
+test: $(VENV)/.installed-dev ## run the whole test suite
+	$(PYTEST) $(TESTS)
+
+check: lint types imports coverage ## everything that must pass before a commit
+
+lint: $(VENV)/.installed-dev ## ruff: rules and format
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+
+types: $(VENV)/.installed-dev ## mypy and basedpyright, both strict
+	$(PY) -m mypy
+	$(VENV)/bin/basedpyright --pythonpath $(PY)
+
+imports: $(VENV)/.installed-dev ## the layers: who may import whom
+	$(VENV)/bin/lint-imports
+
+# Coverage's total mixes lines and branches; the branches are asked for on their own, too.
+coverage: $(VENV)/.installed-dev ## run the suite, less its slow tests, and ask for 90 % of the branches
+	$(PYTEST) -m 'not slow' --cov --cov-report=term-missing:skip-covered $(TESTS)
+	@$(PY) -m coverage json --quiet -o - | $(PY) -c 'import json, sys; \
+	  percent = json.load(sys.stdin)["totals"]["percent_branches_covered"]; \
+	  print(f"Branches alone: {percent:.1f} %"); sys.exit(percent < 90)'
+
+format: $(VENV)/.installed-dev ## let ruff sort imports, fix what it can and format
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format
+
+bench: $(VENV)/.installed ## measure commands a second and latency on this machine
+	$(PY) -m benchmarks.spine
+
+clean: ## remove the virtual environments and everything that tools left
+	rm -rf .venv .venv-* build dist htmlcov .coverage .coverage.* coverage.json coverage.xml
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find shared services tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# ── virtual environments: a stamp for what is in them, so that nothing is installed twice ──
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Turnstream needs Python 3.11 or later; $(PYTHON) is %d.%d. Try: make PYTHON=python3.11" % sys.version_info[:2])'
+	@echo 'Creating $(VENV) with $(PYTHON) ...'
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/.created
+	@echo 'Installing Turnstream into $(VENV) ...'
+	@$(PIP_INSTALL) '.[all]'
+	@touch $@
+
+# The tools include all that the demo needs: one installation satisfies both stamps.
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/.created
+	@echo 'Installing Turnstream and its development tools into $(VENV) ...'
+	@$(PIP_INSTALL) '.[dev]'
+	@touch $(VENV)/.installed $@

@@ -1,0 +1,158 @@
+"""Turnstream: the state of LLM chat sessions, kept as a stream of commands and events.
+
+async with Turnstream.connect("redis://localhost:6379") as ts:
+session = await ts.execute(CreateSession(SessionConfig("openai", "gpt-4")))
+session = await ts.execute(AddMessage(session.id, user_message("Hello")))
+"""
+
+from msgspec import UNSET
+
+from turnstream.catalogue import ModelCatalogue, calculate_cost, context_window_size
+from turnstream.client.facade import Trace, Turnstream
+from turnstream.client.results import CommandResult
+from turnstream.client.sessions import Sessions
+from turnstream.client.subscribe import EventSubscription
+from turnstream.client.tickets import Applied, Ticket
+from turnstream.domain.commands import (
+    AddMessage,
+    AddMessages,
+    Command,
+    CreateSession,
+    DeleteSession,
+    GetSession,
+    ListSessions,
+    RemovedMessage,
+    RemoveMessages,
+    UpdateMessage,
+    UpdateSession,
+    UpdateTokenMetrics,
+)
+from turnstream.domain.content import (
+    ImageContent,
+    MessageContent,
+    MessageContentType,
+    TextContent,
+    ToolCallContent,
+    ToolResultContent,
+)
+from turnstream.domain.events import (
+    ContextWindowCritical,
+    Event,
+    EventMeta,
+    MessageAdded,
+    MessageRemoved,
+    MessageUpdated,
+    SessionConfigUpdated,
+    SessionCreated,
+    SessionDeleted,
+    SessionUpdated,
+    TokenMetricsUpdated,
+)
+from turnstream.domain.evolve import fold
+from turnstream.domain.models import (
+    ChatMessage,
+    ChatMessageRole,
+    Session,
+    SessionConfig,
+    SessionInfo,
+    SessionPage,
+    TokenMetrics,
+)
+from turnstream.domain.patches import ChatMessagePatch, SessionConfigPatch, SessionPatch, TokenMetricsPatch
+from turnstream.domain.pricing import PriceSource
+from turnstream.errors import (
+    CommandParked,
+    CommandTimeout,
+    ConfigurationError,
+    DuplicateMismatch,
+    InvalidCommand,
+    MessageAlreadyExists,
+    MessageNotFound,
+    Overloaded,
+    Rejected,
+    SessionAlreadyExists,
+    SessionNotFound,
+    TurnstreamError,
+    Unavailable,
+    VersionConflict,
+)
+from turnstream.messages import assistant_message, summary_message, system_message, tool_message, user_message
+from turnstream.settings import Settings
+from turnstream.worker.loop import Worker
+
+__all__ = [
+    "UNSET",
+    "AddMessage",
+    "AddMessages",
+    "Applied",
+    "ChatMessage",
+    "ChatMessagePatch",
+    "ChatMessageRole",
+    "Command",
+    "CommandParked",
+    "CommandResult",
+    "CommandTimeout",
+    "ConfigurationError",
+    "ContextWindowCritical",
+    "CreateSession",
+    "DeleteSession",
+    "DuplicateMismatch",
+    "Event",
+    "EventMeta",
+    "EventSubscription",
+    "GetSession",
+    "ImageContent",
+    "InvalidCommand",
+    "ListSessions",
+    "MessageAdded",
+    "MessageAlreadyExists",
+    "MessageContent",
+    "MessageContentType",
+    "MessageNotFound",
+    "MessageRemoved",
+    "MessageUpdated",
+    "ModelCatalogue",
+    "Overloaded",
+    "PriceSource",
+    "Rejected",
+    "RemoveMessages",
+    "RemovedMessage",
+    "Session",
+    "SessionAlreadyExists",
+    "SessionConfig",
+    "SessionConfigPatch",
+    "SessionConfigUpdated",
+    "SessionCreated",
+    "SessionDeleted",
+    "SessionInfo",
+    "SessionNotFound",
+    "SessionPage",
+    "SessionPatch",
+    "SessionUpdated",
+    "Sessions",
+    "Settings",
+    "TextContent",
+    "Ticket",
+    "TokenMetrics",
+    "TokenMetricsPatch",
+    "TokenMetricsUpdated",
+    "ToolCallContent",
+    "ToolResultContent",
+    "Trace",
+    "Turnstream",
+    "TurnstreamError",
+    "Unavailable",
+    "UpdateMessage",
+    "UpdateSession",
+    "UpdateTokenMetrics",
+    "VersionConflict",
+    "Worker",
+    "assistant_message",
+    "calculate_cost",
+    "context_window_size",
+    "fold",
+    "summary_message",
+    "system_message",
+    "tool_message",
+    "user_message",
+]

@@ -1,0 +1,49 @@
+"""The parts of the adapter, put together."""
+
+from collections.abc import Mapping
+
+from turnstream.adapters.memory.channels import MemoryChannels
+from turnstream.adapters.memory.commands import MemoryQueue
+from turnstream.adapters.memory.ownership import MemoryOwnership
+from turnstream.adapters.memory.partition import Partition
+from turnstream.adapters.memory.reader import MemoryReader
+from turnstream.adapters.memory.store import MemoryStore
+
+
+class MemoryBackend:
+    """A `Backend` of its own, as long as the process lives; clients and workers share it in one event loop."""
+
+    def __init__(
+        self,
+        partitions: int = 64,
+        *,
+        max_backlog: int = 100_000,
+        deduplication_window: float = 120.0,
+        event_retention: int = 10_000,
+    ) -> None:
+        """Start empty.
+
+        Args:
+            partitions: how many there are.
+            max_backlog: waiting commands of one partition above which new ones are refused.
+            deduplication_window: seconds for which a resent command is recognised.
+            event_retention: events of each partition that `tidy` leaves.
+
+        """
+        stored = [Partition(number, deduplication_window) for number in range(partitions)]
+        self.partitions = partitions
+        self.channels = MemoryChannels()
+        self.store = MemoryStore(stored, self.channels)
+        self.reader = MemoryReader(stored)
+        self.queue = MemoryQueue(stored, max_backlog)
+        self.ownership = MemoryOwnership(stored, event_retention)
+
+    def append_raw(self, partition: int, fields: Mapping[bytes, bytes]) -> str:
+        """Append any fields to a partition's stream, as a foreign program might; return the entry's id."""
+        return self.queue.append_raw(partition, fields)
+
+    async def aclose(self) -> None:
+        """End all subscriptions and whatever else waits; what is stored stays."""
+        await self.channels.aclose()
+        await self.ownership.aclose()
+        await self.queue.wake()

@@ -1,0 +1,107 @@
+"""Publish and subscribe inside one process (design §6)."""
+
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from turnstream.adapters.memory.bell import Bell
+from turnstream.domain.events import EVENTS
+from turnstream.errors import Unavailable
+
+MAX_WAITING = 100_000
+"""Payloads that may wait in a subscription; one that falls further behind is lost, as a server would disconnect it."""
+
+_CLIENT_ID = r"[A-Za-z0-9_-]{1,64}"
+
+
+def event_channel(event_type: str) -> str:
+    """Return the channel of all events of a type."""
+    return f"ts:events:{event_type}"
+
+
+def session_channel(session_id: str) -> str:
+    """Return the channel of a session's events."""
+    return f"ts:session:{session_id}"
+
+
+class MemorySubscription:
+    """The payloads of some channels, from its making on."""
+
+    def __init__(self, detach: Callable[["MemorySubscription"], None]) -> None:
+        """Take what stops the delivery."""
+        self._detach = detach
+        self._waiting: deque[tuple[str, bytes]] = deque()
+        self._bell = Bell()
+        self._lost = False
+
+    async def __aiter__(self) -> AsyncIterator[tuple[str, bytes]]:
+        """Yield (channel, payload).
+
+        Raises:
+            Unavailable: more payloads waited than may.
+
+        """
+        while not self._bell.closed:
+            if self._waiting:
+                yield self._waiting.popleft()
+            elif self._lost:
+                raise Unavailable(f"The subscription was lost: {MAX_WAITING} payloads waited in it")
+            else:
+                await self._bell.wait()
+
+    async def aclose(self) -> None:
+        """End it."""
+        self._detach(self)
+        self._bell.close()
+
+    def deliver(self, channel: str, payload: bytes) -> None:
+        """Add a payload; who falls too far behind gets no more."""
+        if len(self._waiting) < MAX_WAITING:
+            self._waiting.append((channel, payload))
+        else:
+            self._lost = True
+            self._detach(self)
+        self._bell.ring()
+
+
+class MemoryChannels:
+    """Exact channels; a payload that nobody listens for is gone."""
+
+    def __init__(self) -> None:
+        """Start without listeners."""
+        self._listeners: dict[str, list[MemorySubscription]] = {}
+
+    def reply_channel(self, partition: int, client_id: str) -> str:
+        """Return the channel on which a client gets its replies from a partition."""
+        return f"ts:{partition}:reply:{client_id}"
+
+    def is_reply_channel(self, partition: int, channel: str) -> bool:
+        """Tell whether a channel is for replies from this partition."""
+        return re.fullmatch(self.reply_channel(partition, _CLIENT_ID), channel) is not None
+
+    def event_channels(self, types: Sequence[str], session_id: str | None) -> list[str]:
+        """Return the channels that carry these types of event (none: all), or the events of one session."""
+        if session_id is not None:
+            return [session_channel(session_id)]
+        return [event_channel(name) for name in types or EVENTS]
+
+    async def subscribe(self, channels: Sequence[str]) -> MemorySubscription:
+        """Listen; on return nothing published from now on is missed."""
+        subscription = MemorySubscription(self._detach)
+        for channel in dict.fromkeys(channels):
+            self._listeners.setdefault(channel, []).append(subscription)
+        return subscription
+
+    def publish(self, channel: str, payload: bytes) -> None:
+        """Hand a payload to all who listen now."""
+        for subscription in tuple(self._listeners.get(channel, ())):
+            subscription.deliver(channel, payload)
+
+    async def aclose(self) -> None:
+        """End all subscriptions."""
+        for subscription in {one for listeners in self._listeners.values() for one in listeners}:
+            await subscription.aclose()
+
+    def _detach(self, subscription: MemorySubscription) -> None:
+        left = {name: [s for s in ones if s is not subscription] for name, ones in self._listeners.items()}
+        self._listeners = {name: ones for name, ones in left.items() if ones}

@@ -1,0 +1,61 @@
+"""Who applies the commands of which partition (design §5): workers of one process, so no lease ever runs out."""
+
+from collections.abc import AsyncIterator, Sequence
+
+from turnstream.adapters.memory.bell import Bell
+from turnstream.adapters.memory.partition import Partition
+from turnstream.ports import PartitionState
+
+
+class MemoryOwnership:
+    """The leases of partitions, and the registry of the workers that share them."""
+
+    def __init__(self, partitions: Sequence[Partition], event_retention: int) -> None:
+        """Lend these partitions; `tidy` leaves `event_retention` events of each."""
+        self._partitions = partitions
+        self._event_retention = event_retention
+        self._workers: dict[str, None] = {}
+        self._bell = Bell()
+
+    async def beat(self, worker_id: str) -> Sequence[str]:
+        """Announce that a worker lives; return all live workers."""
+        if worker_id not in self._workers:
+            self._workers[worker_id] = None
+            self._bell.ring()
+        return list(self._workers)
+
+    async def depart(self, worker_id: str) -> None:
+        """Announce that a worker leaves; what it still holds is free, for no time-out would free it."""
+        self._workers.pop(worker_id, None)
+        for partition in self._partitions:
+            partition.abandon(worker_id)
+        self._bell.ring()
+
+    async def take(self, partition: int, worker_id: str) -> PartitionState | None:
+        """Become the owner of a partition that is free; `None` while it has another owner."""
+        return self._partitions[partition].take(worker_id)
+
+    async def renew(self, states: Sequence[PartitionState]) -> list[bool]:
+        """Keep partitions; False for each that was lost."""
+        return [self._partitions[state.partition].renew(state.token) for state in states]
+
+    async def release(self, states: Sequence[PartitionState]) -> None:
+        """Give partitions up, and ring the bell for who waits for them."""
+        released = [self._partitions[state.partition].release(state.token) for state in states]
+        if any(released):
+            self._bell.ring()
+
+    def changes(self) -> AsyncIterator[None]:
+        """Yield whenever a worker came, left or released something, from this call on."""
+        return self._bell.listen()
+
+    async def tidy(self, states: Sequence[PartitionState]) -> None:
+        """Trim the events of partitions."""
+        for state in states:
+            events = self._partitions[state.partition].events
+            for _ in range(len(events) - self._event_retention):
+                events.popleft()
+
+    async def aclose(self) -> None:
+        """End all waiting for changes."""
+        self._bell.close()

@@ -1,0 +1,57 @@
+"""What is checked once at start-up, in plain words (design §11)."""
+
+from typing import Any
+
+from turnstream.adapters.redis.connection import PipelinedConnection
+from turnstream.adapters.redis.keys import LAYOUT
+from turnstream.errors import ConfigurationError
+from turnstream.telemetry import get_logger
+
+log = get_logger(__name__)
+
+OLDEST_SERVER = (7, 0)
+"""The first Redis with `#!lua` scripts and exact stream counters; every Valkey has them."""
+
+
+async def check_server(connection: PipelinedConnection, where: str) -> None:
+    """Refuse a server that is too old or forgets keys; warn of one that does not keep them on disk.
+
+    Raises:
+        ConfigurationError: the server cannot hold a deployment; says why and what to change.
+
+    """
+    info = _parsed(await connection.call("INFO"))
+    version = info.get("redis_version", "0.0")
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_SERVER:
+        raise ConfigurationError(f"The server at {where} is Redis {version}; Turnstream needs 7.0, or any Valkey")
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        raise ConfigurationError(
+            f"The server at {where} evicts keys when memory is full (maxmemory-policy {policy}), which would lose "
+            "sessions: set maxmemory-policy noeviction",
+        )
+    if info.get("aof_enabled") == "0":
+        log.warning("server does not keep an append-only file: a crash loses what it last acknowledged", server=where)
+
+
+async def check_deployment(connection: PipelinedConnection, key: str, partitions: int, where: str) -> None:
+    """Make the deployment if nobody has, or refuse one that was made otherwise (design §1).
+
+    Raises:
+        ConfigurationError: it has another number of partitions or another layout.
+
+    """
+    wanted = f"{partitions} {LAYOUT}"
+    made: Any = await connection.call("SET", key, wanted, "NX", "GET")
+    found = wanted if made is None else made.decode()
+    if found != wanted:
+        made_partitions, _, layout = found.partition(" ")
+        raise ConfigurationError(
+            f"The deployment at {where} has {made_partitions} partitions and layout {layout}, this program is set to "
+            f"{partitions} and {LAYOUT}: set TURNSTREAM_PARTITIONS to {made_partitions}, or use another namespace",
+        )
+
+
+def _parsed(info: bytes) -> dict[str, str]:
+    lines = (line.partition(":") for line in info.decode().splitlines())
+    return {name: value for name, separator, value in lines if separator}

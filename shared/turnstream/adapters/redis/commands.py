@@ -1,0 +1,103 @@
+"""The command streams (design §1, §3)."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from redis.asyncio.connection import Connection
+from redis.exceptions import RedisError
+
+from turnstream.adapters.redis.connection import opened, raise_for
+from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.words import WordList
+from turnstream.codec.envelope import encode_entry
+from turnstream.errors import Overloaded, Unavailable
+from turnstream.ports import CommandEntry, RawEntry
+
+BLOCK_MARGIN = 5.0
+"""Seconds that the server may take to answer beyond the time for which it was asked to block."""
+
+
+class RedisQueue:
+    """Appends by one script; reads all partitions by one blocking call, on a connection of its own."""
+
+    def __init__(self, server: Server) -> None:
+        """Use a server; the reading connection is opened by the first read."""
+        self._server = server
+        self._numbers = {keys.commands.encode(): number for number, keys in enumerate(server.keys.partitions)}
+        self._reader: Connection | None = None
+        self._reading: asyncio.Task[Any] | None = None
+
+    async def publish(self, partition: int, entries: Sequence[CommandEntry]) -> None:
+        """Append commands to a partition's stream, in this order.
+
+        Raises:
+            Overloaded: more commands wait there than may.
+            Unavailable: it is not known whether they were appended.
+
+        """
+        limit = self._server.settings.max_backlog
+        arguments = WordList((limit, len(entries)))
+        for entry in entries:
+            arguments.add(*encode_entry(entry))
+        keys = [self._server.partition(partition).commands]
+        backlog = await self._server.scripts.enqueue.run(self._server.connection, keys, arguments.words)
+        if backlog >= 0:
+            raise Overloaded(backlog, limit)
+
+    async def read(self, cursors: Mapping[int, str], count: int, block: float) -> Mapping[int, Sequence[RawEntry]]:
+        """Return up to `count` entries a partition behind its cursor; wait up to `block` seconds for the first."""
+        streams = [self._server.partition(partition).commands for partition in cursors]
+        words = ("XREAD", "COUNT", count, "BLOCK", int(block * 1000), "STREAMS", *streams, *cursors.values())
+        self._reading = asyncio.ensure_future(self._blocking(words, block + BLOCK_MARGIN))
+        try:
+            answer = await self._reading
+        except asyncio.CancelledError:
+            await self._disconnect()
+            if self._reading.cancelled() and not _is_cancelling():
+                return {}
+            raise
+        finally:
+            self._reading = None
+        return {self._numbers[key]: [_entry(*row) for row in rows] for key, rows in answer or ()}
+
+    async def wake(self) -> None:
+        """End a `read` that waits: its connection is given up, for the answer may still come."""
+        if self._reading is not None:
+            self._reading.cancel()
+
+    async def aclose(self) -> None:
+        """Close the reading connection."""
+        await self.wake()
+        await self._disconnect()
+
+    async def _blocking(self, words: Sequence[str | int], timeout: float) -> Any:  # noqa: ANN401
+        try:
+            if self._reader is None:
+                self._reader = await opened(self._server.connect, self._server.where)
+            await self._reader.send_command(*words)
+            async with asyncio.timeout(timeout):
+                return await self._reader.read_response(timeout=float("inf"))
+        except TimeoutError:
+            await self._disconnect()
+            raise Unavailable(f"The server at {self._server.where} does not answer") from None
+        except RedisError as error:
+            await self._disconnect()
+            raise_for(error)
+
+    async def _disconnect(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            with suppress(RedisError):
+                await reader.disconnect(nowait=True)
+
+
+def _is_cancelling() -> bool:
+    """Tell whether the running task itself is being cancelled, rather than what it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _entry(entry_id: bytes, pairs: Sequence[bytes]) -> RawEntry:
+    return RawEntry(entry_id.decode(), dict(zip(pairs[::2], pairs[1::2], strict=True)))

@@ -1,0 +1,169 @@
+"""Connections to the server, with explicit options: no silent retries, no time-outs that break blocking reads (design §11)."""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import hiredis
+from redis.asyncio.connection import Connection, UnixDomainSocketConnection, parse_url
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from turnstream.errors import ConfigurationError, Unavailable
+
+Word = str | bytes | int | float
+Connector = Callable[[], Connection]
+"""Makes a new connection, not yet open."""
+
+TRANSIENT = ("OOM", "LOADING", "READONLY", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN", "BUSY")
+"""Error replies that pass by themselves (design §4)."""
+
+
+def connector(url: str, connect_timeout: float, name: str) -> Connector:
+    """Return what makes connections to a server.
+
+    Args:
+        url: `redis://`, `rediss://` or `unix://`.
+        connect_timeout: seconds to wait for a connection.
+        name: what `CLIENT LIST` shows.
+
+    Raises:
+        ConfigurationError: the URL cannot be read.
+
+    """
+    try:
+        options: dict[str, Any] = dict(parse_url(url))
+    except ValueError as error:
+        raise ConfigurationError(f"The server's URL cannot be read: {error}") from error
+    kind = options.pop("connection_class", UnixDomainSocketConnection if "path" in options else Connection)
+    options.update(socket_timeout=None, socket_connect_timeout=connect_timeout, protocol=2, client_name=name)
+    return lambda: kind(**options)
+
+
+async def opened(connect: Connector, where: str) -> Connection:
+    """Open a connection.
+
+    Raises:
+        Unavailable: nobody answers there.
+        ConfigurationError: the server does not let this user in.
+
+    """
+    connection = connect()
+    try:
+        await connection.connect()
+    except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
+        raise ConfigurationError(f"The server at {where} refuses the user or the password: {error}") from error
+    except (RedisError, OSError) as error:
+        raise Unavailable(f"No server answers at {where} ({error}): start one, or set TURNSTREAM_REDIS_URL") from error
+    return connection
+
+
+def raise_for(error: RedisError) -> NoReturn:
+    """Raise what a failed call means to the application; other error replies are bugs and stay what they are."""
+    text = str(error)
+    if isinstance(error, RedisConnectionError | RedisTimeoutError) or text.startswith(TRANSIENT):
+        raise Unavailable(f"The server cannot take this now: {text}") from error
+    if isinstance(error, NoPermissionError):
+        raise ConfigurationError(f"The server does not permit this user a command it needs: {text}") from error
+    raise error
+
+
+class PipelinedConnection:
+    """A connection that many share: what they ask for at the same time travels together, answers come in order."""
+
+    def __init__(self, connect: Connector, where: str, timeout: float) -> None:
+        """Take what makes connections, the server's name for errors, and the seconds to wait for an answer."""
+        self._connect = connect
+        self._where = where
+        self._timeout = timeout
+        self._outgoing: list[tuple[Sequence[Word], asyncio.Future[Any]]] = []
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._wake = asyncio.Event()
+        self._runner: asyncio.Task[None] | None = None
+
+    async def call(self, *words: Word) -> Any:  # noqa: ANN401 - whatever the server answers
+        """Send a command and return its answer, bytes where it is text.
+
+        Raises:
+            Unavailable: the connection was lost or no answer came in time: it is not known whether it was carried out.
+            ResponseError: the server answered with an error that does not pass by itself.
+
+        """
+        if self._runner is None or self._runner.done():
+            self._runner = asyncio.create_task(self._run(), name="turnstream-connection")
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._outgoing.append((words, future))
+        self._wake.set()
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await future
+        except TimeoutError:
+            await self.aclose()
+            raise Unavailable(f"The server at {self._where} did not answer within {self._timeout:g} s") from None
+        except RedisError as error:
+            raise_for(error)
+
+    async def aclose(self) -> None:
+        """Close the connection; whoever still waits for an answer gets `Unavailable`."""
+        runner, self._runner = self._runner, None
+        if runner is not None and not runner.done():
+            runner.cancel()
+            await asyncio.wait([runner])
+
+    async def _run(self) -> None:
+        """Send and receive until the connection fails; every caller then learns of it."""
+        reason: Exception = Unavailable(f"The connection to {self._where} was closed")
+        try:
+            connection = await opened(self._connect, self._where)
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._send(connection))
+                    tasks.create_task(self._receive(connection))
+            finally:
+                await connection.disconnect(nowait=True)
+        except* (Unavailable, ConfigurationError) as group:
+            reason = group.exceptions[0]
+        except* (RedisError, OSError) as group:
+            reason = Unavailable(f"The connection to {self._where} was lost: {group.exceptions[0]}")
+        finally:
+            self._fail(reason)
+
+    async def _send(self, connection: Connection) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            batch, self._outgoing = self._outgoing, []
+            self._waiting.extend(future for _, future in batch)
+            await connection.send_packed_command([hiredis.pack_command(tuple(words)) for words, _ in batch])
+
+    async def _receive(self, connection: Connection) -> None:
+        while True:
+            answer: Any
+            try:
+                answer = await connection.read_response(timeout=math.inf)
+            except ResponseError as error:
+                answer = error
+            future = self._waiting.popleft()
+            if future.done():
+                continue
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+    def _fail(self, reason: Exception) -> None:
+        lost = [*self._waiting, *(future for _, future in self._outgoing)]
+        self._waiting.clear()
+        self._outgoing.clear()
+        for future in lost:
+            if not future.done():
+                future.set_exception(reason)

@@ -1,0 +1,95 @@
+"""Every key and channel of a deployment; nothing else builds one (design §2).
+
+All keys and channels of a partition carry its tag in braces, so they share one hash slot.
+"""
+
+import re
+from binascii import crc_hqx
+from functools import cache
+from itertools import count
+
+LAYOUT = 1
+"""The version of the layout of keys and values; a deployment holds the one that it was made with."""
+
+SLOTS = 16_384
+CLIENT_ID = r"[A-Za-z0-9_-]{1,64}"
+
+
+@cache
+def tags(partitions: int) -> tuple[str, ...]:
+    """Return the tag of each partition.
+
+    The tags' slots lie in equal parts of the slot range, so that any number of shards gets an even load; they name the
+    layout and the number of partitions, so that no other layout can meet these keys.
+    """
+    return tuple(_tag(partition, partitions) for partition in range(partitions))
+
+
+def _tag(partition: int, partitions: int) -> str:
+    names = (f"{LAYOUT}.{partitions}.{partition}.{salt}" for salt in count())
+    return next(name for name in names if crc_hqx(name.encode(), 0) % SLOTS * partitions // SLOTS == partition)
+
+
+class PartitionKeys:
+    """The keys of one partition."""
+
+    def __init__(self, namespace: str, tag: str) -> None:
+        """Build the fixed keys once."""
+        self.prefix = f"{namespace}:{{{tag}}}:"
+        self.commands = f"{self.prefix}commands"
+        self.lease = f"{self.prefix}lease"
+        self.partition = f"{self.prefix}partition"
+        self.index = f"{self.prefix}index"
+        self.events = f"{self.prefix}events"
+        self.malformed = f"{self.prefix}malformed"
+        self._session = f"{self.prefix}session:"
+        self._messages = f"{self.prefix}messages:"
+        self._order = f"{self.prefix}order:"
+        self._outcomes = f"{self.prefix}outcomes:"
+        self._reply = f"{self.prefix}reply:"
+        self._reply_channel = re.compile(re.escape(self._reply) + CLIENT_ID)
+
+    def session(self, session_id: str) -> str:
+        """The hash of a session's header."""
+        return self._session + session_id
+
+    def messages(self, session_id: str) -> str:
+        """The hash of a session's messages."""
+        return self._messages + session_id
+
+    def order(self, session_id: str) -> str:
+        """The sorted set of a session's message ids by position."""
+        return self._order + session_id
+
+    def outcomes(self, bucket: int) -> str:
+        """The hash of the outcomes of commands whose entries were made in this bucket of time."""
+        return f"{self._outcomes}{bucket}"
+
+    def reply_channel(self, client_id: str) -> str:
+        """The channel on which a client gets its replies."""
+        return self._reply + client_id
+
+    def is_reply_channel(self, channel: str) -> bool:
+        """Tell whether a channel is one of this partition's for replies."""
+        return self._reply_channel.fullmatch(channel) is not None
+
+
+class Keys:
+    """The keys of a deployment."""
+
+    def __init__(self, namespace: str, partitions: int) -> None:
+        """Build the keys under a namespace."""
+        self.partitions = tuple(PartitionKeys(namespace, tag) for tag in tags(partitions))
+        self.layout = f"{namespace}:layout"
+        self.workers = f"{namespace}:workers"
+        self.changes = f"{namespace}:workers:changes"
+        self._events = f"{namespace}:events:"
+        self._session = f"{namespace}:session:"
+
+    def event_channel(self, event_type: str) -> str:
+        """The channel of all events of a type."""
+        return self._events + event_type
+
+    def session_channel(self, session_id: str) -> str:
+        """The channel of a session's events."""
+        return self._session + session_id

@@ -1,0 +1,173 @@
+"""The repository as anybody may read it (design §2)."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.words import WordList
+from turnstream.application.routing import partition_of
+from turnstream.codec.records import INFO_FIELDS, decode_header, decode_info, decode_message
+from turnstream.domain.models import ChatMessage, SessionHeader, SessionInfo
+from turnstream.errors import MessageNotFound, SessionNotFound, Unavailable
+from turnstream.ports import IndexEntry, MessageRange
+
+PIECE = 1_000
+"""Messages read in one call, so that a long session never blocks the server for long."""
+
+ATTEMPTS = 10
+"""How often a long session is read again because it was changed between two pieces."""
+
+
+class RedisReader:
+    """Reads of the repository; they see every commit that was answered before."""
+
+    def __init__(self, server: Server) -> None:
+        """Use a server."""
+        self._server = server
+
+    async def infos(self, session_ids: Sequence[str]) -> list[SessionInfo | None]:
+        """Return the summaries of these sessions, in their order; `None` for those that are not there."""
+        by_partition: dict[int, list[str]] = {}
+        for session_id in session_ids:
+            by_partition.setdefault(self._partition(session_id), []).append(session_id)
+        parts = await asyncio.gather(*(self._infos(p, ids) for p, ids in by_partition.items()))
+        found = {session_id: info for part in parts for session_id, info in part.items()}
+        return [found[session_id] for session_id in session_ids]
+
+    async def messages(self, session_id: str, wanted: MessageRange) -> tuple[SessionHeader, tuple[ChatMessage, ...]]:
+        """Return a session's header and the wanted messages, oldest first, of one version.
+
+        Raises:
+            SessionNotFound: there is no such session.
+            MessageNotFound: a message that bounds the range is not there.
+            Unavailable: the session is long and is changed all the time.
+
+        """
+        if wanted.count is not None and wanted.count <= PIECE:
+            return await self._piece(session_id, wanted)
+        for _ in range(ATTEMPTS):
+            found = await self._pieces(session_id, wanted)
+            if found is not None:
+                return found
+        raise Unavailable(f"Session {session_id} was changed {ATTEMPTS} times while it was read: read it in parts")
+
+    async def index(
+        self,
+        partition: int,
+        beyond: IndexEntry | None,
+        count: int,
+        *,
+        newest_first: bool,
+    ) -> list[IndexEntry]:
+        """Return up to `count` places of a partition's listing, from `beyond` (exclusive) on."""
+        found: list[IndexEntry] = []
+        offset = 0
+        while len(found) < count:
+            rows = await self._index_rows(partition, beyond, offset, count, newest_first=newest_first)
+            # Sessions of the same millisecond stand on both sides of `beyond`.
+            found += [e for e in rows if beyond is None or (e < beyond if newest_first else e > beyond)]
+            offset += count
+            if len(rows) < count:
+                break
+        return found[:count]
+
+    async def count(self) -> int:
+        """Return how many sessions there are."""
+        calls = (self._server.connection.call("ZCARD", keys.index) for keys in self._server.keys.partitions)
+        return sum(await asyncio.gather(*calls))
+
+    def _partition(self, session_id: str) -> int:
+        return partition_of(session_id, len(self._server.keys.partitions))
+
+    async def _infos(self, partition: int, session_ids: Sequence[str]) -> dict[str, SessionInfo | None]:
+        reads = WordList()
+        for session_id in session_ids:
+            reads.add("HMGET", self._server.partition(partition).session(session_id), *INFO_FIELDS)
+        answers = await self._server.read(partition, reads)
+        return {i: decode_info(values) for i, values in zip(session_ids, answers, strict=True)}
+
+    async def _index_rows(
+        self,
+        partition: int,
+        beyond: IndexEntry | None,
+        offset: int,
+        count: int,
+        *,
+        newest_first: bool,
+    ) -> list[IndexEntry]:
+        start: str | int = beyond.updated_ms if beyond else ("+inf" if newest_first else "-inf")
+        order = ("-inf", "BYSCORE", "REV") if newest_first else ("+inf", "BYSCORE")
+        key = self._server.partition(partition).index
+        rows: list[bytes] = await self._server.connection.call(
+            "ZRANGE",
+            key,
+            start,
+            *order,
+            "LIMIT",
+            offset,
+            count,
+            "WITHSCORES",
+        )
+        return [IndexEntry(int(ms), i.decode()) for i, ms in zip(rows[::2], rows[1::2], strict=True)]
+
+    async def _pieces(
+        self,
+        session_id: str,
+        wanted: MessageRange,
+    ) -> tuple[SessionHeader, tuple[ChatMessage, ...]] | None:
+        """Read piece after piece; `None` if the session was changed meanwhile."""
+        messages: list[ChatMessage] = []
+        version, rest = None, wanted
+        while True:
+            left = PIECE if wanted.count is None else min(PIECE, wanted.count - len(messages))
+            piece = _with_count(rest, left)
+            try:
+                header, some = await self._piece(session_id, piece)
+            except MessageNotFound:
+                if version is None:
+                    raise
+                return None
+            if version not in (None, (header.incarnation, header.version)):
+                return None
+            version = (header.incarnation, header.version)
+            messages[0:0] = some if wanted.from_end else ()
+            messages += () if wanted.from_end else some
+            if len(some) < left or len(messages) == wanted.count:
+                return header, tuple(messages)
+            rest = _beyond(rest, some)
+
+    async def _piece(self, session_id: str, wanted: MessageRange) -> tuple[SessionHeader, tuple[ChatMessage, ...]]:
+        keys = self._server.partition(self._partition(session_id))
+        arguments = (
+            *(wanted.after or "", wanted.before or ""),
+            *(-1 if wanted.count is None else wanted.count, int(wanted.from_end)),
+        )
+        try:
+            answer: list[Any] = await self._server.scripts.messages.run(
+                self._server.connection,
+                [keys.session(session_id), keys.order(session_id), keys.messages(session_id)],
+                arguments,
+            )
+        except ResponseError as error:
+            code, _, side = str(error).partition(" ")
+            if code != "MISSING":
+                raise
+            raise MessageNotFound(session_id, (wanted.after if side == "1" else wanted.before) or "") from None
+        pairs, bodies = answer
+        if not pairs:
+            raise SessionNotFound(session_id)
+        return decode_header(pairs).header, tuple(decode_message(body) for body in bodies)
+
+
+def _with_count(wanted: MessageRange, count: int) -> MessageRange:
+    return MessageRange(wanted.after, wanted.before, count, wanted.from_end)
+
+
+def _beyond(wanted: MessageRange, read: Sequence[ChatMessage]) -> MessageRange:
+    """Return the range behind what was read of it."""
+    if wanted.from_end:
+        return MessageRange(wanted.after, read[0].id, wanted.count, from_end=True)
+    return MessageRange(read[-1].id, wanted.before, wanted.count)

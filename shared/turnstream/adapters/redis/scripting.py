@@ -1,0 +1,43 @@
+"""The Lua scripts beside this file, run by their hash (design §3)."""
+
+from collections.abc import Sequence
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any
+
+from redis.exceptions import NoScriptError
+
+from turnstream.adapters.redis.connection import PipelinedConnection, Word
+
+
+class Script:
+    """One script; a server that does not have it, or has lost it, is given it."""
+
+    def __init__(self, name: str, *, plain: bool = False) -> None:
+        """Read `scripts/<name>.lua`; `plain` leaves out its `#!lua` header, for servers that cannot read one."""
+        text = files(__package__).joinpath("scripts", f"{name}.lua").read_text()
+        self._text = text.partition("\n")[2] if plain else text
+        self._hash = sha1(self._text.encode()).hexdigest()  # noqa: S324 - the server's own name for a script
+
+    async def run(self, connection: PipelinedConnection, keys: Sequence[str], arguments: Sequence[Word]) -> Any:  # noqa: ANN401
+        """Run the script and return its answer."""
+        try:
+            return await connection.call("EVALSHA", self._hash, len(keys), *keys, *arguments)
+        except NoScriptError:
+            await connection.call("SCRIPT", "LOAD", self._text)
+            return await connection.call("EVALSHA", self._hash, len(keys), *keys, *arguments)
+
+
+class Scripts:
+    """All scripts of the adapter."""
+
+    def __init__(self, *, plain: bool = False) -> None:
+        """Read them from the package."""
+        self.commit = Script("commit", plain=plain)
+        self.read = Script("read", plain=plain)
+        self.messages = Script("messages", plain=plain)
+        self.enqueue = Script("enqueue", plain=plain)
+        self.take = Script("take", plain=plain)
+        self.renew = Script("renew", plain=plain)
+        self.release = Script("release", plain=plain)
+        self.beat = Script("beat", plain=plain)

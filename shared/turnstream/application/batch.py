@@ -1,0 +1,133 @@
+"""One batch while it is decided: events get their places, commands their outcomes, producers their replies (design §3)."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import cast
+
+from msgspec.structs import replace
+
+from turnstream.application.intake import Accepted, SetAside
+from turnstream.application.working import WorkingSession
+from turnstream.codec.replies import encode_output, rejection_of
+from turnstream.domain.commands import ChangingCommand
+from turnstream.domain.decision import Context, Decision
+from turnstream.domain.events import AnyEvent, EventMeta
+from turnstream.domain.handlers import decide
+from turnstream.domain.pricing import Catalogue
+from turnstream.errors import DuplicateMismatch, Rejected
+from turnstream.ports import (
+    Batch,
+    MalformedEntry,
+    Outcome,
+    PartitionState,
+    RecordedOutcome,
+    Reply,
+)
+
+
+class BatchInProgress:
+    """Decides command after command, each on what those before it have left."""
+
+    def __init__(
+        self,
+        before: PartitionState,
+        sessions: Mapping[str, WorkingSession],
+        outcomes: Mapping[str, Outcome],
+        catalogue: Catalogue,
+    ) -> None:
+        """Start behind `before`, with the sessions and earlier outcomes that the batch's commands need."""
+        self._before = before
+        self._sessions = sessions
+        self._known = dict(outcomes)
+        self._catalogue = catalogue
+        self._sequence = before.sequence
+        self._types = dict(before.type_sequences)
+        self._events: list[AnyEvent] = []
+        self._recorded: list[RecordedOutcome] = []
+        self._malformed: list[MalformedEntry] = []
+        self._replies: dict[str, list[Reply]] = {}
+
+    def decide(self, accepted: Accepted) -> None:
+        """Decide a command that changes something, or answer again what it was answered the first time."""
+        known = self._known.get(accepted.entry.command_id)
+        if known is None:
+            known = self._outcome(accepted)
+            self._known[accepted.entry.command_id] = known
+            self._recorded.append(RecordedOutcome(accepted.entry.command_id, accepted.entry_ms, known))
+        elif known.payload_hash != accepted.payload_hash:
+            mismatch = rejection_of(DuplicateMismatch(accepted.entry.command_id))
+            known = Outcome("rejected", accepted.payload_hash, error=mismatch)
+        self._reply(accepted, known)
+
+    def set_aside(self, entry: SetAside) -> None:
+        """Move an entry that could not be read out of the way."""
+        self._malformed.append(entry.malformed)
+        if entry.reply_to and entry.reply:
+            self._replies.setdefault(entry.reply_to, []).append(entry.reply)
+
+    def answer(self, reply_to: str, reply: Reply) -> None:
+        """Send the answer to a query."""
+        self._replies.setdefault(reply_to, []).append(reply)
+
+    def finished(self, cursor: str) -> Batch:
+        """Return all that happened, up to and with the entry of this stream id."""
+        after = replace(
+            self._before,
+            cursor=cursor,
+            sequence=self._sequence,
+            type_sequences=self._types,
+        )
+        writes = [s.finished() for s in self._sessions.values() if s.last_sequence > self._before.sequence]
+        return Batch(
+            self._before,
+            after,
+            writes,
+            self._events,
+            self._recorded,
+            self._replies,
+            self._malformed,
+        )
+
+    def _outcome(self, accepted: Accepted) -> Outcome:
+        command = cast("ChangingCommand", accepted.command)
+        session = self._sessions[command.session_id or ""]
+        time = datetime.fromtimestamp(accepted.entry_ms / 1000, UTC)
+        try:
+            decision = decide(session, command, Context(accepted.entry.command_id, time, self._catalogue))
+        except Rejected as error:
+            version = session.header.version if session.header else 0
+            return Outcome("rejected", accepted.payload_hash, version, rejection_of(error))
+        self._happen(accepted, session, decision)
+        version = session.header.version if session.header else 0
+        return Outcome("ok", accepted.payload_hash, version, output=encode_output(decision.output))
+
+    def _happen(self, accepted: Accepted, session: WorkingSession, decision: Decision) -> None:
+        entry = accepted.entry
+        for index, event in enumerate(decision.events):
+            self._sequence += 1
+            meta = EventMeta(
+                event_id=f"{entry.command_id}:{index}",
+                partition=self._before.partition,
+                generation=self._before.generation,
+                sequence=self._sequence,
+                previous_of_type=self._types.get(event.type, 0),
+                previous_of_session=session.last_sequence if session.header else 0,
+                command_id=entry.command_id,
+                correlation_id=entry.correlation_id,
+                traceparent=entry.traceparent,
+            )
+            self._types[event.type] = self._sequence
+            session.apply(event, self._sequence)
+            self._events.append(replace(event, meta=meta))
+
+    def _reply(self, accepted: Accepted, outcome: Outcome) -> None:
+        if accepted.entry.reply_to is None:
+            return
+        reply = Reply(
+            accepted.entry.command_id,
+            outcome.status,
+            outcome.version,
+            outcome.error,
+            outcome.output,
+        )
+        self._replies.setdefault(accepted.entry.reply_to, []).append(reply)

@@ -1,0 +1,88 @@
+"""From what stands in a stream to commands: the first step, which trusts nothing (design §4, malformed)."""
+
+from collections.abc import Callable
+from hashlib import blake2b
+
+import msgspec
+
+from turnstream.application.routing import partition_of
+from turnstream.codec.commands import decode_command
+from turnstream.codec.envelope import decode_entry
+from turnstream.codec.replies import rejection_of
+from turnstream.domain.commands import AnyCommand, SessionCommand
+from turnstream.errors import InvalidCommand
+from turnstream.ports import CommandEntry, MalformedEntry, RawEntry, Reply, entry_time
+
+HASH_BYTES = 8
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """A command that could be read, with what its entry says."""
+
+    raw: RawEntry
+    entry: CommandEntry
+    command: AnyCommand
+    entry_ms: int
+    payload_hash: str
+
+
+class SetAside(msgspec.Struct, frozen=True):
+    """An entry that could not be read, and the reply to its producer if there is a way to it."""
+
+    malformed: MalformedEntry
+    reply_to: str | None = None
+    reply: Reply | None = None
+
+
+class Intake:
+    """Reads the entries of one partition's command stream."""
+
+    def __init__(
+        self, partition: int, partitions: int, max_bytes: int, is_reply_channel: Callable[[str], bool]
+    ) -> None:
+        """Take the partition's place among all, the largest command, and what tells a channel for its replies."""
+        self._partition = partition
+        self._partitions = partitions
+        self._max_bytes = max_bytes
+        self._is_reply_channel = is_reply_channel
+
+    def read(self, raw: RawEntry) -> Accepted | SetAside:
+        """Return the command of an entry, or why there is none."""
+        entry = None
+        try:
+            entry = decode_entry(raw.fields)
+            self._check_reply_channel(entry)
+            command = decode_command(entry.type, entry.data, self._max_bytes)
+            self._check_partition(command)
+        except InvalidCommand as error:
+            return self._set_aside(raw, entry, error)
+        return Accepted(raw, entry, command, entry_time(raw.entry_id), payload_hash(entry))
+
+    def _check_reply_channel(self, entry: CommandEntry) -> None:
+        if entry.reply_to is not None and not self._is_reply_channel(entry.reply_to):
+            raise InvalidCommand("replyTo", "Not a channel for replies from this partition")
+
+    def _check_partition(self, command: AnyCommand) -> None:
+        if not isinstance(command, SessionCommand) or not command.session_id:
+            return
+        right = partition_of(command.session_id, self._partitions)
+        if right != self._partition:
+            raise InvalidCommand("$.sessionId", f"The session belongs to partition {right}, not {self._partition}")
+
+    def _set_aside(self, raw: RawEntry, entry: CommandEntry | None, error: InvalidCommand) -> SetAside:
+        if entry is None or entry.reply_to is None or not self._is_reply_channel(entry.reply_to):
+            return SetAside(MalformedEntry(raw, str(error)))
+        return set_aside(raw, entry, error)
+
+
+def set_aside(raw: RawEntry, entry: CommandEntry, error: InvalidCommand) -> SetAside:
+    """Set an entry aside and tell its producer why, on the reply channel that the entry names."""
+    reply = Reply(entry.command_id, "rejected", error=rejection_of(error))
+    return SetAside(MalformedEntry(raw, str(error)), entry.reply_to, reply)
+
+
+def payload_hash(entry: CommandEntry) -> str:
+    """Return what tells two payloads under one command id apart."""
+    digest = blake2b(entry.data, digest_size=HASH_BYTES)
+    digest.update(entry.type.encode())
+    return digest.hexdigest()

@@ -1,0 +1,120 @@
+"""The owner of a partition at work: load ▸ decide ▸ commit, a batch at a time (design §3)."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from turnstream.application.answers import Answers
+from turnstream.application.batch import BatchInProgress
+from turnstream.application.cache import HeaderCache
+from turnstream.application.intake import Accepted, Intake, SetAside, set_aside
+from turnstream.application.needs import needs_of
+from turnstream.application.working import WorkingSession
+from turnstream.domain.commands import ChangingCommand, GetSession, ListSessions
+from turnstream.domain.pricing import Catalogue
+from turnstream.errors import InvalidCommand
+from turnstream.ports import LoadedSession, Needs, PartitionState, RawEntry, SessionStore
+from turnstream.telemetry import get_logger
+
+log = get_logger(__name__)
+Item = Accepted | SetAside
+
+
+class PartitionProcessor:
+    """Applies a partition's commands; it holds what only the partition's owner may remember."""
+
+    def __init__(
+        self,
+        state: PartitionState,
+        intake: Intake,
+        store: SessionStore,
+        answers: Answers,
+        catalogue: Catalogue,
+        cache: HeaderCache,
+    ) -> None:
+        """Start where the partition stands, as its new owner, with an empty cache."""
+        self.state = state
+        self._intake = intake
+        self._store = store
+        self._answers = answers
+        self._catalogue = catalogue
+        self._cache = cache
+
+    async def process(self, entries: Sequence[RawEntry]) -> None:
+        """Apply entries, the ones right behind the cursor, in their order.
+
+        Raises:
+            Fenced: the partition has another owner; this object is of no use any more.
+            Unavailable: the result is unknown; take the partition again and see.
+
+        """
+        items = [self._intake.read(entry) for entry in entries]
+        for run in _runs(items):
+            await self._apply(run)
+
+    async def _apply(self, run: Sequence[Item]) -> None:
+        """Apply commands that change something in one step; a query is a run of its own."""
+        first = run[0]
+        if isinstance(first, Accepted) and isinstance(first.command, GetSession | ListSessions):
+            batch = BatchInProgress(self.state, {}, {}, self._catalogue)
+            if first.entry.reply_to:
+                batch.answer(first.entry.reply_to, await self._answers.reply(first.entry.command_id, first.command))
+        else:
+            batch = await self._decided(run)
+        finished = batch.finished(_raw(run[-1]).entry_id)
+        await self._store.commit(finished)
+        self.state = finished.after
+        for write in finished.writes:
+            self._cache.keep(write)
+
+    async def _decided(self, run: Sequence[Item]) -> BatchInProgress:
+        needs = needs_of(_changing(run), self._cache.__contains__)
+        loaded = await self._store.load(self.state.partition, needs)
+        sessions = self._working(needs, loaded.sessions)
+        batch = BatchInProgress(self.state, sessions, loaded.outcomes, self._catalogue)
+        for item in run:
+            if isinstance(item, SetAside):
+                batch.set_aside(item)
+            else:
+                self._decide(batch, item)
+        return batch
+
+    def _decide(self, batch: BatchInProgress, item: Accepted) -> None:
+        """Decide one command; a bug that one of them meets must not stop the others."""
+        try:
+            batch.decide(item)
+        except Exception as bug:
+            log.exception("command set aside", command_id=item.entry.command_id, partition=self.state.partition)
+            error = InvalidCommand("$", f"The worker failed on it: {type(bug).__name__}")
+            batch.set_aside(set_aside(item.raw, item.entry, error))
+
+    def _working(self, needs: Needs, loaded: Mapping[str, LoadedSession]) -> dict[str, WorkingSession]:
+        sessions: dict[str, WorkingSession] = {}
+        for session_id in needs.sessions:
+            found = loaded.get(session_id)
+            stored = self._cache.get(session_id) or (found.stored if found else None)
+            sessions[session_id] = WorkingSession(session_id, stored, found)
+        return sessions
+
+
+def _runs(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Cut before and behind each query, so that it sees all that was committed before it."""
+    run: list[Item] = []
+    for item in items:
+        if isinstance(item, Accepted) and isinstance(item.command, GetSession | ListSessions):
+            if run:
+                yield run
+            yield [item]
+            run = []
+        else:
+            run.append(item)
+    if run:
+        yield run
+
+
+def _raw(item: Item) -> RawEntry:
+    return item.raw if isinstance(item, Accepted) else item.malformed.entry
+
+
+def _changing(run: Sequence[Item]) -> Iterator[tuple[str, int, ChangingCommand]]:
+    for item in run:
+        if isinstance(item, Accepted) and not isinstance(item.command, GetSession | ListSessions):
+            yield item.entry.command_id, item.entry_ms, item.command

@@ -1,0 +1,77 @@
+"""The three ways to open a client: the composition roots of the library (design §10)."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import SecretStr
+
+from turnstream.adapters.memory.backend import MemoryBackend
+from turnstream.adapters.redis.backend import RedisBackend
+from turnstream.catalogue import ModelCatalogue, default_catalogue
+from turnstream.ports import Backend
+from turnstream.settings import Settings, load_settings
+from turnstream.worker.loop import Worker
+
+if TYPE_CHECKING:
+    from turnstream.client.facade import Turnstream
+
+
+async def connected(kind: "type[Turnstream]", url: str | None, settings: Settings | None) -> "Turnstream":
+    """Open a client of a server where workers run elsewhere."""
+    settings = _at(url, settings or load_settings())
+    async with AsyncExitStack() as resources:
+        backend = await RedisBackend.open(settings, "turnstream-client")
+        resources.push_async_callback(backend.aclose)
+        return kind(backend, settings, resources.pop_all())
+
+
+async def embedded(kind: "type[Turnstream]", directory: str | Path | None, settings: Settings | None) -> "Turnstream":
+    """Open a client with a server and a worker of its own."""
+    from turnstream.adapters.embedded import EmbeddedServer  # noqa: PLC0415 - its package is an extra
+
+    async with AsyncExitStack() as resources:
+        server = await EmbeddedServer.start(None if directory is None else Path(directory))
+        resources.push_async_callback(server.aclose)
+        settings = _at(server.url, settings or load_settings())
+        backend = await RedisBackend.open(settings, "turnstream-embedded")
+        resources.push_async_callback(backend.aclose)
+        await _start_worker(backend, settings, resources)
+        return kind(backend, settings, resources.pop_all())
+
+
+async def in_memory(kind: "type[Turnstream]", settings: Settings | None) -> "Turnstream":
+    """Open a client with everything in this process."""
+    settings = settings or load_settings()
+    async with AsyncExitStack() as resources:
+        backend = MemoryBackend(
+            settings.partitions,
+            max_backlog=settings.max_backlog,
+            deduplication_window=settings.deduplication_window,
+            event_retention=settings.event_retention,
+        )
+        resources.push_async_callback(backend.aclose)
+        await _start_worker(backend, settings, resources)
+        return kind(backend, settings, resources.pop_all())
+
+
+def catalogue_of(settings: Settings) -> ModelCatalogue:
+    """Return the catalogue that the settings ask for."""
+    return ModelCatalogue.from_file(settings.catalogue_file) if settings.catalogue_file else default_catalogue()
+
+
+async def _start_worker(backend: Backend, settings: Settings, resources: AsyncExitStack) -> None:
+    worker = Worker(backend, settings, catalogue_of(settings))
+    task = asyncio.create_task(worker.run(), name="turnstream-worker")
+
+    async def stop() -> None:
+        worker.stop()
+        await task
+
+    resources.push_async_callback(stop)
+    await worker.ready.wait()
+
+
+def _at(url: str | None, settings: Settings) -> Settings:
+    return settings if url is None else settings.model_copy(update={"redis_url": SecretStr(url)})

@@ -1,0 +1,74 @@
+"""Commands to JSON and back; both sides of the wire refuse the same things (design §10).
+
+The client encodes a command and decodes it again by the worker's own decoder: what comes back must be what was put in.
+"""
+
+import msgspec
+
+from turnstream.codec.depth import deeper_than
+from turnstream.codec.inspection import find_unencodable
+from turnstream.domain.commands import COMMANDS, AnyCommand
+from turnstream.domain.rules import check_rules
+from turnstream.errors import InvalidCommand
+
+MAX_DEPTH = 64
+"""Levels of nesting that a command may have (msgspec's own recursion ends near 1,000)."""
+
+_encoder = msgspec.json.Encoder()
+_decoders = {name: msgspec.json.Decoder(command) for name, command in COMMANDS.items()}
+
+
+def encode_command(command: AnyCommand, max_bytes: int) -> bytes:
+    """Return a command's data as JSON.
+
+    Args:
+        command: the command; its fields may hold anything, structs do not check themselves.
+        max_bytes: the largest size of the JSON.
+
+    Raises:
+        InvalidCommand: a worker would refuse it; names the field.
+
+    """
+    try:
+        data = _encoder.encode(command)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise find_unencodable(command, MAX_DEPTH) or InvalidCommand("$", str(error)) from error
+    if deeper_than(data, MAX_DEPTH):
+        raise find_unencodable(command, MAX_DEPTH) or _too_deep()
+    decoded = decode_command(command.type, data, max_bytes)
+    if decoded != command and (problem := find_unencodable(command, MAX_DEPTH)):
+        raise problem
+    check_rules(decoded)
+    return data
+
+
+def decode_command(name: str, data: bytes, max_bytes: int) -> AnyCommand:
+    """Return the command of a wire type.
+
+    Raises:
+        InvalidCommand: too large, too deep, not JSON, an unknown type or a field of a wrong one.
+
+    """
+    decoder = _decoders.get(name)
+    if decoder is None:
+        raise InvalidCommand("type", f"Unknown command type {name[:64]!r}")
+    if len(data) > max_bytes:
+        raise InvalidCommand("$", f"Expected at most {max_bytes} bytes, got {len(data)}")
+    if deeper_than(data, MAX_DEPTH):
+        raise _too_deep()
+    try:
+        return decoder.decode(data)
+    except msgspec.ValidationError as error:
+        raise invalid(error) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidCommand("$", f"Not JSON: {error}") from error
+
+
+def invalid(error: msgspec.ValidationError) -> InvalidCommand:
+    """Split msgspec's message into what is wrong and where."""
+    reason, _, path = str(error).rpartition(" - at `")
+    return InvalidCommand(path.rstrip("`"), reason) if reason else InvalidCommand("$", str(error))
+
+
+def _too_deep() -> InvalidCommand:
+    return InvalidCommand("$", f"Nested deeper than {MAX_DEPTH} levels, or not JSON")

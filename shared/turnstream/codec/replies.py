@@ -1,0 +1,66 @@
+"""Replies and rejections: how a producer learns what became of its command (design §10)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from turnstream import errors
+from turnstream.domain.commands import RemovedMessage
+from turnstream.domain.decision import CommandOutput
+from turnstream.domain.models import ChatMessage
+from turnstream.ports import Rejection, Reply
+
+_encode = msgspec.json.Encoder().encode
+_replies_decoder = msgspec.json.Decoder(tuple[Reply, ...])
+_rejected = {
+    error.code: error
+    for error in (
+        errors.InvalidCommand,
+        errors.SessionNotFound,
+        errors.SessionAlreadyExists,
+        errors.MessageNotFound,
+        errors.MessageAlreadyExists,
+        errors.VersionConflict,
+        errors.DuplicateMismatch,
+    )
+}
+
+decode_replies = _replies_decoder.decode
+
+
+def encode_replies(replies: Sequence[Reply]) -> bytes:
+    """Return replies, coalesced for one client, as a JSON array."""
+    return _encode(replies)
+
+
+def rejection_of(error: errors.Rejected) -> Rejection:
+    """Return an error as outcomes and replies carry it."""
+    return Rejection(error.code, str(error), error.fields)
+
+
+def error_of(rejection: Rejection) -> errors.Rejected:
+    """Return the error that a reply carries; a code that this version does not know is a plain `Rejected`."""
+    known = _rejected.get(rejection.code)
+    arguments: dict[str, Any] = dict(rejection.fields)
+    return known(**arguments) if known else errors.Rejected(rejection.message)
+
+
+def encode_output(output: CommandOutput) -> msgspec.Raw | msgspec.UnsetType:
+    """Return what a command gave back, besides the session, as JSON."""
+    return msgspec.UNSET if output is None else msgspec.Raw(_encode(output))
+
+
+def decode_removed(output: msgspec.Raw | msgspec.UnsetType) -> tuple[ChatMessage | RemovedMessage, ...]:
+    """Return the messages that a `remove-messages` took away, whole or by their ids."""
+    if output is msgspec.UNSET:
+        return ()
+    try:
+        return msgspec.json.decode(output, type=tuple[ChatMessage, ...])
+    except msgspec.ValidationError:
+        return msgspec.json.decode(output, type=tuple[RemovedMessage, ...])
+
+
+def decode_flag(output: msgspec.Raw | msgspec.UnsetType) -> bool:
+    """Return whether a `delete-session` deleted something."""
+    return output is not msgspec.UNSET and msgspec.json.decode(output, type=bool)

@@ -1,0 +1,161 @@
+"""The commands of the spec (step 4) and of design §9; each carries the type of its result.
+
+The wire type (`add-message`) is outside of a command's data, in the stream entry that carries it.
+"""
+
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
+
+import msgspec
+
+from turnstream.domain.limits import AtMostMaxItems
+from turnstream.domain.models import ChatMessage, Entity, Session, SessionConfig, SessionPage, freeze_sequences
+from turnstream.domain.patches import ChatMessagePatch, SessionPatch
+
+Result = TypeVar("Result", covariant=True)
+
+
+class Command(msgspec.Struct, Generic[Result], frozen=True, rename="camel", omit_defaults=True):
+    """Something that a producer wants done; `Result` is what `execute` returns for it."""
+
+    type: ClassVar[str]
+
+
+class SessionCommand(Command[Result], Generic[Result], frozen=True, kw_only=True):
+    """A command on one session; `expected_version` rejects it unless the session has that version (0: none yet)."""
+
+    expected_version: int | None = None
+
+
+class RemovedMessage(Entity, frozen=True):
+    """The id of a removed message whose body was too large to be kept with the outcome."""
+
+    id: str
+
+
+class CreateSession(SessionCommand[Session], frozen=True):
+    """Create a session; without a `session_id` the client makes one. A system prompt becomes its first message."""
+
+    type: ClassVar[str] = "create-session"
+    config: SessionConfig
+    session_id: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class GetSession(SessionCommand[Session | None], frozen=True):
+    """Read a session whole; `None` if there is none."""
+
+    type: ClassVar[str] = "get-session"
+    session_id: str
+
+
+class UpdateSession(SessionCommand[Session], frozen=True):
+    """Change a session's config, metrics, messages, activity or metadata."""
+
+    type: ClassVar[str] = "update-session"
+    session_id: str
+    updates: SessionPatch
+
+
+class DeleteSession(SessionCommand[bool], frozen=True):
+    """Delete a session; `False`, and no event, if there is none."""
+
+    type: ClassVar[str] = "delete-session"
+    session_id: str
+
+
+class AddMessage(SessionCommand[Session], frozen=True):
+    """Append a message."""
+
+    type: ClassVar[str] = "add-message"
+    session_id: str
+    message: ChatMessage
+
+
+class AddMessages(SessionCommand[Session], frozen=True):
+    """Append several messages, all or none."""
+
+    type: ClassVar[str] = "add-messages"
+    session_id: str
+    messages: Annotated[tuple[ChatMessage, ...], AtMostMaxItems]
+
+    def __post_init__(self) -> None:
+        """Accept lists."""
+        freeze_sequences(self, "messages")
+
+
+class UpdateMessage(SessionCommand[Session], frozen=True):
+    """Change fields of a message."""
+
+    type: ClassVar[str] = "update-message"
+    session_id: str
+    message_id: str
+    updates: ChatMessagePatch
+
+
+class RemoveMessages(SessionCommand[tuple[ChatMessage | RemovedMessage, ...]], frozen=True):
+    """Remove messages by their ids, all or none, or the `last` ones (as many as there are)."""
+
+    type: ClassVar[str] = "remove-messages"
+    session_id: str
+    message_ids: Annotated[tuple[str, ...], AtMostMaxItems] | None = None
+    last: int | None = None
+
+    def __post_init__(self) -> None:
+        """Accept lists."""
+        freeze_sequences(self, "message_ids")
+
+
+class UpdateTokenMetrics(SessionCommand[Session], frozen=True):
+    """Add the tokens of one call of the model; the cached ones are parts of the prompt's, for the price only.
+
+    `context_tokens` is the size of the last prompt; where it is sent the utilisation follows it (design §9).
+    """
+
+    type: ClassVar[str] = "update-token-metrics"
+    session_id: str
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    context_tokens: int | None = None
+
+
+class ListSessions(Command[SessionPage], frozen=True):
+    """List sessions, most recently updated first; `cursor` is the `next_cursor` of the page before."""
+
+    type: ClassVar[str] = "list-sessions"
+    limit: int = 100
+    cursor: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    is_active: bool | None = None
+
+
+ChangingCommand = (
+    CreateSession
+    | UpdateSession
+    | DeleteSession
+    | AddMessage
+    | AddMessages
+    | UpdateMessage
+    | RemoveMessages
+    | UpdateTokenMetrics
+)
+Query = GetSession | ListSessions
+AnyCommand = ChangingCommand | Query
+COMMANDS: dict[str, type[AnyCommand]] = {
+    command.type: command
+    for command in (
+        CreateSession,
+        GetSession,
+        UpdateSession,
+        DeleteSession,
+        AddMessage,
+        AddMessages,
+        UpdateMessage,
+        RemoveMessages,
+        UpdateTokenMetrics,
+        ListSessions,
+    )
+}
+"""Every command by its wire type."""

@@ -1,0 +1,179 @@
+"""The entities of the spec (step 1): messages, sessions and what is counted about them.
+
+Sequences are tuples; constructors take lists too. Every time is timezone-aware. On the wire the names are camelCase.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec.structs import force_setattr
+
+from turnstream.domain.content import MessageContent, ToolCallContent
+from turnstream.domain.limits import AtMostMaxItems, WithTimezone
+from turnstream.domain.pricing import PriceSource
+
+ContextStrategy = Literal["summarize", "truncate", "relevance", "adaptive"]
+Contents = Annotated[tuple[MessageContent, ...], AtMostMaxItems]
+ToolCalls = Annotated[tuple[ToolCallContent, ...], AtMostMaxItems]
+Timestamp = Annotated[datetime, WithTimezone]
+
+
+class ChatMessageRole(StrEnum):
+    """Who a message is from."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+    FUNCTION = "function"
+    SUMMARY = "summary"
+
+
+class Entity(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """An immutable value with the spec's names; what is absent is left out on the wire."""
+
+
+def freeze_sequences(struct: msgspec.Struct, *fields: str) -> None:
+    """Turn lists that a caller gave for these fields into tuples, so that the value is immutable and hashable."""
+    for field in fields:
+        value = getattr(struct, field)
+        if isinstance(value, list):
+            force_setattr(struct, field, tuple(value))  # pyright: ignore[reportUnknownArgumentType]
+
+
+class ChatMessage(Entity, frozen=True):
+    """One message of a session; `tool_call_id` names the call that a tool's message answers."""
+
+    id: str
+    role: ChatMessageRole
+    content: Contents
+    created_at: Timestamp
+    tool_call_id: str | None = None
+    tool_calls: ToolCalls | None = None
+    metadata: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Accept lists."""
+        freeze_sequences(self, "content", "tool_calls")
+
+
+class SessionConfig(Entity, frozen=True):
+    """How a session talks to its model; `temperature` is any finite number from 0, `max_tokens` bounds a response."""
+
+    provider: str
+    model: str
+    system_prompt: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    context_strategy: ContextStrategy | None = None
+    tools: Annotated[tuple[str, ...], AtMostMaxItems] | None = None
+    provider_options: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Accept lists."""
+        freeze_sequences(self, "tools")
+
+
+class TokenMetrics(Entity, frozen=True):
+    """The tokens a session has used and what they cost.
+
+    `estimated_cost` is in USD, the sum of each call priced as it arrived; `price_source` says where the latest price
+    came from. `context_utilization` is `context_tokens` (the size of the last prompt, when producers report it) or
+    else the total tokens, divided by `max_context_window` (design §9).
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    estimated_cost: float
+    context_utilization: float
+    max_context_window: int
+    price_source: PriceSource
+    context_tokens: int | None = None
+
+
+class SessionHeader(Entity, frozen=True):
+    """A session without its messages: what a worker keeps in memory and an append rewrites.
+
+    `version` counts changing commands from 1; `incarnation` tells two sessions apart that had the same id one after
+    the other; `next_position` is the position of the next message, never reused.
+    """
+
+    id: str
+    incarnation: str
+    version: int
+    config: SessionConfig
+    metrics: TokenMetrics
+    message_count: int
+    next_position: int
+    created_at: Timestamp
+    updated_at: Timestamp
+    is_active: bool
+    metadata: dict[str, Any] | None = None
+
+
+class Session(Entity, frozen=True):
+    """A chat session, whole, as of `version`."""
+
+    id: str
+    config: SessionConfig
+    messages: tuple[ChatMessage, ...]
+    metrics: TokenMetrics
+    created_at: Timestamp
+    updated_at: Timestamp
+    is_active: bool
+    version: int
+    metadata: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Accept lists."""
+        freeze_sequences(self, "messages")
+
+
+class SessionInfo(Entity, frozen=True):
+    """A session in a listing."""
+
+    id: str
+    provider: str
+    model: str
+    created_at: Timestamp
+    updated_at: Timestamp
+    message_count: int
+    is_active: bool
+
+
+class SessionPage(Entity, frozen=True):
+    """Some sessions, most recently updated first; `next_cursor` asks for the page behind, absent at the end."""
+
+    sessions: tuple[SessionInfo, ...]
+    next_cursor: str | None = None
+
+
+def session_of(header: SessionHeader, messages: tuple[ChatMessage, ...]) -> Session:
+    """Join a header with its messages, oldest first."""
+    return Session(
+        id=header.id,
+        config=header.config,
+        messages=messages,
+        metrics=header.metrics,
+        created_at=header.created_at,
+        updated_at=header.updated_at,
+        is_active=header.is_active,
+        version=header.version,
+        metadata=header.metadata,
+    )
+
+
+def info_of(header: SessionHeader) -> SessionInfo:
+    """Summarise a session for a listing."""
+    return SessionInfo(
+        id=header.id,
+        provider=header.config.provider,
+        model=header.config.model,
+        created_at=header.created_at,
+        updated_at=header.updated_at,
+        message_count=header.message_count,
+        is_active=header.is_active,
+    )

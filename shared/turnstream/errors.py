@@ -1,0 +1,174 @@
+"""Every error that Turnstream raises.
+
+    TurnstreamError
+    ├── Rejected                  the command was understood and refused; sending it again changes nothing
+    │   ├── InvalidCommand        a field has the wrong type or breaks a rule (`path`, `reason`)
+    │   ├── SessionNotFound
+    │   ├── SessionAlreadyExists
+    │   ├── MessageNotFound
+    │   ├── MessageAlreadyExists
+    │   ├── VersionConflict       `expected_version` was not the session's version
+    │   └── DuplicateMismatch     the command id was used before, with another payload
+    ├── CommandParked             the session is parked; the command waits for a redrive
+    ├── Unavailable               nothing is wrong with the command; try again
+    │   ├── Overloaded            the partition's backlog is over its limit
+    │   └── CommandTimeout        no answer in time; the command may still be applied (`command_id`)
+    ├── Fenced                    a worker wrote for a partition that it does not own any more
+    └── ConfigurationError        settings, server or deployment do not fit together
+
+Source: design §4 and §10; the messages of the spec where it has one.
+"""
+
+from typing import ClassVar
+
+
+class TurnstreamError(Exception):
+    """The root of every error of this library."""
+
+
+class Rejected(TurnstreamError):  # noqa: N818 - the design's name: a class of outcome, not only an exception
+    """A command that was decided, and refused; the state is unchanged."""
+
+    code: ClassVar[str] = "rejected"
+
+    @property
+    def fields(self) -> dict[str, str | int | None]:
+        """The error's own fields, as a reply carries them."""
+        return dict(vars(self))
+
+
+class InvalidCommand(Rejected):
+    """A field of the command has the wrong type or breaks a rule."""
+
+    code = "invalid-command"
+
+    def __init__(self, path: str, reason: str) -> None:
+        """Name the field by its JSON path (`$.message.role`) and say what is wrong with it."""
+        super().__init__(f"{reason} - at `{path}`")
+        self.path = path
+        self.reason = reason
+
+
+class SessionNotFound(Rejected):
+    """There is no session with this id."""
+
+    code = "session-not-found"
+
+    def __init__(self, session_id: str) -> None:
+        """Keep the id that was asked for."""
+        super().__init__(f"Session not found with ID: {session_id}")
+        self.session_id = session_id
+
+
+class SessionAlreadyExists(Rejected):
+    """A session with this id was created before."""
+
+    code = "session-already-exists"
+
+    def __init__(self, session_id: str) -> None:
+        """Keep the id that is taken."""
+        super().__init__(f"Session already exists with ID: {session_id}")
+        self.session_id = session_id
+
+
+class MessageNotFound(Rejected):
+    """The session has no message with this id."""
+
+    code = "message-not-found"
+
+    def __init__(self, session_id: str, message_id: str) -> None:
+        """Keep both ids that were asked for."""
+        super().__init__(f"Message not found with ID: {message_id}")
+        self.session_id = session_id
+        self.message_id = message_id
+
+
+class MessageAlreadyExists(Rejected):
+    """The session has a message with this id."""
+
+    code = "message-already-exists"
+
+    def __init__(self, session_id: str, message_id: str) -> None:
+        """Keep both ids."""
+        super().__init__(f"Message already exists with ID: {message_id}")
+        self.session_id = session_id
+        self.message_id = message_id
+
+
+class VersionConflict(Rejected):
+    """The session was changed since the version that the producer had seen."""
+
+    code = "version-conflict"
+
+    def __init__(self, session_id: str, expected_version: int, actual_version: int) -> None:
+        """Keep what was expected and what is stored (0: no such session)."""
+        super().__init__(
+            f"Version conflict in session {session_id}: expected {expected_version}, found {actual_version}",
+        )
+        self.session_id = session_id
+        self.expected_version = expected_version
+        self.actual_version = actual_version
+
+
+class DuplicateMismatch(Rejected):
+    """The command id was used before for another payload."""
+
+    code = "duplicate-mismatch"
+
+    def __init__(self, command_id: str) -> None:
+        """Keep the id that was used twice."""
+        super().__init__(
+            f"Command id {command_id} was used before with another payload; make a new id for a new command"
+        )
+        self.command_id = command_id
+
+
+class CommandParked(TurnstreamError):  # noqa: N818 - a state of the command
+    """The command's session is parked: it waits, in order, for an operator's redrive."""
+
+    def __init__(self, session_id: str, command_id: str) -> None:
+        """Keep the session and the command that waits."""
+        super().__init__(f"Command {command_id} is parked with its session {session_id}")
+        self.session_id = session_id
+        self.command_id = command_id
+
+
+class Unavailable(TurnstreamError):  # noqa: N818 - a state of the system
+    """Nothing is wrong with the command; the system could not take or answer it now."""
+
+
+class Overloaded(Unavailable):
+    """The partition has more waiting commands than it may."""
+
+    def __init__(self, backlog: int, limit: int) -> None:
+        """Keep the number of waiting commands and their limit."""
+        super().__init__(f"{backlog} commands are waiting (limit {limit}): wait, or start more workers")
+        self.backlog = backlog
+        self.limit = limit
+
+
+class CommandTimeout(Unavailable):
+    """No answer came in time; the command may still be applied."""
+
+    def __init__(self, command_id: str, timeout: float) -> None:
+        """Keep the command id, for a resend within the deduplication window, and the seconds waited."""
+        super().__init__(
+            f"No answer to command {command_id} within {timeout:g} s; it may still be applied. "
+            "Is a worker running? A resend with the same command_id is safe.",
+        )
+        self.command_id = command_id
+        self.timeout = timeout
+
+
+class Fenced(TurnstreamError):  # noqa: N818 - the design's name
+    """The partition has a new owner, or changed under this one: nothing was written."""
+
+    def __init__(self, partition: int, reason: str) -> None:
+        """Name the partition and the check that failed (`token`, `replid`, `cursor`, `sequence`, `version`)."""
+        super().__init__(f"Partition {partition} was not written: {reason} is not what this worker expects")
+        self.partition = partition
+        self.reason = reason
+
+
+class ConfigurationError(TurnstreamError):
+    """Settings, server or deployment do not fit together; the message says what to change."""

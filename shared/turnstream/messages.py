@@ -1,0 +1,60 @@
+"""Factories of the spec (`SessionFactory`): messages with an id and a time of their own."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import uuid_utils
+
+from turnstream.domain.content import MessageContent, TextContent
+from turnstream.domain.models import ChatMessage, ChatMessageRole
+
+Content = str | Sequence[MessageContent]
+"""A message's content: text, or parts."""
+
+
+def new_id() -> str:
+    """Return a new UUIDv7 as text: unique, and ordered by the time it was made."""
+    return str(uuid_utils.uuid7())
+
+
+def system_message(content: Content) -> ChatMessage:
+    """Make a message of the system."""
+    return _message(ChatMessageRole.SYSTEM, content)
+
+
+def user_message(content: Content) -> ChatMessage:
+    """Make a message of the user."""
+    return _message(ChatMessageRole.USER, content)
+
+
+def assistant_message(content: Content) -> ChatMessage:
+    """Make a message of the assistant."""
+    return _message(ChatMessageRole.ASSISTANT, content)
+
+
+def tool_message(tool_call_id: str, content: Content) -> ChatMessage:
+    """Make a message with a tool's answer to the call of this id."""
+    return _message(ChatMessageRole.TOOL, content, tool_call_id=tool_call_id)
+
+
+def summary_message(content: Content) -> ChatMessage:
+    """Make a message that sums others up."""
+    return _message(ChatMessageRole.SUMMARY, content, metadata={"isSummary": True, "summarizedMessages": []})
+
+
+def _message(
+    role: ChatMessageRole,
+    content: Content,
+    *,
+    tool_call_id: str | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> ChatMessage:
+    return ChatMessage(
+        id=new_id(),
+        role=role,
+        content=(TextContent(content),) if isinstance(content, str) else tuple(content),
+        created_at=datetime.now(UTC),
+        tool_call_id=tool_call_id,
+        metadata=metadata,
+    )

@@ -1,0 +1,83 @@
+"""What an operator may choose, from the environment (`TURNSTREAM_…`) or given to the constructors."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from turnstream.errors import ConfigurationError
+
+
+def _power_of_two(value: int) -> int:
+    if value & (value - 1):
+        raise ValueError("the number of partitions is a power of two")
+    return value
+
+
+class Settings(BaseSettings):
+    """The settings of a client or a worker; every member of a deployment needs the same namespace and partitions."""
+
+    model_config = SettingsConfigDict(env_prefix="TURNSTREAM_", frozen=True, extra="forbid")
+
+    redis_url: SecretStr = SecretStr("redis://localhost:6379")
+    """Where the server is; may hold a password, so it is never printed whole."""
+    namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "ts"
+    """The first part of every key and channel."""
+    partitions: Annotated[PositiveInt, Field(le=4096), AfterValidator(_power_of_two)] = 64
+    """How many partitions a new deployment gets: a power of two, fixed at creation."""
+
+    max_message_bytes: PositiveInt = 1024 * 1024
+    """The largest command, in bytes of JSON."""
+    max_backlog: PositiveInt = 100_000
+    """Waiting commands of one partition above which new ones are refused."""
+    deduplication_window: PositiveFloat = 120.0
+    """Seconds for which a resent command is recognised."""
+    event_retention: PositiveInt = 10_000
+    """Events kept for late subscribers, of each partition."""
+    malformed_retention: PositiveInt = 1_000
+    """Entries that could not be read, kept of each partition."""
+    subscriber_buffer: PositiveInt = 10_000
+    """Events that may wait in a subscription before it gives up."""
+
+    lease: PositiveFloat = 5.0
+    """Seconds after which the partitions of a silent worker are free to take."""
+    worker_id: str | None = None
+    """A worker's name in logs and in the registry; the host's name and process id otherwise."""
+    batch_commands: Annotated[PositiveInt, Field(le=4_000)] = 512
+    """Commands applied in one step."""
+    batch_bytes: PositiveInt = 1024 * 1024
+    """Bytes of commands applied in one step; one larger command is a step of its own."""
+    cached_sessions: PositiveInt = 100_000
+    """Session headers that a worker keeps in memory."""
+
+    connect_timeout: PositiveFloat = 5.0
+    """Seconds to wait for a connection."""
+    response_timeout: PositiveFloat = 10.0
+    """Seconds to wait for the server's answer to a command that does not block."""
+    catalogue_file: Path | None = None
+    """A TOML file with windows and prices of models, which override the built-in ones."""
+
+    @property
+    def masked_url(self) -> str:
+        """The server's URL without its password."""
+        url = self.redis_url.get_secret_value()
+        scheme, separator, rest = url.partition("://")
+        credentials, at, host = rest.rpartition("@")
+        user = credentials.partition(":")[0]
+        return f"{scheme}{separator}{user}:***@{host}" if at else url
+
+
+def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - pydantic checks the values
+    """Read the settings from the environment; `None` among the overrides leaves a setting as it is.
+
+    Raises:
+        ConfigurationError: a value is not allowed; names the environment variable.
+
+    """
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        name = "_".join(str(part) for part in problem["loc"]).upper()
+        raise ConfigurationError(f"TURNSTREAM_{name}: {problem['msg']}") from error

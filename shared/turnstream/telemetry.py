@@ -1,0 +1,46 @@
+"""Logs by structlog: for people on a terminal, JSON lines otherwise.
+
+The library logs through the standard `logging` module, so that a program that uses it decides what is shown; only
+entry points call `configure_logging`. What is bound while a command is applied is its id, its session's id and its
+partition; never a message's content.
+"""
+
+import logging
+import sys
+
+import structlog
+
+log_time = structlog.processors.TimeStamper(fmt="iso")
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """Return the logger of a module; its key-value pairs become `extra` fields of the standard record."""
+    logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+        logging.getLogger(name),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.render_to_log_kwargs,
+        ],
+    )
+    return logger
+
+
+def configure_logging(level: str = "info", *, json: bool | None = None) -> None:
+    """Send logs to standard error.
+
+    Args:
+        level: `debug`, `info`, `warning` or `error`.
+        json: JSON lines; by default unless standard error is a terminal.
+
+    """
+    as_json = not sys.stderr.isatty() if json is None else json
+    pre_chain = [structlog.stdlib.add_log_level, log_time, structlog.stdlib.ExtraAdder()]
+    renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    processors = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
+    if as_json:
+        processors.insert(1, structlog.processors.format_exc_info)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=pre_chain, processors=processors))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

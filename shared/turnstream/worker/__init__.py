@@ -1,0 +1,1 @@
+"""A worker: takes partitions, applies their commands in order, gives them up (design §5)."""

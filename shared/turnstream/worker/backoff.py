@@ -1,0 +1,29 @@
+"""How long to wait before trying again (design §4: capped, jittered)."""
+
+import random
+
+FIRST = 0.05
+LONGEST = 2.0
+
+
+class Backoff:
+    """Grows with every failure in a row."""
+
+    def __init__(self) -> None:
+        """Start short."""
+        self._failures = 0
+
+    @property
+    def failing(self) -> bool:
+        """Tell whether the last attempt failed."""
+        return self._failures > 0
+
+    def succeeded(self) -> None:
+        """Start short again."""
+        self._failures = 0
+
+    def failed(self) -> float:
+        """Return the seconds to wait now: at random up to a bound that doubles."""
+        bound = min(LONGEST, FIRST * 2**self._failures)
+        self._failures = min(self._failures + 1, 16)
+        return bound * random.uniform(0.5, 1.0)  # noqa: S311 - spreads attempts, keeps no secret

@@ -1,0 +1,85 @@
+"""Reads the command streams of all owned partitions, never more than can be held (design §3, a round is bounded)."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from turnstream.ports import CommandQueue, RawEntry
+from turnstream.worker.partition import OwnedPartition, entry_size
+
+ROUND_ENTRIES = 4_096
+ROUND_BYTES = 16 * 1024 * 1024
+"""What one read should bring at most, over all partitions."""
+
+BLOCK = 1.0
+"""Seconds that a read waits for the first command."""
+
+SHORT_BLOCK = 0.005
+"""Seconds that a read waits while a partition is left out of it because its inbox is full."""
+
+
+class ReadSize:
+    """How many entries a partition to ask for: COUNT is per stream, so it follows what the reads before brought."""
+
+    def __init__(self, most: int) -> None:
+        """Ask for up to `most` entries."""
+        self._most = most
+        self._count = most
+        self._entry_bytes = 1.0
+
+    def count(self, partitions: int) -> int:
+        """Return the entries to ask of each of so many partitions."""
+        by_bytes = int(ROUND_BYTES / (self._entry_bytes * partitions))
+        return max(1, min(self._count, by_bytes))
+
+    def saw(self, answer: Mapping[int, Sequence[RawEntry]]) -> None:
+        """Learn from a read."""
+        entries = [entry for some in answer.values() for entry in some]
+        if len(entries) > ROUND_ENTRIES:
+            self._count = max(1, self._count // 2)
+        elif len(entries) < ROUND_ENTRIES // 4:
+            self._count = min(self._most, self._count * 2)
+        if entries:
+            average = sum(map(entry_size, entries)) / len(entries) + 1
+            self._entry_bytes += (average - self._entry_bytes) / 2
+
+
+class Feeder:
+    """One loop that feeds all owned partitions."""
+
+    def __init__(self, queue: CommandQueue, owned: Mapping[int, OwnedPartition], batch_commands: int) -> None:
+        """Read for the partitions in `owned`, which its owner changes; call `wake` when it does."""
+        self._queue = queue
+        self._owned = owned
+        self._size = ReadSize(batch_commands)
+        self._changed = asyncio.Event()
+
+    async def wake(self) -> None:
+        """Make the loop look at what is owned now."""
+        self._changed.set()
+        await self._queue.wake()
+
+    async def run(self) -> None:
+        """Read and feed until cancelled.
+
+        Raises:
+            Unavailable: the server does not answer.
+
+        """
+        while True:
+            self._changed.clear()
+            cursors = {number: owned.position for number, owned in self._owned.items() if owned.has_room}
+            if cursors:
+                await self._round(cursors, SHORT_BLOCK if len(cursors) < len(self._owned) else BLOCK)
+            elif self._owned:
+                await asyncio.sleep(SHORT_BLOCK)
+            else:
+                await self._changed.wait()
+
+    async def _round(self, cursors: Mapping[int, str], block: float) -> None:
+        answer = await self._queue.read(cursors, self._size.count(len(cursors)), block)
+        for number, entries in answer.items():
+            if number in self._owned:
+                self._owned[number].feed(cursors[number], entries)
+        self._size.saw(answer)
+        # Those that were fed go first: the next read is a long command to write.
+        await asyncio.sleep(0)

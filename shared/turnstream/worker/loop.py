@@ -1,0 +1,132 @@
+"""The worker, put together: one loop reads, one task a partition applies, one loop keeps what is owned (design §3, §5)."""
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+
+import structlog
+
+from turnstream.application.answers import Answers
+from turnstream.application.cache import HeaderCache
+from turnstream.application.intake import Intake
+from turnstream.application.processor import PartitionProcessor
+from turnstream.domain.pricing import Catalogue
+from turnstream.errors import Unavailable
+from turnstream.ports import Backend, PartitionState
+from turnstream.settings import Settings
+from turnstream.telemetry import get_logger
+from turnstream.worker.backoff import Backoff
+from turnstream.worker.feeding import Feeder
+from turnstream.worker.ownership import Holdings
+from turnstream.worker.partition import BatchLimits
+
+log = get_logger(__name__)
+
+RENEWALS = 4
+"""How often a lease is renewed within its time."""
+
+TIDY_EVERY = 2.0
+"""Seconds between two looks at what retention may take."""
+
+
+class Worker:
+    """Applies commands until it is stopped.
+
+    `run` it in a task; `stop` makes it finish the batches in hand, release its partitions and end.
+    """
+
+    def __init__(self, backend: Backend, settings: Settings, catalogue: Catalogue) -> None:
+        """Take a deployment, and how to work on it; nothing is started yet."""
+        self.worker_id = f"{settings.worker_id or f'{socket.gethostname()}-{os.getpid()}'}-{secrets.token_hex(3)}"
+        self._backend = backend
+        self._settings = settings
+        self._catalogue = catalogue
+        limits = BatchLimits(settings.batch_commands, settings.batch_bytes)
+        self._bell = asyncio.Event()
+        self._holdings = Holdings(self.worker_id, backend, self._processor, limits, self._bell)
+        self._feeder = Feeder(backend.queue, self._holdings.owned, settings.batch_commands)
+        self._answers = Answers(backend.reader, backend.partitions)
+        self._stopping = False
+        self.ready = asyncio.Event()
+        """Set when the worker has looked for the first time at what it may own."""
+
+    def stop(self) -> None:
+        """Finish what is in hand and end `run`."""
+        self._stopping = True
+        self._bell.set()
+
+    async def run(self) -> None:
+        """Work until stopped; a server that goes away is waited for."""
+        with structlog.contextvars.bound_contextvars(worker=self.worker_id):
+            log.info("worker started", partitions=self._backend.partitions)
+            loops = [
+                asyncio.create_task(self._forever("reading commands", self._feeder.run)),
+                asyncio.create_task(self._forever("listening for changes", self._listen)),
+                asyncio.create_task(self._forever("tidying", self._tidy)),
+            ]
+            try:
+                await self._forever("keeping partitions", self._keep)
+            finally:
+                for loop in loops:
+                    loop.cancel()
+                await asyncio.wait(loops)
+                await self._leave()
+                log.info("worker stopped")
+
+    async def _forever(self, what: str, loop: Callable[[], Awaitable[None]]) -> None:
+        """Run a loop until the worker stops, again after every failure; say when it fails first and when it works again."""
+        backoff = Backoff()
+        while not self._stopping:
+            try:
+                await loop()
+            except Unavailable as error:
+                if not backoff.failing:
+                    log.warning("server unavailable", while_=what, error=str(error))
+                await asyncio.sleep(backoff.failed())
+
+    async def _keep(self) -> None:
+        """Settle who owns what: on every change, and often enough that no lease runs out."""
+        backoff = Backoff()
+        while not self._stopping:
+            self._bell.clear()
+            if await self._holdings.settle():
+                await self._feeder.wake()
+            self.ready.set()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.lease / RENEWALS):
+                    await self._bell.wait()
+            if self._holdings.take_losses():
+                await asyncio.sleep(backoff.failed())
+            else:
+                backoff.succeeded()
+
+    async def _listen(self) -> None:
+        async for _ in self._backend.ownership.changes():
+            self._bell.set()
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(TIDY_EVERY)
+            await self._holdings.tidy()
+
+    async def _leave(self) -> None:
+        try:
+            await self._holdings.give_up(list(self._holdings.owned))
+            await self._backend.ownership.depart(self.worker_id)
+        except Unavailable as error:
+            log.warning("left without releasing: the leases run out by themselves", error=str(error))
+
+    def _processor(self, state: PartitionState) -> PartitionProcessor:
+        settings, backend = self._settings, self._backend
+        intake = Intake(
+            state.partition,
+            backend.partitions,
+            settings.max_message_bytes,
+            partial(backend.channels.is_reply_channel, state.partition),
+        )
+        cache = HeaderCache(max(1, settings.cached_sessions // backend.partitions))
+        return PartitionProcessor(state, intake, backend.store, self._answers, self._catalogue, cache)

@@ -1,0 +1,130 @@
+"""Keeps a worker's partitions: takes those that should be its own, renews them, gives up the surplus (design §5)."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from turnstream.application.processor import PartitionProcessor
+from turnstream.errors import Fenced, Unavailable
+from turnstream.ports import Backend, PartitionState
+from turnstream.telemetry import get_logger
+from turnstream.worker.assignment import assigned
+from turnstream.worker.partition import BatchLimits, OwnedPartition
+
+log = get_logger(__name__)
+
+
+class Holdings:
+    """The partitions that a worker owns now, each with the task that applies its commands."""
+
+    def __init__(
+        self,
+        worker_id: str,
+        backend: Backend,
+        process: Callable[[PartitionState], PartitionProcessor],
+        limits: BatchLimits,
+        bell: asyncio.Event,
+    ) -> None:
+        """Own nothing yet.
+
+        Args:
+            worker_id: who owns.
+            backend: the deployment.
+            process: makes what applies a partition's commands from where it stands.
+            limits: how much is applied in one step.
+            bell: rung when a partition was lost, for it should be taken again.
+
+        """
+        self.owned: dict[int, OwnedPartition] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._losses = 0
+        self._worker_id = worker_id
+        self._partitions = backend.partitions
+        self._ownership = backend.ownership
+        self._process = process
+        self._limits = limits
+        self._bell = bell
+
+    async def settle(self) -> bool:
+        """Bring what is owned in line with who is alive; tell whether anything changed.
+
+        Raises:
+            Unavailable: the server does not answer.
+
+        """
+        before = set(self.owned)
+        alive = await self._ownership.beat(self._worker_id)
+        wanted = assigned(self._worker_id, alive, self._partitions)
+        await self._renew()
+        await self.give_up(before - wanted)
+        await self._take(wanted - set(self.owned))
+        if set(self.owned) != before:
+            log.info("partitions changed", owned=len(self.owned), wanted=len(wanted), workers=len(alive))
+        return set(self.owned) != before
+
+    async def give_up(self, numbers: Iterable[int]) -> None:
+        """Finish the batch in hand of some partitions and release them."""
+        leaving = [number for number in numbers if number in self.owned]
+        for number in leaving:
+            self.owned[number].stop()
+        if leaving:
+            await asyncio.wait([self._tasks[number] for number in leaving])
+        left = [self.owned.pop(number) for number in leaving if number in self.owned]
+        await self._ownership.release([owned.state for owned in left])
+
+    def take_losses(self) -> int:
+        """Return how many partitions were lost since the last call."""
+        losses, self._losses = self._losses, 0
+        return losses
+
+    async def tidy(self) -> None:
+        """Trim events and show progress, off the hot path."""
+        await self._ownership.tidy([owned.state for owned in self.owned.values()])
+
+    async def _renew(self) -> None:
+        states = [owned.state for owned in self.owned.values()]
+        for state, kept in zip(states, await self._ownership.renew(states), strict=True):
+            if not kept:
+                log.warning("partition lost", partition=state.partition)
+                await self._abandon(state.partition)
+
+    async def _take(self, numbers: Iterable[int]) -> None:
+        takes = [self._ownership.take(number, self._worker_id) for number in sorted(numbers)]
+        for state in await asyncio.gather(*takes):
+            if state is not None:
+                self._hold(state)
+
+    def _hold(self, state: PartitionState) -> None:
+        owned = OwnedPartition(self._process(state), self._limits)
+        self.owned[state.partition] = owned
+        self._tasks[state.partition] = asyncio.create_task(
+            self._run(state.partition, owned),
+            name=f"partition-{state.partition}",
+        )
+
+    async def _run(self, number: int, owned: OwnedPartition) -> None:
+        """Apply commands until stopped; whatever goes wrong, the partition is taken again and the cursor read."""
+        with structlog.contextvars.bound_contextvars(partition=number):
+            try:
+                await owned.run()
+            except Fenced as error:
+                log.warning("partition fenced", reason=error.reason)
+                self._drop(number)
+            except Unavailable as error:
+                log.warning("batch interrupted", error=str(error))
+                self._drop(number)
+            except Exception:
+                log.exception("batch failed")
+                self._drop(number)
+
+    def _drop(self, number: int) -> None:
+        """Forget a partition and all that is remembered of it."""
+        self.owned.pop(number, None)
+        self._losses += 1
+        self._bell.set()
+
+    async def _abandon(self, number: int) -> None:
+        self._drop(number)
+        self._tasks[number].cancel()
+        await asyncio.wait([self._tasks[number]])

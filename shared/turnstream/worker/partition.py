@@ -1,0 +1,82 @@
+"""One partition in the hands of its owner: entries wait in an inbox, a task applies them batch after batch."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+from turnstream.application.processor import PartitionProcessor
+from turnstream.ports import PartitionState, RawEntry
+
+
+class BatchLimits:
+    """How much is applied in one step, and how much may wait in memory for it."""
+
+    def __init__(self, commands: int, size: int) -> None:
+        """Bound a batch by its commands and by their bytes."""
+        self.commands = commands
+        self.size = size
+
+
+class OwnedPartition:
+    """Reads stand in the inbox until the batch before them is committed."""
+
+    def __init__(self, processor: PartitionProcessor, limits: BatchLimits) -> None:
+        """Start behind the processor's cursor."""
+        self.position = processor.state.cursor
+        self._processor = processor
+        self._limits = limits
+        self._inbox: deque[RawEntry] = deque()
+        self._arrived = asyncio.Event()
+        self._stopping = False
+
+    @property
+    def state(self) -> PartitionState:
+        """Where the partition stands."""
+        return self._processor.state
+
+    @property
+    def has_room(self) -> bool:
+        """Tell whether more entries may be read: one batch waits at most while another is applied."""
+        return len(self._inbox) < self._limits.commands and not self._stopping
+
+    def feed(self, position: str, entries: Sequence[RawEntry]) -> None:
+        """Take what was read behind a position; what was asked for before something else was read is dropped."""
+        if entries and position == self.position:
+            self._inbox.extend(entries)
+            self.position = entries[-1].entry_id
+            self._arrived.set()
+
+    def stop(self) -> None:
+        """Finish the batch in hand, then end `run`."""
+        self._stopping = True
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Apply what arrives until stopped.
+
+        Raises:
+            Fenced: the partition has another owner.
+            Unavailable: the result of a batch is unknown.
+
+        """
+        while not self._stopping:
+            await self._arrived.wait()
+            if self._inbox and not self._stopping:
+                await self._processor.process(self._batch())
+            if not self._inbox and not self._stopping:
+                self._arrived.clear()
+
+    def _batch(self) -> list[RawEntry]:
+        batch = [self._inbox.popleft()]
+        size = entry_size(batch[0])
+        while self._inbox and len(batch) < self._limits.commands:
+            size += entry_size(self._inbox[0])
+            if size > self._limits.size:
+                break
+            batch.append(self._inbox.popleft())
+        return batch
+
+
+def entry_size(entry: RawEntry) -> int:
+    """Return the bytes of an entry's payload."""
+    return len(entry.fields.get(b"data", b""))
