@@ -14,6 +14,7 @@
     │   ├── Overloaded            the partition's backlog is over its limit
     │   └── CommandTimeout        no answer in time; the command may still be applied (`command_id`)
     ├── Fenced                    a worker wrote for a partition that it does not own any more
+    ├── Collision                 a batch was decided without knowing something that is stored; decide it again
     └── ConfigurationError        settings, server or deployment do not fit together
 
 Source: design §4 and §10; the messages of the spec where it has one.
@@ -168,6 +169,17 @@ class Fenced(TurnstreamError):  # noqa: N818 - the design's name
         super().__init__(f"Partition {partition} was not written: {reason} is not what this worker expects")
         self.partition = partition
         self.reason = reason
+
+
+class Collision(TurnstreamError):  # noqa: N818 - a state of the batch
+    """A batch would write an outcome or a message that is stored already: nothing was written."""
+
+    def __init__(self, partition: int) -> None:
+        """Name the partition."""
+        super().__init__(
+            f"Partition {partition} was not written: a command or a message of the batch is stored already"
+        )
+        self.partition = partition
 
 
 class ConfigurationError(TurnstreamError):

@@ -16,7 +16,7 @@ START = "0-0"
 """The cursor of a partition that has applied nothing."""
 
 
-class CommandEntry(msgspec.Struct, frozen=True):
+class CommandEntry(msgspec.Struct, frozen=True, gc=False):
     """A command as a producer publishes it: `data` is its JSON, `reply_to` the channel for its reply."""
 
     command_id: str
@@ -27,14 +27,14 @@ class CommandEntry(msgspec.Struct, frozen=True):
     traceparent: str | None = None
 
 
-class RawEntry(msgspec.Struct, frozen=True):
+class RawEntry(msgspec.Struct, frozen=True, gc=False):
     """An entry of a command stream as a worker reads it: anybody may have written anything."""
 
     entry_id: str
     fields: Mapping[bytes, bytes]
 
 
-class Rejection(msgspec.Struct, frozen=True, rename="camel"):
+class Rejection(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """A `Rejected` error as outcomes and replies carry it."""
 
     code: str
@@ -42,7 +42,7 @@ class Rejection(msgspec.Struct, frozen=True, rename="camel"):
     fields: dict[str, str | int | None] = {}
 
 
-class Outcome(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
     """What became of a command; kept for the deduplication window.
 
     `payload_hash` tells a resend from another payload; `version` is the session's after the command; `output` is what
@@ -56,7 +56,7 @@ class Outcome(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     output: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-class Reply(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class Reply(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
     """What a producer is told about its command."""
 
     command_id: str
@@ -66,7 +66,7 @@ class Reply(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     output: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-class StoredHeader(msgspec.Struct, frozen=True):
+class StoredHeader(msgspec.Struct, frozen=True, gc=False):
     """A header as stored; `last_sequence` is the sequence of the session's latest event."""
 
     header: SessionHeader
@@ -81,14 +81,19 @@ class SessionNeeds(msgspec.Struct):
     tail: int = 0
 
 
-class Needs(msgspec.Struct, frozen=True):
+class Needs(msgspec.Struct, frozen=True, gc=False):
     """What deciding a batch needs: of sessions, and earlier outcomes of these commands (id → entry time in ms)."""
 
     sessions: Mapping[str, SessionNeeds]
     commands: Mapping[str, int]
 
+    @property
+    def nothing_to_read(self) -> bool:
+        """Tell whether all that is needed is known already."""
+        return not self.commands and not any(n.header or n.message_ids or n.tail for n in self.sessions.values())
 
-class LoadedSession(msgspec.Struct, frozen=True):
+
+class LoadedSession(msgspec.Struct, frozen=True, gc=False):
     """What is stored of a session, as far as it was needed; the tail is oldest first."""
 
     stored: StoredHeader | None
@@ -96,14 +101,14 @@ class LoadedSession(msgspec.Struct, frozen=True):
     tail: tuple[ChatMessage, ...] = ()
 
 
-class Loaded(msgspec.Struct, frozen=True):
+class Loaded(msgspec.Struct, frozen=True, gc=False):
     """The answer to `Needs`; commands without an earlier outcome are absent."""
 
     sessions: Mapping[str, LoadedSession]
     outcomes: Mapping[str, Outcome]
 
 
-class PartitionState(msgspec.Struct, frozen=True):
+class PartitionState(msgspec.Struct, frozen=True, gc=False):
     """What the owner of a partition must know; every commit checks it and moves it on (design §3).
 
     `token` fences, `replication_id` names the server's history ("" where it is not known), `cursor` is the stream id of
@@ -123,7 +128,7 @@ class SessionWrite(msgspec.Struct):
     """What a batch changes of one session. Applied in this order: `cleared`, `removed`, then `put` and `placed`.
 
     `put` are messages to be written, `placed` the positions of the new ones among them; `cleared` takes all messages
-    away that were stored before the batch.
+    away that were stored before the batch. `unseen` are messages that the batch took to be new, without having looked.
     """
 
     session_id: str
@@ -133,9 +138,10 @@ class SessionWrite(msgspec.Struct):
     removed: set[str] = msgspec.field(default_factory=set[str])
     put: dict[str, ChatMessage] = msgspec.field(default_factory=dict[str, ChatMessage])
     placed: dict[str, int] = msgspec.field(default_factory=dict[str, int])
+    unseen: set[str] = msgspec.field(default_factory=set[str])
 
 
-class RecordedOutcome(msgspec.Struct, frozen=True):
+class RecordedOutcome(msgspec.Struct, frozen=True, gc=False):
     """An outcome to be kept, with the time of its command's stream entry in milliseconds."""
 
     command_id: str
@@ -143,14 +149,14 @@ class RecordedOutcome(msgspec.Struct, frozen=True):
     outcome: Outcome
 
 
-class MalformedEntry(msgspec.Struct, frozen=True):
+class MalformedEntry(msgspec.Struct, frozen=True, gc=False):
     """A stream entry that is set aside, and why."""
 
     entry: RawEntry
     error: str
 
 
-class Batch(msgspec.Struct, frozen=True):
+class Batch(msgspec.Struct, frozen=True, gc=False):
     """Everything that applying some commands of a partition changes, in one atomic step."""
 
     before: PartitionState
@@ -162,7 +168,7 @@ class Batch(msgspec.Struct, frozen=True):
     malformed: Sequence[MalformedEntry]
 
 
-class MessageRange(msgspec.Struct, frozen=True):
+class MessageRange(msgspec.Struct, frozen=True, gc=False):
     """Which messages to read: those between two messages (exclusive), of them the first or the last `count`."""
 
     after: str | None = None
@@ -171,7 +177,7 @@ class MessageRange(msgspec.Struct, frozen=True):
     from_end: bool = False
 
 
-class IndexEntry(msgspec.Struct, frozen=True, order=True):
+class IndexEntry(msgspec.Struct, frozen=True, gc=False, order=True):
     """A session's place in the listing: when it was last updated, in milliseconds, then its id."""
 
     updated_ms: int
@@ -190,6 +196,7 @@ class SessionStore(Protocol):
 
         Raises:
             Fenced: a check failed; nothing was written.
+            Collision: an outcome or an unseen message is stored already; nothing was written.
             Unavailable: the result is unknown.
 
         """

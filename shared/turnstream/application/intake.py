@@ -16,7 +16,7 @@ from turnstream.ports import CommandEntry, MalformedEntry, RawEntry, Reply, entr
 HASH_BYTES = 8
 
 
-class Accepted(msgspec.Struct, frozen=True):
+class Accepted(msgspec.Struct, frozen=True, gc=False):
     """A command that could be read, with what its entry says."""
 
     raw: RawEntry
@@ -26,12 +26,17 @@ class Accepted(msgspec.Struct, frozen=True):
     payload_hash: str
 
 
-class SetAside(msgspec.Struct, frozen=True):
+class SetAside(msgspec.Struct, frozen=True, gc=False):
     """An entry that could not be read, and the reply to its producer if there is a way to it."""
 
     malformed: MalformedEntry
     reply_to: str | None = None
     reply: Reply | None = None
+
+    @property
+    def raw(self) -> RawEntry:
+        """The entry as it stands in the stream."""
+        return self.malformed.entry
 
 
 class Intake:

@@ -8,10 +8,10 @@ from turnstream.application.cache import HeaderCache
 from turnstream.application.intake import Accepted, Intake, SetAside, set_aside
 from turnstream.application.needs import needs_of
 from turnstream.application.working import WorkingSession
-from turnstream.domain.commands import ChangingCommand, GetSession, ListSessions
+from turnstream.domain.commands import ChangingCommand, GetSession, ListSessions, Query
 from turnstream.domain.pricing import Catalogue
-from turnstream.errors import InvalidCommand
-from turnstream.ports import LoadedSession, Needs, PartitionState, RawEntry, SessionStore
+from turnstream.errors import Collision, InvalidCommand
+from turnstream.ports import Loaded, LoadedSession, Needs, PartitionState, RawEntry, SessionStore
 from turnstream.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -54,37 +54,54 @@ class PartitionProcessor:
         """Apply commands that change something in one step; a query is a run of its own."""
         first = run[0]
         if isinstance(first, Accepted) and isinstance(first.command, GetSession | ListSessions):
-            batch = BatchInProgress(self.state, {}, {}, self._catalogue)
-            if first.entry.reply_to:
-                batch.answer(first.entry.reply_to, await self._answers.reply(first.entry.command_id, first.command))
-        else:
-            batch = await self._decided(run)
-        finished = batch.finished(_raw(run[-1]).entry_id)
+            await self._commit(await self._answered(first, first.command), first.raw)
+            return
+        try:
+            await self._commit(await self._decided(run, thorough=False), run[-1].raw)
+        except Collision:
+            await self._commit(await self._decided(run, thorough=True), run[-1].raw)
+
+    async def _commit(self, batch: BatchInProgress, last: RawEntry) -> None:
+        finished = batch.finished(last.entry_id)
         await self._store.commit(finished)
         self.state = finished.after
         for write in finished.writes:
             self._cache.keep(write)
 
-    async def _decided(self, run: Sequence[Item]) -> BatchInProgress:
-        needs = needs_of(_changing(run), self._cache.__contains__)
-        loaded = await self._store.load(self.state.partition, needs)
-        sessions = self._working(needs, loaded.sessions)
-        batch = BatchInProgress(self.state, sessions, loaded.outcomes, self._catalogue)
+    async def _answered(self, accepted: Accepted, query: Query) -> BatchInProgress:
+        batch = BatchInProgress(self.state, {}, {}, self._catalogue)
+        if accepted.entry.reply_to:
+            batch.answer(accepted.entry.reply_to, await self._answers.reply(accepted.entry.command_id, query))
+        return batch
+
+    async def _decided(self, run: Sequence[Item], *, thorough: bool) -> BatchInProgress:
+        needs = needs_of(_changing(run), self._cache.__contains__, thorough=thorough)
+        if needs.nothing_to_read:
+            loaded = Loaded({}, {})
+        else:
+            loaded = await self._store.load(self.state.partition, needs)
+        while True:
+            sessions = self._working(needs, loaded.sessions)
+            batch = BatchInProgress(self.state, sessions, loaded.outcomes, self._catalogue)
+            failed = self._decide_all(batch, run)
+            if failed is None:
+                return batch
+            # It may have half happened: the batch is decided again without it.
+            run = [failed if item.raw is failed.raw else item for item in run]
+
+    def _decide_all(self, batch: BatchInProgress, run: Sequence[Item]) -> SetAside | None:
+        """Decide commands; a bug that one of them meets must not stop the others, so return that one set aside."""
         for item in run:
             if isinstance(item, SetAside):
                 batch.set_aside(item)
-            else:
-                self._decide(batch, item)
-        return batch
-
-    def _decide(self, batch: BatchInProgress, item: Accepted) -> None:
-        """Decide one command; a bug that one of them meets must not stop the others."""
-        try:
-            batch.decide(item)
-        except Exception as bug:
-            log.exception("command set aside", command_id=item.entry.command_id, partition=self.state.partition)
-            error = InvalidCommand("$", f"The worker failed on it: {type(bug).__name__}")
-            batch.set_aside(set_aside(item.raw, item.entry, error))
+                continue
+            try:
+                batch.decide(item)
+            except Exception as bug:
+                log.exception("command set aside", command_id=item.entry.command_id, partition=self.state.partition)
+                error = InvalidCommand("$", f"The worker failed on it: {type(bug).__name__}")
+                return set_aside(item.raw, item.entry, error)
+        return None
 
     def _working(self, needs: Needs, loaded: Mapping[str, LoadedSession]) -> dict[str, WorkingSession]:
         sessions: dict[str, WorkingSession] = {}
@@ -108,10 +125,6 @@ def _runs(items: Iterable[Item]) -> Iterator[list[Item]]:
             run.append(item)
     if run:
         yield run
-
-
-def _raw(item: Item) -> RawEntry:
-    return item.raw if isinstance(item, Accepted) else item.malformed.entry
 
 
 def _changing(run: Sequence[Item]) -> Iterator[tuple[str, int, ChangingCommand]]:

@@ -50,7 +50,7 @@ class WorkingSession:
         """Forget all messages, also those that are stored."""
         self._messages.clear()
         self._tail.clear()
-        self.write = SessionWrite(self.write.session_id, self.write.before, cleared=True)
+        self.write = SessionWrite(self.write.session_id, self.write.before, cleared=True, unseen=self.write.unseen)
 
     def append(self, message: ChatMessage, position: int) -> None:
         """Add a message at its position."""
@@ -58,6 +58,8 @@ class WorkingSession:
         self._tail[message.id] = None
         self.write.put[message.id] = message
         self.write.placed[message.id] = position
+        if not self.write.cleared and message.id not in self.write.removed:
+            self.write.unseen.add(message.id)
 
     def update(self, message_id: str, updates: ChatMessagePatch) -> None:
         """Change fields of a message that was loaded or added."""
@@ -71,4 +73,5 @@ class WorkingSession:
         self._tail.pop(message_id, None)
         self.write.put.pop(message_id, None)
         self.write.placed.pop(message_id, None)
-        self.write.removed.add(message_id)
+        if message_id not in self.write.unseen:
+            self.write.removed.add(message_id)

@@ -1,4 +1,4 @@
-"""Stream entries of commands: the fields `id`, `type`, `data`, and `replyTo`, `correlationId`, `traceparent` (design §1)."""
+"""Stream entries of commands: `id`, `type`, `data`, and optional `replyTo`, `correlationId`, `traceparent` (design §1)."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,12 @@ MAX_NAME_BYTES = 256
 
 def encode_entry(entry: CommandEntry) -> list[str | bytes]:
     """Return the entry's fields and values, one after the other, as XADD takes them."""
-    fields: list[str | bytes] = ["id", entry.command_id, "type", entry.type, "data", entry.data]
+    return ["id", entry.command_id, "type", entry.type, "data", entry.data, *encode_optional(entry)]
+
+
+def encode_optional(entry: CommandEntry) -> list[str | bytes]:
+    """Return those of the fields that an entry need not have, and their values."""
+    fields: list[str | bytes] = []
     if entry.reply_to is not None:
         fields += ("replyTo", entry.reply_to)
     if entry.correlation_id is not None:
@@ -28,25 +33,25 @@ def decode_entry(fields: Mapping[bytes, bytes]) -> CommandEntry:
         InvalidCommand: a field is missing, too long or not text.
 
     """
+    get = fields.get
     return CommandEntry(
-        command_id=_required(fields, b"id"),
-        type=_required(fields, b"type"),
-        data=fields.get(b"data") or b"{}",
-        reply_to=_text(fields, b"replyTo"),
-        correlation_id=_text(fields, b"correlationId"),
-        traceparent=_text(fields, b"traceparent"),
+        _required(b"id", get(b"id")),
+        _required(b"type", get(b"type")),
+        get(b"data") or b"{}",
+        _text(b"replyTo", get(b"replyTo")),
+        _text(b"correlationId", get(b"correlationId")),
+        _text(b"traceparent", get(b"traceparent")),
     )
 
 
-def _required(fields: Mapping[bytes, bytes], name: bytes) -> str:
-    value = _text(fields, name)
-    if not value:
+def _required(name: bytes, value: bytes | None) -> str:
+    text = _text(name, value)
+    if not text:
         raise InvalidCommand(name.decode(), "The stream entry has no such field")
-    return value
+    return text
 
 
-def _text(fields: Mapping[bytes, bytes], name: bytes) -> str | None:
-    value = fields.get(name)
+def _text(name: bytes, value: bytes | None) -> str | None:
     if value is None:
         return None
     if len(value) > MAX_NAME_BYTES:

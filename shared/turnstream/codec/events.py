@@ -8,7 +8,7 @@ import msgspec
 from turnstream.domain.events import EVENTS, AnyEvent, Event, EventMeta
 
 
-class EventEnvelope(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class EventEnvelope(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel", omit_defaults=True):
     """An event as it is published and kept: what is common to all, and `data`, the fields of its type."""
 
     id: str

@@ -14,7 +14,7 @@ from turnstream.domain.patches import ChatMessagePatch, SessionPatch
 Result = TypeVar("Result", covariant=True)
 
 
-class Command(msgspec.Struct, Generic[Result], frozen=True, rename="camel", omit_defaults=True):
+class Command(msgspec.Struct, Generic[Result], frozen=True, gc=False, rename="camel", omit_defaults=True):
     """Something that a producer wants done; `Result` is what `execute` returns for it."""
 
     type: ClassVar[str]

@@ -19,14 +19,14 @@ class MessageContentType(StrEnum):
     TOOL_RESULT = "tool_result"
 
 
-class TextContent(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="text"):
+class TextContent(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="text"):
     """A piece of text."""
 
     type: ClassVar[MessageContentType] = MessageContentType.TEXT
     text: str
 
 
-class ImageContent(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="image"):
+class ImageContent(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="image"):
     """An image by its URL."""
 
     type: ClassVar[MessageContentType] = MessageContentType.IMAGE
@@ -35,7 +35,7 @@ class ImageContent(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t
     alt_text: str | None = None
 
 
-class ToolCallContent(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="tool_call"):
+class ToolCallContent(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="tool_call"):
     """A model's call of a tool, with the arguments it chose."""
 
     type: ClassVar[MessageContentType] = MessageContentType.TOOL_CALL
@@ -44,7 +44,7 @@ class ToolCallContent(msgspec.Struct, frozen=True, omit_defaults=True, tag_field
     args: dict[str, Any]
 
 
-class ToolResultContent(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="tool_result"):
+class ToolResultContent(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="tool_result"):
     """What a tool answered to a call."""
 
     type: ClassVar[MessageContentType] = MessageContentType.TOOL_RESULT

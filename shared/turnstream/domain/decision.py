@@ -38,7 +38,7 @@ class SessionView(Protocol):
         ...
 
 
-class Context(msgspec.Struct, frozen=True):
+class Context(msgspec.Struct, frozen=True, gc=False):
     """What else a decision needs: the command's id, the time its stream entry was made, windows and prices."""
 
     command_id: str
@@ -46,14 +46,14 @@ class Context(msgspec.Struct, frozen=True):
     catalogue: Catalogue
 
 
-class Decision(msgspec.Struct, frozen=True):
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """What happens; without events nothing changes."""
 
     events: tuple[AnyEvent, ...] = ()
     output: CommandOutput = None
 
 
-class Stamp(msgspec.Struct, frozen=True):
+class Stamp(msgspec.Struct, frozen=True, gc=False):
     """What the events of one decision have in common."""
 
     session_id: str

@@ -31,7 +31,7 @@ class ChatMessageRole(StrEnum):
     SUMMARY = "summary"
 
 
-class Entity(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class Entity(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
     """An immutable value with the spec's names; what is absent is left out on the wire."""
 
 
@@ -56,7 +56,8 @@ class ChatMessage(Entity, frozen=True):
 
     def __post_init__(self) -> None:
         """Accept lists."""
-        freeze_sequences(self, "content", "tool_calls")
+        if type(self.content) is not tuple or self.tool_calls is not None:
+            freeze_sequences(self, "content", "tool_calls")
 
 
 class SessionConfig(Entity, frozen=True):

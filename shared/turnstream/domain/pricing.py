@@ -20,7 +20,7 @@ class PriceSource(StrEnum):
     UNKNOWN = "unknown"
 
 
-class TokenUsage(msgspec.Struct, frozen=True, kw_only=True):
+class TokenUsage(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The tokens of one call of a model; the cached ones are parts of the prompt's."""
 
     prompt_tokens: int = 0
@@ -29,7 +29,7 @@ class TokenUsage(msgspec.Struct, frozen=True, kw_only=True):
     cache_write_tokens: int = 0
 
 
-class Price(msgspec.Struct, frozen=True):
+class Price(msgspec.Struct, frozen=True, gc=False):
     """What a call costs in USD, and where the price came from."""
 
     cost: float

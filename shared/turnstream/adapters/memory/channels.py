@@ -3,6 +3,7 @@
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 
 from turnstream.adapters.memory.bell import Bell
 from turnstream.domain.events import EVENTS
@@ -87,9 +88,10 @@ class MemoryChannels:
 
     async def subscribe(self, channels: Sequence[str]) -> MemorySubscription:
         """Listen; on return nothing published from now on is missed."""
-        subscription = MemorySubscription(self._detach)
-        for channel in dict.fromkeys(channels):
-            self._listeners.setdefault(channel, []).append(subscription)
+        names = frozenset(channels)
+        subscription = MemorySubscription(partial(self._detach, names))
+        for name in names:
+            self._listeners.setdefault(name, []).append(subscription)
         return subscription
 
     def publish(self, channel: str, payload: bytes) -> None:
@@ -102,6 +104,8 @@ class MemoryChannels:
         for subscription in {one for listeners in self._listeners.values() for one in listeners}:
             await subscription.aclose()
 
-    def _detach(self, subscription: MemorySubscription) -> None:
-        left = {name: [s for s in ones if s is not subscription] for name, ones in self._listeners.items()}
-        self._listeners = {name: ones for name, ones in left.items() if ones}
+    def _detach(self, channels: frozenset[str], subscription: MemorySubscription) -> None:
+        for channel in channels:
+            left = [other for other in self._listeners.pop(channel, ()) if other is not subscription]
+            if left:
+                self._listeners[channel] = left

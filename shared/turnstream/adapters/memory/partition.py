@@ -2,7 +2,7 @@
 
 import secrets
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable
 from itertools import chain
 
 import msgspec
@@ -46,7 +46,7 @@ class StoredSession(msgspec.Struct):
         """Return the header."""
         return decode_header(list(chain.from_iterable(self.header.items())))
 
-    def decoded(self, message_ids: Iterator[str]) -> dict[str, ChatMessage]:
+    def decoded(self, message_ids: Iterable[str]) -> dict[str, ChatMessage]:
         """Return those of these messages that are there."""
         return {i: decode_message(self.messages[i]) for i in message_ids if i in self.messages}
 

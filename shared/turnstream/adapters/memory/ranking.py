@@ -14,9 +14,6 @@ class Ranking:
         self._scores: dict[str, int] = {}
         self._rows: list[Row] = []
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
     def row(self, member: str) -> Row | None:
         """Return a member's row, if it has one."""
         score = self._scores.get(member)

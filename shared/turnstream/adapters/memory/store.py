@@ -8,7 +8,7 @@ from turnstream.adapters.memory.channels import MemoryChannels
 from turnstream.adapters.memory.partition import REPLICATION_ID, Partition, StoredSession
 from turnstream.adapters.memory.writing import Writing
 from turnstream.codec.records import decode_outcome
-from turnstream.errors import Fenced
+from turnstream.errors import Collision, Fenced
 from turnstream.ports import Batch, Loaded, LoadedSession, Needs, Outcome, SessionNeeds, SessionWrite
 
 
@@ -31,6 +31,7 @@ class MemoryStore:
 
         Raises:
             Fenced: a check failed; nothing was written.
+            Collision: an outcome or an unseen message is stored already; nothing was written.
 
         """
         # A worker with a backlog waits for nothing else: others need a turn, and before the write it can be cancelled.
@@ -39,6 +40,8 @@ class MemoryStore:
         reason = next(_refusals(partition, batch), None)
         if reason:
             raise Fenced(partition.number, reason)
+        if _collides(partition, batch):
+            raise Collision(partition.number)
         writing = Writing(batch)
         writing.apply(partition)
         for channel, payload in writing.announcements:
@@ -57,6 +60,14 @@ def _refusals(partition: Partition, batch: Batch) -> Iterator[str]:
         yield "sequence"
     if any(_expected(write) != _version(partition, write.session_id) for write in batch.writes):
         yield "version"
+
+
+def _collides(partition: Partition, batch: Batch) -> bool:
+    known = (partition.outcomes.find(recorded.command_id, recorded.entry_ms) for recorded in batch.outcomes)
+    sessions = ((partition.sessions.get(write.session_id), write.unseen) for write in batch.writes)
+    return any(outcome is not None for outcome in known) or any(
+        session is not None and not unseen.isdisjoint(session.messages) for session, unseen in sessions
+    )
 
 
 def _expected(write: SessionWrite) -> bytes | None:

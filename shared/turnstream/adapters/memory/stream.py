@@ -29,8 +29,8 @@ class CommandStream:
 
     def append(self, fields: Mapping[bytes, bytes]) -> str:
         """Append an entry and return its id."""
-        time_, number = self._last
-        self._last = max((self._clock(), 0), (time_, number + 1))
+        last_ms, number = self._last
+        self._last = max((self._clock(), 0), (last_ms, number + 1))
         self._entries.append((self._last, dict(fields)))
         return _text(self._last)
 

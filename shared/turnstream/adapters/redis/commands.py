@@ -8,10 +8,9 @@ from typing import Any
 from redis.asyncio.connection import Connection
 from redis.exceptions import RedisError
 
-from turnstream.adapters.redis.connection import opened, raise_for
+from turnstream.adapters.redis.connection import Word, opened, pack, raise_for
 from turnstream.adapters.redis.server import Server
-from turnstream.adapters.redis.words import WordList
-from turnstream.codec.envelope import encode_entry
+from turnstream.codec.envelope import encode_optional
 from turnstream.errors import Overloaded, Unavailable
 from turnstream.ports import CommandEntry, RawEntry
 
@@ -38,18 +37,28 @@ class RedisQueue:
 
         """
         limit = self._server.settings.max_backlog
-        arguments = WordList((limit, len(entries)))
+        words: list[Word] = [limit]
         for entry in entries:
-            arguments.add(*encode_entry(entry))
+            optional = encode_optional(entry)
+            words += (entry.command_id, entry.type, entry.data, len(optional), *optional)
         keys = [self._server.partition(partition).commands]
-        backlog = await self._server.scripts.enqueue.run(self._server.connection, keys, arguments.words)
+        backlog = await self._server.scripts.enqueue.run(self._server.connection, keys, words)
         if backlog >= 0:
             raise Overloaded(backlog, limit)
 
     async def read(self, cursors: Mapping[int, str], count: int, block: float) -> Mapping[int, Sequence[RawEntry]]:
         """Return up to `count` entries a partition behind its cursor; wait up to `block` seconds for the first."""
         streams = [self._server.partition(partition).commands for partition in cursors]
-        words = ("XREAD", "COUNT", count, "BLOCK", int(block * 1000), "STREAMS", *streams, *cursors.values())
+        words: tuple[Word, ...] = (
+            "XREAD",
+            "COUNT",
+            count,
+            "BLOCK",
+            int(block * 1000),
+            "STREAMS",
+            *streams,
+            *cursors.values(),
+        )
         self._reading = asyncio.ensure_future(self._blocking(words, block + BLOCK_MARGIN))
         try:
             answer = await self._reading
@@ -72,11 +81,11 @@ class RedisQueue:
         await self.wake()
         await self._disconnect()
 
-    async def _blocking(self, words: Sequence[str | int], timeout: float) -> Any:  # noqa: ANN401
+    async def _blocking(self, words: Sequence[Word], timeout: float) -> Any:  # noqa: ANN401
         try:
             if self._reader is None:
                 self._reader = await opened(self._server.connect, self._server.where)
-            await self._reader.send_command(*words)
+            await self._reader.send_packed_command([pack(words)])
             async with asyncio.timeout(timeout):
                 return await self._reader.read_response(timeout=float("inf"))
         except TimeoutError:
@@ -100,4 +109,5 @@ def _is_cancelling() -> bool:
 
 
 def _entry(entry_id: bytes, pairs: Sequence[bytes]) -> RawEntry:
-    return RawEntry(entry_id.decode(), dict(zip(pairs[::2], pairs[1::2], strict=True)))
+    each = iter(pairs)
+    return RawEntry(entry_id.decode(), dict(zip(each, each, strict=True)))

@@ -5,7 +5,7 @@ from typing import Any
 
 from turnstream.adapters.redis.buckets import Buckets
 from turnstream.adapters.redis.keys import PartitionKeys
-from turnstream.adapters.redis.words import MAX_WORDS, WordList
+from turnstream.adapters.redis.words import WordList, portions_of
 from turnstream.codec.records import decode_header, decode_message, decode_outcome
 from turnstream.domain.models import ChatMessage
 from turnstream.ports import Loaded, LoadedSession, Needs, Outcome, SessionNeeds, StoredHeader
@@ -26,7 +26,7 @@ class Reading:
         self._outcomes: dict[str, Outcome] = {}
         for session_id, wanted in needs.sessions.items():
             self._read_session(session_id, wanted)
-        for bucket, command_ids in buckets.lookups(needs.commands):
+        for bucket, command_ids in buckets.lookups(needs.commands).items():
             self._read_outcomes(keys.outcomes(bucket), command_ids)
 
     def take(self, answers: Sequence[Any]) -> None:
@@ -62,12 +62,12 @@ class Reading:
             self._takers.append(lambda answer: self._take_tail(session_id, answer))
 
     def _read_messages(self, session_id: str, message_ids: Sequence[str]) -> None:
-        for some in _portions(message_ids):
+        for some in portions_of(message_ids):
             self.reads.add("HMGET", self._keys.messages(session_id), *some)
             self._takers.append(lambda answer, some=some: self._take_messages(session_id, some, answer))
 
     def _read_outcomes(self, key: str, command_ids: Sequence[str]) -> None:
-        for some in _portions(command_ids):
+        for some in portions_of(command_ids):
             self.reads.add("HMGET", key, *some)
             self._takers.append(lambda answer, some=some: self._take_outcomes(some, answer))
 
@@ -85,8 +85,3 @@ class Reading:
     def _take_outcomes(self, command_ids: Sequence[str], records: Sequence[bytes | None]) -> None:
         found = {i: decode_outcome(r) for i, r in zip(command_ids, records, strict=True) if r is not None}
         self._outcomes.update(found)
-
-
-def _portions(items: Sequence[str]) -> Sequence[Sequence[str]]:
-    step = MAX_WORDS - 2
-    return [items[start : start + step] for start in range(0, len(items), step)]

@@ -5,7 +5,7 @@ from redis.exceptions import ResponseError
 from turnstream.adapters.redis.loading import Reading
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.writing import Writing
-from turnstream.errors import Fenced
+from turnstream.errors import Collision, Fenced
 from turnstream.ports import Batch, Loaded, Needs
 
 
@@ -29,16 +29,20 @@ class RedisStore:
 
         Raises:
             Fenced: a check failed; nothing was written.
+            Collision: an outcome or an unseen message is stored already; nothing was written.
             Unavailable: the result is unknown.
 
         """
         server = self._server
         writing = Writing(server.keys, batch, server.buckets, server.settings.malformed_retention)
-        keys = [server.partition(batch.before.partition).partition]
+        partition = server.partition(batch.before.partition)
+        keys = [partition.partition, partition.events]
         try:
             await server.scripts.commit.run(server.connection, keys, writing.words)
         except ResponseError as error:
             code, _, reason = str(error).partition(" ")
-            if code != "FENCED":
-                raise
-            raise Fenced(batch.before.partition, reason) from None
+            if code == "FENCED":
+                raise Fenced(batch.before.partition, reason) from None
+            if code == "COLLISION":
+                raise Collision(batch.before.partition) from None
+            raise

@@ -35,3 +35,9 @@ class WordList:
             self.words += head
             self.words += part
         return len(starts)
+
+
+def portions_of(items: Sequence[str]) -> list[Sequence[str]]:
+    """Cut items, all for one command, into as many as one command takes."""
+    step = MAX_WORDS - 2
+    return [items[start : start + step] for start in range(0, len(items), step)]

@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 
 from turnstream.adapters.redis.buckets import Buckets
+from turnstream.adapters.redis.connection import Word
 from turnstream.adapters.redis.keys import Keys, PartitionKeys
+from turnstream.adapters.redis.new_fields import NewFields, new_fields
 from turnstream.adapters.redis.words import WordList
 from turnstream.codec.events import encode_event
-from turnstream.codec.records import encode_changes, encode_message, encode_outcome, encode_type_sequences
+from turnstream.codec.records import encode_changes, encode_message, encode_type_sequences
 from turnstream.codec.replies import encode_replies
 from turnstream.domain.events import AnyEvent
 from turnstream.ports import (
     Batch,
     MalformedEntry,
     PartitionState,
-    RecordedOutcome,
     SessionWrite,
     StoredHeader,
     milliseconds,
@@ -32,11 +33,10 @@ class Writing:
         self._all_keys = keys
         self._keys = keys.partitions[batch.before.partition]
         self._words = WordList(_checks(self._keys, batch))
+        self._new_fields(new_fields(self._keys, batch, buckets))
+        self._events(batch.events)
         for write in batch.writes:
             self._session(write)
-        for event in batch.events:
-            self._event(event)
-        self._outcomes(batch.outcomes, buckets)
         for entry in batch.malformed:
             self._malformed(entry, malformed_retention)
         self._cursor(batch, buckets)
@@ -44,9 +44,15 @@ class Writing:
             self._words.add("PUBLISH", channel, encode_replies(replies))
 
     @property
-    def words(self) -> list[str | bytes | int | float]:
+    def words(self) -> list[Word]:
         """The arguments of the script."""
         return self._words.words
+
+    def _new_fields(self, groups: Sequence[NewFields]) -> None:
+        words = self._words.words
+        words.append(len(groups))
+        for group in groups:
+            words += (len(group.keys), len(group.pairs), int(group.write), *group.keys, *group.pairs)
 
     def _session(self, write: SessionWrite) -> None:
         keys, session_id = self._keys, write.session_id
@@ -65,8 +71,9 @@ class Writing:
         self._header(write, write.after)
 
     def _messages(self, write: SessionWrite, messages: str, order: str) -> None:
-        if write.put:
-            bodies = [word for i, message in write.put.items() for word in (i, encode_message(message))]
+        rewritten = write.put.keys() if write.cleared else write.put.keys() - write.unseen
+        if rewritten:
+            bodies = [word for i in rewritten for word in (i, encode_message(write.put[i]))]
             self._words.add_many(("HSET", messages), bodies, group=2)
         if write.placed:
             places = [word for i, position in write.placed.items() for word in (position, i)]
@@ -76,20 +83,13 @@ class Writing:
         self._words.add("HSET", self._keys.session(write.session_id), *encode_changes(write.before, after))
         self._words.add("ZADD", self._keys.index, milliseconds(after.header.updated_at), write.session_id)
 
-    def _event(self, event: AnyEvent) -> None:
-        payload = encode_event(event)
-        sequence = event.meta.sequence if event.meta else 0
-        self._words.add("XADD", self._keys.events, f"{sequence}-0", "event", payload)
-        self._words.add("PUBLISH", self._all_keys.event_channel(event.type), payload)
-        self._words.add("PUBLISH", self._all_keys.session_channel(event.session_id), payload)
-
-    def _outcomes(self, outcomes: Sequence[RecordedOutcome], buckets: Buckets) -> None:
-        records: dict[int, list[str | bytes | int | float]] = {}
-        for recorded in outcomes:
-            words = records.setdefault(buckets.of(recorded.entry_ms), [])
-            words += (recorded.command_id, encode_outcome(recorded.outcome))
-        for bucket, words in records.items():
-            self._words.add_many(("HSET", self._keys.outcomes(bucket)), words, group=2)
+    def _events(self, events: Sequence[AnyEvent]) -> None:
+        keys, words = self._all_keys, self._words.words
+        words.append(len(events))
+        for event in events:
+            sequence = event.meta.sequence if event.meta else 0
+            channels = (keys.event_channel(event.type), keys.session_channel(event.session_id))
+            words += (f"{sequence}-0", *channels, encode_event(event))
 
     def _malformed(self, malformed: MalformedEntry, retention: int) -> None:
         kept = list(malformed.entry.fields.items())[:MAX_KEPT_FIELDS]
@@ -109,9 +109,9 @@ class Writing:
         )
 
 
-def _checks(keys: PartitionKeys, batch: Batch) -> list[str | bytes | int | float]:
+def _checks(keys: PartitionKeys, batch: Batch) -> list[Word]:
     before: PartitionState = batch.before
-    words: list[str | bytes | int | float] = [
+    words: list[Word] = [
         *(before.token, before.replication_id, before.cursor, str(before.sequence), len(batch.writes)),
     ]
     for write in batch.writes:

@@ -1,9 +1,12 @@
 #!lua
 -- Applies one batch of a partition in one step, or nothing (design §3).
 --
--- KEYS[1]   the partition's hash
+-- KEYS      the partition's hash and its event stream
 -- ARGV      token, replication id ("" where the server has none), cursor, sequence
 --           n, then n times: a session's key and the version it must have ("" for no session)
+--           n, then n times new fields: the number of hashes, the number of words, "1" to write them, the hashes'
+--           keys, then the fields and their values: no hash may have one of the fields, the last hash gets them
+--           n, then n times: an event's stream id, two channels and the payload
 --           then the writes: each the number of its words, then the words
 --
 -- Numbers are compared as text: a Lua number loses integers above 2^53.
@@ -26,9 +29,26 @@ for _ = 1, tonumber(ARGV[5]) do
   at = at + 2
 end
 
+local news, first_new = tonumber(ARGV[at]), at + 1
+at = first_new
+for _ = 1, news do
+  local pairs_at = at + 3 + ARGV[at]
+  local fields = {}
+  for field = pairs_at, pairs_at + ARGV[at + 1] - 1, 2 do
+    fields[#fields + 1] = ARGV[field]
+  end
+  for key = at + 3, pairs_at - 1 do
+    for _, found in ipairs(redis.call('HMGET', ARGV[key], unpack(fields))) do
+      if found then return redis.error_reply('COLLISION ' .. ARGV[key]) end
+    end
+  end
+  at = pairs_at + ARGV[at + 1]
+end
+
 -- After the first write nothing may fail: the shape of every write is checked before.
 local ALLOWED = {HSET = 1, HDEL = 1, ZADD = 1, ZREM = 1, XADD = 1, XTRIM = 1, UNLINK = 1, PUBLISH = 1}
-local last, first = #ARGV, at
+local events, writes, last = at + 1, at + 1 + 4 * tonumber(ARGV[at]), #ARGV
+at = writes
 while at <= last do
   local words = tonumber(ARGV[at])
   if not words or words > 4000 or at + words > last or not ALLOWED[ARGV[at + 1]] then
@@ -37,7 +57,20 @@ while at <= last do
   at = at + words + 1
 end
 
-at = first
+for i = events, writes - 1, 4 do
+  local payload = ARGV[i + 3]
+  redis.call('XADD', KEYS[2], ARGV[i], 'event', payload)
+  redis.call('PUBLISH', ARGV[i + 1], payload)
+  redis.call('PUBLISH', ARGV[i + 2], payload)
+end
+at = first_new
+for _ = 1, news do
+  local pairs_at = at + 3 + ARGV[at]
+  local behind = pairs_at + ARGV[at + 1]
+  if ARGV[at + 2] == '1' then redis.call('HSET', ARGV[pairs_at - 1], unpack(ARGV, pairs_at, behind - 1)) end
+  at = behind
+end
+at = writes
 while at <= last do
   local words = tonumber(ARGV[at])
   redis.call(unpack(ARGV, at + 1, at + words))
