@@ -314,7 +314,7 @@ class Channels(Protocol):
         ...
 
     def event_channels(self, types: Sequence[str], session_id: str | None) -> list[str]:
-        """Return the channels that carry these types of event, or the events of one session."""
+        """Return the channels that carry these types of event (none: all), or the events of one session."""
         ...
 
     async def subscribe(self, channels: Sequence[str]) -> Subscription:

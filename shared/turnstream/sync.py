@@ -1,9 +1,9 @@
 """The client without asyncio: the same calls, for any number of threads (design §10).
 
-with Turnstream.connect("redis://localhost:6379") as ts:
-session = ts.execute(CreateSession(SessionConfig("openai", "gpt-4")))
-ticket = ts.send(AddMessage(session.id, user_message("Hello")))
-applied = ticket.result()
+    with Turnstream.connect("redis://localhost:6379") as ts:
+        session = ts.execute(CreateSession(SessionConfig("openai", "gpt-4")))
+        ticket = ts.send(AddMessage(session.id, user_message("Hello")))
+        applied = ticket.result()
 
 Every client has a thread with an event loop, in which a client of asyncio does the work; what is here hands calls over
 to it. A fork does not copy that thread: open the client after the fork.
@@ -375,7 +375,7 @@ class Turnstream:
         self._portal.close()
 
 
-async def _applied(ticket: AsyncTicket, timeout: float | None) -> Applied:  # noqa: ASYNC109 - it replaces the ticket's
+async def _applied(ticket: AsyncTicket, timeout: float | None) -> Applied:
     """Wait for a ticket, with another time-out than its own."""
     if timeout is None:
         return await ticket

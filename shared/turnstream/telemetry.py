@@ -9,6 +9,7 @@ import logging
 import sys
 
 import structlog
+from structlog.typing import Processor
 
 log_time = structlog.processors.TimeStamper(fmt="iso")
 
@@ -36,11 +37,13 @@ def configure_logging(level: str = "info", *, json: bool | None = None) -> None:
 
     """
     as_json = not sys.stderr.isatty() if json is None else json
-    pre_chain = [structlog.stdlib.add_log_level, log_time, structlog.stdlib.ExtraAdder()]
-    renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
-    processors = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
-    if as_json:
-        processors.insert(1, structlog.processors.format_exc_info)
+    pre_chain: list[Processor] = [structlog.stdlib.add_log_level, log_time, structlog.stdlib.ExtraAdder()]
+    for_people: list[Processor] = [structlog.dev.ConsoleRenderer()]
+    for_machines: list[Processor] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    processors: list[Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        *(for_machines if as_json else for_people),
+    ]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=pre_chain, processors=processors))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

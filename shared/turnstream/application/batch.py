@@ -1,4 +1,4 @@
-"""One batch while it is decided: events get their places, commands their outcomes, producers their replies (design §3)."""
+"""One batch while it is decided: events get places, commands outcomes, producers replies (design §3)."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime

@@ -1,6 +1,7 @@
 """From what stands in a stream to commands: the first step, which trusts nothing (design §4, malformed)."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
@@ -14,6 +15,9 @@ from turnstream.errors import InvalidCommand
 from turnstream.ports import CommandEntry, MalformedEntry, RawEntry, Reply, entry_time
 
 HASH_BYTES = 8
+
+REMEMBERED_CHANNELS = 1_024
+"""Reply channels that need not be checked again."""
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
@@ -49,7 +53,7 @@ class Intake:
         self._partition = partition
         self._partitions = partitions
         self._max_bytes = max_bytes
-        self._is_reply_channel = is_reply_channel
+        self._is_reply_channel = lru_cache(REMEMBERED_CHANNELS)(is_reply_channel)
 
     def read(self, raw: RawEntry) -> Accepted | SetAside:
         """Return the command of an entry, or why there is none."""

@@ -8,7 +8,7 @@ from turnstream.application.cache import HeaderCache
 from turnstream.application.intake import Accepted, Intake, SetAside, set_aside
 from turnstream.application.needs import needs_of
 from turnstream.application.working import WorkingSession
-from turnstream.domain.commands import ChangingCommand, GetSession, ListSessions, Query
+from turnstream.domain.commands import QUERIES, ChangingCommand, Query
 from turnstream.domain.pricing import Catalogue
 from turnstream.errors import Collision, InvalidCommand
 from turnstream.ports import Loaded, LoadedSession, Needs, PartitionState, RawEntry, SessionStore
@@ -53,7 +53,7 @@ class PartitionProcessor:
     async def _apply(self, run: Sequence[Item]) -> None:
         """Apply commands that change something in one step; a query is a run of its own."""
         first = run[0]
-        if isinstance(first, Accepted) and isinstance(first.command, GetSession | ListSessions):
+        if isinstance(first, Accepted) and isinstance(first.command, QUERIES):
             await self._commit(await self._answered(first, first.command), first.raw)
             return
         try:
@@ -116,7 +116,7 @@ def _runs(items: Iterable[Item]) -> Iterator[list[Item]]:
     """Cut before and behind each query, so that it sees all that was committed before it."""
     run: list[Item] = []
     for item in items:
-        if isinstance(item, Accepted) and isinstance(item.command, GetSession | ListSessions):
+        if isinstance(item, Accepted) and isinstance(item.command, QUERIES):
             if run:
                 yield run
             yield [item]
@@ -129,5 +129,5 @@ def _runs(items: Iterable[Item]) -> Iterator[list[Item]]:
 
 def _changing(run: Sequence[Item]) -> Iterator[tuple[str, int, ChangingCommand]]:
     for item in run:
-        if isinstance(item, Accepted) and not isinstance(item.command, GetSession | ListSessions):
+        if isinstance(item, Accepted) and not isinstance(item.command, QUERIES):
             yield item.entry.command_id, item.entry_ms, item.command

@@ -106,7 +106,7 @@ class Turnstream:
         command: Command[Any],
         *,
         command_id: str | None = None,
-        timeout: float = DEFAULT_TIMEOUT,  # noqa: ASYNC109 - the ticket's time, not this call's
+        timeout: float = DEFAULT_TIMEOUT,
         trace: Trace | None = None,
     ) -> Ticket:
         """Queue a command; on return it is durable, and will be applied also if this client goes away.
@@ -127,7 +127,7 @@ class Turnstream:
         await self._replies.open()
         ticket = self._ticket(session_id, entry, timeout)
         try:
-            await self._outbox.put(partition, entry)
+            await self._outbox.put(partition, [entry])
         except Exception:
             self._replies.forget(entry.command_id)
             raise
@@ -137,7 +137,7 @@ class Turnstream:
         self,
         commands: Iterable[Command[Any]],
         *,
-        timeout: float = DEFAULT_TIMEOUT,  # noqa: ASYNC109
+        timeout: float = DEFAULT_TIMEOUT,
     ) -> list[Ticket]:
         """Queue commands, each session's in the order given; on return all are durable.
 
@@ -147,14 +147,17 @@ class Turnstream:
             Unavailable: it is not known which of them were queued.
 
         """
-        entries: list[tuple[int, str, CommandEntry]] = []
+        lanes: dict[int, list[CommandEntry]] = {}
+        addressed: list[tuple[str, CommandEntry]] = []
         for command in commands:
-            entries.append(self._entry(command, None, None))
-            if len(entries) % YIELD_EVERY == 0:
+            partition, session_id, entry = self._entry(command, None, None)
+            lanes.setdefault(partition, []).append(entry)
+            addressed.append((session_id, entry))
+            if len(addressed) % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
         await self._replies.open()
-        tickets = [self._ticket(session_id, entry, timeout) for _, session_id, entry in entries]
-        queued = [self._outbox.put(partition, entry) for partition, _, entry in entries]
+        tickets = [self._ticket(session_id, entry, timeout) for session_id, entry in addressed]
+        queued = [self._outbox.put(partition, entries) for partition, entries in lanes.items()]
         for failure in await asyncio.gather(*queued, return_exceptions=True):
             if failure is not None:
                 raise failure
@@ -165,7 +168,7 @@ class Turnstream:
         command: Command[Result],
         *,
         command_id: str | None = None,
-        timeout: float = DEFAULT_TIMEOUT,  # noqa: ASYNC109 - part of the call's own answer
+        timeout: float = DEFAULT_TIMEOUT,
     ) -> Result:
         """Have a command applied and return its result: for most the session, as stored when it is read.
 
@@ -188,13 +191,13 @@ class Turnstream:
         command: Command[Any],
         *,
         command_id: str | None = None,
-        timeout: float = DEFAULT_TIMEOUT,  # noqa: ASYNC109 - as in `execute`
+        timeout: float = DEFAULT_TIMEOUT,
     ) -> CommandResult:
         """Execute a command and return the spec's `CommandResult`; only a rejection becomes one, the rest is raised."""
         try:
-            return CommandResult(True, await self.execute(command, command_id=command_id, timeout=timeout))
+            return CommandResult(success=True, data=await self.execute(command, command_id=command_id, timeout=timeout))
         except Rejected as error:
-            return CommandResult(False, error=str(error))
+            return CommandResult(success=False, error=str(error))
 
     def subscribe(self, *types: type[SomeEvent], session_id: str | None = None) -> EventSubscription[SomeEvent]:
         """Return an async iterator of live events.

@@ -86,7 +86,9 @@ class EventSubscription(Generic[SomeEvent]):
                 if event is None or (self._types and not isinstance(event, self._types)):
                     continue
                 if len(self._events) >= self._buffer:
-                    raise Unavailable(f"{self._buffer} events wait: the subscriber is too slow, or buffers too little")
+                    too_slow = f"{self._buffer} events wait: the subscriber is too slow, or buffers too little"
+                    self._failure = Unavailable(too_slow)
+                    return
                 self._events.append(cast("SomeEvent", event))
                 self._arrived.set()
         except Unavailable as error:

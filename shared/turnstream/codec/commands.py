@@ -33,9 +33,12 @@ def encode_command(command: AnyCommand, max_bytes: int) -> bytes:
         data = _encoder.encode(command)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise find_unencodable(command, MAX_DEPTH) or InvalidCommand("$", str(error)) from error
-    if deeper_than(data, MAX_DEPTH):
-        raise find_unencodable(command, MAX_DEPTH) or _too_deep()
-    decoded = decode_command(command.type, data, max_bytes)
+    try:
+        decoded = decode_command(command.type, data, max_bytes)
+    except InvalidCommand as error:
+        if error.path != "$":
+            raise
+        raise find_unencodable(command, MAX_DEPTH) or error from None
     if decoded != command and (problem := find_unencodable(command, MAX_DEPTH)):
         raise problem
     check_rules(decoded)
@@ -55,7 +58,7 @@ def decode_command(name: str, data: bytes, max_bytes: int) -> AnyCommand:
     if len(data) > max_bytes:
         raise InvalidCommand("$", f"Expected at most {max_bytes} bytes, got {len(data)}")
     if deeper_than(data, MAX_DEPTH):
-        raise _too_deep()
+        raise InvalidCommand("$", f"Nested deeper than {MAX_DEPTH} levels, or not JSON")
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
@@ -68,7 +71,3 @@ def invalid(error: msgspec.ValidationError) -> InvalidCommand:
     """Split msgspec's message into what is wrong and where."""
     reason, _, path = str(error).rpartition(" - at `")
     return InvalidCommand(path.rstrip("`"), reason) if reason else InvalidCommand("$", str(error))
-
-
-def _too_deep() -> InvalidCommand:
-    return InvalidCommand("$", f"Nested deeper than {MAX_DEPTH} levels, or not JSON")

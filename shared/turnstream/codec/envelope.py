@@ -1,4 +1,4 @@
-"""Stream entries of commands: `id`, `type`, `data`, and optional `replyTo`, `correlationId`, `traceparent` (design §1)."""
+"""Stream entries of commands: `id`, `type`, `data`; optional: `replyTo`, `correlationId`, `traceparent` (design §1)."""
 
 from collections.abc import Mapping
 

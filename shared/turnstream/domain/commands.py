@@ -143,6 +143,9 @@ ChangingCommand = (
 )
 Query = GetSession | ListSessions
 AnyCommand = ChangingCommand | Query
+QUERIES = (GetSession, ListSessions)
+"""The classes of `Query`, for a quick isinstance."""
+
 COMMANDS: dict[str, type[AnyCommand]] = {
     command.type: command
     for command in (

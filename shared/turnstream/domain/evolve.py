@@ -46,14 +46,12 @@ class MessageTarget(Protocol):
 
 def evolve_header(header: SessionHeader | None, event: AnyEvent) -> SessionHeader | None:
     """Return the header after an event; `None` where there is no session any more."""
-    if isinstance(event, SessionDeleted):
-        return None
+    change = _HEADER_CHANGES.get(type(event))
+    if change and header:
+        return replace(header, version=event.version, updated_at=event.timestamp, **change(header, event))
     if isinstance(event, SessionCreated):
         return _created(event)
-    change = _HEADER_CHANGES.get(type(event))
-    if header is None or change is None:
-        return header
-    return replace(header, version=event.version, updated_at=event.timestamp, **change(header, event))
+    return None if isinstance(event, SessionDeleted) else header
 
 
 def evolve_messages(target: MessageTarget, header: SessionHeader | None, event: AnyEvent) -> None:

@@ -91,4 +91,4 @@ def set_fields(patch: msgspec.Struct) -> dict[str, Any]:
 
 def apply_patch(value: Patched, patch: msgspec.Struct | UnsetType) -> Patched:
     """Return the value with the fields that the patch sets; the patch's fields are among the value's."""
-    return value if patch is UNSET else msgspec.structs.replace(value, **set_fields(patch))  # type: ignore[arg-type]
+    return value if patch is UNSET else msgspec.structs.replace(value, **set_fields(patch))

@@ -52,7 +52,7 @@ def _check_id(path: str, value: str | None) -> None:
 
 def _check_range(path: str, value: float | UnsetType | None, low: float, high: float) -> None:
     """Check a number where there is one; NaN is in no range."""
-    if value is None or value is UNSET or low <= value <= high:  # type: ignore[operator]
+    if value is None or value is UNSET or low <= value <= high:
         return
     wanted = f"of at least {low}" if high == math.inf else f"from {low} to {high}"
     raise InvalidCommand(path, f"Expected a number {wanted}, got {value}")

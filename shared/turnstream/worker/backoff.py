@@ -24,6 +24,6 @@ class Backoff:
 
     def failed(self) -> float:
         """Return the seconds to wait now: at random up to a bound that doubles."""
-        bound = min(LONGEST, FIRST * 2**self._failures)
+        bound = min(LONGEST, FIRST * 2.0**self._failures)
         self._failures = min(self._failures + 1, 16)
         return bound * random.uniform(0.5, 1.0)  # noqa: S311 - spreads attempts, keeps no secret

@@ -33,14 +33,14 @@ class ReadSize:
 
     def saw(self, answer: Mapping[int, Sequence[RawEntry]]) -> None:
         """Learn from a read."""
-        entries = [entry for some in answer.values() for entry in some]
-        if len(entries) > ROUND_ENTRIES:
+        brought = sum(map(len, answer.values()))
+        if brought > ROUND_ENTRIES:
             self._count = max(1, self._count // 2)
-        elif len(entries) < ROUND_ENTRIES // 4:
+        elif brought < ROUND_ENTRIES // 4:
             self._count = min(self._most, self._count * 2)
-        if entries:
-            average = sum(map(entry_size, entries)) / len(entries) + 1
-            self._entry_bytes += (average - self._entry_bytes) / 2
+        samples = [entry_size(entries[-1]) for entries in answer.values()]
+        if samples:
+            self._entry_bytes += (max(samples) + 1 - self._entry_bytes) / 2
 
 
 class Feeder:

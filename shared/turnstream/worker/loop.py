@@ -1,4 +1,4 @@
-"""The worker, put together: one loop reads, one task a partition applies, one loop keeps what is owned (design §3, §5)."""
+"""The worker, put together: one loop reads, one task a partition applies, one keeps what is owned (design §3, §5)."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ from turnstream.errors import Unavailable
 from turnstream.ports import Backend, PartitionState
 from turnstream.settings import Settings
 from turnstream.telemetry import get_logger
-from turnstream.worker.backoff import Backoff
+from turnstream.worker.backoff import LONGEST, Backoff
 from turnstream.worker.feeding import Feeder
 from turnstream.worker.ownership import Holdings
 from turnstream.worker.partition import BatchLimits
@@ -63,27 +63,31 @@ class Worker:
         """Work until stopped; a server that goes away is waited for."""
         with structlog.contextvars.bound_contextvars(worker=self.worker_id):
             log.info("worker started", partitions=self._backend.partitions)
-            loops = [
-                asyncio.create_task(self._forever("reading commands", self._feeder.run)),
-                asyncio.create_task(self._forever("listening for changes", self._listen)),
-                asyncio.create_task(self._forever("tidying", self._tidy)),
-            ]
             try:
-                await self._forever("keeping partitions", self._keep)
+                async with asyncio.TaskGroup() as tasks:
+                    loops = [
+                        tasks.create_task(self._forever("reading commands", self._feeder.run)),
+                        tasks.create_task(self._forever("listening for changes", self._listen)),
+                        tasks.create_task(self._forever("tidying", self._tidy)),
+                    ]
+                    await self._forever("keeping partitions", self._keep)
+                    for loop in loops:
+                        loop.cancel()
             finally:
-                for loop in loops:
-                    loop.cancel()
-                await asyncio.wait(loops)
                 await self._leave()
                 log.info("worker stopped")
 
     async def _forever(self, what: str, loop: Callable[[], Awaitable[None]]) -> None:
-        """Run a loop until the worker stops, again after every failure; say when it fails first and when it works again."""
+        """Run a loop until the worker stops, again after every failure; say once that it fails."""
         backoff = Backoff()
+        clock = asyncio.get_running_loop().time
         while not self._stopping:
+            started = clock()
             try:
                 await loop()
             except Unavailable as error:
+                if clock() - started > LONGEST:
+                    backoff.succeeded()
                 if not backoff.failing:
                     log.warning("server unavailable", while_=what, error=str(error))
                 await asyncio.sleep(backoff.failed())

@@ -3,6 +3,7 @@
 import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from typing import Any
 
 from redis.asyncio.connection import Connection
 from redis.exceptions import RedisError
@@ -31,13 +32,16 @@ class RedisSubscription:
         """
         while not self._closed:
             try:
-                answer = await self._connection.read_response(timeout=math.inf)
+                answer: Any = await self._connection.read_response(timeout=math.inf)
             except (RedisError, OSError) as error:
-                if self._closed:
-                    return
-                raise Unavailable(f"The subscription at {self._where} was lost: {error}") from error
+                self._raise_unless_closed(error)
+                return
             if answer[0] == b"message":
                 yield answer[1].decode(), answer[2]
+
+    def _raise_unless_closed(self, error: Exception) -> None:
+        if not self._closed:
+            raise Unavailable(f"The subscription at {self._where} was lost: {error}") from error
 
     async def aclose(self) -> None:
         """End it."""

@@ -1,6 +1,7 @@
 """The command streams (design §1, §3)."""
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -54,7 +55,7 @@ class RedisQueue:
             "COUNT",
             count,
             "BLOCK",
-            int(block * 1000),
+            max(1, int(block * 1000)),
             "STREAMS",
             *streams,
             *cursors.values(),
@@ -87,7 +88,8 @@ class RedisQueue:
                 self._reader = await opened(self._server.connect, self._server.where)
             await self._reader.send_packed_command([pack(words)])
             async with asyncio.timeout(timeout):
-                return await self._reader.read_response(timeout=float("inf"))
+                answer: Any = await self._reader.read_response(timeout=math.inf)
+                return answer
         except TimeoutError:
             await self._disconnect()
             raise Unavailable(f"The server at {self._server.where} does not answer") from None

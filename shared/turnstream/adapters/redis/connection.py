@@ -152,9 +152,8 @@ class PipelinedConnection:
 
     async def _receive(self, connection: Connection) -> None:
         while True:
-            answer: Any
             try:
-                answer = await connection.read_response(timeout=math.inf)
+                answer: Any = await connection.read_response(timeout=math.inf)
             except ResponseError as error:
                 answer = error
             future = self._waiting.popleft()

@@ -1,6 +1,7 @@
 """What a batch needs, read in one call (design §3); only the bodies of a tail take a second one."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from turnstream.adapters.redis.buckets import Buckets
@@ -48,28 +49,29 @@ class Reading:
 
     def _session(self, session_id: str) -> LoadedSession:
         messages = self._messages[session_id]
-        tail = tuple(messages[message_id] for message_id in self._tails.get(session_id, ()))
+        # What is missing was removed since by a new owner; this one's commit will be refused.
+        tail = tuple(messages[i] for i in self._tails.get(session_id, ()) if i in messages)
         return LoadedSession(self._headers.get(session_id), messages, tail)
 
     def _read_session(self, session_id: str, wanted: SessionNeeds) -> None:
         if wanted.header:
             self.reads.add("HGETALL", self._keys.session(session_id))
-            self._takers.append(lambda answer: self._take_header(session_id, answer))
+            self._takers.append(partial(self._take_header, session_id))
         if wanted.message_ids:
             self._read_messages(session_id, list(wanted.message_ids))
         if wanted.tail:
             self.reads.add("ZRANGE", self._keys.order(session_id), -wanted.tail, -1)
-            self._takers.append(lambda answer: self._take_tail(session_id, answer))
+            self._takers.append(partial(self._take_tail, session_id))
 
     def _read_messages(self, session_id: str, message_ids: Sequence[str]) -> None:
         for some in portions_of(message_ids):
             self.reads.add("HMGET", self._keys.messages(session_id), *some)
-            self._takers.append(lambda answer, some=some: self._take_messages(session_id, some, answer))
+            self._takers.append(partial(self._take_messages, session_id, some))
 
     def _read_outcomes(self, key: str, command_ids: Sequence[str]) -> None:
         for some in portions_of(command_ids):
             self.reads.add("HMGET", key, *some)
-            self._takers.append(lambda answer, some=some: self._take_outcomes(some, answer))
+            self._takers.append(partial(self._take_outcomes, some))
 
     def _take_header(self, session_id: str, pairs: Sequence[bytes]) -> None:
         if pairs:

@@ -46,6 +46,8 @@ class RedisReader:
             Unavailable: the session is long and is changed all the time.
 
         """
+        if "" in (wanted.after, wanted.before):
+            raise MessageNotFound(session_id, "")
         if wanted.count is not None and wanted.count <= PIECE:
             return await self._piece(session_id, wanted)
         for _ in range(ATTEMPTS):

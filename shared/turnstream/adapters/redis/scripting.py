@@ -15,7 +15,7 @@ class Script:
 
     def __init__(self, name: str, *, plain: bool = False) -> None:
         """Read `scripts/<name>.lua`; `plain` leaves out its `#!lua` header, for servers that cannot read one."""
-        text = files(__package__).joinpath("scripts", f"{name}.lua").read_text()
+        text = files("turnstream.adapters.redis").joinpath("scripts", f"{name}.lua").read_text()
         self._text = text.partition("\n")[2] if plain else text
         self._hash = sha1(self._text.encode()).hexdigest()  # noqa: S324 - the server's own name for a script
 

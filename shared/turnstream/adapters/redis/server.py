@@ -30,4 +30,6 @@ class Server(msgspec.Struct, frozen=True):
 
     async def read(self, partition: int, reads: WordList) -> list[Any]:
         """Return the answers to several reads of a partition, as of one moment."""
-        return await self.scripts.read.run(self.connection, [self.partition(partition).partition], reads.words)
+        keys = [self.partition(partition).partition]
+        answers: list[Any] = await self.scripts.read.run(self.connection, keys, reads.words)
+        return answers

@@ -49,7 +49,7 @@ def _append(
     for message in messages:
         if view.message(message.id) is not None:
             raise MessageAlreadyExists(command.session_id, message.id)
-    return Decision(tuple(stamped.on(MessageAdded, message=message) for message in messages))
+    return Decision(tuple([stamped.on(MessageAdded, message=message) for message in messages]))
 
 
 def _named(view: SessionView, command: RemoveMessages) -> tuple[ChatMessage, ...]:
