@@ -23,6 +23,9 @@ from turnstream.ports import (
     RecordedOutcome,
     Reply,
 )
+from turnstream.telemetry import get_logger
+
+log = get_logger(__name__)
 
 
 class BatchInProgress:
@@ -95,6 +98,7 @@ class BatchInProgress:
         try:
             decision = decide(session, command, Context(accepted.entry.command_id, time, self._catalogue))
         except Rejected as error:
+            log.debug("command rejected", command_id=accepted.entry.command_id, session_id=command.session_id)
             version = session.header.version if session.header else 0
             return Outcome("rejected", accepted.payload_hash, version, rejection_of(error))
         self._happen(accepted, session, decision)

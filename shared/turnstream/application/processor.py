@@ -65,6 +65,9 @@ class PartitionProcessor:
         finished = batch.finished(last.entry_id)
         await self._store.commit(finished)
         self.state = finished.after
+        if finished.malformed:
+            first = finished.malformed[0].entry.entry_id
+            log.warning("entries set aside", partition=self.state.partition, first=first, count=len(finished.malformed))
         for write in finished.writes:
             self._cache.keep(write)
 

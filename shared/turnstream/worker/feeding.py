@@ -16,6 +16,9 @@ BLOCK = 1.0
 SHORT_BLOCK = 0.005
 """Seconds that a read waits while a partition is left out of it because its inbox is full."""
 
+TURNS = 3
+"""Turns of the event loop in which a batch that was fed is decided and its commit written."""
+
 
 class ReadSize:
     """How many entries a partition to ask for: COUNT is per stream, so it follows what the reads before brought."""
@@ -82,4 +85,5 @@ class Feeder:
                 self._owned[number].feed(cursors[number], entries)
         self._size.saw(answer)
         # Those that were fed go first: the next read is a long command to write.
-        await asyncio.sleep(0)
+        for _ in range(TURNS):
+            await asyncio.sleep(0)

@@ -19,7 +19,7 @@ class RedisBackend:
 
     def __init__(self, server: Server) -> None:
         """Put the parts together; nothing is opened yet."""
-        self._server = server
+        self.server = server
         self.partitions = len(server.keys.partitions)
         self.store = RedisStore(server)
         self.reader = RedisReader(server)
@@ -43,7 +43,7 @@ class RedisBackend:
         connect = connector(settings.redis_url.get_secret_value(), settings.connect_timeout, name)
         backend = cls(server_at(settings, connect, Scripts()))
         try:
-            await check_server(backend._server.connection, settings.masked_url)
+            await check_server(backend.server.connection, settings.masked_url)
             await backend.check_deployment()
         except BaseException:
             await backend.aclose()
@@ -57,13 +57,13 @@ class RedisBackend:
             ConfigurationError: it has another number of partitions or another layout.
 
         """
-        server = self._server
+        server = self.server
         await check_deployment(server.connection, server.keys.layout, self.partitions, server.where)
 
     async def aclose(self) -> None:
         """Close all connections but those of open subscriptions."""
         await self.queue.aclose()
-        await self._server.connection.aclose()
+        await self.server.connection.aclose()
 
 
 def server_at(settings: Settings, connect: Connector, scripts: Scripts, *, knows_replication: bool = True) -> Server:

@@ -1,14 +1,12 @@
 """Publish and subscribe: a doorbell, lossy by nature (design §6)."""
 
-import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from typing import Any
 
 from redis.asyncio.connection import Connection
 from redis.exceptions import RedisError
 
-from turnstream.adapters.redis.connection import opened, raise_for
+from turnstream.adapters.redis.connection import answer, opened, raise_for
 from turnstream.adapters.redis.server import Server
 from turnstream.domain.events import EVENTS
 from turnstream.errors import Unavailable
@@ -32,12 +30,13 @@ class RedisSubscription:
         """
         while not self._closed:
             try:
-                answer: Any = await self._connection.read_response(timeout=math.inf)
+                kind, *rest = await answer(self._connection)
             except (RedisError, OSError) as error:
                 self._raise_unless_closed(error)
                 return
-            if answer[0] == b"message":
-                yield answer[1].decode(), answer[2]
+            if kind == b"message":
+                channel, payload = rest
+                yield channel.decode(), payload
 
     def _raise_unless_closed(self, error: Exception) -> None:
         if not self._closed:

@@ -1,7 +1,6 @@
 """The command streams (design §1, §3)."""
 
 import asyncio
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from redis.asyncio.connection import Connection
 from redis.exceptions import RedisError
 
-from turnstream.adapters.redis.connection import Word, opened, pack, raise_for
+from turnstream.adapters.redis.connection import Word, answer, opened, pack, raise_for
 from turnstream.adapters.redis.server import Server
 from turnstream.codec.envelope import encode_optional
 from turnstream.errors import Overloaded, Unavailable
@@ -62,7 +61,7 @@ class RedisQueue:
         )
         self._reading = asyncio.ensure_future(self._blocking(words, block + BLOCK_MARGIN))
         try:
-            answer = await self._reading
+            streams_read = await self._reading
         except asyncio.CancelledError:
             await self._disconnect()
             if self._reading.cancelled() and not _is_cancelling():
@@ -70,7 +69,7 @@ class RedisQueue:
             raise
         finally:
             self._reading = None
-        return {self._numbers[key]: [_entry(*row) for row in rows] for key, rows in answer or ()}
+        return {self._numbers[key]: [_entry(*row) for row in rows] for key, rows in streams_read or ()}
 
     async def wake(self) -> None:
         """End a `read` that waits: its connection is given up, for the answer may still come."""
@@ -88,8 +87,7 @@ class RedisQueue:
                 self._reader = await opened(self._server.connect, self._server.where)
             await self._reader.send_packed_command([pack(words)])
             async with asyncio.timeout(timeout):
-                answer: Any = await self._reader.read_response(timeout=math.inf)
-                return answer
+                return await answer(self._reader)
         except TimeoutError:
             await self._disconnect()
             raise Unavailable(f"The server at {self._server.where} does not answer") from None

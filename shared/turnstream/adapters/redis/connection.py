@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn, cast
 
 import hiredis
@@ -82,6 +82,12 @@ def pack(words: Sequence[Word]) -> bytes:
     return cast("Callable[[Sequence[Word]], bytes]", hiredis.pack_command)(tuple(words))
 
 
+async def answer(connection: Connection) -> Any:  # noqa: ANN401 - whatever the server answers
+    """Return the next answer on a connection, however long it takes; an error reply is raised."""
+    read = cast("Callable[..., Awaitable[Any]]", connection.read_response)
+    return await read(timeout=math.inf)
+
+
 class PipelinedConnection:
     """A connection that many share: what they ask for at the same time travels together, answers come in order."""
 
@@ -152,17 +158,18 @@ class PipelinedConnection:
 
     async def _receive(self, connection: Connection) -> None:
         while True:
+            result: Any
             try:
-                answer: Any = await connection.read_response(timeout=math.inf)
+                result = await answer(connection)
             except ResponseError as error:
-                answer = error
+                result = error
             future = self._waiting.popleft()
             if future.done():
                 continue
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
+            if isinstance(result, Exception):
+                future.set_exception(result)
             else:
-                future.set_result(answer)
+                future.set_result(result)
 
     def _fail(self, reason: Exception) -> None:
         lost = [*self._waiting, *(future for _, future in self._outgoing)]

@@ -45,14 +45,22 @@ for _ = 1, news do
   at = pairs_at + ARGV[at + 1]
 end
 
--- After the first write nothing may fail: the shape of every write is checked before.
-local ALLOWED = {HSET = 1, HDEL = 1, ZADD = 1, ZREM = 1, XADD = 1, XTRIM = 1, UNLINK = 1, PUBLISH = 1}
+-- After the first write nothing may fail: every write's shape, and the type of its key, is checked before.
+local TYPES = {
+  HSET = 'hash', HDEL = 'hash', ZADD = 'zset', ZREM = 'zset', XADD = 'stream', XTRIM = 'stream',
+  UNLINK = 'any', PUBLISH = 'any',
+}
 local events, writes, last = at + 1, at + 1 + 4 * tonumber(ARGV[at]), #ARGV
 at = writes
 while at <= last do
   local words = tonumber(ARGV[at])
-  if not words or words > 4000 or at + words > last or not ALLOWED[ARGV[at + 1]] then
+  local wanted = TYPES[ARGV[at + 1]]
+  if not words or words > 4000 or at + words > last or not wanted then
     return redis.error_reply('BADBATCH write at argument ' .. at)
+  end
+  local found = wanted ~= 'any' and redis.call('TYPE', ARGV[at + 2]).ok
+  if found and found ~= wanted and found ~= 'none' then
+    return redis.error_reply('BADBATCH ' .. ARGV[at + 2] .. ' is a ' .. found)
   end
   at = at + words + 1
 end

@@ -1,0 +1,124 @@
+"""The measurements of the spine: throughput, latency, the cost of an append by length, memory."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any
+
+from benchmarks.stage import Stage
+from turnstream import AddMessage, AddMessages, CreateSession, SessionConfig, Ticket, Turnstream, user_message
+from turnstream.adapters.redis.backend import RedisBackend
+from turnstream.application.routing import partition_of
+from turnstream.codec.records import encode_message
+
+TEXT = "A message of about a hundred characters, as people write them to a chat model on an ordinary working day."
+CONFIG = SessionConfig("openai", "gpt-4o")
+TIMEOUT = 120.0
+PREFILL = 1_000
+EXECUTES_A_SESSION = 10
+
+Figures = dict[str, float]
+
+
+async def new_session(ts: Turnstream, messages: int = 0) -> str:
+    """Create a session that holds so many messages."""
+    session_id = (await (await ts.send(CreateSession(CONFIG)))).session_id
+    for start in range(0, messages, PREFILL):
+        some = [user_message(TEXT) for _ in range(min(PREFILL, messages - start))]
+        await (await ts.send(AddMessages(session_id, tuple(some)), timeout=TIMEOUT))
+    return session_id
+
+
+async def applied(tickets: Sequence[Ticket]) -> None:
+    """Wait until all commands are applied; a rejected one raises."""
+    for ticket in tickets:
+        await ticket
+
+
+async def throughput(ts: Turnstream, stage: Stage, commands: int, sessions: int, in_flight: int) -> Figures:
+    """Measure add-message commands a second, from the producer's first byte to its last reply.
+
+    Returns:
+        Commands a second, and the CPU time a command in microseconds of each process.
+
+    """
+    ids = [await new_session(ts) for _ in range(sessions)]
+    load = [AddMessage(ids[i % sessions], user_message(TEXT)) for i in range(commands)]
+    before, started = stage.cpu_seconds(), time.perf_counter()
+    waiting: list[Ticket] = []
+    for start in range(0, commands, in_flight // 2):
+        sent = await ts.send_many(load[start : start + in_flight // 2], timeout=TIMEOUT)
+        await applied(waiting)
+        waiting = sent
+    await applied(waiting)
+    seconds, after = time.perf_counter() - started, stage.cpu_seconds()
+    cpu = {f"{name}_cpu_us": (after[name] - before[name]) / commands * 1e6 for name in after}
+    return {"commands_per_second": commands / seconds, **cpu}
+
+
+async def latency(ts: Turnstream, backend: RedisBackend, rounds: int) -> dict[str, Figures]:
+    """Measure, in turn, a PING, a ticket, and an `execute` on a session of ten messages, one at a time."""
+    session_id = await new_session(ts, 10)
+    taken: dict[str, list[float]] = {"ping": [], "ticket": [], "execute": []}
+    short = session_id
+    for i in range(rounds):
+        if i % EXECUTES_A_SESSION == 0:
+            short = await new_session(ts, 10)
+        await _timed(taken["ping"], lambda: backend.server.connection.call("PING"))
+        await _timed(taken["ticket"], partial(_ticket, ts, session_id))
+        await _timed(taken["execute"], partial(_execute, ts, short))
+    return {name: percentiles(times) for name, times in taken.items()}
+
+
+async def append_cost(ts: Turnstream, lengths: Sequence[int], rounds: int, appends: int) -> dict[int, Figures]:
+    """Measure an append at several lengths of the session, in turn: one at a time, and many in flight."""
+    single: dict[int, list[float]] = {length: [] for length in lengths}
+    many: dict[int, list[float]] = {length: [] for length in lengths}
+    for _ in range(rounds):
+        for length in lengths:
+            # A fresh session each round, so that it has the length that it stands for.
+            session_id = await new_session(ts, length)
+            for _ in range(appends):
+                await _timed(single[length], partial(_ticket, ts, session_id))
+            load = [AddMessage(session_id, user_message(TEXT)) for _ in range(appends * 10)]
+            started = time.perf_counter()
+            await applied(await ts.send_many(load, timeout=TIMEOUT))
+            many[length].append((time.perf_counter() - started) / len(load))
+    return {
+        length: {"one_us": statistics.median(single[length]) * 1e6, "many_us": statistics.median(many[length]) * 1e6}
+        for length in lengths
+    }
+
+
+async def memory(ts: Turnstream, backend: RedisBackend, messages: int) -> Figures:
+    """Measure the server's memory for the hash and the order of a long session, a message, beside its JSON."""
+    session_id = await new_session(ts, messages)
+    keys = backend.server.partition(partition_of(session_id, backend.partitions))
+    call = backend.server.connection.call
+    used = [
+        await call("MEMORY", "USAGE", key, "SAMPLES", 0) for key in (keys.messages(session_id), keys.order(session_id))
+    ]
+    (message,) = await ts.sessions.get_messages(session_id, last=1)
+    return {"stored_bytes": sum(used) / messages, "json_bytes": float(len(encode_message(message)))}
+
+
+def percentiles(seconds: Sequence[float]) -> Figures:
+    """Return the median and the 99th percentile in microseconds."""
+    cuts = statistics.quantiles(seconds, n=100)
+    return {"p50_us": cuts[49] * 1e6, "p99_us": cuts[98] * 1e6}
+
+
+async def _timed(times: list[float], call: Callable[[], Awaitable[Any]]) -> None:
+    started = time.perf_counter()
+    await call()
+    times.append(time.perf_counter() - started)
+
+
+async def _ticket(ts: Turnstream, session_id: str) -> None:
+    await (await ts.send(AddMessage(session_id, user_message(TEXT))))
+
+
+async def _execute(ts: Turnstream, session_id: str) -> None:
+    await ts.execute(AddMessage(session_id, user_message(TEXT)))

@@ -1,0 +1,54 @@
+"""What a benchmark runs on: the embedded server, one worker process, and a clock for the CPU time of each."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from turnstream.adapters.embedded import start_embedded_server
+
+TICKS = os.sysconf("SC_CLK_TCK")
+STOP_TIMEOUT = 30
+
+
+class Stage(msgspec.Struct, frozen=True):
+    """A server and a worker, by their process ids."""
+
+    url: str
+    server_pid: int
+    worker_pid: int
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """Return the CPU time used so far by the server, the worker and this process, the producer."""
+        return {
+            "server": _cpu_seconds(self.server_pid),
+            "worker": _cpu_seconds(self.worker_pid),
+            "producer": sum(os.times()[:2]),
+        }
+
+
+@contextmanager
+def stage() -> Iterator[Stage]:
+    """Start a server and a worker process; end both."""
+    with start_embedded_server() as server:
+        environment = {**os.environ, "TURNSTREAM_REDIS_URL": server.url}
+        command = [sys.executable, "-m", "turnstream_worker", "--log-level", "error"]
+        worker = subprocess.Popen(command, env=environment)  # noqa: S603 - our own worker
+        try:
+            yield Stage(server.url, server.pid, worker.pid)
+        finally:
+            worker.terminate()
+            worker.wait(STOP_TIMEOUT)
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Return the user and system time of a process; 0 where there is no /proc."""
+    stat = Path(f"/proc/{pid}/stat")
+    if not stat.exists():
+        return 0.0
+    fields = stat.read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
