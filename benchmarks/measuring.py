@@ -1,6 +1,5 @@
 """The measurements of the spine: throughput, latency, the cost of an append by length, memory."""
 
-import asyncio
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence

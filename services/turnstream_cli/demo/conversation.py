@@ -1,0 +1,122 @@
+"""Act one: the demo of the spec (step 7), line by line; only its events come from other processes."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import msgspec
+import typer
+
+from turnstream import (
+    AddMessage,
+    ContextWindowCritical,
+    CreateSession,
+    ListSessions,
+    MessageAdded,
+    SessionConfig,
+    SessionCreated,
+    TokenMetricsUpdated,
+    Turnstream,
+    Unavailable,
+    UpdateTokenMetrics,
+    assistant_message,
+    user_message,
+)
+
+DemoEvent = SessionCreated | MessageAdded | TokenMetricsUpdated | ContextWindowCritical
+
+HEARD: Final[tuple[type[DemoEvent], ...]] = (SessionCreated, MessageAdded, TokenMetricsUpdated, ContextWindowCritical)
+"""The classes of event that the demo listens to."""
+
+EXPECTED: Final = 6
+"""Events that its commands cause."""
+
+DEADLINE: Final = 30.0
+"""Seconds within which they arrive."""
+
+
+async def converse(ts: Turnstream) -> None:
+    """Hold a conversation that fills its context window, and tell what happens.
+
+    Raises:
+        Unavailable: nobody answers, or the events do not arrive.
+
+    """
+    async with _listening(ts) as listening:
+        typer.echo("Creating session...")
+        config = SessionConfig(provider="openai", model="gpt-4", system_prompt="You are a helpful assistant.")
+        session = await ts.execute(CreateSession(config))
+        typer.echo(f"Session created with ID: {session.id}")
+
+        typer.echo("Adding user message...")
+        await ts.execute(AddMessage(session.id, user_message("Hello, can you help me with a coding question?")))
+
+        typer.echo("Adding assistant message...")
+        answer = "Of course! I'd be happy to help with your coding question. What would you like to know?"
+        await ts.execute(AddMessage(session.id, assistant_message(answer)))
+
+        typer.echo("Updating token metrics...")
+        await ts.execute(UpdateTokenMetrics(session.id, prompt_tokens=50, completion_tokens=80))
+
+        typer.echo("Updating token metrics to trigger critical event...")
+        await ts.execute(UpdateTokenMetrics(session.id, prompt_tokens=7000, completion_tokens=0))
+
+        typer.echo("Listing sessions...")
+        page = await ts.execute(ListSessions())
+        typer.echo(f"Found {len(page.sessions)} sessions")
+        typer.echo(msgspec.json.format(msgspec.json.encode(page.sessions), indent=2))
+
+        events = await _all(listening)
+    _summarize(events)
+
+
+@asynccontextmanager
+async def _listening(ts: Turnstream) -> AsyncGenerator[asyncio.Task[list[DemoEvent]]]:
+    """Print events as they arrive; the task ends with the last one that is expected."""
+    async with ts.subscribe(*HEARD) as events:
+
+        async def hear() -> list[DemoEvent]:
+            heard: list[DemoEvent] = []
+            async for event in events:
+                typer.echo(f"[Event] {_told(event)}")
+                heard.append(event)
+                if len(heard) == EXPECTED:
+                    break
+            return heard
+
+        task = asyncio.create_task(hear())
+        try:
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+async def _all(listening: asyncio.Task[list[DemoEvent]]) -> list[DemoEvent]:
+    try:
+        async with asyncio.timeout(DEADLINE):
+            return await listening
+    except TimeoutError:
+        raise Unavailable(f"Not all of the {EXPECTED} events arrived within {DEADLINE:g} s") from None
+
+
+def _told(event: DemoEvent) -> str:
+    match event:
+        case SessionCreated():
+            return f"Session created: {event.session.id}"
+        case MessageAdded():
+            return f"Message added: {event.message.role}"
+        case TokenMetricsUpdated():
+            return f"Token metrics updated: {event.metrics.total_tokens} tokens total"
+        case ContextWindowCritical():
+            return f"Context window critical: {round(event.utilization * 100)}% full"
+
+
+def _summarize(events: list[DemoEvent]) -> None:
+    typer.echo("\nEvent Summary:")
+    typer.echo(f"Total events: {len(events)}")
+    typer.echo("Event counts by type:")
+    for kind, count in Counter(event.type for event in events).items():
+        typer.echo(f"  {kind}: {count}")

@@ -1,0 +1,199 @@
+"""The command `turnstream`: what can be typed; each command is imported when it runs, so that `--help` is quick."""
+# ruff: noqa: PLC0415 - `import turnstream` takes half a second
+
+import os
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from turnstream_cli.options import DEFAULT_DIRECTORY, AsJson, Log, LogLevel, Processes, RedisUrl, Version
+
+EPILOG: Final = """\
+Every setting of a client or a worker can be given in the environment, as TURNSTREAM_REDIS_URL or TURNSTREAM_NAMESPACE.
+Exit status: 0 done, 1 the command was refused, 2 the server or a setting does not fit, or the line was mistyped.
+"""
+
+app = typer.Typer(
+    name="turnstream",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Run what was typed."""
+    app(prog_name="turnstream")
+
+
+@app.callback()
+def turnstream(*, version: Version = False) -> None:
+    """The state of LLM chat sessions, kept as a stream of commands and events on Redis or Valkey.
+
+    Try it, with nothing else installed:  [bold]turnstream demo[/bold]
+
+    Have a server and workers to play with:  [bold]turnstream dev[/bold]
+    """
+
+
+@app.command()
+def demo(
+    sessions: Annotated[int, typer.Option(min=1, help="Conversations of the second act.")] = 400,
+    messages: Annotated[int, typer.Option(min=1, help="Messages of each.")] = 25,
+) -> None:
+    """Show what it does, on a throw-away server and two worker processes of its own.
+
+    First one conversation that fills its context window, step by step with its events; then several hundred at the same
+    time, from several producers, with a check that every session holds exactly its messages, in order.
+
+    It takes a few seconds and leaves nothing behind. Needs the extra `embedded`.
+    """
+    from turnstream_cli.demo.crowd import Crowd
+    from turnstream_cli.demo.play import play
+    from turnstream_cli.running import run
+
+    run(play(Crowd(sessions, messages)), LogLevel.ERROR)
+
+
+@app.command()
+def worker(redis_url: RedisUrl = None, processes: Processes = 1, log_level: Log = LogLevel.INFO) -> None:
+    """Apply commands, until stopped: the same as [bold]turnstream-worker[/bold].
+
+    Start as many as you like, anywhere; they divide the partitions among themselves. SIGTERM and Ctrl-C finish the
+    batch in hand, hand the partitions over and exit 0; a second one stops at once, which is safe.
+
+    Example:  turnstream worker --redis-url redis://10.0.0.5:6379/0 --processes 4
+    """
+    from turnstream_cli.launching import worker_command, worker_environment
+
+    command = worker_command("--processes", str(processes), "--log-level", log_level)
+    # This process becomes the worker: signals, standard streams and exit status are its own.
+    os.execve(command[0], command, worker_environment(redis_url))  # noqa: S606 - no shell is wanted
+
+
+@app.command()
+def dev(
+    directory: Annotated[Path, typer.Option(help="Where the data is kept.")] = DEFAULT_DIRECTORY,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="The server's port; a free one if not given.")
+    ] = None,
+    processes: Processes = 1,
+    log_level: Log = LogLevel.INFO,
+) -> None:
+    """Run a server and workers while you develop; prints the URL to connect to. Ctrl-C ends both.
+
+    What is written stays in the directory, for the next time. Needs the extra `embedded`.
+
+    Example:  turnstream dev --directory ~/sessions --port 6380
+    """
+    from turnstream_cli.dev import serve
+    from turnstream_cli.running import run
+
+    run(serve(directory, port, processes, log_level), log_level, until_stopped=True)
+
+
+@app.command()
+def send(
+    kind: Annotated[str, typer.Argument(metavar="TYPE", help="The command's type on the wire, as add-message.")],
+    text: Annotated[
+        str, typer.Argument(metavar="JSON", help="The command's fields; - reads them from standard input.")
+    ],
+    *,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for the outcome.")] = 30.0,
+    as_json: AsJson = False,
+    redis_url: RedisUrl = None,
+    log_level: Log = LogLevel.ERROR,
+) -> None:
+    """Send any command, wait until a worker has applied it, and print the result.
+
+    Types: create-session, update-session, delete-session, add-message, add-messages, update-message, remove-messages,
+    update-token-metrics, get-session, list-sessions. Field names are camelCase; a session id is made if none is given.
+
+    Examples:
+      turnstream send create-session '{"config": {"provider": "openai", "model": "gpt-4"}}'
+
+      turnstream send update-token-metrics '{"sessionId": "…", "promptTokens": 50, "completionTokens": 80}'
+
+      turnstream send add-message - < message.json
+    """
+    from turnstream_cli.running import run
+    from turnstream_cli.send import send_command
+
+    run(send_command(redis_url, kind, text, timeout, as_json=as_json), log_level)
+
+
+@app.command()
+def get(
+    session_id: Annotated[str, typer.Argument(metavar="ID", help="The session's id.")],
+    *,
+    as_json: AsJson = False,
+    redis_url: RedisUrl = None,
+    log_level: Log = LogLevel.ERROR,
+) -> None:
+    """Show a session with all its messages.
+
+    Example:  turnstream get 0199… --json | jq .metrics
+    """
+    from turnstream_cli.running import run
+    from turnstream_cli.show import get_session
+
+    run(get_session(redis_url, session_id, as_json=as_json), log_level)
+
+
+@app.command("list")
+def list_sessions(  # noqa: PLR0913 - the options of a query
+    *,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Sessions of a page.")] = 100,
+    cursor: Annotated[str | None, typer.Option(help="Go on where the page before ended.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Only sessions of this provider.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only sessions of this model.")] = None,
+    active: Annotated[bool | None, typer.Option("--active/--inactive", help="Only such sessions.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All pages; the least recently updated first.")] = False,
+    as_json: AsJson = False,
+    redis_url: RedisUrl = None,
+    log_level: Log = LogLevel.ERROR,
+) -> None:
+    """List sessions, the most recently updated first.
+
+    What is updated while you page moves to the front; [bold]--all[/bold] shows every session exactly once.
+
+    Example:  turnstream list --model gpt-4 --active --limit 20
+    """
+    if everything and cursor is not None:
+        raise typer.BadParameter("is for pages, and --all shows all of them", param_hint="--cursor")
+
+    from turnstream import ListSessions
+    from turnstream_cli.running import run
+    from turnstream_cli.show import list_all, list_page
+
+    query = ListSessions(limit, cursor, provider, model, active)
+    show = list_all if everything else list_page
+    run(show(redis_url, query, as_json=as_json), log_level)
+
+
+@app.command()
+def tail(
+    *,
+    kinds: Annotated[
+        list[str] | None, typer.Option("--type", help="Only events of this type; can be repeated.")
+    ] = None,
+    session: Annotated[str | None, typer.Option(metavar="ID", help="Only events of this session.")] = None,
+    as_json: AsJson = False,
+    redis_url: RedisUrl = None,
+    log_level: Log = LogLevel.ERROR,
+) -> None:
+    """Show events as they happen, until Ctrl-C; what happened before is not shown.
+
+    Types: session-created, session-updated, session-deleted, message-added, message-updated, message-removed,
+    token-metrics-updated, session-config-updated, context-window-critical.
+
+    Example:  turnstream tail --type message-added --type context-window-critical --json
+    """
+    from turnstream_cli.running import run
+    from turnstream_cli.tail import event_classes, follow
+
+    run(follow(redis_url, event_classes(kinds or []), session, as_json=as_json), log_level, until_stopped=True)

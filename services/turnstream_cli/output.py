@@ -1,0 +1,126 @@
+"""What commands print: tables for people, by rich, or JSON lines; standard output holds nothing else."""
+
+import sys
+from collections.abc import Iterable
+from textwrap import indent
+from typing import Any, Final
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from turnstream import (
+    ChatMessage,
+    ImageContent,
+    MessageContent,
+    Session,
+    SessionInfo,
+    SessionPage,
+    TextContent,
+    TokenMetrics,
+    ToolCallContent,
+)
+
+UNBOUNDED: Final = 10_000
+"""The width of what is no terminal: nobody looks at it, so nothing is wrapped."""
+
+_CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+
+
+def console() -> Console:
+    """Return what prints to standard output: in colours on a terminal, plain and unwrapped elsewhere."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else UNBOUNDED)
+
+
+def printable(text: str) -> str:
+    """Return text that does nothing to a terminal: whoever wrote a message does not steer the reader's."""
+    return text.translate(_CONTROLS)
+
+
+def print_json(value: Any) -> None:  # noqa: ANN401 - whatever msgspec can encode
+    """Print one line of JSON."""
+    typer.echo(msgspec.json.encode(value))
+
+
+def print_result(result: Any) -> None:  # noqa: ANN401 - each command has a result of its own
+    """Print what a command gave back, for people."""
+    if isinstance(result, Session):
+        print_session(result)
+    elif isinstance(result, SessionPage):
+        print_infos(result.sessions)
+    elif isinstance(result, bool):
+        typer.echo("deleted" if result else "there was no such session")
+    elif result is None:
+        typer.echo("there is no such session")
+    else:
+        typer.echo(msgspec.json.format(msgspec.json.encode(result), indent=2))
+
+
+def print_session(session: Session) -> None:
+    """Print what a session is, without its messages."""
+    config, metrics = session.config, session.metrics
+    table = _table("", "", header=False)
+    rows = (
+        ("session", session.id),
+        ("model", f"{config.provider} / {config.model}"),
+        ("state", f"{'active' if session.is_active else 'inactive'}, version {session.version}"),
+        ("messages", str(len(session.messages))),
+        ("tokens", _tokens(metrics)),
+        ("cost", f"${metrics.estimated_cost:.6f} (price: {metrics.price_source})"),
+        ("created", session.created_at.isoformat()),
+        ("updated", session.updated_at.isoformat()),
+        ("metadata", "" if session.metadata is None else msgspec.json.encode(session.metadata).decode()),
+    )
+    for name, value in rows:
+        if value:
+            table.add_row(Text(name, "bold"), Text(printable(value)))
+    console().print(table)
+
+
+def print_messages(messages: Iterable[ChatMessage]) -> None:
+    """Print messages with all their content; as blocks, for a column would be as wide as the longest of them."""
+    out = console()
+    for message in messages:
+        head = f"{message.created_at.isoformat(' ', 'seconds')}  {printable(message.id)}"
+        content = "\n".join(part_text(part) for part in message.content)
+        out.print()
+        out.print(Text.assemble((message.role, "bold cyan"), "  ", (head, "dim")), soft_wrap=True)
+        out.print(Text(indent(content, "  ")), soft_wrap=True)
+
+
+def print_infos(infos: Iterable[SessionInfo]) -> None:
+    """Print sessions, a line each."""
+    table = _table("session", "provider", "model", "messages", "active", "updated")
+    for info in infos:
+        names = (Text(printable(name)) for name in (info.id, info.provider, info.model))
+        active = "yes" if info.is_active else "no"
+        table.add_row(*names, str(info.message_count), active, info.updated_at.isoformat(" ", "seconds"))
+    console().print(table)
+
+
+def part_text(part: MessageContent) -> str:
+    """Return a part of a message as text."""
+    match part:
+        case TextContent():
+            text = part.text
+        case ImageContent():
+            text = f"[image {part.url}]"
+        case ToolCallContent():
+            text = f"[call {part.tool_call_id}: {part.name}({msgspec.json.encode(part.args).decode()})]"
+        case _:
+            text = f"[result of {part.tool_call_id}: {part.content}]"
+    return printable(text)
+
+
+def _table(*columns: str, header: bool = True) -> Table:
+    table = Table(box=None, show_header=header, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _tokens(metrics: TokenMetrics) -> str:
+    used = f"{metrics.context_utilization:.1%} of a window of {metrics.max_context_window}"
+    return f"{metrics.total_tokens} ({metrics.prompt_tokens} prompt, {metrics.completion_tokens} completion), {used}"

@@ -1,0 +1,50 @@
+"""From a command's coroutine to an exit status, with every expected failure told in one line."""
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from typing import Any, Final
+
+import typer
+
+from turnstream.errors import CommandParked, Rejected, TurnstreamError
+from turnstream.telemetry import configure_logging
+from turnstream_cli.options import LogLevel
+
+REFUSED: Final = 1
+"""The exit status of a command that was understood and refused."""
+
+UNAVAILABLE: Final = 2
+"""The exit status where the server, a setting or the deployment does not fit."""
+
+TERMINATED: Final = 128 + signal.SIGTERM
+
+
+def run(work: Coroutine[Any, Any, None], log_level: LogLevel, *, until_stopped: bool = False) -> None:
+    """Run a command; ends by `typer.Exit` where it fails.
+
+    Args:
+        work: what the command does; Ctrl-C and SIGTERM cancel it, so that it can clean up.
+        log_level: what is logged.
+        until_stopped: to be stopped is how it is meant to end.
+
+    """
+    configure_logging(log_level)
+    try:
+        asyncio.run(_terminable(work))
+    except TurnstreamError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(REFUSED if isinstance(error, Rejected | CommandParked) else UNAVAILABLE) from None
+    except asyncio.CancelledError:
+        raise typer.Exit(0 if until_stopped else TERMINATED) from None
+    except KeyboardInterrupt:
+        if not until_stopped:
+            raise
+
+
+async def _terminable(work: Coroutine[Any, Any, None]) -> None:
+    """Let SIGTERM do what Ctrl-C does."""
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    await task

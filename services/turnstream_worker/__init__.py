@@ -1,0 +1,1 @@
+"""The worker as a program: wiring only, what it does is `turnstream.worker`."""

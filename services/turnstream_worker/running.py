@@ -1,0 +1,49 @@
+"""From the command line to an exit status: one worker here, or a supervisor and its children."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from turnstream.errors import ConfigurationError, Unavailable
+from turnstream.settings import load_settings
+from turnstream.telemetry import configure_logging
+from turnstream_worker.arguments import Options
+from turnstream_worker.serving import check, serve
+from turnstream_worker.supervisor import Supervisor
+
+MISFIT: Final = 2
+"""The exit status where the server or a setting does not fit: starting again would not help."""
+
+
+def run(options: Options) -> int:
+    """Do what the command line says until told to stop; return the exit status."""
+    configure_logging(options.log_level)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory(options)) as runner:
+            return runner.run(_run(options))
+    except (ConfigurationError, Unavailable) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return MISFIT
+
+
+async def _run(options: Options) -> int:
+    settings = load_settings()
+    if options.processes == 1:
+        await serve(settings, stop_at_eof=options.stop_at_eof)
+        return 0
+    # What is wrong with the server or the settings is said once, and not by every child.
+    await check(settings)
+    supervisor = Supervisor(options.processes, options.log_level, final_status=MISFIT)
+    return await supervisor.run(stop_at_eof=options.stop_at_eof)
+
+
+def _loop_factory(options: Options) -> Callable[[], asyncio.AbstractEventLoop]:
+    if options.processes == 1:
+        try:
+            import uvloop  # noqa: PLC0415 - an extra
+        except ImportError:
+            pass
+        else:
+            return uvloop.new_event_loop
+    return asyncio.new_event_loop

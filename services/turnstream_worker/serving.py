@@ -1,0 +1,49 @@
+"""One worker in this process: the composition root."""
+
+import asyncio
+from contextlib import aclosing, suppress
+from typing import Final
+
+from turnstream.adapters.redis.backend import RedisBackend
+from turnstream.client.opening import catalogue_of
+from turnstream.settings import Settings
+from turnstream.worker.loop import Worker
+from turnstream_worker.stopping import StopRequests
+
+CLIENT_NAME: Final = "turnstream-worker"
+
+WARM_UP_MODEL: Final = "gpt-4o"
+"""A model whose look-up makes the catalogue read everything it has."""
+
+
+async def serve(settings: Settings, *, stop_at_eof: bool) -> None:
+    """Work until asked to stop.
+
+    Raises:
+        Unavailable: nobody answers at the server's URL.
+        ConfigurationError: the server, the deployment there or the catalogue does not fit.
+
+    """
+    requests = StopRequests()
+    work = asyncio.create_task(_work(settings, requests))
+    requests.hand_to(work.cancel)
+    requests.listen(at_eof=stop_at_eof)
+    with suppress(asyncio.CancelledError):
+        await work
+
+
+async def check(settings: Settings) -> None:
+    """Raise what `serve` would raise at its start."""
+    catalogue_of(settings)
+    backend = await RedisBackend.open(settings, CLIENT_NAME)
+    await backend.aclose()
+
+
+async def _work(settings: Settings, requests: StopRequests) -> None:
+    catalogue = catalogue_of(settings)
+    async with aclosing(await RedisBackend.open(settings, CLIENT_NAME)) as backend:
+        # Its data takes 0.3 s to read: not in the first command's time, and not in the event loop's.
+        await asyncio.to_thread(catalogue.context_window, WARM_UP_MODEL, None)
+        worker = Worker(backend, settings, catalogue)
+        requests.hand_to(worker.stop)
+        await worker.run()

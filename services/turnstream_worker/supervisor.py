@@ -1,0 +1,106 @@
+"""Several worker processes on one machine: started, kept running, and ended together.
+
+supervisor ── holds the write end of a pipe
+  ├── worker   its standard input is the read end: however the supervisor ends, the pipe ends and the worker stops
+  └── worker   in a process group of its own, so that Ctrl-C reaches the supervisor only, which asks once
+
+A worker that crashes is started again, sooner or later as it has run long or not.
+"""
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import Process
+from contextlib import suppress
+from typing import Final
+
+from turnstream.telemetry import get_logger
+from turnstream.worker.backoff import Backoff
+from turnstream_worker.stopping import StopRequests
+
+log = get_logger(__name__)
+
+STEADY: Final = 10.0
+"""Seconds after which a worker that ends had started well: the next one need not wait long."""
+
+
+class Supervisor:
+    """Keeps a number of worker processes running until it is asked to stop."""
+
+    def __init__(self, processes: int, log_level: str, *, final_status: int) -> None:
+        """Prepare; nothing is started yet.
+
+        Args:
+            processes: how many.
+            log_level: what the workers log.
+            final_status: a worker that ends with this status is not started again, and the others are ended.
+
+        """
+        self._processes = processes
+        self._command = (
+            *(sys.executable, "-P", "-m", "turnstream_worker"),
+            *("--stop-at-eof", "--log-level", log_level),
+        )
+        self._final_status = final_status
+        self._running: set[Process] = set()
+        self._stopping = asyncio.Event()
+
+    async def run(self, *, stop_at_eof: bool) -> int:
+        """Run until asked to stop; return 0, or the final status where a worker ended with it."""
+        requests = StopRequests()
+        requests.hand_to(self.stop)
+        requests.listen(at_eof=stop_at_eof, before_exit=self._kill)
+        inherited, held = os.pipe()
+        try:
+            kept = (self._keep(number, inherited) for number in range(1, self._processes + 1))
+            return max(await asyncio.gather(*kept))
+        finally:
+            os.close(inherited)
+            os.close(held)
+
+    def stop(self) -> None:
+        """Ask every worker to finish."""
+        self._stopping.set()
+        for process in self._running:
+            _terminate(process)
+
+    async def _keep(self, number: int, stdin: int) -> int:
+        """Have one worker running, again after every crash, until asked to stop."""
+        backoff = Backoff()
+        clock = asyncio.get_running_loop().time
+        while not self._stopping.is_set():
+            started = clock()
+            status = await self._run_worker(stdin)
+            if self._stopping.is_set():
+                break
+            if status == self._final_status:
+                log.error("worker process cannot work, the others are stopped", number=number, status=status)
+                self.stop()
+                return status
+            if clock() - started > STEADY:
+                backoff.succeeded()
+            delay = backoff.failed()
+            log.warning("worker process ended, starting another", number=number, status=status, delay=round(delay, 2))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), delay)
+        return 0
+
+    async def _run_worker(self, stdin: int) -> int:
+        process = await asyncio.create_subprocess_exec(*self._command, stdin=stdin, process_group=0)
+        self._running.add(process)
+        if self._stopping.is_set():
+            _terminate(process)
+        try:
+            return await process.wait()
+        finally:
+            self._running.discard(process)
+
+    def _kill(self) -> None:
+        for process in self._running:
+            with suppress(ProcessLookupError):
+                process.kill()
+
+
+def _terminate(process: Process) -> None:
+    with suppress(ProcessLookupError):
+        process.terminate()

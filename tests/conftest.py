@@ -1,0 +1,82 @@
+"""The backends under test, and clients of them; every test gets a deployment of its own."""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from itertools import count
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from tests.contract.deployments import Deployment, MemoryDeployment, client_of, opened
+from tests.contract.redis_deployments import EmbeddedDeployment, FakeDeployment
+from turnstream import Turnstream
+from turnstream.adapters.embedded import EmbeddedServer, start_embedded_server
+from turnstream.ports import Backend
+from turnstream.settings import Settings
+
+KINDS: Mapping[str, Callable[[Settings], Deployment]] = {
+    "memory": MemoryDeployment,
+    "fakeredis": FakeDeployment,
+    "embedded": EmbeddedDeployment,
+}
+
+_namespaces = count()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[EmbeddedServer]:
+    """One real server a test process."""
+    with start_embedded_server() as running:
+        yield running
+
+
+@pytest.fixture
+def overrides() -> dict[str, Any]:
+    """Settings that a test wants otherwise: override this fixture, or parametrise it."""
+    return {}
+
+
+@pytest.fixture
+def settings(overrides: dict[str, Any]) -> Settings:
+    """Settings with a namespace of the test's own; few partitions, so that each gets something to do."""
+    return Settings(**{"namespace": f"test-{next(_namespaces)}", "partitions": 4, "worker_id": "test", **overrides})
+
+
+@pytest.fixture(params=KINDS)
+async def deployment(request: pytest.FixtureRequest, settings: Settings) -> AsyncIterator[Deployment]:
+    """A fresh deployment on every kind of backend; every key that the test leaves has a time to live or is permanent."""
+    if request.param == "embedded":
+        settings = _at(request.getfixturevalue("server"), settings)
+    made = KINDS[request.param](settings)
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+async def real(server: EmbeddedServer, settings: Settings) -> AsyncIterator[EmbeddedDeployment]:
+    """A fresh deployment on the real server only."""
+    made = EmbeddedDeployment(_at(server, settings))
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+async def backend(deployment: Deployment) -> Backend:
+    """A backend of the deployment."""
+    return await opened(deployment)
+
+
+@pytest.fixture
+async def peer(deployment: Deployment, backend: Backend) -> Backend:
+    """The backend of another process; in memory the same one."""
+    return await opened(deployment)
+
+
+@pytest.fixture
+async def ts(deployment: Deployment) -> Turnstream:
+    """A client of the deployment, with a worker in this event loop."""
+    return await client_of(deployment)
+
+
+def _at(server: EmbeddedServer, settings: Settings) -> Settings:
+    return settings.model_copy(update={"redis_url": SecretStr(server.url)})

@@ -1,0 +1,39 @@
+"""Sessions and messages for the tests of the client."""
+
+from collections.abc import Iterable
+
+from turnstream import (
+    AddMessages,
+    ChatMessage,
+    CreateSession,
+    Session,
+    SessionConfig,
+    TextContent,
+    Turnstream,
+    user_message,
+)
+from turnstream.application.routing import partition_of
+from turnstream.messages import new_id
+
+CONFIG = SessionConfig("openai", "gpt-4")
+
+
+async def a_session(ts: Turnstream, *texts: str, session_id: str | None = None) -> Session:
+    """Create a session that holds messages of these texts."""
+    session = await ts.execute(CreateSession(CONFIG, session_id))
+    if not texts:
+        return session
+    return await ts.execute(AddMessages(session.id, messages_of(texts)))
+
+
+def messages_of(texts: Iterable[str]) -> list[ChatMessage]:
+    return [user_message(text) for text in texts]
+
+
+def texts_of(messages: Iterable[ChatMessage]) -> list[str]:
+    return [part.text for message in messages for part in message.content if isinstance(part, TextContent)]
+
+
+def id_in(partition: int, partitions: int) -> str:
+    """Return a new session id of a partition."""
+    return next(i for i in iter(new_id, "") if partition_of(i, partitions) == partition)

@@ -1,0 +1,165 @@
+"""What a test needs of a backend besides the ports: a raw look, and a raw hand."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
+from itertools import chain
+from typing import Protocol
+
+import msgspec
+
+from turnstream import Turnstream
+from turnstream.adapters.memory import MemoryBackend
+from turnstream.client import opening
+from turnstream.codec.events import decode_event
+from turnstream.domain.events import AnyEvent
+from turnstream.ports import START, Backend, PartitionState
+from turnstream.settings import Settings
+
+EVERYTHING = 1_000_000
+
+
+class Malformed(msgspec.Struct, frozen=True):
+    """An entry that was set aside: where it stood, why, and what is kept of it."""
+
+    entry_id: str
+    error: str
+    fields: dict[bytes, bytes]
+
+
+class Deployment(Protocol):
+    """A fresh deployment on one kind of backend."""
+
+    settings: Settings
+    resources: AsyncExitStack
+    """What a test has opened; closed before anybody looks at what is left."""
+
+    async def open(self) -> Backend:
+        """Return a backend of another process (in memory there is one process, so it is always the same)."""
+        ...
+
+    async def append(self, partition: int, fields: Mapping[bytes, bytes]) -> str:
+        """Write any fields straight to a command stream; return the entry's id."""
+        ...
+
+    async def dump(self) -> object:
+        """Return everything that is stored, for a comparison."""
+        ...
+
+    async def names(self) -> list[str]:
+        """Return all names under which something is stored."""
+        ...
+
+    async def backlog(self, partition: int) -> int:
+        """Return how many commands stand in a stream."""
+        ...
+
+    async def events(self, partition: int) -> list[AnyEvent]:
+        """Return the events that are kept, in the order of the stream."""
+        ...
+
+    async def malformed(self, partition: int) -> list[Malformed]:
+        """Return the entries that were set aside."""
+        ...
+
+    async def expire(self, state: PartitionState) -> None:
+        """Let the owner's lease run out; its token still stands."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close what is open, check what is left, and take it away."""
+        ...
+
+
+class MemoryDeployment:
+    """Everything in this process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.resources = AsyncExitStack()
+        self._backend = MemoryBackend(
+            settings.partitions,
+            max_backlog=settings.max_backlog,
+            deduplication_window=settings.deduplication_window,
+            event_retention=settings.event_retention,
+        )
+        self._partitions = self._backend.store._partitions
+
+    async def open(self) -> Backend:
+        return _Process(self._backend)
+
+    async def append(self, partition: int, fields: Mapping[bytes, bytes]) -> str:
+        return self._backend.append_raw(partition, fields)
+
+    async def dump(self) -> object:
+        return [
+            {
+                "commands": p.commands.behind(START, EVERYTHING),
+                "sessions": {i: (dict(s.header), dict(s.messages)) for i, s in p.sessions.items()},
+                "orders": {i: s.order.between(None, None, None, from_end=False) for i, s in p.sessions.items()},
+                "index": p.index.between(None, None, None, from_end=False),
+                "events": list(p.events),
+                "outcomes": len(p.outcomes),
+                "malformed": list(p.malformed),
+                "progress": (p.cursor, p.sequence, p.type_sequences, p.token, p.generation),
+            }
+            for p in self._partitions
+        ]
+
+    async def names(self) -> list[str]:
+        return list(chain.from_iterable(p.sessions for p in self._partitions))
+
+    async def backlog(self, partition: int) -> int:
+        return len(self._partitions[partition].commands)
+
+    async def events(self, partition: int) -> list[AnyEvent]:
+        return decoded(kept.payload for kept in self._partitions[partition].events)
+
+    async def malformed(self, partition: int) -> list[Malformed]:
+        kept = self._partitions[partition].malformed
+        return [Malformed(m.entry.entry_id, m.error, dict(m.entry.fields)) for m in kept]
+
+    async def expire(self, state: PartitionState) -> None:
+        await self._backend.ownership.release([state])
+
+    async def aclose(self) -> None:
+        await self.resources.aclose()
+        await self._backend.aclose()
+
+
+class _Process:
+    """One of many that share a backend: what it closes stays open for the others."""
+
+    def __init__(self, shared: Backend) -> None:
+        self.partitions = shared.partitions
+        self.store = shared.store
+        self.reader = shared.reader
+        self.queue = shared.queue
+        self.ownership = shared.ownership
+        self.channels = shared.channels
+
+    async def aclose(self) -> None:
+        """Leave it to the others."""
+
+
+def decoded(payloads: Iterable[bytes]) -> list[AnyEvent]:
+    events = [decode_event(payload) for payload in payloads]
+    return [event for event in events if event is not None]
+
+
+async def opened(deployment: Deployment) -> Backend:
+    """Open a backend until the test is over."""
+    backend = await deployment.open()
+    deployment.resources.push_async_callback(backend.aclose)
+    return backend
+
+
+async def client_of(deployment: Deployment, *, worker: bool = True) -> Turnstream:
+    """Open a client until the test is over, with a worker in this event loop as `Turnstream.embedded` does, or without."""
+    async with AsyncExitStack() as resources:
+        backend = await deployment.open()
+        resources.push_async_callback(backend.aclose)
+        if worker:
+            await opening._start_worker(backend, deployment.settings, resources)
+        client = Turnstream(backend, deployment.settings, resources.pop_all())
+    deployment.resources.push_async_callback(client.aclose)
+    return client

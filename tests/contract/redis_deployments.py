@@ -1,0 +1,152 @@
+"""Deployments on what speaks the Redis protocol: the real server, and fakeredis, a server written in Python."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import fakeredis
+import redis
+from fakeredis.aioredis import FakeAsyncRedisConnection, FakeRedis
+from redis.asyncio import Redis
+
+from tests.contract.deployments import Malformed, decoded
+from turnstream.adapters.redis.backend import RedisBackend, server_at
+from turnstream.adapters.redis.keys import Keys
+from turnstream.adapters.redis.scripting import Scripts
+from turnstream.domain.events import AnyEvent
+from turnstream.ports import PartitionState
+from turnstream.settings import Settings
+
+WHOLE: dict[str, tuple[str | int, ...]] = {
+    "string": ("GET",),
+    "hash": ("HGETALL",),
+    "zset": ("ZRANGE", 0, -1, "WITHSCORES"),
+    "stream": ("XRANGE", "-", "+"),
+}
+"""How to read a key whole, by its type."""
+
+
+def permanent_keys(keys: Keys) -> Iterator[str]:
+    """Yield patterns of all keys that may stay for ever; whatever else is written needs a time to live (design §2)."""
+    yield from map(re.escape, (keys.layout, keys.workers))
+    for of in keys.partitions:
+        yield from map(re.escape, (of.commands, of.partition, of.index, of.events, of.malformed))
+        yield from (re.escape(named("")) + ".+" for named in (of.session, of.messages, of.order))
+        yield re.escape(of.outcomes(0)).removesuffix("0") + r"\d+"
+
+
+class RedisDeployment(ABC):
+    """A namespace on a server."""
+
+    def __init__(self, settings: Settings, raw: Redis) -> None:
+        self.settings = settings
+        self.resources = AsyncExitStack()
+        self.keys = Keys(settings.namespace, settings.partitions)
+        self.raw = raw
+
+    @abstractmethod
+    async def open(self) -> RedisBackend:
+        """Return a backend with connections of its own."""
+
+    async def call(self, *words: str | bytes | int | float) -> Any:  # noqa: ANN401 - whatever the server answers
+        """Send one command, past all code of the adapter but the names of keys."""
+        return await self.raw.execute_command(*words)
+
+    async def append(self, partition: int, fields: Mapping[bytes, bytes]) -> str:
+        words = chain.from_iterable(fields.items())
+        entry_id: bytes = await self.call("XADD", self.keys.partitions[partition].commands, "*", *words)
+        return entry_id.decode()
+
+    async def dump(self) -> object:
+        return {name: await self._content(name) for name in sorted(await self.names())}
+
+    async def names(self) -> list[str]:
+        keys: list[bytes] = await self.call("KEYS", "*")
+        return [key.decode() for key in keys]
+
+    async def backlog(self, partition: int) -> int:
+        return int(await self.call("XLEN", self.keys.partitions[partition].commands))
+
+    async def events(self, partition: int) -> list[AnyEvent]:
+        entries = await self._stream(self.keys.partitions[partition].events)
+        events = decoded(fields[b"event"] for _, fields in entries)
+        assert [entry_id for entry_id, _ in entries] == [f"{_sequence(event)}-0" for event in events]
+        return events
+
+    async def malformed(self, partition: int) -> list[Malformed]:
+        entries = await self._stream(self.keys.partitions[partition].malformed)
+        return [Malformed(f.pop(b"entryId").decode(), f.pop(b"error").decode(), f) for _, f in entries]
+
+    async def expire(self, state: PartitionState) -> None:
+        await self.call("DEL", self.keys.partitions[state.partition].lease)
+
+    async def leaks(self) -> list[str]:
+        """Return the keys that are neither permanent nor going to expire."""
+        permanent = re.compile("|".join(permanent_keys(self.keys)), re.DOTALL)
+        others = [name for name in await self.names() if not permanent.fullmatch(name)]
+        return [name for name in others if await self.call("PTTL", name) == -1]
+
+    async def aclose(self) -> None:
+        await self.resources.aclose()
+        leaks = await self.leaks()
+        for name in await self.names():
+            await self.call("UNLINK", name)
+        await self.raw.aclose()
+        assert leaks == []
+
+    async def _stream(self, key: str) -> list[tuple[str, dict[bytes, bytes]]]:
+        entries: Any = await self.call("XRANGE", key, "-", "+")
+        return [(entry_id.decode(), dict(fields)) for entry_id, fields in entries]
+
+    async def _content(self, name: str) -> object:
+        read, *arguments = WHOLE[(await self.call("TYPE", name)).decode()]
+        return await self.call(read, name, *arguments)
+
+
+class FakeDeployment(RedisDeployment):
+    """On fakeredis, which knows no INFO: nothing to check at start-up, and no replication id."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._server = fakeredis.FakeServer(version=(7, 4))
+        super().__init__(settings, FakeRedis(server=self._server, protocol=2))
+
+    async def open(self) -> RedisBackend:
+        connect = partial(_FakeConnection, server=self._server, protocol=2)
+        backend = RedisBackend(server_at(self.settings, connect, Scripts(plain=True), knows_replication=False))
+        await backend.check_deployment()
+        return backend
+
+
+class EmbeddedDeployment(RedisDeployment):
+    """On the real server that the tests of a process share: each has a namespace, and leaves no key behind."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings, Redis.from_url(settings.redis_url.get_secret_value(), protocol=2))
+
+    async def open(self) -> RedisBackend:
+        return await RedisBackend.open(self.settings, "test")
+
+
+class _FakeConnection(FakeAsyncRedisConnection):
+    """fakeredis does not wake who reads from a connection when it is closed; a socket does."""
+
+    async def disconnect(self, nowait: bool = False, **kwargs: Any) -> None:  # noqa: ANN401, FBT001, FBT002
+        socket = self._sock
+        await super().disconnect(nowait=nowait, **kwargs)
+        if socket is not None:
+            socket._response_available.set()
+
+    async def read_response(self, **kwargs: Any) -> Any:  # noqa: ANN401
+        answer = await super().read_response(**kwargs)
+        if self._sock is None:
+            raise redis.ConnectionError("The connection was closed")
+        return answer
+
+
+def _sequence(event: AnyEvent) -> int:
+    assert event.meta is not None
+    return event.meta.sequence

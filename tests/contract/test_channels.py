@@ -1,0 +1,97 @@
+"""Publish and subscribe: exact channels, and none that a stranger could misuse."""
+
+import asyncio
+
+import pytest
+
+from tests.contract.samples import CLIENT, batch_of, committed, event, taken, with_reply
+from tests.waiting import SOON, wait_until
+from turnstream.codec.events import decode_event
+from turnstream.codec.replies import decode_replies
+from turnstream.domain.events import EVENTS
+from turnstream.ports import Backend, Reply, Subscription
+
+
+async def next_payload(subscription: Subscription) -> tuple[str, bytes]:
+    async with asyncio.timeout(SOON):
+        return await anext(aiter(subscription))
+
+
+def test_reply_channels_differ_by_partition_and_client(backend: Backend) -> None:
+    channels = {backend.channels.reply_channel(partition, client) for partition in range(4) for client in "ab"}
+    assert len(channels) == 8
+
+
+@pytest.mark.parametrize("client_id", ["a", "aB_9-", "x" * 64, "01a2093a-355f-7276-bc49-247425c1f089"])
+def test_a_clients_own_channel_is_valid(backend: Backend, client_id: str) -> None:
+    assert backend.channels.is_reply_channel(1, backend.channels.reply_channel(1, client_id))
+    assert not backend.channels.is_reply_channel(2, backend.channels.reply_channel(1, client_id))
+
+
+@pytest.mark.parametrize("client_id", ["", "x" * 65, "a b", "a:b", "a\n", "é", "*", "a\x00", "../a", "{a}"])
+def test_other_names_of_clients_are_not_valid(backend: Backend, client_id: str) -> None:
+    assert not backend.channels.is_reply_channel(1, backend.channels.reply_channel(1, client_id))
+
+
+def test_channels_of_events_are_not_for_replies(backend: Backend) -> None:
+    own = backend.channels.reply_channel(1, CLIENT)
+    forged = (
+        *backend.channels.event_channels([], None),
+        *backend.channels.event_channels([], "session"),
+        *backend.channels.event_channels([], own),
+        f"x{own}",
+        f"{own} ",
+        own.upper(),
+        "",
+    )
+    assert [channel for channel in forged if backend.channels.is_reply_channel(1, channel)] == []
+
+
+def test_event_channels(backend: Backend) -> None:
+    of = backend.channels.event_channels
+    assert of([], None) == of(list(EVENTS), None)
+    assert len(set(of([], None))) == len(EVENTS)
+    assert len(of(["session-deleted"], None)) == 1
+    assert of([], "a") == of(["session-deleted"], "a")
+    assert of([], "a") != of([], "b")
+
+
+async def test_only_what_was_asked_for_is_heard(backend: Backend, peer: Backend) -> None:
+    state = await taken(backend)
+    listener = await peer.channels.subscribe(peer.channels.event_channels([], "mine"))
+    batch = batch_of(state, events=[event(1, "other"), event(2, "mine"), event(3, "other"), event(4, "mine")])
+    await backend.store.commit(batch)
+    assert decode_event((await next_payload(listener))[1]) == event(2, "mine")
+    assert decode_event((await next_payload(listener))[1]) == event(4, "mine")
+    await listener.aclose()
+
+
+async def test_nothing_is_missed_after_subscribing(backend: Backend, peer: Backend) -> None:
+    state = await taken(backend)
+    for _ in range(10):
+        listener = await peer.channels.subscribe(peer.channels.event_channels([], "s"))
+        state = await committed(backend, state)
+        assert decode_event((await next_payload(listener))[1]) == event(state.sequence)
+        await listener.aclose()
+
+
+async def test_all_who_listen_hear(backend: Backend, peer: Backend) -> None:
+    state = await taken(backend)
+    channel = backend.channels.reply_channel(0, CLIENT)
+    listeners = [await one.channels.subscribe([channel, channel]) for one in (backend, peer, peer)]
+    await backend.store.commit(with_reply(batch_of(state), backend, Reply("c", "ok", 1)))
+    for listener in listeners:
+        heard_on, payload = await next_payload(listener)
+        assert (heard_on, decode_replies(payload)) == (channel, (Reply("c", "ok", 1),))
+        await listener.aclose()
+
+
+async def test_closing_ends_an_iteration_that_waits(backend: Backend) -> None:
+    subscription = await backend.channels.subscribe(["a"])
+    step = asyncio.create_task(anext(aiter(subscription), None))
+    await asyncio.sleep(0)
+    await subscription.aclose()
+    await subscription.aclose()
+    await wait_until(step.done)
+    assert await step is None
+    assert [heard async for heard in subscription] == []

@@ -1,0 +1,221 @@
+"""Runs the programs as their users do: in processes of their own, told by arguments, environment and signals."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import pytest
+import redis
+from tests.waiting import SOON, wait_until
+
+from turnstream.adapters.redis.keys import Keys
+
+PARTITIONS: Final = 64
+
+MARK: Final = "E2E_MARK"
+"""The environment variable by which a test knows the processes that it caused, however they were started."""
+
+PATIENCE: Final = 60.0
+"""Seconds for a whole program to start and end, on a machine that does other things, too."""
+
+WORKER: Final = "turnstream_worker"
+CLI: Final = "turnstream_cli"
+
+PROC: Final = Path("/proc")
+
+needs_proc = pytest.mark.skipif(not (PROC / "self" / "environ").exists(), reason="looks at processes in /proc")
+
+
+def until(condition: Callable[[], bool], seconds: float = SOON) -> None:
+    """Wait in a test that has no event loop."""
+    asyncio.run(wait_until(condition, seconds))
+
+
+class Program:
+    """A running program; what it prints goes to files, so that it can be looked at while it runs."""
+
+    def __init__(self, process: subprocess.Popen[bytes], out: Path, err: Path) -> None:
+        self.process = process
+        self._out = out
+        self._err = err
+
+    @property
+    def output(self) -> str:
+        return self._out.read_text()
+
+    @property
+    def errors(self) -> str:
+        return self._err.read_text()
+
+    @property
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def prints(self, text: str) -> None:
+        """Wait until it has printed a text."""
+        until(lambda: text in self.output or self._died(), PATIENCE)
+
+    def says(self, text: str) -> None:
+        """Wait until it has written a text to standard error."""
+        until(lambda: text in self.errors or self._died(), PATIENCE)
+
+    def send(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def status(self) -> int:
+        """Wait until it has ended, and return its exit status."""
+        return self.process.wait(PATIENCE)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and return the exit status."""
+        self.send(number)
+        return self.status()
+
+    def _died(self) -> bool:
+        assert not self.ended, f"it ended with {self.process.returncode}: {self.output}{self.errors}"
+        return False
+
+
+class Programs:
+    """Starts programs, and ends what is left of them."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self.mark = uuid4().hex
+        self._folder = folder
+        self._environment = {**_clean_environment(), MARK: self.mark, **environment}
+        self._programs: list[Program] = []
+
+    def start(
+        self,
+        module: str,
+        *arguments: str,
+        stdin: int = subprocess.DEVNULL,
+        environment: Mapping[str, str] | None = None,
+    ) -> Program:
+        """Start a program that goes on while the test looks at it."""
+        number = len(self._programs)
+        out, err = (self._folder / f"{number}.{name}" for name in ("out", "err"))
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            process = subprocess.Popen(
+                _command(module, arguments),
+                env={**self._environment, **(environment or {})},
+                cwd=self._folder,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+            )
+        self._programs.append(Program(process, out, err))
+        return self._programs[-1]
+
+    def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run the command line to its end."""
+        return subprocess.run(
+            _command(CLI, arguments),
+            env=self._environment,
+            cwd=self._folder,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    def worker(
+        self,
+        *arguments: str,
+        name: str = "one",
+        stdin: int = subprocess.DEVNULL,
+        deployment: "Deployment | None" = None,
+    ) -> Program:
+        """Start a worker whose name the leases show."""
+        environment = {"TURNSTREAM_WORKER_ID": name, **(deployment.environment if deployment else {})}
+        return self.start(WORKER, *arguments, stdin=stdin, environment=environment)
+
+    def left(self) -> set[int]:
+        """Return the ids of the living processes that this object caused, its own children and theirs."""
+        mark = f"{MARK}={self.mark}".encode()
+        return {int(folder.name) for folder in PROC.glob("[0-9]*") if mark in _environ(folder)}
+
+    def close(self) -> None:
+        for program in self._programs:
+            with suppress(ProcessLookupError):
+                program.process.kill()
+            program.process.wait()
+            if program.process.stdin:
+                program.process.stdin.close()
+        for pid in self.left():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+class Deployment:
+    """A namespace on a server, and who owns its partitions."""
+
+    def __init__(self, url: str, namespace: str) -> None:
+        self.url = url
+        self.namespace = namespace
+        self.keys = Keys(namespace, PARTITIONS)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"TURNSTREAM_REDIS_URL": self.url, "TURNSTREAM_NAMESPACE": self.namespace}
+
+    def owners(self) -> list[str]:
+        """Return the worker's name of each partition that is owned."""
+        with redis.Redis.from_url(self.url) as client:
+            tokens = [client.get(keys.lease) for keys in self.keys.partitions]
+        # A token is an epoch, the worker's name, its nonce and a random text.
+        return [token.decode().split("-")[1] for token in tokens if isinstance(token, bytes)]
+
+    def owned_by(self, **shares: int) -> bool:
+        """Tell whether each of these workers owns so many partitions, and nobody else any."""
+        owners = self.owners()
+        return len(owners) == sum(shares.values()) and all(owners.count(name) == n for name, n in shares.items())
+
+    def workers(self) -> int:
+        """Return how many workers the registry holds."""
+        with redis.Redis.from_url(self.url) as client:
+            count = client.zcard(self.keys.workers)
+        assert isinstance(count, int)
+        return count
+
+
+def parent_of(pid: int) -> int:
+    """Return the id of a process's parent."""
+    status = (PROC / str(pid) / "status").read_text()
+    return int(status.partition("PPid:")[2].split()[0])
+
+
+def children(program: Program, among: set[int]) -> set[int]:
+    """Return the children of a program."""
+    found: set[int] = set()
+    for pid in among:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if parent_of(pid) == program.process.pid:
+                found.add(pid)
+    return found
+
+
+def _command(module: str, arguments: tuple[str, ...]) -> list[str]:
+    return [sys.executable, "-m", module, *arguments]
+
+
+def _environ(folder: Path) -> bytes:
+    try:
+        return (folder / "environ").read_bytes()
+    except OSError:
+        return b""
+
+
+def _clean_environment() -> dict[str, str]:
+    """Return this process's environment without what would change the programs' behaviour."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TURNSTREAM_")}
+    path = [str(Path(folder).resolve()) for folder in kept.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    return {**kept, "PYTHONPATH": os.pathsep.join(path), "COLUMNS": "200", "TERM": "dumb"}

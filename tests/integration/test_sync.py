@@ -1,0 +1,447 @@
+"""The client without asyncio: it has every call of the other one, works for many threads, and closes cleanly."""
+
+import inspect
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import assert_type
+
+import pytest
+
+import turnstream
+from turnstream import (
+    AddMessage,
+    AddMessages,
+    Applied,
+    ChatMessage,
+    ChatMessagePatch,
+    CommandTimeout,
+    CreateSession,
+    DeleteSession,
+    GetSession,
+    ListSessions,
+    MessageAdded,
+    RemovedMessage,
+    RemoveMessages,
+    Session,
+    SessionConfig,
+    SessionConfigPatch,
+    SessionCreated,
+    SessionNotFound,
+    SessionPage,
+    SessionPatch,
+    Settings,
+    Trace,
+    Unavailable,
+    sync,
+    user_message,
+)
+from turnstream.adapters.embedded import start_embedded_server
+
+CONFIG = SessionConfig("openai", "gpt-4")
+PARTITIONS = 8
+"""Few of them: what is tested here does not depend on their number."""
+
+
+@pytest.fixture(params=["in_memory", "embedded"])
+def ts(request: pytest.FixtureRequest) -> Generator[sync.Turnstream]:
+    open_client = getattr(sync.Turnstream, request.param)
+    with open_client(settings=Settings(partitions=PARTITIONS)) as client:
+        yield client
+
+
+@pytest.fixture
+def workerless() -> Generator[sync.Turnstream]:
+    """A client of a server where nobody applies commands."""
+    with (
+        start_embedded_server() as server,
+        sync.Turnstream.connect(server.url, settings=Settings(partitions=PARTITIONS)) as client,
+    ):
+        yield client
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not become true in time"
+        time.sleep(0.005)
+
+
+def texts(messages: tuple[ChatMessage, ...]) -> list[str]:
+    return [str(getattr(message.content[0], "text", "")) for message in messages]
+
+
+def loop_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "turnstream"]
+
+
+# ── the same calls ──
+
+
+def calls(kind: type) -> dict[str, list[inspect.Parameter]]:
+    """The public methods of a class with their parameters, under the names that they have without asyncio."""
+    methods = inspect.getmembers(kind, lambda member: inspect.isroutine(member))
+    return {
+        name.removeprefix("a") if name == "aclose" else name: list(inspect.signature(method).parameters.values())
+        for name, method in methods
+        if not name.startswith("_")
+    }
+
+
+def shape(parameters: list[inspect.Parameter]) -> list[tuple[str, object, object]]:
+    return [(parameter.name, parameter.kind, parameter.default) for parameter in parameters]
+
+
+@pytest.mark.parametrize("name", ["Turnstream", "Sessions", "EventSubscription"])
+def test_every_call_of_the_asyncio_client_is_there_with_its_parameters(name: str) -> None:
+    theirs, ours = calls(getattr(turnstream, name)), calls(getattr(sync, name))
+    assert {call: shape(parameters) for call, parameters in ours.items()} == {
+        call: shape(parameters) for call, parameters in theirs.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["Turnstream", "Sessions"])
+def test_its_parameters_have_the_same_types(name: str) -> None:
+    theirs, ours = calls(getattr(turnstream, name)), calls(getattr(sync, name))
+    assert {call: [p.annotation for p in parameters] for call, parameters in ours.items()} == {
+        call: [p.annotation for p in parameters] for call, parameters in theirs.items()
+    }
+
+
+# ── commands ──
+
+
+def test_execute_returns_the_commands_own_result(ts: sync.Turnstream) -> None:
+    session = ts.execute(CreateSession(CONFIG))
+    assert_type(session, Session)
+    message = user_message("Hello")
+    session = ts.execute(AddMessages(session.id, [message, user_message("again")]))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert texts(session.messages) == ["Hello", "again"]
+    found = ts.execute(GetSession(session.id))
+    assert_type(found, Session | None)
+    assert found == session
+    page = ts.execute(ListSessions())
+    assert_type(page, SessionPage)
+    assert [info.id for info in page.sessions] == [session.id]
+    removed = ts.execute(RemoveMessages(session.id, message_ids=(message.id,)))
+    assert_type(removed, tuple[ChatMessage | RemovedMessage, ...])
+    assert removed == (message,)
+    deleted = ts.execute(DeleteSession(session.id))
+    assert_type(deleted, bool)
+    assert deleted
+
+
+def test_a_ticket_gives_its_result_again_and_again(ts: sync.Turnstream) -> None:
+    ticket = ts.send(CreateSession(CONFIG, "chat"), command_id="first", trace=Trace(correlation_id="request-1"))
+    assert (ticket.command_id, ticket.session_id) == ("first", "chat")
+    assert ticket.result() == ticket.result(timeout=5) == Applied("chat", 1)
+    assert "first" in repr(ticket)
+
+
+def test_a_rejection_is_raised_by_the_ticket_and_returned_by_dispatch(ts: sync.Turnstream) -> None:
+    command = AddMessage("nowhere", user_message("Hello?"))
+    with pytest.raises(SessionNotFound) as rejection:
+        ts.send(command).result()
+    result = ts.dispatch(command)
+    assert (result.success, result.error) == (False, str(rejection.value))
+
+
+def test_send_many_runs_the_callers_iterable_in_the_callers_thread(ts: sync.Turnstream) -> None:
+    def commands() -> Iterator[AddMessage]:
+        session = ts.execute(CreateSession(CONFIG, "chat"))
+        yield from (AddMessage(session.id, user_message(str(n))) for n in range(20))
+
+    tickets = ts.send_many(commands())
+    assert [ticket.result().version for ticket in tickets] == list(range(2, 22))
+
+
+@pytest.mark.parametrize("own", [0.01, 30])
+def test_a_result_is_waited_for_as_long_as_is_said_there(workerless: sync.Turnstream, own: float) -> None:
+    ticket = workerless.send(CreateSession(CONFIG), timeout=own)
+    with pytest.raises(CommandTimeout) as timeout:
+        ticket.result(timeout=0.2)
+    assert (timeout.value.command_id, timeout.value.timeout) == (ticket.command_id, 0.2)
+
+
+def test_without_a_time_of_its_own_a_result_is_waited_for_as_the_command_was_sent(workerless: sync.Turnstream) -> None:
+    ticket = workerless.send(CreateSession(CONFIG), timeout=0.05)
+    with pytest.raises(CommandTimeout) as timeout:
+        ticket.result()
+    assert timeout.value.timeout == 0.05
+
+
+# ── sessions ──
+
+
+def test_sessions_are_read_and_written(ts: sync.Turnstream) -> None:
+    sessions = ts.sessions
+    session = sessions.create_session(CONFIG, "chat", {"team": "blue"})
+    message = user_message("Helo")
+    sessions.add_message("chat", message)
+    sessions.update_message("chat", message.id, ChatMessagePatch(content=user_message("Hello").content))
+    sessions.add_message("chat", user_message("again"))
+    session = sessions.update_session("chat", SessionPatch(config=SessionConfigPatch(temperature=0.5)))
+    assert sessions.get_session("chat") == session
+    assert session.metadata == {"team": "blue"}
+    assert texts(sessions.get_messages("chat", last=5)) == ["Hello", "again"]
+    assert texts(sessions.get_messages("chat", after=message.id, limit=1)) == ["again"]
+    assert sessions.session_exists("chat")
+    assert [info.message_count for info in sessions.list_sessions(provider="openai").sessions] == [2]
+    assert sessions.delete_session("chat")
+    assert not sessions.session_exists("chat")
+    assert sessions.get_session("chat") is None
+    with pytest.raises(SessionNotFound):
+        sessions.get_messages("chat")
+
+
+def test_iterate_sees_every_session_once(ts: sync.Turnstream) -> None:
+    count = sync.WALK_TOGETHER * 2 + 3
+    tickets = ts.send_many(CreateSession(CONFIG, f"chat-{n}") for n in range(count))
+    for ticket in tickets:
+        ticket.result()
+    assert ts.sessions.count() == count
+    assert sorted(info.id for info in ts.sessions.iterate()) == sorted(f"chat-{n}" for n in range(count))
+    assert len(list(islice(ts.sessions.iterate(), 2))) == 2
+
+
+# ── threads ──
+
+
+def test_many_threads_send_at_once_and_each_keeps_its_order(ts: sync.Turnstream) -> None:
+    threads, messages = 12, 25
+
+    def write(number: int) -> None:
+        session = ts.execute(CreateSession(CONFIG, f"chat-{number}"))
+        tickets = [ts.send(AddMessage(session.id, user_message(f"{number}.{n}"))) for n in range(messages)]
+        assert tickets[-1].result().version == messages + 1
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(write, range(threads)))
+    for number in range(threads):
+        stored = ts.sessions.get_messages(f"chat-{number}")
+        assert texts(stored) == [f"{number}.{n}" for n in range(messages)]
+
+
+def test_many_threads_write_to_one_session(ts: sync.Turnstream) -> None:
+    ts.execute(CreateSession(CONFIG, "chat"))
+    with ThreadPoolExecutor(8) as pool:
+        sent = pool.map(lambda n: ts.execute(AddMessage("chat", user_message(str(n)))).version, range(80))
+        assert max(sent) == 81
+    assert sorted(texts(ts.sessions.get_messages("chat")), key=int) == [str(n) for n in range(80)]
+
+
+# ── events ──
+
+
+def test_events_are_iterated_while_another_thread_writes(ts: sync.Turnstream) -> None:
+    def write() -> None:
+        ts.execute(CreateSession(CONFIG, "chat"))
+        for ticket in ts.send_many(AddMessage("chat", user_message(str(n))) for n in range(50)):
+            ticket.result()
+
+    with ts.subscribe(SessionCreated, MessageAdded, session_id="chat") as events, ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        created = next(events)
+        assert isinstance(created, SessionCreated)
+        added = list(islice(events, 50))
+        writing.result()
+    assert texts(tuple(event.message for event in added if isinstance(event, MessageAdded))) == [
+        str(n) for n in range(50)
+    ]
+    assert list(events) == []
+
+
+def test_a_subscription_is_typed_by_its_classes(ts: sync.Turnstream) -> None:
+    with ts.subscribe(SessionCreated) as events:
+        assert_type(events, sync.EventSubscription[SessionCreated])
+        ts.execute(CreateSession(CONFIG, "chat"))
+        for event in events:
+            assert event.session.id == "chat"
+            break
+
+
+def test_a_bare_iteration_listens_from_its_first_step_on(ts: sync.Turnstream) -> None:
+    events = ts.subscribe(SessionCreated)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(next, events)
+        number = 0
+        while not first.done():  # it is not known when the other thread has taken its first step
+            number += 1
+            ts.execute(CreateSession(CONFIG, f"chat-{number}"))
+        assert first.result().session.id.startswith("chat-")
+    events.close()
+    events.close()
+
+
+@pytest.mark.parametrize("what", ["subscription", "client"])
+def test_a_close_ends_an_iteration_that_waits(ts: sync.Turnstream, what: str) -> None:
+    waiting = threading.Event()
+
+    def listen(events: Iterator[MessageAdded]) -> list[MessageAdded]:
+        seen: list[MessageAdded] = []
+        for event in events:
+            seen.append(event)
+            waiting.set()
+        return seen
+
+    ts.execute(CreateSession(CONFIG, "chat"))
+    with ThreadPoolExecutor(1) as pool, ts.subscribe(MessageAdded) as events:
+        listening = pool.submit(listen, events)
+        ts.execute(AddMessage("chat", user_message("Hello")))
+        waiting.wait(10)
+        (events if what == "subscription" else ts).close()
+        assert texts(tuple(event.message for event in listening.result(10))) == ["Hello"]
+
+
+def test_a_lost_server_is_told_and_not_taken_for_the_end() -> None:
+    settings = Settings(partitions=PARTITIONS)
+    with start_embedded_server() as server, sync.Turnstream.connect(server.url, settings=settings) as ts:
+        with ts.subscribe() as events:
+            os.kill(server.pid, signal.SIGKILL)
+            with pytest.raises(Unavailable):
+                next(events)
+
+
+# ── closing ──
+
+
+def test_close_ends_the_thread_and_may_be_called_again(ts: sync.Turnstream) -> None:
+    mine = [thread for thread in loop_threads() if thread is ts._portal._thread]
+    assert len(mine) == 1
+    ts.close()
+    ts.close()
+    assert not mine[0].is_alive()
+
+
+def test_a_closed_client_says_so(ts: sync.Turnstream) -> None:
+    ticket = ts.send(CreateSession(CONFIG, "chat"))
+    ticket.result()
+    ts.close()
+    for call in (
+        lambda: ts.execute(CreateSession(CONFIG)),
+        lambda: ts.send_many([]),
+        ts.sessions.count,
+        ticket.result,
+        ts.subscribe().__enter__,
+        lambda: list(ts.sessions.iterate()),
+    ):
+        with pytest.raises(RuntimeError, match="The client is closed"):
+            call()
+    assert list(ts.subscribe()) == []
+
+
+def test_whoever_waits_for_a_result_learns_that_the_client_was_closed(workerless: sync.Turnstream) -> None:
+    ticket = workerless.send(CreateSession(CONFIG))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(ticket.result)
+        wait_until(waiting.running)
+        workerless.close()
+        with pytest.raises((Unavailable, RuntimeError), match="closed"):
+            waiting.result(10)
+
+
+def test_several_threads_close_at_once(ts: sync.Turnstream) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: ts.close(), range(4)))
+    assert not ts._portal._thread.is_alive()
+
+
+def test_a_failed_opening_leaves_no_thread() -> None:
+    before = loop_threads()
+    with pytest.raises(Unavailable, match="No server answers"):
+        sync.Turnstream.connect("redis://127.0.0.1:1")
+    assert loop_threads() == before
+
+
+def test_its_own_thread_cannot_wait_for_itself(ts: sync.Turnstream) -> None:
+    async def call_from_inside() -> None:
+        with pytest.raises(RuntimeError, match="wait for itself"):
+            ts.sessions.count()
+        with pytest.raises(RuntimeError, match="wait for itself"):
+            ts.close()
+
+    ts._portal.call(call_from_inside())
+    assert ts.sessions.count() == 0
+
+
+async def test_it_works_below_another_event_loop() -> None:
+    with sync.Turnstream.in_memory() as ts:
+        assert ts.execute(CreateSession(CONFIG)).version == 1
+
+
+def test_data_in_a_directory_is_there_again(tmp_path: Path) -> None:
+    with sync.Turnstream.embedded(tmp_path / "data") as ts:
+        ts.execute(CreateSession(CONFIG, "chat"))
+    with sync.Turnstream.embedded(tmp_path / "data") as ts:
+        assert ts.sessions.session_exists("chat")
+
+
+# ── processes ──
+
+_PROLOGUE = """
+import os, sys
+from turnstream import CreateSession, SessionConfig
+from turnstream.sync import Turnstream
+CONFIG = SessionConfig("openai", "gpt-4")
+"""
+
+_INTERRUPTED = """
+with Turnstream.in_memory() as ts, ts.subscribe() as events:
+    print("ready", flush=True)
+    try:
+        next(events)
+    except KeyboardInterrupt:
+        print(ts.execute(CreateSession(CONFIG)).version, next(events).type)
+"""
+
+_FORKED = """
+with Turnstream.in_memory() as ts:
+    sys.stdout.flush()
+    if child := os.fork():
+        os.waitpid(child, 0)
+        print(ts.execute(CreateSession(CONFIG)).version)
+    else:
+        try:
+            ts.execute(CreateSession(CONFIG))
+        except RuntimeError as error:
+            print(error, flush=True)
+"""
+
+_LEFT_OPEN = """
+ts = Turnstream.embedded()
+print(ts.execute(CreateSession(CONFIG)).version)
+"""
+
+
+def start(script: str) -> subprocess.Popen[str]:
+    command = (sys.executable, "-W", "ignore::DeprecationWarning", "-c", _PROLOGUE + script)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_ctrl_c_ends_a_wait_and_the_client_goes_on() -> None:
+    with start(_INTERRUPTED) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30)[0] == "1 session-created\n"
+    assert process.returncode == 0
+
+
+def test_after_a_fork_the_child_is_told_and_the_parent_goes_on() -> None:
+    with start(_FORKED) as process:
+        output = process.communicate(timeout=30)[0]
+    assert output == "The client was opened by another process: open it after the fork\n1\n"
+    assert process.returncode == 0
+
+
+def test_a_client_that_is_left_open_does_not_keep_its_process() -> None:
+    with start(_LEFT_OPEN) as process:
+        assert process.communicate(timeout=30)[0] == "1\n"
+    assert process.returncode == 0
