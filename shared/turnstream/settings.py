@@ -1,5 +1,6 @@
 """What an operator may choose, from the environment (`TURNSTREAM_…`) or given to the constructors."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,7 +62,7 @@ class Settings(BaseSettings):
     @property
     def masked_url(self) -> str:
         """The server's URL without its password."""
-        url = self.redis_url.get_secret_value()
+        url = re.sub(r"(password=)[^&]*", r"\1***", self.redis_url.get_secret_value())
         scheme, separator, rest = url.partition("://")
         credentials, at, host = rest.rpartition("@")
         user = credentials.partition(":")[0]

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, overload
 
 from turnstream.client import subscribe
 from turnstream.client.facade import DEFAULT_TIMEOUT, SomeEvent, Trace
@@ -26,6 +26,7 @@ from turnstream.client.sessions import Sessions as AsyncSessions
 from turnstream.client.tickets import Applied
 from turnstream.client.tickets import Ticket as AsyncTicket
 from turnstream.domain.commands import Command, Result
+from turnstream.domain.events import Event
 from turnstream.domain.models import ChatMessage, Session, SessionConfig, SessionInfo, SessionPage
 from turnstream.domain.patches import ChatMessagePatch, SessionPatch
 from turnstream.errors import CommandTimeout, Unavailable
@@ -365,6 +366,12 @@ class Turnstream:
     ) -> CommandResult:
         """Execute a command and return the spec's `CommandResult`; only a rejection becomes one, the rest is raised."""
         return self._portal.call(self._client.dispatch(command, command_id=command_id, timeout=timeout))
+
+    @overload
+    def subscribe(self, *, session_id: str | None = None) -> EventSubscription[Event]: ...
+
+    @overload
+    def subscribe(self, *types: type[SomeEvent], session_id: str | None = None) -> EventSubscription[SomeEvent]: ...
 
     def subscribe(self, *types: type[SomeEvent], session_id: str | None = None) -> EventSubscription[SomeEvent]:
         """Return an iterator of live events: of these classes (none: all), of one session or of all."""

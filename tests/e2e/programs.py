@@ -8,14 +8,16 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 import pytest
 import redis
 from tests.waiting import SOON, wait_until
 
+from turnstream import Command, Turnstream
 from turnstream.adapters.redis.keys import Keys
+from turnstream.settings import load_settings
 
 PARTITIONS: Final = 64
 
@@ -89,7 +91,7 @@ class Programs:
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self.mark = uuid4().hex
         self._folder = folder
-        self._environment = {**_clean_environment(), MARK: self.mark, **environment}
+        self.environment = {**_clean_environment(), MARK: self.mark, **environment}
         self._programs: list[Program] = []
 
     def start(
@@ -105,7 +107,7 @@ class Programs:
         with out.open("wb") as stdout, err.open("wb") as stderr:
             process = subprocess.Popen(
                 _command(module, arguments),
-                env={**self._environment, **(environment or {})},
+                env={**self.environment, **(environment or {})},
                 cwd=self._folder,
                 stdin=stdin,
                 stdout=stdout,
@@ -118,7 +120,7 @@ class Programs:
         """Run the command line to its end."""
         return subprocess.run(
             _command(CLI, arguments),
-            env=self._environment,
+            env=self.environment,
             cwd=self._folder,
             input=stdin,
             capture_output=True,
@@ -126,6 +128,16 @@ class Programs:
             timeout=PATIENCE,
             check=False,
         )
+
+    def execute(self, *commands: Command[Any]) -> list[Any]:
+        """Have commands applied, one after the other, and return their results; a worker must run."""
+
+        async def execute() -> list[Any]:
+            url, namespace = (self.environment[name] for name in ("TURNSTREAM_REDIS_URL", "TURNSTREAM_NAMESPACE"))
+            async with Turnstream.connect(settings=load_settings(redis_url=url, namespace=namespace)) as ts:
+                return [await ts.execute(command) for command in commands]
+
+        return asyncio.run(execute())
 
     def worker(
         self,

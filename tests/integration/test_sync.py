@@ -25,6 +25,7 @@ from turnstream import (
     CommandTimeout,
     CreateSession,
     DeleteSession,
+    Event,
     GetSession,
     ListSessions,
     MessageAdded,
@@ -85,9 +86,9 @@ def loop_threads() -> list[threading.Thread]:
 # ── the same calls ──
 
 
-def calls(kind: type) -> dict[str, list[inspect.Parameter]]:
+def calls_of(kind: type) -> dict[str, list[inspect.Parameter]]:
     """The public methods of a class with their parameters, under the names that they have without asyncio."""
-    methods = inspect.getmembers(kind, lambda member: inspect.isroutine(member))
+    methods = inspect.getmembers(kind, inspect.isroutine)
     return {
         name.removeprefix("a") if name == "aclose" else name: list(inspect.signature(method).parameters.values())
         for name, method in methods
@@ -101,7 +102,7 @@ def shape(parameters: list[inspect.Parameter]) -> list[tuple[str, object, object
 
 @pytest.mark.parametrize("name", ["Turnstream", "Sessions", "EventSubscription"])
 def test_every_call_of_the_asyncio_client_is_there_with_its_parameters(name: str) -> None:
-    theirs, ours = calls(getattr(turnstream, name)), calls(getattr(sync, name))
+    theirs, ours = calls_of(getattr(turnstream, name)), calls_of(getattr(sync, name))
     assert {call: shape(parameters) for call, parameters in ours.items()} == {
         call: shape(parameters) for call, parameters in theirs.items()
     }
@@ -109,7 +110,7 @@ def test_every_call_of_the_asyncio_client_is_there_with_its_parameters(name: str
 
 @pytest.mark.parametrize("name", ["Turnstream", "Sessions"])
 def test_its_parameters_have_the_same_types(name: str) -> None:
-    theirs, ours = calls(getattr(turnstream, name)), calls(getattr(sync, name))
+    theirs, ours = calls_of(getattr(turnstream, name)), calls_of(getattr(sync, name))
     assert {call: [p.annotation for p in parameters] for call, parameters in ours.items()} == {
         call: [p.annotation for p in parameters] for call, parameters in theirs.items()
     }
@@ -231,9 +232,12 @@ def test_many_threads_send_at_once_and_each_keeps_its_order(ts: sync.Turnstream)
 
 def test_many_threads_write_to_one_session(ts: sync.Turnstream) -> None:
     ts.execute(CreateSession(CONFIG, "chat"))
+
+    def write(number: int) -> int:
+        return ts.execute(AddMessage("chat", user_message(str(number)))).version
+
     with ThreadPoolExecutor(8) as pool:
-        sent = pool.map(lambda n: ts.execute(AddMessage("chat", user_message(str(n)))).version, range(80))
-        assert max(sent) == 81
+        assert max(pool.map(write, range(80))) == 81
     assert sorted(texts(ts.sessions.get_messages("chat")), key=int) == [str(n) for n in range(80)]
 
 
@@ -302,11 +306,15 @@ def test_a_close_ends_an_iteration_that_waits(ts: sync.Turnstream, what: str) ->
 
 def test_a_lost_server_is_told_and_not_taken_for_the_end() -> None:
     settings = Settings(partitions=PARTITIONS)
-    with start_embedded_server() as server, sync.Turnstream.connect(server.url, settings=settings) as ts:
-        with ts.subscribe() as events:
-            os.kill(server.pid, signal.SIGKILL)
-            with pytest.raises(Unavailable):
-                next(events)
+    with (
+        start_embedded_server() as server,
+        sync.Turnstream.connect(server.url, settings=settings) as ts,
+        ts.subscribe() as events,
+    ):
+        assert_type(events, sync.EventSubscription[Event])
+        os.kill(server.pid, signal.SIGKILL)
+        with pytest.raises(Unavailable):
+            next(events)
 
 
 # ── closing ──
@@ -324,14 +332,15 @@ def test_a_closed_client_says_so(ts: sync.Turnstream) -> None:
     ticket = ts.send(CreateSession(CONFIG, "chat"))
     ticket.result()
     ts.close()
-    for call in (
+    calls: list[Callable[[], object]] = [
         lambda: ts.execute(CreateSession(CONFIG)),
         lambda: ts.send_many([]),
         ts.sessions.count,
         ticket.result,
         ts.subscribe().__enter__,
         lambda: list(ts.sessions.iterate()),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(RuntimeError, match="The client is closed"):
             call()
     assert list(ts.subscribe()) == []
@@ -349,7 +358,8 @@ def test_whoever_waits_for_a_result_learns_that_the_client_was_closed(workerless
 
 def test_several_threads_close_at_once(ts: sync.Turnstream) -> None:
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: ts.close(), range(4)))
+        for closing in [pool.submit(ts.close) for _ in range(4)]:
+            closing.result(10)
     assert not ts._portal._thread.is_alive()
 
 
@@ -394,8 +404,8 @@ CONFIG = SessionConfig("openai", "gpt-4")
 
 _INTERRUPTED = """
 with Turnstream.in_memory() as ts, ts.subscribe() as events:
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         next(events)
     except KeyboardInterrupt:
         print(ts.execute(CreateSession(CONFIG)).version, next(events).type)

@@ -1,7 +1,7 @@
 """`Turnstream`: the one object that producers and subscribers hold (design §10)."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -75,7 +75,7 @@ class Turnstream:
             ConfigurationError: the server or the deployment there does not fit.
 
         """
-        return Connecting(partial(opening.connected, cls, url, settings))
+        return Connecting(partial(cls._opened_by, partial(opening.connected, url, settings)))
 
     @classmethod
     def embedded(
@@ -94,12 +94,16 @@ class Turnstream:
             ConfigurationError: there is no server to start, or the directory is in use.
 
         """
-        return Connecting(partial(opening.embedded, cls, directory, settings))
+        return Connecting(partial(cls._opened_by, partial(opening.embedded, directory, settings)))
 
     @classmethod
     def in_memory(cls, *, settings: Settings | None = None) -> "Connecting[Turnstream]":
         """Keep everything in this process, with a worker in this event loop; for tests and trials."""
-        return Connecting(partial(opening.in_memory, cls, settings))
+        return Connecting(partial(cls._opened_by, partial(opening.in_memory, settings)))
+
+    @classmethod
+    async def _opened_by(cls, opens: Callable[[], Awaitable[opening.Opened]]) -> "Turnstream":
+        return cls(*await opens())
 
     async def send(
         self,

@@ -3,7 +3,6 @@
 import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
@@ -14,21 +13,21 @@ from turnstream.ports import Backend
 from turnstream.settings import Settings, load_settings
 from turnstream.worker.loop import Worker
 
-if TYPE_CHECKING:
-    from turnstream.client.facade import Turnstream
+Opened = tuple[Backend, Settings, AsyncExitStack]
+"""A deployment, how it is used, and what is to be closed with it."""
 
 
-async def connected(kind: "type[Turnstream]", url: str | None, settings: Settings | None) -> "Turnstream":
-    """Open a client of a server where workers run elsewhere."""
+async def connected(url: str | None, settings: Settings | None) -> Opened:
+    """Connect to a server where workers run elsewhere."""
     settings = _at(url, settings or load_settings())
     async with AsyncExitStack() as resources:
         backend = await RedisBackend.open(settings, "turnstream-client")
         resources.push_async_callback(backend.aclose)
-        return kind(backend, settings, resources.pop_all())
+        return backend, settings, resources.pop_all()
 
 
-async def embedded(kind: "type[Turnstream]", directory: str | Path | None, settings: Settings | None) -> "Turnstream":
-    """Open a client with a server and a worker of its own."""
+async def embedded(directory: str | Path | None, settings: Settings | None) -> Opened:
+    """Start a server and a worker in this event loop."""
     from turnstream.adapters.embedded import EmbeddedServer  # noqa: PLC0415 - its package is an extra
 
     async with AsyncExitStack() as resources:
@@ -38,11 +37,11 @@ async def embedded(kind: "type[Turnstream]", directory: str | Path | None, setti
         backend = await RedisBackend.open(settings, "turnstream-embedded")
         resources.push_async_callback(backend.aclose)
         await _start_worker(backend, settings, resources)
-        return kind(backend, settings, resources.pop_all())
+        return backend, settings, resources.pop_all()
 
 
-async def in_memory(kind: "type[Turnstream]", settings: Settings | None) -> "Turnstream":
-    """Open a client with everything in this process."""
+async def in_memory(settings: Settings | None) -> Opened:
+    """Keep everything in this process, with a worker in this event loop."""
     settings = settings or load_settings()
     async with AsyncExitStack() as resources:
         backend = MemoryBackend(
@@ -53,7 +52,7 @@ async def in_memory(kind: "type[Turnstream]", settings: Settings | None) -> "Tur
         )
         resources.push_async_callback(backend.aclose)
         await _start_worker(backend, settings, resources)
-        return kind(backend, settings, resources.pop_all())
+        return backend, settings, resources.pop_all()
 
 
 def catalogue_of(settings: Settings) -> ModelCatalogue:

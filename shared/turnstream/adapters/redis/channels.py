@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 
-from redis.asyncio.connection import Connection
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from turnstream.adapters.redis.connection import answer, opened, raise_for
@@ -15,7 +15,7 @@ from turnstream.errors import Unavailable
 class RedisSubscription:
     """The payloads of some channels, over a connection of their own."""
 
-    def __init__(self, connection: Connection, where: str) -> None:
+    def __init__(self, connection: AbstractConnection, where: str) -> None:
         """Listen on a connection that is subscribed."""
         self._connection = connection
         self._where = where

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from redis.asyncio.connection import Connection
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from turnstream.adapters.redis.connection import Word, answer, opened, pack, raise_for
@@ -25,7 +25,7 @@ class RedisQueue:
         """Use a server; the reading connection is opened by the first read."""
         self._server = server
         self._numbers = {keys.commands.encode(): number for number, keys in enumerate(server.keys.partitions)}
-        self._reader: Connection | None = None
+        self._reader: AbstractConnection | None = None
         self._reading: asyncio.Task[Any] | None = None
 
     async def publish(self, partition: int, entries: Sequence[CommandEntry]) -> None:

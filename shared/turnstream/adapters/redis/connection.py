@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn, cast
 
 import hiredis
-from redis.asyncio.connection import Connection, UnixDomainSocketConnection, parse_url
+from redis.asyncio.connection import AbstractConnection, Connection, UnixDomainSocketConnection, parse_url
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -21,7 +21,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from turnstream.errors import ConfigurationError, Unavailable
 
 Word = str | bytes | int | float
-Connector = Callable[[], Connection]
+Connector = Callable[[], AbstractConnection]
 """Makes a new connection, not yet open."""
 
 TRANSIENT = ("OOM", "LOADING", "READONLY", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN", "BUSY")
@@ -45,11 +45,14 @@ def connector(url: str, connect_timeout: float, name: str) -> Connector:
     except ValueError as error:
         raise ConfigurationError(f"The server's URL cannot be read: {error}") from error
     kind = options.pop("connection_class", UnixDomainSocketConnection if "path" in options else Connection)
+    if kind is not UnixDomainSocketConnection:
+        # A host that vanished without a word would otherwise never end a read that waits.
+        options["socket_keepalive"] = True
     options.update(socket_timeout=None, socket_connect_timeout=connect_timeout, protocol=2, client_name=name)
     return lambda: kind(**options)
 
 
-async def opened(connect: Connector, where: str) -> Connection:
+async def opened(connect: Connector, where: str) -> AbstractConnection:
     """Open a connection.
 
     Raises:
@@ -82,7 +85,7 @@ def pack(words: Sequence[Word]) -> bytes:
     return cast("Callable[[Sequence[Word]], bytes]", hiredis.pack_command)(tuple(words))
 
 
-async def answer(connection: Connection) -> Any:  # noqa: ANN401 - whatever the server answers
+async def answer(connection: AbstractConnection) -> Any:  # noqa: ANN401 - whatever the server answers
     """Return the next answer on a connection, however long it takes; an error reply is raised."""
     read = cast("Callable[..., Awaitable[Any]]", connection.read_response)
     return await read(timeout=math.inf)
@@ -148,7 +151,7 @@ class PipelinedConnection:
         finally:
             self._fail(reason)
 
-    async def _send(self, connection: Connection) -> None:
+    async def _send(self, connection: AbstractConnection) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -156,7 +159,7 @@ class PipelinedConnection:
             self._waiting.extend(future for _, future in batch)
             await connection.send_packed_command([pack(words) for words, _ in batch])
 
-    async def _receive(self, connection: Connection) -> None:
+    async def _receive(self, connection: AbstractConnection) -> None:
         while True:
             result: Any
             try:

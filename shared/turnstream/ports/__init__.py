@@ -1,0 +1,66 @@
+"""What the application asks of the outside: protocols, and the values that pass through them (design §8).
+
+An adapter is a bundle of them, a `Backend`; `turnstream.adapters.memory` and `turnstream.adapters.redis` each make one.
+"""
+
+from turnstream.ports.protocols import (
+    Backend,
+    Channels,
+    CommandQueue,
+    Ownership,
+    SessionReader,
+    SessionStore,
+    Subscription,
+)
+from turnstream.ports.values import (
+    START,
+    Batch,
+    CommandEntry,
+    IndexEntry,
+    Loaded,
+    LoadedSession,
+    MalformedEntry,
+    MessageRange,
+    Needs,
+    Outcome,
+    PartitionState,
+    RawEntry,
+    RecordedOutcome,
+    Rejection,
+    Reply,
+    SessionNeeds,
+    SessionWrite,
+    StoredHeader,
+    entry_time,
+    milliseconds,
+)
+
+__all__ = [
+    "START",
+    "Backend",
+    "Batch",
+    "Channels",
+    "CommandEntry",
+    "CommandQueue",
+    "IndexEntry",
+    "Loaded",
+    "LoadedSession",
+    "MalformedEntry",
+    "MessageRange",
+    "Needs",
+    "Outcome",
+    "Ownership",
+    "PartitionState",
+    "RawEntry",
+    "RecordedOutcome",
+    "Rejection",
+    "Reply",
+    "SessionNeeds",
+    "SessionReader",
+    "SessionStore",
+    "SessionWrite",
+    "StoredHeader",
+    "Subscription",
+    "entry_time",
+    "milliseconds",
+]

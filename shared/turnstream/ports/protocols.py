@@ -1,0 +1,192 @@
+"""What the application asks of the outside (design §8)."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
+
+from turnstream.domain.models import ChatMessage, SessionHeader, SessionInfo
+from turnstream.ports.values import (
+    Batch,
+    CommandEntry,
+    IndexEntry,
+    Loaded,
+    MessageRange,
+    Needs,
+    PartitionState,
+    RawEntry,
+)
+
+
+class SessionStore(Protocol):
+    """The repository as a partition's owner uses it."""
+
+    async def load(self, partition: int, needs: Needs) -> Loaded:
+        """Return what is stored of all that is needed."""
+        ...
+
+    async def commit(self, batch: Batch) -> None:
+        """Write a batch, all or nothing.
+
+        Raises:
+            Fenced: a check failed; nothing was written.
+            Collision: an outcome or an unseen message is stored already; nothing was written.
+            Unavailable: the result is unknown.
+
+        """
+        ...
+
+
+class SessionReader(Protocol):
+    """The repository as anybody may read it."""
+
+    async def infos(self, session_ids: Sequence[str]) -> list[SessionInfo | None]:
+        """Return the summaries of these sessions, in their order; `None` for those that are not there."""
+        ...
+
+    async def messages(self, session_id: str, wanted: MessageRange) -> tuple[SessionHeader, tuple[ChatMessage, ...]]:
+        """Return a session's header and the wanted messages, oldest first, of one version.
+
+        Raises:
+            SessionNotFound: there is no such session.
+            MessageNotFound: a message that bounds the range is not there.
+
+        """
+        ...
+
+    async def index(
+        self,
+        partition: int,
+        beyond: IndexEntry | None,
+        count: int,
+        *,
+        newest_first: bool,
+    ) -> list[IndexEntry]:
+        """Return up to `count` places of a partition's listing, from `beyond` (exclusive) on."""
+        ...
+
+    async def count(self) -> int:
+        """Return how many sessions there are."""
+        ...
+
+
+class CommandQueue(Protocol):
+    """The command streams."""
+
+    async def publish(self, partition: int, entries: Sequence[CommandEntry]) -> None:
+        """Append commands to a partition's stream, in this order.
+
+        Raises:
+            Overloaded: more commands wait there than may.
+            Unavailable: it is not known whether they were appended.
+
+        """
+        ...
+
+    async def read(self, cursors: Mapping[int, str], count: int, block: float) -> Mapping[int, Sequence[RawEntry]]:
+        """Return up to `count` entries a partition behind its cursor; wait up to `block` seconds for the first."""
+        ...
+
+    async def wake(self) -> None:
+        """End a `read` that waits."""
+        ...
+
+
+class Ownership(Protocol):
+    """Who applies the commands of which partition (design §5)."""
+
+    async def beat(self, worker_id: str) -> Sequence[str]:
+        """Announce that a worker lives; return all live workers."""
+        ...
+
+    async def depart(self, worker_id: str) -> None:
+        """Announce that a worker leaves."""
+        ...
+
+    async def take(self, partition: int, worker_id: str) -> PartitionState | None:
+        """Become the owner of a partition that is free; `None` while it has another owner."""
+        ...
+
+    async def renew(self, states: Sequence[PartitionState]) -> list[bool]:
+        """Keep partitions for another lease time; False for each that was lost."""
+        ...
+
+    async def release(self, states: Sequence[PartitionState]) -> None:
+        """Give partitions up, and ring the bell for who waits for them."""
+        ...
+
+    def changes(self) -> AsyncIterator[None]:
+        """Yield whenever a worker came, left or released something."""
+        ...
+
+    async def tidy(self, states: Sequence[PartitionState]) -> None:
+        """Trim the events of partitions and show their progress to standard tools, off the hot path."""
+        ...
+
+
+class Subscription(Protocol):
+    """Payloads published on some channels, from its opening on, until it is closed."""
+
+    def __aiter__(self) -> AsyncIterator[tuple[str, bytes]]:
+        """Yield (channel, payload); raises `Unavailable` when the connection is lost."""
+        ...
+
+    async def aclose(self) -> None:
+        """End it."""
+        ...
+
+
+class Channels(Protocol):
+    """Publish and subscribe."""
+
+    def reply_channel(self, partition: int, client_id: str) -> str:
+        """Return the channel on which a client gets its replies from a partition."""
+        ...
+
+    def is_reply_channel(self, partition: int, channel: str) -> bool:
+        """Tell whether a channel is for replies from this partition: nothing else may be named by a producer."""
+        ...
+
+    def event_channels(self, types: Sequence[str], session_id: str | None) -> list[str]:
+        """Return the channels that carry these types of event (none: all), or the events of one session."""
+        ...
+
+    async def subscribe(self, channels: Sequence[str]) -> Subscription:
+        """Listen; on return nothing published from now on is missed."""
+        ...
+
+
+class Backend(Protocol):
+    """Everything behind one deployment."""
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions the deployment has."""
+        ...
+
+    @property
+    def store(self) -> SessionStore:
+        """The owner's side of the repository."""
+        ...
+
+    @property
+    def reader(self) -> SessionReader:
+        """The reader's side of the repository."""
+        ...
+
+    @property
+    def queue(self) -> CommandQueue:
+        """The command streams."""
+        ...
+
+    @property
+    def ownership(self) -> Ownership:
+        """Leases and heartbeats."""
+        ...
+
+    @property
+    def channels(self) -> Channels:
+        """Publish and subscribe."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        ...

@@ -1,0 +1,114 @@
+"""The tree of errors: drawn as it is, with the messages of the spec, and a type that says whether to try again."""
+
+import inspect
+import re
+
+import pytest
+
+from turnstream import errors
+from turnstream.errors import (
+    Collision,
+    CommandParked,
+    CommandTimeout,
+    ConfigurationError,
+    DuplicateMismatch,
+    Fenced,
+    InvalidCommand,
+    MessageAlreadyExists,
+    MessageNotFound,
+    Overloaded,
+    Rejected,
+    SessionAlreadyExists,
+    SessionNotFound,
+    TurnstreamError,
+    Unavailable,
+    VersionConflict,
+)
+
+EVERY_ERROR: list[TurnstreamError] = [
+    InvalidCommand("$.message.role", "Invalid enum value 'robot'"),
+    SessionNotFound("s"),
+    SessionAlreadyExists("s"),
+    MessageNotFound("s", "m1"),
+    MessageAlreadyExists("s", "m1"),
+    VersionConflict("s", 3, 4),
+    DuplicateMismatch("c1"),
+    CommandParked("s", "c1"),
+    Overloaded(100_001, 100_000),
+    CommandTimeout("c1", 30.0),
+    Fenced(7, "token"),
+    Collision(7),
+    ConfigurationError("TURNSTREAM_PARTITIONS: a power of two"),
+    Unavailable("No server answers"),
+]
+
+
+def real_tree(error: type[Exception], level: int = 0) -> set[tuple[int, str, str]]:
+    own = [child for child in error.__subclasses__() if child.__module__ == errors.__name__]
+    children = {entry for child in own for entry in real_tree(child, level + 1)}
+    parent = error.__base__
+    return {(level, error.__name__, parent.__name__ if level and parent else "")} | children
+
+
+def drawn_tree() -> set[tuple[int, str, str]]:
+    """Read the drawing at the top of the module: four columns a level."""
+    above: list[str] = []
+    drawn: set[tuple[int, str, str]] = set()
+    for line in (errors.__doc__ or "").splitlines():
+        match = re.match(r" {4}([│├└─ ]*)([A-Z]\w+)", line)
+        if match:
+            level = len(match[1]) // 4
+            above[level:] = [match[2]]
+            drawn.add((level, match[2], above[level - 1] if level else ""))
+    return drawn
+
+
+def test_the_tree_is_drawn_as_it_is() -> None:
+    assert drawn_tree() == real_tree(TurnstreamError)
+
+
+def test_every_error_of_the_module_is_in_the_tree() -> None:
+    defined = {name for name, _ in inspect.getmembers(errors, inspect.isclass)} - {"ClassVar"}
+    assert defined == {name for _, name, _ in real_tree(TurnstreamError)}
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (SessionNotFound("s1"), "Session not found with ID: s1"),
+        (SessionAlreadyExists("s1"), "Session already exists with ID: s1"),
+        (MessageNotFound("s1", "m1"), "Message not found with ID: m1"),
+    ],
+)
+def test_should_have_the_messages_of_the_spec(error: Rejected, text: str) -> None:
+    assert str(error) == text
+
+
+@pytest.mark.parametrize("error", EVERY_ERROR, ids=lambda error: type(error).__name__)
+def test_a_message_names_all_of_the_fields(error: TurnstreamError) -> None:
+    fields = vars(error).copy()
+    if "message_id" in fields:
+        del fields["session_id"]  # as the spec has it
+    for value in fields.values():
+        assert (f"{value:g}" if isinstance(value, float) else str(value)) in str(error)
+
+
+@pytest.mark.parametrize("error", EVERY_ERROR, ids=lambda error: type(error).__name__)
+def test_no_error_is_both_refused_and_worth_another_try(error: TurnstreamError) -> None:
+    assert not (isinstance(error, Rejected) and isinstance(error, Unavailable))
+    assert isinstance(error, TurnstreamError)
+
+
+def test_whether_to_try_again_is_a_type() -> None:
+    again = {type(error) for error in EVERY_ERROR if isinstance(error, Unavailable)}
+    assert again == {Unavailable, Overloaded, CommandTimeout}
+
+
+def test_a_rejection_carries_its_fields() -> None:
+    assert VersionConflict("s", 3, 4).fields == {"session_id": "s", "expected_version": 3, "actual_version": 4}
+
+
+def test_the_fields_of_a_rejection_are_a_copy() -> None:
+    error = SessionNotFound("s")
+    error.fields["session_id"] = "other"
+    assert error.session_id == "s"
