@@ -226,7 +226,7 @@ async def test_remove_the_last_messages(ts: Turnstream) -> None:
 
 
 async def test_what_is_removed_comes_back_whole_up_to_64_kib(ts: Turnstream) -> None:
-    session = await a_session(ts, "x" * 60_000, "y" * 5_000, "z" * 5_000)
+    session = await a_session(ts, "x" * 61_000, "y" * 5_000, "z" * 5_000)
     assert await ts.execute(RemoveMessages(session.id, last=1)) == session.messages[2:]
     removed = await ts.execute(RemoveMessages(session.id, last=2))
     assert removed == tuple(RemovedMessage(message.id) for message in session.messages[:2])

@@ -304,6 +304,14 @@ def test_a_close_ends_an_iteration_that_waits(ts: sync.Turnstream, what: str) ->
         assert texts(tuple(event.message for event in listening.result(10))) == ["Hello"]
 
 
+def test_a_close_of_a_connected_client_ends_an_iteration_that_waits(workerless: sync.Turnstream) -> None:
+    with ThreadPoolExecutor(1) as pool, workerless.subscribe() as events:
+        listening = pool.submit(list, events)
+        wait_until(listening.running)
+        workerless.close()
+        assert listening.result(10) == []
+
+
 def test_a_lost_server_is_told_and_not_taken_for_the_end() -> None:
     settings = Settings(partitions=PARTITIONS)
     with (

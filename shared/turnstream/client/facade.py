@@ -21,9 +21,10 @@ from turnstream.client.sessions import Sessions
 from turnstream.client.subscribe import EventSubscription
 from turnstream.client.tickets import Replies, Ticket
 from turnstream.codec.commands import encode_command
+from turnstream.codec.envelope import check_entry
 from turnstream.domain.commands import AnyCommand, Command, CreateSession, GetSession, ListSessions, Result
 from turnstream.domain.events import Event
-from turnstream.errors import InvalidCommand, Rejected
+from turnstream.errors import Rejected
 from turnstream.messages import new_id
 from turnstream.ports import Backend, CommandEntry
 from turnstream.settings import Settings
@@ -32,9 +33,6 @@ SomeEvent = TypeVar("SomeEvent", bound=Event)
 
 DEFAULT_TIMEOUT = 30.0
 """Seconds to wait for a command to be applied."""
-
-MAX_COMMAND_ID = 256
-"""Characters of a command id."""
 
 YIELD_EVERY = 500
 """Commands of a `send_many` that are encoded before others in the event loop get their turn."""
@@ -45,6 +43,9 @@ class Trace(msgspec.Struct, frozen=True):
 
     correlation_id: str | None = None
     traceparent: str | None = None
+
+
+NO_TRACE = Trace()
 
 
 class Turnstream:
@@ -232,19 +233,16 @@ class Turnstream:
         data = encode_command(known, self._settings.max_message_bytes)
         session_id = "" if isinstance(known, ListSessions) else known.session_id or ""
         partition = partition_of(session_id, self._backend.partitions)
-        trace = trace or Trace()
-        return (
-            partition,
-            session_id,
-            CommandEntry(
-                _checked_id(command_id) if command_id is not None else new_id(),
-                command.type,
-                data,
-                self._replies.channel(partition),
-                trace.correlation_id,
-                trace.traceparent,
-            ),
+        trace = trace or NO_TRACE
+        entry = CommandEntry(
+            new_id() if command_id is None else command_id,
+            command.type,
+            data,
+            self._replies.channel(partition),
+            trace.correlation_id,
+            trace.traceparent,
         )
+        return partition, session_id, entry if command_id is None and trace is NO_TRACE else check_entry(entry)
 
     def _ticket(self, session_id: str, entry: CommandEntry, timeout: float) -> Ticket:
         return Ticket(entry.command_id, session_id, self._replies.expect(entry.command_id), timeout)
@@ -254,9 +252,3 @@ class Turnstream:
         if isinstance(query, ListSessions):
             return await page(self._backend.reader, self._backend.partitions, query)
         return await get_session(self._backend.reader, query)
-
-
-def _checked_id(command_id: str) -> str:
-    if not command_id or len(command_id) > MAX_COMMAND_ID:
-        raise InvalidCommand("id", f"Expected a command id of 1 to {MAX_COMMAND_ID} characters")
-    return command_id

@@ -4,7 +4,6 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
-from turnstream.errors import TurnstreamError
 from turnstream.ports import CommandEntry, CommandQueue
 
 MAX_TOGETHER = 256
@@ -49,7 +48,7 @@ class _Put:
     def all_taken(self) -> bool:
         return self.taken == len(self.entries)
 
-    def settle(self, failure: TurnstreamError | None) -> None:
+    def settle(self, failure: Exception | None) -> None:
         if self.future.done():
             return
         if failure:
@@ -80,10 +79,10 @@ class _Lane:
             self.task = None
 
     async def _publish(self, entries: Sequence[CommandEntry], puts: Sequence[_Put]) -> None:
-        failure: TurnstreamError | None = None
+        failure: Exception | None = None
         try:
             await self._queue.publish(self._partition, entries)
-        except TurnstreamError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the callers'
             failure = error
             # What is left of a failed put must not be applied without what was lost of it.
             if self._waiting and self._waiting[0] is puts[-1]:

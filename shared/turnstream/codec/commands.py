@@ -6,7 +6,7 @@ The client encodes a command and decodes it again by the worker's own decoder: w
 import msgspec
 
 from turnstream.codec.depth import deeper_than
-from turnstream.codec.inspection import find_unencodable
+from turnstream.codec.inspection import find_changed, find_unencodable
 from turnstream.domain.commands import COMMANDS, AnyCommand
 from turnstream.domain.rules import check_rules
 from turnstream.errors import InvalidCommand
@@ -39,7 +39,7 @@ def encode_command(command: AnyCommand, max_bytes: int) -> bytes:
         if error.path != "$":
             raise
         raise find_unencodable(command, MAX_DEPTH) or error from None
-    if decoded != command and (problem := find_unencodable(command, MAX_DEPTH)):
+    if decoded != command and (problem := find_changed(command, decoded)):
         raise problem
     check_rules(decoded)
     return data

@@ -26,6 +26,29 @@ def encode_optional(entry: CommandEntry) -> list[str | bytes]:
     return fields
 
 
+def check_entry(entry: CommandEntry) -> CommandEntry:
+    """Return an entry that a worker can read.
+
+    Raises:
+        InvalidCommand: a field is empty, too long or not text.
+
+    """
+    names = {"id": entry.command_id, "correlationId": entry.correlation_id, "traceparent": entry.traceparent}
+    for name, value in names.items():
+        if value is not None:
+            _check_text(name, value)
+    return entry
+
+
+def _check_text(name: str, value: object) -> None:
+    try:
+        size = len(value.encode()) if isinstance(value, str) else 0
+    except UnicodeEncodeError as error:
+        raise InvalidCommand(name, "Expected Unicode text, got a lone surrogate") from error
+    if not 0 < size <= MAX_NAME_BYTES:
+        raise InvalidCommand(name, f"Expected text of 1 to {MAX_NAME_BYTES} bytes")
+
+
 def decode_entry(fields: Mapping[bytes, bytes]) -> CommandEntry:
     """Return the entry that these fields hold; unknown ones are ignored.
 

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec.structs import fields
@@ -13,16 +12,35 @@ from turnstream.errors import InvalidCommand
 MAX_PATH = 120
 """Characters of a path that an error shows."""
 
+CONTAINERS = (msgspec.Struct, dict, list, tuple)
+
 
 def find_unencodable(command: msgspec.Struct, max_depth: int) -> InvalidCommand | None:
-    """Return the first field that JSON would lose or change; `None` if there is none."""
+    """Return the first field that JSON has no way to say, or that is nested too deep; `None` if there is none."""
     for path, value, depth in _walk("$", command, 1):
-        reason = _too_deep(depth, max_depth, value) or _reason(value)
+        if depth > max_depth and isinstance(value, CONTAINERS):
+            return _invalid(path, f"Nested deeper than {max_depth} levels")
+        reason = _reason(value)
         if reason:
-            return InvalidCommand(path if len(path) <= MAX_PATH else f"{path[:MAX_PATH]}…", reason)
-        if depth > max_depth:
-            break
+            return _invalid(path, reason)
     return None
+
+
+def find_changed(command: msgspec.Struct, decoded: msgspec.Struct) -> InvalidCommand | None:
+    """Return the first field that comes back from JSON as something else; `None` if only lists became tuples."""
+    return _difference("$", command, decoded)
+
+
+def _difference(path: str, value: Any, decoded: Any) -> InvalidCommand | None:  # noqa: ANN401 - free-form values
+    if isinstance(decoded, msgspec.Struct) and type(value) is not type(decoded):
+        return _invalid(path, f"Expected {type(decoded).__name__}, got {type(value).__name__}")
+    children, others = dict(_children(value)), dict(_children(decoded))
+    if not isinstance(decoded, CONTAINERS) or not isinstance(value, CONTAINERS) or children.keys() != others.keys():
+        return (
+            None if value == decoded else _invalid(path, _reason(value) or f"Expected JSON, got {type(value).__name__}")
+        )
+    found = (_difference(f"{path}{name}", child, others[name]) for name, child in children.items())
+    return next((problem for problem in found if problem), None)
 
 
 def _walk(path: str, value: object, depth: int) -> Iterator[tuple[str, object, int]]:
@@ -32,39 +50,50 @@ def _walk(path: str, value: object, depth: int) -> Iterator[tuple[str, object, i
         yield from _walk(f"{path}{name}", child, depth + 1)
 
 
-def _children(value: Any) -> Iterator[tuple[str, object]]:  # noqa: ANN401 - a free-form value
+def _children(value: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - a free-form value
+    """Yield what a container holds, under the part of the path that leads to it."""
     if isinstance(value, msgspec.Struct):
         for field in fields(value):
             child = getattr(value, field.name)
             if child is not msgspec.UNSET:
                 yield f".{field.encode_name}", child
     elif isinstance(value, dict):
-        for key, child in value.items():  # pyright: ignore[reportUnknownVariableType]
-            yield f".{key}", child
+        for key, child in cast("dict[Any, Any]", value).items():
+            yield f".{key}" if isinstance(key, str) else f"[{key!r}]", child
     elif isinstance(value, list | tuple):
-        for index, child in enumerate(value):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        for index, child in enumerate(cast("list[Any]", value)):
             yield f"[{index}]", child
 
 
-def _too_deep(depth: int, max_depth: int, value: object) -> str | None:
-    nested = isinstance(value, msgspec.Struct | dict | list | tuple)
-    return f"Nested deeper than {max_depth} levels" if nested and depth > max_depth else None
-
-
-def _reason(value: object) -> str | None:
+def _reason(value: Any) -> str | None:  # noqa: ANN401 - a free-form value
+    """Say why JSON cannot hold a value itself, whatever its children are."""
     match value:
         case float() if not math.isfinite(value):
             return f"Expected a finite number, got {value}"
         case str() if not _is_unicode(value):
             return "Expected Unicode text, got a lone surrogate"
-        case None | bool() | int() | float() | str() | list() | tuple() | datetime() | msgspec.Struct():
-            return None
         case dict():
-            bad = [key for key in value if not isinstance(key, str) or not _is_unicode(key)]  # pyright: ignore[reportUnknownVariableType]
-            return f"Expected names of Unicode text, got {bad[0]!a}" if bad else None  # pyright: ignore[reportUnknownArgumentType]
+            bad = [key for key in cast("dict[Any, Any]", value) if not isinstance(key, str) or not _is_unicode(key)]
+            return f"Expected names of Unicode text, got {bad[0]!a}" if bad else None
         case _:
-            return f"Expected JSON, got {type(value).__name__}"
+            return None if _is_encodable(value) else f"Expected JSON, got {type(value).__name__}"
+
+
+def _is_encodable(value: Any) -> bool:  # noqa: ANN401 - a free-form value
+    if isinstance(value, CONTAINERS):
+        return True
+    if isinstance(value, set | frozenset | bytes | bytearray) or value is msgspec.UNSET:
+        return False
+    try:
+        msgspec.json.encode(value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _invalid(path: str, reason: str) -> InvalidCommand:
+    return InvalidCommand(path if len(path) <= MAX_PATH else f"{path[:MAX_PATH]}…", reason)

@@ -1,7 +1,6 @@
 """Replies and rejections: how a producer learns what became of its command (design §10)."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
@@ -41,9 +40,11 @@ def rejection_of(error: errors.Rejected) -> Rejection:
 
 def error_of(rejection: Rejection) -> errors.Rejected:
     """Return the error that a reply carries; a code that this version does not know is a plain `Rejected`."""
-    known = _rejected.get(rejection.code)
-    arguments: dict[str, Any] = dict(rejection.fields)
-    return known(**arguments) if known else errors.Rejected(rejection.message)
+    kind = _rejected.get(rejection.code, errors.Rejected)
+    # Not by its constructor: a later version may send other fields.
+    error = kind.__new__(kind, rejection.message)
+    vars(error).update(rejection.fields)
+    return error
 
 
 def encode_output(output: CommandOutput) -> msgspec.Raw | msgspec.UnsetType:
