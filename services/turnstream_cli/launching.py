@@ -82,10 +82,10 @@ async def worker_processes(
 
 
 async def _end(processes: Sequence[Process]) -> None:
-    """Ask all to finish, once, for asking again means at once; kill those that do not."""
+    """Ask all to finish, by the end of their standard input; kill those that do not."""
     for process in processes:
-        with suppress(ProcessLookupError):
-            process.terminate()
+        if process.stdin:
+            process.stdin.close()
     try:
         async with asyncio.timeout(GRACE):
             await asyncio.gather(*(process.wait() for process in processes))

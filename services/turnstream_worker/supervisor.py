@@ -1,10 +1,11 @@
 """Several worker processes on one machine: started, kept running, and ended together.
 
-supervisor ── holds the write end of a pipe
-  ├── worker   its standard input is the read end: however the supervisor ends, the pipe ends and the worker stops
-  └── worker   in a process group of its own, so that Ctrl-C reaches the supervisor only, which asks once
+    supervisor ── holds the write end of a pipe
+      ├── worker   its standard input is the read end: when the pipe ends, it stops
+      └── worker   in a process group of its own, so that Ctrl-C reaches the supervisor only
 
-A worker that crashes is started again, sooner or later as it has run long or not.
+The supervisor asks the workers to stop by closing the pipe, which is closed as well when it is killed. It sends no
+signal: a service manager may have sent one to every process of the service already, and a second one means at once.
 """
 
 import asyncio
@@ -44,33 +45,32 @@ class Supervisor:
         self._final_status = final_status
         self._running: set[Process] = set()
         self._stopping = asyncio.Event()
+        self._inherited, self._held = os.pipe()
 
     async def run(self, *, stop_at_eof: bool) -> int:
         """Run until asked to stop; return 0, or the final status where a worker ended with it."""
         requests = StopRequests()
         requests.hand_to(self.stop)
         requests.listen(at_eof=stop_at_eof, before_exit=self._kill)
-        inherited, held = os.pipe()
         try:
-            kept = (self._keep(number, inherited) for number in range(1, self._processes + 1))
-            return max(await asyncio.gather(*kept))
+            return max(await asyncio.gather(*(self._keep(number + 1) for number in range(self._processes))))
         finally:
-            os.close(inherited)
-            os.close(held)
+            self.stop()
+            os.close(self._inherited)
 
     def stop(self) -> None:
         """Ask every worker to finish."""
-        self._stopping.set()
-        for process in self._running:
-            _terminate(process)
+        if not self._stopping.is_set():
+            self._stopping.set()
+            os.close(self._held)
 
-    async def _keep(self, number: int, stdin: int) -> int:
+    async def _keep(self, number: int) -> int:
         """Have one worker running, again after every crash, until asked to stop."""
         backoff = Backoff()
         clock = asyncio.get_running_loop().time
         while not self._stopping.is_set():
             started = clock()
-            status = await self._run_worker(stdin)
+            status = await self._run_worker()
             if self._stopping.is_set():
                 break
             if status == self._final_status:
@@ -85,11 +85,9 @@ class Supervisor:
                 await asyncio.wait_for(self._stopping.wait(), delay)
         return 0
 
-    async def _run_worker(self, stdin: int) -> int:
-        process = await asyncio.create_subprocess_exec(*self._command, stdin=stdin, process_group=0)
+    async def _run_worker(self) -> int:
+        process = await asyncio.create_subprocess_exec(*self._command, stdin=self._inherited, process_group=0)
         self._running.add(process)
-        if self._stopping.is_set():
-            _terminate(process)
         try:
             return await process.wait()
         finally:
@@ -99,8 +97,3 @@ class Supervisor:
         for process in self._running:
             with suppress(ProcessLookupError):
                 process.kill()
-
-
-def _terminate(process: Process) -> None:
-    with suppress(ProcessLookupError):
-        process.terminate()

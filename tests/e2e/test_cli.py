@@ -366,6 +366,7 @@ class TestDev:
         self.start(programs, "--directory", "data of mine")
         assert "data of mine" in refused(programs, "dev", "--directory", "data of mine", status=2)
 
+    @pytest.mark.slow
     def test_killed_it_leaves_nothing(self, programs: Programs) -> None:
         dev, _ = self.start(programs)
         dev.stop(signal.SIGKILL)

@@ -49,6 +49,7 @@ class TestEnding:
                 assert list(await ts.sessions.get_messages(session)) == messages[session]
         assert worker.status() == 0
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
     def test_a_second_signal_ends_it_at_once(self, programs: Programs, number: int, status: int) -> None:
         with start_embedded_server() as server:
@@ -112,12 +113,22 @@ class TestSupervisor:
         assert supervisor.stop() == 0
         assert programs.left() == set()
 
+    def test_a_service_manager_may_signal_all_of_them(self, programs: Programs, deployment: Deployment) -> None:
+        supervisor, workers = self.start(programs, deployment)
+        for pid in (supervisor.process.pid, *workers):
+            os.kill(pid, signal.SIGTERM)
+        assert supervisor.status() == 0
+        assert supervisor.errors.count("worker stopped") == 2
+        assert deployment.owners() == []
+
+    @pytest.mark.slow
     def test_a_killed_supervisor_leaves_no_worker(self, programs: Programs, deployment: Deployment) -> None:
         supervisor, _ = self.start(programs, deployment)
         supervisor.stop(signal.SIGKILL)
         until(lambda: programs.left() == set())
         assert deployment.owners() == []
 
+    @pytest.mark.slow
     def test_a_second_signal_ends_all_at_once(self, programs: Programs) -> None:
         with start_embedded_server() as server:
             supervisor, _ = self.start(programs, Deployment(server.url, "ts"))

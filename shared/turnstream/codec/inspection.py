@@ -1,8 +1,8 @@
 """Which field of a command cannot be put into JSON as it is: the slow road, taken only when something is wrong."""
 
 import math
-from collections.abc import Iterator
-from typing import Any, cast
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeGuard
 
 import msgspec
 from msgspec.structs import fields
@@ -12,13 +12,11 @@ from turnstream.errors import InvalidCommand
 MAX_PATH = 120
 """Characters of a path that an error shows."""
 
-CONTAINERS = (msgspec.Struct, dict, list, tuple)
-
 
 def find_unencodable(command: msgspec.Struct, max_depth: int) -> InvalidCommand | None:
     """Return the first field that JSON has no way to say, or that is nested too deep; `None` if there is none."""
     for path, value, depth in _walk("$", command, 1):
-        if depth > max_depth and isinstance(value, CONTAINERS):
+        if depth > max_depth and _is_container(value):
             return _invalid(path, f"Nested deeper than {max_depth} levels")
         reason = _reason(value)
         if reason:
@@ -33,12 +31,10 @@ def find_changed(command: msgspec.Struct, decoded: msgspec.Struct) -> InvalidCom
 
 def _difference(path: str, value: Any, decoded: Any) -> InvalidCommand | None:  # noqa: ANN401 - free-form values
     if isinstance(decoded, msgspec.Struct) and type(value) is not type(decoded):
-        return _invalid(path, f"Expected {type(decoded).__name__}, got {type(value).__name__}")
+        return _invalid(path, f"Expected {_kind(decoded)}, got {_kind(value)}")
     children, others = dict(_children(value)), dict(_children(decoded))
-    if not isinstance(decoded, CONTAINERS) or not isinstance(value, CONTAINERS) or children.keys() != others.keys():
-        return (
-            None if value == decoded else _invalid(path, _reason(value) or f"Expected JSON, got {type(value).__name__}")
-        )
+    if not _is_container(decoded) or not _is_container(value) or children.keys() != others.keys():
+        return None if value == decoded else _invalid(path, _reason(value) or f"Expected JSON, got {_kind(value)}")
     found = (_difference(f"{path}{name}", child, others[name]) for name, child in children.items())
     return next((problem for problem in found if problem), None)
 
@@ -57,11 +53,11 @@ def _children(value: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - a free
             child = getattr(value, field.name)
             if child is not msgspec.UNSET:
                 yield f".{field.encode_name}", child
-    elif isinstance(value, dict):
-        for key, child in cast("dict[Any, Any]", value).items():
+    elif _is_object(value):
+        for key, child in value.items():
             yield f".{key}" if isinstance(key, str) else f"[{key!r}]", child
-    elif isinstance(value, list | tuple):
-        for index, child in enumerate(cast("list[Any]", value)):
+    elif _is_array(value):
+        for index, child in enumerate(value):
             yield f"[{index}]", child
 
 
@@ -72,15 +68,15 @@ def _reason(value: Any) -> str | None:  # noqa: ANN401 - a free-form value
             return f"Expected a finite number, got {value}"
         case str() if not _is_unicode(value):
             return "Expected Unicode text, got a lone surrogate"
-        case dict():
-            bad = [key for key in cast("dict[Any, Any]", value) if not isinstance(key, str) or not _is_unicode(key)]
+        case _ if _is_object(value):
+            bad = [key for key in value if not isinstance(key, str) or not _is_unicode(key)]
             return f"Expected names of Unicode text, got {bad[0]!a}" if bad else None
         case _:
-            return None if _is_encodable(value) else f"Expected JSON, got {type(value).__name__}"
+            return None if _is_encodable(value) else f"Expected JSON, got {_kind(value)}"
 
 
 def _is_encodable(value: Any) -> bool:  # noqa: ANN401 - a free-form value
-    if isinstance(value, CONTAINERS):
+    if _is_container(value):
         return True
     if isinstance(value, set | frozenset | bytes | bytearray) or value is msgspec.UNSET:
         return False
@@ -89,6 +85,22 @@ def _is_encodable(value: Any) -> bool:  # noqa: ANN401 - a free-form value
     except (TypeError, ValueError, OverflowError):
         return False
     return True
+
+
+def _is_object(value: object) -> TypeGuard[dict[Any, Any]]:
+    return isinstance(value, dict)
+
+
+def _is_array(value: object) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, list | tuple)
+
+
+def _is_container(value: object) -> bool:
+    return isinstance(value, msgspec.Struct) or _is_object(value) or _is_array(value)
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
 
 
 def _is_unicode(text: str) -> bool:
