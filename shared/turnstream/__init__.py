@@ -8,7 +8,8 @@ session = await ts.execute(AddMessage(session.id, user_message("Hello")))
 from msgspec import UNSET
 
 from turnstream.catalogue import ModelCatalogue, calculate_cost, context_window_size
-from turnstream.client.facade import Trace, Turnstream
+from turnstream.client.addressing import Trace
+from turnstream.client.facade import Turnstream
 from turnstream.client.results import CommandResult
 from turnstream.client.sessions import Sessions
 from turnstream.client.subscribe import EventSubscription

@@ -137,6 +137,11 @@ class CommandParked(TurnstreamError):  # noqa: N818 - a state of the command
 class Unavailable(TurnstreamError):  # noqa: N818 - a state of the system
     """Nothing is wrong with the command; the system could not take or answer it now."""
 
+    def __init__(self, message: str, command_id: str | None = None) -> None:
+        """Say what happened; `command_id`, where it is not known whether that command was queued, permits a resend."""
+        super().__init__(message)
+        self.command_id = command_id
+
 
 class Overloaded(Unavailable):
     """The partition has more waiting commands than it may."""
@@ -156,8 +161,8 @@ class CommandTimeout(Unavailable):
         super().__init__(
             f"No answer to command {command_id} within {timeout:g} s; it may still be applied. "
             "Is a worker running? A resend with the same command_id is safe.",
+            command_id,
         )
-        self.command_id = command_id
         self.timeout = timeout
 
 

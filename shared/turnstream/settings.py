@@ -68,6 +68,10 @@ class Settings(BaseSettings):
         user = credentials.partition(":")[0]
         return f"{scheme}{separator}{user}:***@{host}" if at else url
 
+    def at(self, url: str) -> "Settings":
+        """Return the same settings for a server at another URL."""
+        return self.model_copy(update={"redis_url": SecretStr(url)})
+
 
 def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - pydantic checks the values
     """Read the settings from the environment; `None` among the overrides leaves a setting as it is.

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Generic, Self, TypeVar, overload
 
 from turnstream.client import subscribe
-from turnstream.client.facade import DEFAULT_TIMEOUT, SomeEvent, Trace
+from turnstream.client.addressing import Trace
+from turnstream.client.facade import DEFAULT_TIMEOUT, SomeEvent
 from turnstream.client.facade import Turnstream as AsyncTurnstream
 from turnstream.client.results import CommandResult
 from turnstream.client.sessions import Sessions as AsyncSessions

@@ -6,6 +6,7 @@ from itertools import chain
 from typing import Protocol
 
 import msgspec
+import pytest
 
 from turnstream import Turnstream
 from turnstream.adapters.memory import MemoryBackend
@@ -16,6 +17,9 @@ from turnstream.ports import START, Backend, PartitionState
 from turnstream.settings import Settings
 
 EVERYTHING = 1_000_000
+
+not_on_fakeredis = pytest.mark.parametrize("deployment", ["memory", "embedded"], indirect=True)
+"""For what fakeredis cannot do, or takes many seconds for: it has no replication id, and its Lua is slow."""
 
 
 class Malformed(msgspec.Struct, frozen=True):

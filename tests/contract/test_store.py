@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from tests.contract.deployments import Deployment
+from tests.contract.deployments import Deployment, not_on_fakeredis
 from tests.contract.samples import (
     AT,
     CLIENT,
@@ -142,6 +142,7 @@ async def test_deleted_and_created_again_in_one_batch(backend: Backend, state: P
     assert (await session(backend, "s")).stored == again.after
 
 
+@not_on_fakeredis
 async def test_a_batch_is_larger_than_any_command_of_the_server(backend: Backend, state: PartitionState) -> None:
     numbered = [f"m{number}" for number in range(MANY)]
     outcomes = [outcome(i) for i in numbered]
@@ -286,7 +287,7 @@ async def test_a_fenced_commit_writes_nothing(
     assert (error.partition, error.reason) == (0, wrong.partition(":")[0])
 
 
-@pytest.mark.parametrize("deployment", ["memory", "embedded"], indirect=True)
+@not_on_fakeredis
 async def test_a_commit_to_another_history_writes_nothing(
     deployment: Deployment, backend: Backend, state: PartitionState
 ) -> None:

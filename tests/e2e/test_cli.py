@@ -39,8 +39,6 @@ from turnstream_cli.main import app
 COMMAND_LINES = [
     ["get", "some-session"],
     ["list"],
-    ["list", "--all"],
-    ["send", "list-sessions", "{}"],
     ["send", "create-session", '{"config": {"provider": "openai", "model": "gpt-4"}}'],
     ["tail"],
     ["worker"],
@@ -147,7 +145,7 @@ class TestNoServer:
         assert "redis://" in line
 
     def test_no_worker(self, programs: Programs) -> None:
-        line = refused(programs, *COMMAND_LINES[4], "--timeout", "0.1", status=2)
+        line = refused(programs, *COMMAND_LINES[2], "--timeout", "0.1", status=2)
         assert "Is a worker running?" in line
 
 
@@ -263,9 +261,9 @@ class TestList:
             found = json_lines(done(shared, "list", "--json", "--model", model, *options))
             return [info["id"] for info in found]
 
-        assert listed("--active") == listed("--active", "--all") == [active]
-        assert listed("--inactive") == listed("--inactive", "--all", "--provider", "openai") == [inactive]
-        assert listed("--provider", "nobody") == listed("--all", "--provider", "nobody") == []
+        assert listed("--active") == [active]
+        assert listed("--inactive", "--all", "--provider", "openai") == [inactive]
+        assert listed("--provider", "nobody") == []
 
     def test_a_reader_that_leaves_early(self, shared: Programs) -> None:
         with subprocess.Popen(["true"], stdin=subprocess.PIPE) as reader:
@@ -353,7 +351,7 @@ class TestDev:
     def test_it_keeps_the_data_and_ends_cleanly(self, programs: Programs, tmp_path: Path) -> None:
         dev, url = self.start(programs)
         assert str(tmp_path / ".turnstream") in dev.output
-        session = done(programs, *COMMAND_LINES[4], "--json", "--redis-url", url)
+        session = done(programs, *COMMAND_LINES[2], "--json", "--redis-url", url)
         assert dev.stop(signal.SIGINT) == 0
         assert programs.left() == set()
 

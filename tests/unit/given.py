@@ -22,6 +22,7 @@ from turnstream.application.intake import Intake
 from turnstream.application.processor import PartitionProcessor
 from turnstream.catalogue import ModelCatalogue, ModelEntry
 from turnstream.codec.commands import encode_command
+from turnstream.codec.envelope import encode_entry
 from turnstream.domain import commands, events
 from turnstream.domain.commands import AnyCommand, ChangingCommand
 from turnstream.domain.content import TextContent
@@ -39,9 +40,9 @@ from turnstream.domain.models import (
     session_of,
 )
 from turnstream.domain.patches import ChatMessagePatch, SessionConfigPatch, SessionPatch
-from turnstream.domain.pricing import PriceSource
+from turnstream.domain.pricing import Catalogue, PriceSource
 from turnstream.errors import Rejected
-from turnstream.ports import CommandEntry, RawEntry, SessionStore
+from turnstream.ports import CommandEntry, RawEntry, SessionStore, milliseconds
 
 AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 """When everything given has happened."""
@@ -219,20 +220,26 @@ def entry(command: AnyCommand, command_id: str = "c1", reply_to: str | None = RE
     return CommandEntry(command_id, command.type, encode_command(command, MAX_BYTES), reply_to)
 
 
+def fields_of(sent: CommandEntry) -> dict[bytes, bytes]:
+    """Return a stream entry's fields as a server keeps them."""
+    words = [word if isinstance(word, bytes) else word.encode() for word in encode_entry(sent)]
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def raw(sent: CommandEntry, number: int = 1) -> RawEntry:
+    """Return an entry as a worker reads it, the numbered one a second."""
+    return RawEntry(f"{milliseconds(AT) + 1_000 * number}-0", fields_of(sent))
+
+
 async def owner(
-    backend: MemoryBackend, *, store: SessionStore | None = None, cached: int = 100, worker: str = "worker-1"
+    backend: MemoryBackend, store: SessionStore | None = None, catalogue: Catalogue = CATALOGUE, cached: int = 100
 ) -> PartitionProcessor:
     """Take partition 0 and return what applies its commands."""
-    state = await backend.ownership.take(0, worker)
+    state = await backend.ownership.take(0, "worker-1")
     assert state is not None
     intake = Intake(0, backend.partitions, MAX_BYTES, partial(backend.channels.is_reply_channel, 0))
     answers = Answers(backend.reader, backend.partitions)
-    return PartitionProcessor(state, intake, store or backend.store, answers, CATALOGUE, HeaderCache(cached))
-
-
-async def waiting(backend: MemoryBackend, cursor: str, count: int = 1_000) -> list[RawEntry]:
-    """Return the commands that wait in partition 0."""
-    return list((await backend.queue.read({0: cursor}, count, 0.0)).get(0, ()))
+    return PartitionProcessor(state, intake, store or backend.store, answers, catalogue, HeaderCache(cached))
 
 
 # ── arbitrary valid values, made from the types themselves ───────────────────────────────────────────────────────────

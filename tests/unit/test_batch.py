@@ -3,13 +3,12 @@
 from functools import partial
 
 import msgspec
-from tests.unit.given import AT, CATALOGUE, MAX_BYTES, REPLY_TO, SMALL, entry, message
+from tests.unit.given import AT, CATALOGUE, MAX_BYTES, REPLY_TO, SMALL, entry, fields_of, message
 
 from turnstream.adapters.memory import MemoryBackend
 from turnstream.application.batch import BatchInProgress
 from turnstream.application.intake import Accepted, Intake
 from turnstream.application.working import WorkingSession
-from turnstream.codec.envelope import encode_entry
 from turnstream.codec.replies import error_of
 from turnstream.domain.commands import (
     AddMessage,
@@ -36,10 +35,9 @@ STATE = PartitionState(
 MS = milliseconds(AT)
 
 
-def accepted(sent: CommandEntry, ms: int = MS) -> Accepted:
-    words = [word if isinstance(word, bytes) else word.encode() for word in encode_entry(sent)]
+def accepted(sent: CommandEntry) -> Accepted:
     intake = Intake(0, 1, MAX_BYTES, partial(MemoryBackend(1).channels.is_reply_channel, 0))
-    item = intake.read(RawEntry(f"{ms}-0", dict(zip(words[::2], words[1::2], strict=True))))
+    item = intake.read(RawEntry(f"{MS}-0", fields_of(sent)))
     assert isinstance(item, Accepted)
     return item
 

@@ -91,7 +91,7 @@ async def _listening(ts: Turnstream) -> AsyncGenerator[asyncio.Task[list[DemoEve
             yield task
         finally:
             task.cancel()
-            await asyncio.wait([task])
+            await asyncio.gather(task, return_exceptions=True)
 
 
 async def _all(listening: asyncio.Task[list[DemoEvent]]) -> list[DemoEvent]:

@@ -2,11 +2,12 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -31,7 +32,9 @@ TOGETHER: Final = 20
 TIMEOUT: Final = 120.0
 """Seconds to wait for an outcome; a slow machine is no failure."""
 
+Result = TypeVar("Result")
 Advance = Callable[[int], object]
+Work = Callable[[Turnstream, Sequence[str], "Crowd", Advance], Coroutine[Any, Any, Result]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,29 +69,25 @@ async def gather_crowd(url: str, crowd: Crowd) -> None:
     """
     async with AsyncExitStack() as clients:
         producers = [await clients.enter_async_context(Turnstream.connect(url)) for _ in range(crowd.producers)]
-        shares = [crowd.ids[first :: crowd.producers] for first in range(crowd.producers)]
         with _progress() as progress:
             writing = progress.add_task("Writing", total=crowd.commands)
             reading = progress.add_task("Reading back", total=crowd.sessions)
             started = perf_counter()
-            await asyncio.gather(
-                *(
-                    _write(producer, share, crowd, lambda count: progress.advance(writing, count))
-                    for producer, share in zip(producers, shares, strict=True)
-                )
-            )
+            await _shared(_write, producers, crowd, partial(progress.advance, writing))
             seconds = perf_counter() - started
-            checks = await asyncio.gather(
-                *(
-                    _differing(producer, share, crowd, lambda count: progress.advance(reading, count))
-                    for producer, share in zip(producers, shares, strict=True)
-                )
-            )
+            differing = await _shared(_differing, producers, crowd, partial(progress.advance, reading))
     typer.echo(
         f"{crowd.commands:,} commands were sent, applied and answered in {seconds:.1f} s: "
         f"{crowd.commands / seconds:,.0f} commands/s."
     )
-    _report(crowd, [session_id for differing in checks for session_id in differing])
+    _report(crowd, [session_id for some in differing for session_id in some])
+
+
+async def _shared(work: Work[Result], clients: Sequence[Turnstream], crowd: Crowd, advance: Advance) -> list[Result]:
+    """Have clients do some work at the same time, each for its share of the sessions."""
+    shares = (crowd.ids[first :: len(clients)] for first in range(len(clients)))
+    tasks = (work(client, share, crowd, advance) for client, share in zip(clients, shares, strict=True))
+    return await asyncio.gather(*tasks)
 
 
 async def _write(ts: Turnstream, ids: Sequence[str], crowd: Crowd, advance: Advance) -> None:

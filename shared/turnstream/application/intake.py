@@ -8,7 +8,7 @@ import msgspec
 
 from turnstream.application.routing import partition_of
 from turnstream.codec.commands import decode_command
-from turnstream.codec.envelope import decode_entry
+from turnstream.codec.envelope import Sender, decode_entry, decode_sender
 from turnstream.codec.replies import rejection_of
 from turnstream.domain.commands import AnyCommand, SessionCommand
 from turnstream.errors import InvalidCommand
@@ -57,14 +57,13 @@ class Intake:
 
     def read(self, raw: RawEntry) -> Accepted | SetAside:
         """Return the command of an entry, or why there is none."""
-        entry = None
         try:
             entry = decode_entry(raw.fields)
             self._check_reply_channel(entry)
             command = decode_command(entry.type, entry.data, self._max_bytes)
             self._check_partition(command)
         except InvalidCommand as error:
-            return self._set_aside(raw, entry, error)
+            return self._set_aside(raw, error)
         return Accepted(raw, entry, command, entry_time(raw.entry_id), payload_hash(entry))
 
     def _check_reply_channel(self, entry: CommandEntry) -> None:
@@ -78,16 +77,20 @@ class Intake:
         if right != self._partition:
             raise InvalidCommand("$.sessionId", f"The session belongs to partition {right}, not {self._partition}")
 
-    def _set_aside(self, raw: RawEntry, entry: CommandEntry | None, error: InvalidCommand) -> SetAside:
-        if entry is None or entry.reply_to is None or not self._is_reply_channel(entry.reply_to):
+    def _set_aside(self, raw: RawEntry, error: InvalidCommand) -> SetAside:
+        """Set an entry aside; its producer is told why if the entry says who that is."""
+        sender = decode_sender(raw.fields)
+        if sender is None or not self._is_reply_channel(sender.reply_to):
             return SetAside(MalformedEntry(raw, str(error)))
-        return set_aside(raw, entry, error)
+        return set_aside(raw, sender, error)
 
 
-def set_aside(raw: RawEntry, entry: CommandEntry, error: InvalidCommand) -> SetAside:
-    """Set an entry aside and tell its producer why, on the reply channel that the entry names."""
-    reply = Reply(entry.command_id, "rejected", error=rejection_of(error))
-    return SetAside(MalformedEntry(raw, str(error)), entry.reply_to, reply)
+def set_aside(raw: RawEntry, sender: Sender | None, error: InvalidCommand) -> SetAside:
+    """Set an entry aside and tell its producer why."""
+    malformed = MalformedEntry(raw, str(error))
+    if sender is None:
+        return SetAside(malformed)
+    return SetAside(malformed, sender.reply_to, Reply(sender.command_id, "rejected", error=rejection_of(error)))
 
 
 def payload_hash(entry: CommandEntry) -> str:

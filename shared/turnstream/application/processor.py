@@ -8,6 +8,7 @@ from turnstream.application.cache import HeaderCache
 from turnstream.application.intake import Accepted, Intake, SetAside, set_aside
 from turnstream.application.needs import needs_of
 from turnstream.application.working import WorkingSession
+from turnstream.codec.envelope import decode_sender
 from turnstream.domain.commands import QUERIES, ChangingCommand, Query
 from turnstream.domain.pricing import Catalogue
 from turnstream.errors import Collision, InvalidCommand
@@ -103,7 +104,7 @@ class PartitionProcessor:
             except Exception as bug:
                 log.exception("command set aside", command_id=item.entry.command_id, partition=self.state.partition)
                 error = InvalidCommand("$", f"The worker failed on it: {type(bug).__name__}")
-                return set_aside(item.raw, item.entry, error)
+                return set_aside(item.raw, decode_sender(item.raw.fields), error)
         return None
 
     def _working(self, needs: Needs, loaded: Mapping[str, LoadedSession]) -> dict[str, WorkingSession]:

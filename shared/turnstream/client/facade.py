@@ -1,19 +1,17 @@
 """`Turnstream`: the one object that producers and subscribers hold (design §10)."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
-
-import msgspec
-from msgspec.structs import replace
+from typing import Any, TypeVar, cast, overload
+from weakref import WeakSet
 
 from turnstream.application.answers import get_session
 from turnstream.application.listing import page
-from turnstream.application.routing import partition_of
 from turnstream.client import opening
+from turnstream.client.addressing import Addressed, Addressing, Trace
 from turnstream.client.connecting import Connecting
 from turnstream.client.outbox import Outbox
 from turnstream.client.results import CommandResult, result_of
@@ -21,10 +19,9 @@ from turnstream.client.sessions import Sessions
 from turnstream.client.subscribe import EventSubscription
 from turnstream.client.tickets import Replies, Ticket
 from turnstream.codec.commands import encode_command
-from turnstream.codec.envelope import check_entry
-from turnstream.domain.commands import AnyCommand, Command, CreateSession, GetSession, ListSessions, Result
+from turnstream.domain.commands import QUERIES, Command, GetSession, ListSessions, Result
 from turnstream.domain.events import Event
-from turnstream.errors import Rejected
+from turnstream.errors import Overloaded, Rejected, Unavailable
 from turnstream.messages import new_id
 from turnstream.ports import Backend, CommandEntry
 from turnstream.settings import Settings
@@ -36,16 +33,6 @@ DEFAULT_TIMEOUT = 30.0
 
 YIELD_EVERY = 500
 """Commands of a `send_many` that are encoded before others in the event loop get their turn."""
-
-
-class Trace(msgspec.Struct, frozen=True):
-    """What travels with a command into its events: an id of the producer's own, and a W3C trace context."""
-
-    correlation_id: str | None = None
-    traceparent: str | None = None
-
-
-NO_TRACE = Trace()
 
 
 class Turnstream:
@@ -60,7 +47,9 @@ class Turnstream:
         self._settings = settings
         self._resources = resources
         self._replies = Replies(backend.channels, backend.partitions, new_id())
+        self._addressing = Addressing(backend.partitions, settings.max_message_bytes, self._replies.channel)
         self._outbox = Outbox(backend.queue)
+        self._subscriptions = WeakSet[EventSubscription[Any]]()
         self.sessions = Sessions(self, backend.reader, backend.partitions)
 
     @classmethod
@@ -128,15 +117,11 @@ class Turnstream:
             Unavailable: it is not known whether it was queued.
 
         """
-        partition, session_id, entry = self._entry(command, command_id, trace)
+        addressed = self._addressing.address(command, command_id, trace)
         await self._replies.open()
-        ticket = self._ticket(session_id, entry, timeout)
-        try:
-            await self._outbox.put(partition, [entry])
-        except Exception:
-            self._replies.forget(entry.command_id)
-            raise
-        return ticket
+        with self._replies.expecting([addressed.entry.command_id]) as (answer,):
+            await self._queued(addressed.partition, [addressed.entry])
+        return Ticket(addressed.entry.command_id, addressed.session_id, answer, timeout)
 
     async def send_many(
         self,
@@ -152,21 +137,22 @@ class Turnstream:
             Unavailable: it is not known which of them were queued.
 
         """
+        all_addressed: list[Addressed] = []
         lanes: dict[int, list[CommandEntry]] = {}
-        addressed: list[tuple[str, CommandEntry]] = []
         for command in commands:
-            partition, session_id, entry = self._entry(command, None, None)
-            lanes.setdefault(partition, []).append(entry)
-            addressed.append((session_id, entry))
-            if len(addressed) % YIELD_EVERY == 0:
+            addressed = self._addressing.address(command)
+            all_addressed.append(addressed)
+            lanes.setdefault(addressed.partition, []).append(addressed.entry)
+            if len(all_addressed) % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
         await self._replies.open()
-        tickets = [self._ticket(session_id, entry, timeout) for session_id, entry in addressed]
-        queued = [self._outbox.put(partition, entries) for partition, entries in lanes.items()]
-        for failure in await asyncio.gather(*queued, return_exceptions=True):
-            if failure is not None:
-                raise failure
-        return tickets
+        with self._replies.expecting([a.entry.command_id for a in all_addressed]) as answers:
+            queued = [self._queued(partition, entries) for partition, entries in lanes.items()]
+            for failure in await asyncio.gather(*queued, return_exceptions=True):
+                if failure is not None:
+                    raise failure
+        each = zip(all_addressed, answers, strict=True)
+        return [Ticket(a.entry.command_id, a.session_id, answer, timeout) for a, answer in each]
 
     async def execute(
         self,
@@ -186,7 +172,7 @@ class Turnstream:
             Unavailable: it is not known whether it was queued.
 
         """
-        if isinstance(command, GetSession | ListSessions):
+        if isinstance(command, QUERIES):
             return cast("Result", await self._query(command))
         ticket = await self.send(command, command_id=command_id, timeout=timeout)
         return cast("Result", await result_of(self._backend.reader, command, await ticket))
@@ -204,6 +190,12 @@ class Turnstream:
         except Rejected as error:
             return CommandResult(success=False, error=str(error))
 
+    @overload
+    def subscribe(self, *, session_id: str | None = None) -> EventSubscription[Event]: ...
+
+    @overload
+    def subscribe(self, *types: type[SomeEvent], session_id: str | None = None) -> EventSubscription[SomeEvent]: ...
+
     def subscribe(self, *types: type[SomeEvent], session_id: str | None = None) -> EventSubscription[SomeEvent]:
         """Return an async iterator of live events.
 
@@ -212,40 +204,26 @@ class Turnstream:
             session_id: only events of this session.
 
         """
-        return EventSubscription(self._backend.channels, types, session_id, self._settings.subscriber_buffer)
+        buffer = self._settings.subscriber_buffer
+        subscription = EventSubscription(self._backend.channels, types, session_id, buffer)
+        self._subscriptions.add(subscription)
+        return subscription
 
     async def aclose(self) -> None:
-        """Close the client; queued commands outlive it."""
+        """Close the client and its subscriptions; queued commands outlive it."""
+        for subscription in list(self._subscriptions):
+            await subscription.aclose()
         await self._outbox.aclose()
         await self._replies.aclose()
         await self._resources.aclose()
 
-    def _entry(
-        self,
-        command: Command[Any],
-        command_id: str | None,
-        trace: Trace | None,
-    ) -> tuple[int, str, CommandEntry]:
-        """Check a command and put it into its envelope."""
-        if isinstance(command, CreateSession) and command.session_id is None:
-            command = replace(command, session_id=new_id())
-        known = cast("AnyCommand", command)
-        data = encode_command(known, self._settings.max_message_bytes)
-        session_id = "" if isinstance(known, ListSessions) else known.session_id or ""
-        partition = partition_of(session_id, self._backend.partitions)
-        trace = trace or NO_TRACE
-        entry = CommandEntry(
-            new_id() if command_id is None else command_id,
-            command.type,
-            data,
-            self._replies.channel(partition),
-            trace.correlation_id,
-            trace.traceparent,
-        )
-        return partition, session_id, entry if command_id is None and trace is NO_TRACE else check_entry(entry)
-
-    def _ticket(self, session_id: str, entry: CommandEntry, timeout: float) -> Ticket:
-        return Ticket(entry.command_id, session_id, self._replies.expect(entry.command_id), timeout)
+    async def _queued(self, partition: int, entries: Sequence[CommandEntry]) -> None:
+        try:
+            await self._outbox.put(partition, entries)
+        except Overloaded:
+            raise
+        except Unavailable as error:
+            raise Unavailable(str(error), entries[0].command_id) from error
 
     async def _query(self, query: GetSession | ListSessions) -> Any:  # noqa: ANN401 - the query's own result
         encode_command(query, self._settings.max_message_bytes)

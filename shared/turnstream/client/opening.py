@@ -4,8 +4,6 @@ import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from pydantic import SecretStr
-
 from turnstream.adapters.memory.backend import MemoryBackend
 from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.catalogue import ModelCatalogue, default_catalogue
@@ -19,7 +17,8 @@ Opened = tuple[Backend, Settings, AsyncExitStack]
 
 async def connected(url: str | None, settings: Settings | None) -> Opened:
     """Connect to a server where workers run elsewhere."""
-    settings = _at(url, settings or load_settings())
+    settings = settings or load_settings()
+    settings = settings.at(url) if url is not None else settings
     async with AsyncExitStack() as resources:
         backend = await RedisBackend.open(settings, "turnstream-client")
         resources.push_async_callback(backend.aclose)
@@ -33,8 +32,8 @@ async def embedded(directory: str | Path | None, settings: Settings | None) -> O
     async with AsyncExitStack() as resources:
         server = await EmbeddedServer.start(None if directory is None else Path(directory))
         resources.push_async_callback(server.aclose)
-        settings = _at(server.url, settings or load_settings())
-        backend = await RedisBackend.open(settings, "turnstream-embedded")
+        settings = (settings or load_settings()).at(server.url)
+        backend = await RedisBackend.open(settings, "turnstream-embedded", throw_away=directory is None)
         resources.push_async_callback(backend.aclose)
         await _start_worker(backend, settings, resources)
         return backend, settings, resources.pop_all()
@@ -70,7 +69,3 @@ async def _start_worker(backend: Backend, settings: Settings, resources: AsyncEx
 
     resources.push_async_callback(stop)
     await worker.ready.wait()
-
-
-def _at(url: str | None, settings: Settings) -> Settings:
-    return settings if url is None else settings.model_copy(update={"redis_url": SecretStr(url)})

@@ -1,7 +1,8 @@
 """Tickets: what a producer holds of a command that is queued, and how the replies reach them (design §10)."""
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
@@ -78,26 +79,28 @@ class Replies:
 
     async def open(self) -> None:
         """Start to listen, if nobody does."""
+        if self._task is not None and not self._task.done():
+            return
         async with self._opening:
             if self._task is None or self._task.done():
                 self._subscription = await self._channels.subscribe(self._names)
                 self._task = asyncio.create_task(self._listen(self._subscription), name="replies")
 
-    def expect(self, command_id: str) -> asyncio.Future[Answer]:
-        """Return the future of a command's answer; a command that is sent twice has one."""
-        future = self._pending.get(command_id)
-        if future is None:
-            future = self._pending[command_id] = asyncio.get_running_loop().create_future()
-        return future
+    @contextmanager
+    def expecting(self, command_ids: Sequence[str]) -> Generator[list[asyncio.Future[Answer]]]:
+        """Give the futures of the answers to commands that are sent meanwhile; if that fails, expect none.
 
-    def forget(self, command_id: str) -> None:
-        """Expect no answer: the command was not queued."""
-        self._pending.pop(command_id, None)
-
-    @property
-    def is_open(self) -> bool:
-        """Tell whether replies can arrive."""
-        return self._task is not None and not self._task.done()
+        A command that is sent again has the future of the first time, which stays, for that one is queued.
+        """
+        create = asyncio.get_running_loop().create_future
+        fresh = [command_id for command_id in command_ids if command_id not in self._pending]
+        self._pending.update((command_id, create()) for command_id in fresh)
+        try:
+            yield [self._pending[command_id] for command_id in command_ids]
+        except BaseException:
+            for command_id in fresh:
+                self._pending.pop(command_id, None)
+            raise
 
     async def aclose(self) -> None:
         """Stop to listen; whoever still waits gets `Unavailable`."""

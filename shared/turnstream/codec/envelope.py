@@ -2,11 +2,20 @@
 
 from collections.abc import Mapping
 
+import msgspec
+
 from turnstream.errors import InvalidCommand
 from turnstream.ports import CommandEntry
 
 MAX_NAME_BYTES = 256
 """Bytes of every field of an entry but `data`."""
+
+
+class Sender(msgspec.Struct, frozen=True):
+    """Who sent a command: its id, and the channel for the reply."""
+
+    command_id: str
+    reply_to: str
 
 
 def encode_entry(entry: CommandEntry) -> list[str | bytes]:
@@ -47,6 +56,15 @@ def _check_text(name: str, value: object) -> None:
         raise InvalidCommand(name, "Expected Unicode text, got a lone surrogate") from error
     if not 0 < size <= MAX_NAME_BYTES:
         raise InvalidCommand(name, f"Expected text of 1 to {MAX_NAME_BYTES} bytes")
+
+
+def decode_sender(fields: Mapping[bytes, bytes]) -> Sender | None:
+    """Return who is to be told about an entry, whatever is wrong with the rest of it; `None` if it does not say."""
+    try:
+        sender = Sender(_required(b"id", fields.get(b"id")), _required(b"replyTo", fields.get(b"replyTo")))
+    except InvalidCommand:
+        return None
+    return sender
 
 
 def decode_entry(fields: Mapping[bytes, bytes]) -> CommandEntry:

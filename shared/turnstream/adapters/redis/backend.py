@@ -28,12 +28,13 @@ class RedisBackend:
         self.ownership = RedisOwnership(server, self.channels)
 
     @classmethod
-    async def open(cls, settings: Settings, name: str = "turnstream") -> "RedisBackend":
+    async def open(cls, settings: Settings, name: str = "turnstream", *, throw_away: bool = False) -> "RedisBackend":
         """Connect to the server that the settings name, and check it.
 
         Args:
             settings: where the server is, and how the deployment is made.
             name: what `CLIENT LIST` shows.
+            throw_away: nothing is meant to be kept, so it is fine that the server does not.
 
         Raises:
             Unavailable: nobody answers there.
@@ -43,7 +44,7 @@ class RedisBackend:
         connect = connector(settings.redis_url.get_secret_value(), settings.connect_timeout, name)
         backend = cls(server_at(settings, connect, Scripts()))
         try:
-            await check_server(backend.server.connection, settings.masked_url)
+            await check_server(backend.server.connection, settings.masked_url, throw_away=throw_away)
             await backend.check_deployment()
         except BaseException:
             await backend.aclose()

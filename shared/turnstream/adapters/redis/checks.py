@@ -13,7 +13,7 @@ OLDEST_SERVER = (7, 0)
 """The first Redis with `#!lua` scripts and exact stream counters; every Valkey has them."""
 
 
-async def check_server(connection: PipelinedConnection, where: str) -> None:
+async def check_server(connection: PipelinedConnection, where: str, *, throw_away: bool) -> None:
     """Refuse a server that is too old or forgets keys; warn of one that does not keep them on disk.
 
     Raises:
@@ -30,7 +30,7 @@ async def check_server(connection: PipelinedConnection, where: str) -> None:
             f"The server at {where} evicts keys when memory is full (maxmemory-policy {policy}), which would lose "
             "sessions: set maxmemory-policy noeviction",
         )
-    if info.get("aof_enabled") == "0":
+    if info.get("aof_enabled") == "0" and not throw_away:
         log.warning("server does not keep an append-only file: a crash loses what it last acknowledged", server=where)
 
 

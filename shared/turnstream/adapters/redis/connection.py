@@ -99,10 +99,11 @@ class PipelinedConnection:
         self._connect = connect
         self._where = where
         self._timeout = timeout
-        self._outgoing: list[tuple[Sequence[Word], asyncio.Future[Any]]] = []
+        self._outgoing: list[tuple[bytes, asyncio.Future[Any]]] = []
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._wake = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def call(self, *words: Word) -> Any:  # noqa: ANN401 - whatever the server answers
         """Send a command and return its answer, bytes where it is text.
@@ -112,22 +113,29 @@ class PipelinedConnection:
             ResponseError: the server answered with an error that does not pass by itself.
 
         """
+        if self._closed:
+            raise Unavailable(f"The connection to {self._where} was closed: open a new client")
         if self._runner is None or self._runner.done():
             self._runner = asyncio.create_task(self._run(), name="turnstream-connection")
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._outgoing.append((words, future))
+        # Packed here, so that words that cannot be packed are the caller's own failure.
+        self._outgoing.append((pack(words), future))
         self._wake.set()
         try:
             async with asyncio.timeout(self._timeout):
                 return await future
         except TimeoutError:
-            await self.aclose()
+            await self._disconnect()
             raise Unavailable(f"The server at {self._where} did not answer within {self._timeout:g} s") from None
         except RedisError as error:
             raise_for(error)
 
     async def aclose(self) -> None:
-        """Close the connection; whoever still waits for an answer gets `Unavailable`."""
+        """Close the connection for good; whoever still waits for an answer gets `Unavailable`."""
+        self._closed = True
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
         runner, self._runner = self._runner, None
         if runner is not None and not runner.done():
             runner.cancel()
@@ -157,7 +165,7 @@ class PipelinedConnection:
             self._wake.clear()
             batch, self._outgoing = self._outgoing, []
             self._waiting.extend(future for _, future in batch)
-            await connection.send_packed_command([pack(words) for words, _ in batch])
+            await connection.send_packed_command([packed for packed, _ in batch])
 
     async def _receive(self, connection: AbstractConnection) -> None:
         while True:

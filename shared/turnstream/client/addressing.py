@@ -1,0 +1,71 @@
+"""From a command to its stream entry: checked, with ids, a partition and the channel for its reply (design §1)."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import msgspec
+from msgspec.structs import replace
+
+from turnstream.application.routing import partition_of
+from turnstream.codec.commands import encode_command
+from turnstream.codec.envelope import check_entry
+from turnstream.domain.commands import AnyCommand, Command, CreateSession, ListSessions
+from turnstream.messages import new_id
+from turnstream.ports import CommandEntry
+
+
+class Trace(msgspec.Struct, frozen=True):
+    """What travels with a command into its events: an id of the producer's own, and a W3C trace context."""
+
+    correlation_id: str | None = None
+    traceparent: str | None = None
+
+
+NO_TRACE = Trace()
+
+
+class Addressed(msgspec.Struct, frozen=True, gc=False):
+    """A command ready to be published; `session_id` is empty where it is about none."""
+
+    partition: int
+    session_id: str
+    entry: CommandEntry
+
+
+class Addressing:
+    """Addresses the commands of one client."""
+
+    def __init__(self, partitions: int, max_bytes: int, reply_channel: Callable[[int], str]) -> None:
+        """Take the deployment's partitions, the largest command, and the client's channels."""
+        self._partitions = partitions
+        self._max_bytes = max_bytes
+        self._reply_channel = reply_channel
+
+    def address(self, command: Command[Any], command_id: str | None = None, trace: Trace | None = None) -> Addressed:
+        """Check a command and put it into its envelope.
+
+        A `CreateSession` without a session id gets one; with a command id of the caller's own it gets that, so that a
+        resend is the same command again.
+
+        Raises:
+            InvalidCommand: a worker would refuse it; names the field.
+
+        """
+        if isinstance(command, CreateSession) and command.session_id is None:
+            command = replace(command, session_id=command_id or new_id())
+        known = cast("AnyCommand", command)
+        data = encode_command(known, self._max_bytes)
+        session_id = "" if isinstance(known, ListSessions) else known.session_id or ""
+        partition = partition_of(session_id, self._partitions)
+        given = trace or NO_TRACE
+        entry = CommandEntry(
+            new_id() if command_id is None else command_id,
+            command.type,
+            data,
+            self._reply_channel(partition),
+            given.correlation_id,
+            given.traceparent,
+        )
+        if command_id is not None or trace is not None:
+            check_entry(entry)
+        return Addressed(partition, session_id, entry)

@@ -1,0 +1,367 @@
+"""The owner of a partition at work: entries become commits, resends, bugs and queries among them."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, cast
+
+import msgspec
+import pytest
+from hypothesis import given as for_all
+from hypothesis import settings
+from hypothesis import strategies as st
+from tests.unit.given import (
+    CATALOGUE,
+    REPLY_TO,
+    SMALL,
+    commands_on_one_session,
+    entry,
+    message,
+    owner,
+    raw,
+)
+
+from turnstream.adapters.memory import MemoryBackend
+from turnstream.application.processor import PartitionProcessor
+from turnstream.codec.replies import error_of
+from turnstream.domain.commands import (
+    AddMessage,
+    AddMessages,
+    AnyCommand,
+    ChangingCommand,
+    CreateSession,
+    DeleteSession,
+    GetSession,
+    ListSessions,
+    RemoveMessages,
+    UpdateMessage,
+    UpdateTokenMetrics,
+)
+from turnstream.domain.decision import Context, Decision, SessionView, existing, stamp
+from turnstream.domain.events import MessageAdded, MessageRemoved
+from turnstream.domain.handlers import HANDLERS
+from turnstream.domain.models import Session, SessionPage, session_of
+from turnstream.domain.patches import ChatMessagePatch
+from turnstream.domain.pricing import Price, TokenUsage
+from turnstream.errors import DuplicateMismatch, Fenced, InvalidCommand, MessageAlreadyExists, Rejected, VersionConflict
+from turnstream.ports import Batch, CommandEntry, Loaded, MessageRange, Needs, RawEntry, Reply, SessionStore
+
+
+class Recording:
+    """A store that remembers what was asked of it."""
+
+    def __init__(self, store: SessionStore) -> None:
+        self._store = store
+        self.loads: list[Needs] = []
+        self.batches: list[Batch] = []
+
+    async def load(self, partition: int, needs: Needs) -> Loaded:
+        self.loads.append(needs)
+        return await self._store.load(partition, needs)
+
+    async def commit(self, batch: Batch) -> None:
+        await self._store.commit(batch)
+        self.batches.append(batch)
+
+    @property
+    def replies(self) -> list[Reply]:
+        return [reply for batch in self.batches for reply in batch.replies.get(REPLY_TO, ())]
+
+    @property
+    def errors(self) -> list[Rejected]:
+        return [error_of(reply.error) for reply in self.replies if reply.error]
+
+
+@pytest.fixture
+def backend() -> MemoryBackend:
+    return MemoryBackend(1)
+
+
+@pytest.fixture
+def store(backend: MemoryBackend) -> Recording:
+    return Recording(backend.store)
+
+
+@pytest.fixture
+async def processor(backend: MemoryBackend, store: Recording) -> PartitionProcessor:
+    return await owner(backend, store)
+
+
+def entries(*commands: AnyCommand, first: int = 1) -> list[RawEntry]:
+    return [raw(entry(command, f"c{number}"), number) for number, command in enumerate(commands, start=first)]
+
+
+async def stored(backend: MemoryBackend, session_id: str = "s") -> Session:
+    return session_of(*await backend.reader.messages(session_id, MessageRange()))
+
+
+CREATE = CreateSession(SMALL, "s")
+ADD = AddMessage("s", message("m1"))
+
+
+# ── batches ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_entries_are_applied_in_one_commit(
+    processor: PartitionProcessor, store: Recording, backend: MemoryBackend
+) -> None:
+    waiting = entries(CREATE, ADD, UpdateMessage("s", "m1", ChatMessagePatch(metadata={"a": 1})))
+    await processor.process(waiting)
+    assert len(store.batches) == 1
+    assert (processor.state.cursor, processor.state.sequence) == (waiting[-1].entry_id, 3)
+    assert (await stored(backend)).messages == (message("m1", a=1),)
+
+
+async def test_what_is_known_is_not_read_again(processor: PartitionProcessor, store: Recording) -> None:
+    await processor.process(entries(CREATE))
+    assert len(store.loads) == 1
+    await processor.process(entries(ADD, UpdateTokenMetrics("s", 1), first=2))
+    assert len(store.loads) == 1
+
+
+@settings(deadline=None)
+@for_all(
+    st.lists(st.tuples(commands_on_one_session, st.integers(1, 6)), max_size=12),
+    st.lists(st.integers(1, 5)),
+    st.booleans(),
+)
+def test_however_entries_are_cut_into_batches_the_same_happens(
+    numbered: list[tuple[ChangingCommand, int]], sizes: list[int], handed_over: bool
+) -> None:
+    """With few command ids, so that some are resent and some are used twice; with owners that know nothing."""
+    commands = [(CREATE, "first"), *((command, f"c{number}") for command, number in numbered)]
+    waiting = [raw(entry(command, command_id), n) for n, (command, command_id) in enumerate(commands)]
+    one_by_one = asyncio.run(_applied(waiting, [1] * len(waiting), new_owners=True))
+    assert asyncio.run(_applied(waiting, sizes, new_owners=handed_over)) == one_by_one
+
+
+async def _applied(waiting: Sequence[RawEntry], sizes: Iterable[int], *, new_owners: bool) -> tuple[Any, ...]:
+    """Apply entries in batches of these sizes, the rest in one; return all that came of it."""
+    backend = MemoryBackend(1)
+    store = Recording(backend.store)
+    processor = await owner(backend, store, cached=1)
+    for size in (*sizes, len(waiting)):
+        if waiting:
+            await processor.process(waiting[:size])
+            waiting = waiting[size:]
+        if new_owners:
+            processor = await owner(backend, store)
+    events = [msgspec.structs.replace(event, meta=None) for batch in store.batches for event in batch.events]
+    replies = [msgspec.json.encode(reply) for reply in store.replies]
+    sessions = [await stored(backend)] if await backend.reader.count() else []
+    return events, replies, sessions
+
+
+# ── resends ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("same_owner", [True, False])
+async def test_a_resend_is_answered_as_it_was_and_not_applied(
+    processor: PartitionProcessor, store: Recording, backend: MemoryBackend, same_owner: bool
+) -> None:
+    await processor.process(entries(CREATE, UpdateTokenMetrics("s", 5), DeleteSession("t")))
+    processor = processor if same_owner else await owner(backend, store)
+    resent = [raw(entry(UpdateTokenMetrics("s", 5), "c2"), 4), raw(entry(DeleteSession("t"), "c3"), 5)]
+    await processor.process([*resent, *entries(ADD, first=6)])
+    session = await stored(backend)
+    assert (session.version, session.metrics.total_tokens) == (3, 5)
+    replies = [msgspec.json.encode(reply) for reply in store.replies]
+    assert replies[3:5] == replies[1:3]
+
+
+async def test_the_same_id_with_another_payload_is_a_mismatch(
+    processor: PartitionProcessor, store: Recording, backend: MemoryBackend
+) -> None:
+    await processor.process(entries(CREATE, UpdateTokenMetrics("s", 5)))
+    await processor.process([raw(entry(UpdateTokenMetrics("s", 6), "c2"), 3)])
+    assert [type(error) for error in store.errors] == [DuplicateMismatch]
+    assert (await stored(backend)).metrics.total_tokens == 5
+
+
+async def test_a_message_that_is_stored_already_is_refused_and_the_rest_of_the_batch_goes_on(
+    processor: PartitionProcessor, store: Recording, backend: MemoryBackend
+) -> None:
+    await processor.process(entries(CREATE, ADD))
+    await processor.process(entries(AddMessage("s", message("m2")), ADD, AddMessage("s", message("m3")), first=3))
+    assert [error.fields for error in store.errors] == [MessageAlreadyExists("s", "m1").fields]
+    assert [each.id for each in (await stored(backend)).messages] == ["m1", "m2", "m3"]
+
+
+async def test_a_stored_message_is_refused_even_where_the_batch_removes_it_afterwards(
+    processor: PartitionProcessor, store: Recording
+) -> None:
+    await processor.process(entries(CREATE, ADD))
+    await processor.process(entries(ADD, DeleteSession("s"), first=3))
+    assert [type(error) for error in store.errors] == [MessageAlreadyExists]
+
+
+# ── what cannot be applied ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_cannot_be_read_is_set_aside_between_what_can(
+    processor: PartitionProcessor, store: Recording, backend: MemoryBackend
+) -> None:
+    broken = raw(CommandEntry("c2", "add-message", b"{", REPLY_TO), 2)
+    await processor.process([*entries(CREATE), broken, *entries(ADD, first=3)])
+    assert [malformed.entry for malformed in store.batches[0].malformed] == [broken]
+    assert {(reply.command_id, reply.status) for reply in store.replies} == {
+        *(("c1", "ok"), ("c2", "rejected"), ("c3", "ok"))
+    }
+    assert (await stored(backend)).version == 2
+    assert processor.state.cursor == entries(ADD, first=3)[0].entry_id
+
+
+class Exploding:
+    """A catalogue with a bug that the price of some call meets."""
+
+    def context_window(self, model: str, provider: str | None) -> int:
+        return CATALOGUE.context_window(model, provider)
+
+    def price(self, usage: TokenUsage, model: str, provider: str | None, at: datetime) -> Price:
+        if usage.prompt_tokens == 13:
+            raise RuntimeError("a bug")
+        return CATALOGUE.price(usage, model, provider, at)
+
+
+async def test_a_bug_sets_that_one_command_aside_and_the_others_go_on(store: Recording, backend: MemoryBackend) -> None:
+    processor = await owner(backend, store, Exploding())
+    bomb = UpdateTokenMetrics("s", 13)
+    await processor.process(
+        entries(CREATE, bomb, UpdateTokenMetrics("s", 5), ADD, bomb, AddMessage("s", message("m2")))
+    )
+    session = await stored(backend)
+    assert (session.version, session.metrics.total_tokens, len(session.messages)) == (4, 5, 2)
+    assert [malformed.entry.entry_id for malformed in store.batches[0].malformed] == [
+        each.entry_id for each in (*entries(bomb, first=2), *entries(bomb, first=5))
+    ]
+    assert sorted((reply.command_id, reply.status) for reply in store.replies) == [
+        *(("c1", "ok"), ("c2", "rejected"), ("c3", "ok"), ("c4", "ok"), ("c5", "rejected"), ("c6", "ok"))
+    ]
+    assert all(isinstance(error, InvalidCommand) and "RuntimeError" in error.reason for error in store.errors)
+
+
+async def test_a_bug_half_way_through_a_command_leaves_nothing_of_it(
+    processor: PartitionProcessor, store: Recording, backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def buggy(view: SessionView, command: DeleteSession, context: Context) -> Decision:
+        stamped = stamp(existing(view, command), context)
+        return Decision(
+            (stamped.on(MessageAdded, message=message("m7")), stamped.on(MessageRemoved, message_id="gone"))
+        )
+
+    monkeypatch.setitem(cast("dict[Any, Any]", HANDLERS), DeleteSession, buggy)
+    await processor.process(entries(CREATE, DeleteSession("s"), ADD))
+    assert (await stored(backend)).messages == (message("m1"),)
+    assert [(event.type, event.version) for event in store.batches[0].events] == [
+        *(("session-created", 1), ("message-added", 2))
+    ]
+    assert processor.state.sequence == 2
+
+
+async def test_a_bug_is_logged_without_what_the_message_says(
+    backend: MemoryBackend, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def buggy(view: SessionView, command: AddMessage, context: Context) -> Decision:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setitem(cast("dict[Any, Any]", HANDLERS), AddMessage, buggy)
+    await (await owner(backend)).process(entries(CREATE, AddMessage("s", message("m1", "a secret"))))
+    bug = next(record for record in caplog.records if record.exc_info)
+    assert (bug.levelname, vars(bug)["command_id"], vars(bug)["partition"]) == ("ERROR", "c2", 0)
+    assert "a secret" not in caplog.text
+
+
+async def test_who_lost_the_partition_writes_nothing(
+    processor: PartitionProcessor, store: Recording, backend: MemoryBackend
+) -> None:
+    await processor.process(entries(CREATE))
+    successor = await owner(backend, store)
+    with pytest.raises(Fenced):
+        await processor.process(entries(ADD, first=2))
+    await successor.process(entries(AddMessage("s", message("m2")), first=2))
+    assert (await stored(backend)).messages == (message("m2"),)
+
+
+async def test_a_commit_that_fails_leaves_the_owner_where_it_was(
+    processor: PartitionProcessor, backend: MemoryBackend
+) -> None:
+    await processor.process(entries(CREATE))
+    before = processor.state
+    await owner(backend)
+    with pytest.raises(Fenced):
+        await processor.process(entries(ADD, first=2))
+    assert processor.state is before
+
+
+async def test_a_small_cache_forgets_and_reads_again(store: Recording, backend: MemoryBackend) -> None:
+    processor = await owner(backend, store, cached=1)
+    on_t = CreateSession(SMALL, "t"), AddMessage("t", message("m1"))
+    commands: list[AnyCommand] = [CREATE, on_t[0], ADD, on_t[1], UpdateTokenMetrics("s", 1)]
+    for number, command in enumerate(commands, start=1):
+        await processor.process(entries(command, first=number))
+    assert ((await stored(backend)).version, (await stored(backend, "t")).version) == (3, 2)
+    assert store.errors == []
+
+
+async def test_a_deleted_session_is_forgotten(processor: PartitionProcessor, backend: MemoryBackend) -> None:
+    commands: list[AnyCommand] = [CREATE, ADD, DeleteSession("s"), CREATE]
+    for number, command in enumerate(commands, start=1):
+        await processor.process(entries(command, first=number))
+    session = await stored(backend)
+    assert (session.version, session.messages) == (1, ())
+
+
+# ── queries over the stream ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_query_sees_what_is_before_it_and_nothing_behind_it(
+    processor: PartitionProcessor, store: Recording, backend: MemoryBackend
+) -> None:
+    get = GetSession("s")
+    await processor.process(entries(get, CREATE, get, ADD, get, DeleteSession("s"), get))
+    queries = [reply for reply in store.replies if reply.command_id in {"c1", "c3", "c5", "c7"}]
+    outputs = [cast("msgspec.Raw", reply.output) for reply in queries]
+    answers = [msgspec.json.decode(output) for output in outputs]
+    assert [answer and answer["version"] for answer in answers] == [None, 1, 2, None]
+
+
+async def test_a_listing_over_the_stream(processor: PartitionProcessor, store: Recording) -> None:
+    await processor.process(entries(CREATE, CreateSession(SMALL, "t"), ListSessions(limit=1)))
+    page = msgspec.json.decode(cast("msgspec.Raw", store.replies[-1].output), type=SessionPage)
+    assert [info.id for info in page.sessions] == ["t"]
+    assert page.next_cursor is not None
+
+
+@pytest.mark.parametrize(
+    ("query", "error"),
+    [
+        (b'{"sessionId":"s","expectedVersion":7}', VersionConflict("s", 7, 1)),
+        (b'{"sessionId":""}', InvalidCommand("$.sessionId", "Expected an id, got an empty string")),
+    ],
+)
+async def test_a_query_can_be_rejected(
+    processor: PartitionProcessor, store: Recording, query: bytes, error: Rejected
+) -> None:
+    await processor.process([*entries(CREATE), raw(CommandEntry("c2", "get-session", query, REPLY_TO), 2)])
+    assert [(type(each), each.fields) for each in store.errors] == [(type(error), error.fields)]
+
+
+async def test_a_query_that_nobody_waits_for_is_passed_over(processor: PartitionProcessor, store: Recording) -> None:
+    query = raw(entry(GetSession("s"), reply_to=None), 2)
+    await processor.process([*entries(CREATE), query])
+    assert processor.state.cursor == query.entry_id
+    assert [reply.command_id for reply in store.replies] == ["c1"]
+
+
+async def test_an_answer_that_is_too_large_names_the_way_to_read_it(
+    processor: PartitionProcessor, store: Recording
+) -> None:
+    large = [AddMessages("s", (message(f"m{number}", "x" * 600_000),)) for number in range(2)]
+    await processor.process(entries(CREATE, *large, GetSession("s")))
+    assert ["get_messages" in str(error) for error in store.errors] == [True]
+
+
+async def test_removed_messages_come_back_in_the_reply(processor: PartitionProcessor, store: Recording) -> None:
+    await processor.process(entries(CREATE, ADD, RemoveMessages("s", last=3)))
+    output = cast("msgspec.Raw", store.replies[-1].output)
+    assert msgspec.json.decode(output)[0]["id"] == "m1"
