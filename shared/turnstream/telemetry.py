@@ -38,7 +38,9 @@ def configure_logging(level: str = "info", *, json: bool | None = None) -> None:
     """
     as_json = not sys.stderr.isatty() if json is None else json
     pre_chain: list[Processor] = [structlog.stdlib.add_log_level, log_time, structlog.stdlib.ExtraAdder()]
-    for_people: list[Processor] = [structlog.dev.ConsoleRenderer()]
+    # The renderer's own tracebacks show local variables, and in them the content of messages.
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    for_people: list[Processor] = [plain]
     for_machines: list[Processor] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     processors: list[Processor] = [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,

@@ -12,8 +12,8 @@ import fakeredis
 import redis
 from fakeredis.aioredis import FakeAsyncRedisConnection, FakeRedis
 from redis.asyncio import Redis
-
 from tests.contract.deployments import Malformed, decoded
+
 from turnstream.adapters.redis.backend import RedisBackend, server_at
 from turnstream.adapters.redis.keys import Keys
 from turnstream.adapters.redis.scripting import Scripts
@@ -52,7 +52,7 @@ class RedisDeployment(ABC):
     async def open(self) -> RedisBackend:
         """Return a backend with connections of its own."""
 
-    async def call(self, *words: str | bytes | int | float) -> Any:  # noqa: ANN401 - whatever the server answers
+    async def call(self, *words: str | bytes | float) -> Any:  # noqa: ANN401 - whatever the server answers
         """Send one command, past all code of the adapter but the names of keys."""
         return await self.raw.execute_command(*words)
 
@@ -128,13 +128,13 @@ class EmbeddedDeployment(RedisDeployment):
         super().__init__(settings, Redis.from_url(settings.redis_url.get_secret_value(), protocol=2))
 
     async def open(self) -> RedisBackend:
-        return await RedisBackend.open(self.settings, "test")
+        return await RedisBackend.open(self.settings, "test", throw_away=True)
 
 
 class _FakeConnection(FakeAsyncRedisConnection):
     """fakeredis does not wake who reads from a connection when it is closed; a socket does."""
 
-    async def disconnect(self, nowait: bool = False, **kwargs: Any) -> None:  # noqa: ANN401, FBT001, FBT002
+    async def disconnect(self, nowait: bool = False, **kwargs: Any) -> None:  # noqa: ANN401
         socket = self._sock
         await super().disconnect(nowait=nowait, **kwargs)
         if socket is not None:

@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
-
 from tests.contract.samples import CLIENT, batch_of, committed, event, taken, with_reply
 from tests.waiting import SOON, wait_until
+
 from turnstream.codec.events import decode_event
 from turnstream.codec.replies import decode_replies
 from turnstream.domain.events import EVENTS

@@ -7,10 +7,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-
 from tests.contract.chats import CONFIG, a_session, id_in, messages_of, texts_of
 from tests.contract.deployments import Deployment, client_of, not_on_fakeredis
 from tests.waiting import wait_until
+
 from turnstream import (
     UNSET,
     AddMessage,

@@ -2,15 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from itertools import count
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
-
 from tests.contract.deployments import Deployment
 from tests.contract.samples import batch_of, committed, created, taken
-from tests.waiting import wait_until
+
 from turnstream.errors import Fenced
 from turnstream.ports import START, Backend
 
@@ -144,16 +142,10 @@ async def releases(backend: Backend, number: int) -> None:
 async def test_changes_are_heard(
     backend: Backend, peer: Backend, change: Callable[[Backend, int], Awaitable[None]]
 ) -> None:
-    listening = asyncio.create_task(anext(backend.ownership.changes()))  # type: ignore[arg-type]
-    numbers = count()
-
-    async def heard() -> bool:
-        # Nobody can tell from outside when the listening has begun, so it happens again and again.
-        await change(peer, next(numbers))
-        return listening.done()
-
-    await wait_until(heard)
-    await listening
+    changes = aiter(backend.ownership.changes())
+    await anext(changes)  # it listens
+    await change(peer, 0)
+    await anext(changes)
 
 
 # ── tidying ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -5,10 +5,10 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-
 from tests.contract.deployments import Deployment
 from tests.contract.samples import batch_of, command, taken
 from tests.waiting import SOON, wait_until
+
 from turnstream.codec.envelope import decode_entry
 from turnstream.errors import Overloaded
 from turnstream.ports import START, Backend, CommandEntry, RawEntry, entry_time

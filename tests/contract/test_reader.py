@@ -6,8 +6,8 @@ from itertools import product
 from typing import Any
 
 import pytest
-
 from tests.contract.samples import AT, ENTRY_MS, committed, created, message, stored, taken
+
 from turnstream.application.routing import partition_of
 from turnstream.domain.models import ChatMessage, info_of
 from turnstream.errors import MessageNotFound, SessionNotFound, Unavailable

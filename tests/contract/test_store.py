@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-
 from tests.contract.deployments import Deployment, not_on_fakeredis
 from tests.contract.samples import (
     AT,
@@ -25,6 +24,7 @@ from tests.contract.samples import (
     taken,
     with_reply,
 )
+
 from turnstream.codec.events import decode_event
 from turnstream.codec.replies import decode_replies
 from turnstream.errors import Collision, Fenced

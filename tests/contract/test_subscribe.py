@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
 import pytest
-
 from tests.contract.chats import CONFIG, a_session, messages_of
 from tests.contract.deployments import Deployment, client_of
 from tests.waiting import SOON, wait_until
+
 from turnstream import (
     AddMessage,
     AddMessages,

@@ -1,4 +1,4 @@
-"""One server for the tests of a process, a namespace for each test: workers of one test never see another's."""
+"""A namespace for each test on the server of a test process: workers of one test never see another's."""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -7,13 +7,7 @@ from uuid import uuid4
 import pytest
 from tests.e2e.programs import PARTITIONS, Deployment, Programs, until
 
-from turnstream.adapters.embedded import EmbeddedServer, start_embedded_server
-
-
-@pytest.fixture(scope="session")
-def server() -> Generator[EmbeddedServer]:
-    with start_embedded_server() as running:
-        yield running
+from turnstream.adapters.embedded import EmbeddedServer
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 import redis
-from tests.waiting import SOON, wait_until
+from tests.waiting import wait_until
 
 from turnstream import Command, Turnstream
 from turnstream.adapters.redis.keys import Keys
@@ -35,7 +35,7 @@ PROC: Final = Path("/proc")
 needs_proc = pytest.mark.skipif(not (PROC / "self" / "environ").exists(), reason="looks at processes in /proc")
 
 
-def until(condition: Callable[[], bool], seconds: float = SOON) -> None:
+def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Wait in a test that has no event loop."""
     asyncio.run(wait_until(condition, seconds))
 
@@ -62,11 +62,11 @@ class Program:
 
     def prints(self, text: str) -> None:
         """Wait until it has printed a text."""
-        until(lambda: text in self.output or self._died(), PATIENCE)
+        until(lambda: text in self.output or self._died())
 
     def says(self, text: str) -> None:
         """Wait until it has written a text to standard error."""
-        until(lambda: text in self.errors or self._died(), PATIENCE)
+        until(lambda: text in self.errors or self._died())
 
     def send(self, number: int) -> None:
         self.process.send_signal(number)

@@ -341,7 +341,7 @@ class TestTail:
 class TestWorker:
     def test_it_is_the_worker(self, programs: Programs, deployment: Deployment) -> None:
         worker = programs.start(CLI, "worker", "--processes", "2", environment={"TURNSTREAM_WORKER_ID": "one"})
-        until(lambda: deployment.workers() == 2 and deployment.owned_by(one=PARTITIONS), 60)
+        until(lambda: deployment.workers() == 2 and deployment.owned_by(one=PARTITIONS))
         assert worker.stop() == 0
         assert deployment.owners() == []
 

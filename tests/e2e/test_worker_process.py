@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 import redis
-from tests.e2e.programs import PARTITIONS, WORKER, Deployment, Program, Programs, children, needs_proc, until
+from tests.e2e.programs import PARTITIONS, PATIENCE, WORKER, Deployment, Program, Programs, children, needs_proc, until
 from tests.waiting import wait_until
 
 from turnstream import AddMessage, CreateSession, SessionConfig, Settings, Turnstream, user_message
@@ -41,7 +41,7 @@ class TestEnding:
             commands = [AddMessage(session, messages[session][number]) for number in range(50) for session in sessions]
             tickets = await ts.send_many(commands)
             worker.send(signal.SIGTERM)
-            await wait_until(lambda: worker.ended, 60)
+            await wait_until(lambda: worker.ended, PATIENCE)
             programs.worker(name="two")
             for ticket in tickets:
                 await ticket
@@ -150,7 +150,7 @@ class TestSupervisor:
     def start(programs: Programs, deployment: Deployment) -> tuple[Program, set[int]]:
         """Start a supervisor of two, and wait until both work."""
         supervisor = programs.worker("--processes", "2", deployment=deployment)
-        until(lambda: deployment.workers() == 2 and deployment.owned_by(one=PARTITIONS), 60)
+        until(lambda: deployment.workers() == 2 and deployment.owned_by(one=PARTITIONS))
         workers = children(supervisor, programs.left())
         assert len(workers) == 2
         return supervisor, workers

@@ -23,6 +23,7 @@ from turnstream.domain.commands import (
     AnyCommand,
     CreateSession,
     DeleteSession,
+    RemovedMessage,
     RemoveMessages,
     UpdateMessage,
     UpdateSession,
@@ -136,7 +137,7 @@ NO_JSON: list[object] = [
     *(math.nan, math.inf, -math.inf, SURROGATE, f"fine{SURROGATE}", {1, 2}, frozenset({1}), b"bytes", bytearray(b"x")),
     *(AT, date(2026, 11, 1), timedelta(1), Decimal(1), UUID(int=1), object(), 1j, range(3), len, TextContent("Hello")),
     *({1: "one"}, {None: 1}, {(1, 2): 3}, {SURROGATE: 1}, {True: 1}, {1.5: 1}),
-    *(msgspec.UNSET, msgspec.Raw(b"{}"), OtherText("x")),
+    *(msgspec.UNSET, msgspec.Raw(b"{}"), OtherText("x"), RemovedMessage("m1")),
 ]
 SOME_JSON: list[object] = [
     *((1, 2), Colour.RED, [], {}, 2**64, -(2**63) - 1, 10**100, 1e-300, -0.0, "\x00", "\U0001f600"),

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 
 import pytest
+from hypothesis import example, settings
 from hypothesis import given as for_all
-from hypothesis import settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.unit.given import AT, created, given
@@ -208,12 +209,10 @@ def test_a_cursor_comes_back_as_it_was(entry: IndexEntry) -> None:
 
 
 def test_a_cursor_fits_into_a_url() -> None:
-    assert set(encode_cursor(IndexEntry(1, "??>>/+ä"))) <= set(
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_="
-    )
+    assert quote(encode_cursor(IndexEntry(1, "??>>/+\u00e4")), safe="=") == encode_cursor(IndexEntry(1, "??>>/+\u00e4"))
 
 
-@pytest.mark.parametrize("cursor", ["", "x", "hello", "AAAA", "MTIz", "\ud800", "bm90LWE6bnVtYmVy", "____"], ids=ascii)
+@pytest.mark.parametrize("cursor", ["", "x", "hello", "AAAA", "\ud800", "bm90LWE6bnVtYmVy", "____"], ids=ascii)
 def test_what_is_no_cursor(cursor: str) -> None:
     with pytest.raises(InvalidCommand) as caught:
         decode_cursor(cursor)
@@ -266,5 +265,8 @@ async def test_a_walk_over_nothing(sessions: Sessions) -> None:
     assert await collect(sessions.walk()) == []
 
 
-def test_the_index_counts_whole_milliseconds() -> None:
-    assert milliseconds(datetime(1970, 1, 1, 0, 0, 1, 1_999, tzinfo=UTC)) == 1_001
+@settings(deadline=None)
+@for_all(st.integers(0, 2**42))
+@example(2_147_494_271_127)
+def test_the_index_counts_whole_milliseconds_as_stream_entries_do(entry_ms: int) -> None:
+    assert milliseconds(datetime.fromtimestamp(entry_ms / 1000, UTC)) == entry_ms

@@ -515,6 +515,7 @@ async def test_changes_wake_all_who_wait(backend: MemoryBackend) -> None:
     async def heard() -> None:
         await asyncio.wait_for(asyncio.gather(*(anext(listener) for listener in listeners)), SOON)
 
+    await heard()  # they listen
     await ownership.beat("worker-1")
     await heard()
     state = await taken(ownership, "worker-1")
@@ -607,9 +608,11 @@ async def test_a_subscription_that_falls_behind_is_lost(
 
 
 async def test_closing_the_backend_ends_all_that_waits(backend: MemoryBackend) -> None:
+    changes = backend.ownership.changes()
+    await anext(changes)  # it listens
     waiting = [
         asyncio.ensure_future(anext(aiter(await backend.channels.subscribe(["a"])), None)),
-        asyncio.ensure_future(anext(backend.ownership.changes(), None)),
+        asyncio.ensure_future(anext(changes, None)),
     ]
     read = asyncio.create_task(backend.queue.read({0: START}, 10, SOON))
     assert await waits(read)

@@ -145,7 +145,7 @@ def test_a_message_that_is_added_and_updated_is_written_once() -> None:
 
 def test_a_message_that_is_added_and_removed_is_not_written() -> None:
     write = batch(shelf(created()).working(), added("m1"), removed("m1"))
-    assert (write.put, write.placed) == ({}, {})
+    assert (write.put, write.placed, write.removed) == ({}, {}, set())
 
 
 def test_a_message_that_is_removed_and_added_again_gets_a_new_place() -> None:

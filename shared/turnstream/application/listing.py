@@ -97,7 +97,7 @@ def decode_cursor(cursor: str | None) -> IndexEntry | None:
     if cursor is None:
         return None
     try:
-        updated_ms, _, session_id = urlsafe_b64decode(cursor.encode()).decode().partition(":")
+        updated_ms, session_id = urlsafe_b64decode(cursor.encode()).decode().split(":", 1)
         return IndexEntry(int(updated_ms), session_id)
     except ValueError as error:
         raise InvalidCommand("$.cursor", "Not a cursor: pass the next_cursor of an earlier page") from error

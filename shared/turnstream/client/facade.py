@@ -113,13 +113,14 @@ class Turnstream:
 
         Raises:
             InvalidCommand: a worker would refuse it; names the field. Nothing was sent.
+            DuplicateMismatch: this client waits for another command under this id. Nothing was sent.
             Overloaded: too many commands wait there already.
             Unavailable: it is not known whether it was queued.
 
         """
         addressed = self._addressing.address(command, command_id, trace)
         await self._replies.open()
-        with self._replies.expecting([addressed.entry.command_id]) as (answer,):
+        with self._replies.expecting([addressed.entry]) as (answer,):
             await self._queued(addressed.partition, [addressed.entry])
         return Ticket(addressed.entry.command_id, addressed.session_id, answer, timeout)
 
@@ -146,7 +147,7 @@ class Turnstream:
             if len(all_addressed) % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
         await self._replies.open()
-        with self._replies.expecting([a.entry.command_id for a in all_addressed]) as answers:
+        with self._replies.expecting([a.entry for a in all_addressed]) as answers:
             queued = [self._queued(partition, entries) for partition, entries in lanes.items()]
             for failure in await asyncio.gather(*queued, return_exceptions=True):
                 if failure is not None:

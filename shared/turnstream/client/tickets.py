@@ -7,8 +7,8 @@ from contextlib import contextmanager
 import msgspec
 
 from turnstream.codec.replies import decode_replies, error_of
-from turnstream.errors import CommandTimeout, TurnstreamError, Unavailable
-from turnstream.ports import Channels, Reply, Subscription
+from turnstream.errors import CommandTimeout, DuplicateMismatch, TurnstreamError, Unavailable
+from turnstream.ports import Channels, CommandEntry, Reply, Subscription
 from turnstream.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -68,7 +68,8 @@ class Replies:
         """Listen on one channel a partition."""
         self._channels = channels
         self._names = [channels.reply_channel(partition, client_id) for partition in range(partitions)]
-        self._pending: dict[str, asyncio.Future[Answer]] = {}
+        # The future of the answer, and what tells the command from another one under its id.
+        self._pending: dict[str, tuple[asyncio.Future[Answer], int]] = {}
         self._opening = asyncio.Lock()
         self._subscription: Subscription | None = None
         self._task: asyncio.Task[None] | None = None
@@ -87,20 +88,32 @@ class Replies:
                 self._task = asyncio.create_task(self._listen(self._subscription), name="replies")
 
     @contextmanager
-    def expecting(self, command_ids: Sequence[str]) -> Generator[list[asyncio.Future[Answer]]]:
+    def expecting(self, entries: Sequence[CommandEntry]) -> Generator[list[asyncio.Future[Answer]]]:
         """Give the futures of the answers to commands that are sent meanwhile; if that fails, expect none.
 
         A command that is sent again has the future of the first time, which stays, for that one is queued.
+
+        Raises:
+            DuplicateMismatch: another command of this client is under way under the id.
+
         """
         create = asyncio.get_running_loop().create_future
-        fresh = [command_id for command_id in command_ids if command_id not in self._pending]
-        self._pending.update((command_id, create()) for command_id in fresh)
+        fresh = {
+            entry.command_id: (create(), _payload(entry)) for entry in entries if entry.command_id not in self._pending
+        }
+        self._pending.update(fresh)
         try:
-            yield [self._pending[command_id] for command_id in command_ids]
+            yield [self._future(entry) for entry in entries]
         except BaseException:
             for command_id in fresh:
                 self._pending.pop(command_id, None)
             raise
+
+    def _future(self, entry: CommandEntry) -> asyncio.Future[Answer]:
+        future, payload = self._pending[entry.command_id]
+        if payload != _payload(entry):
+            raise DuplicateMismatch(entry.command_id)
+        return future
 
     async def aclose(self) -> None:
         """Stop to listen; whoever still waits gets `Unavailable`."""
@@ -119,7 +132,7 @@ class Replies:
         finally:
             await subscription.aclose()
             lost, self._pending = self._pending, {}
-            for future in lost.values():
+            for future, _ in lost.values():
                 _settle(future, reason)
 
     def _receive(self, payload: bytes) -> None:
@@ -129,11 +142,15 @@ class Replies:
             log.warning("reply cannot be read", size=len(payload))
             return
         for reply in replies:
-            future = self._pending.pop(reply.command_id, None)
-            if future:
-                _settle(future, reply)
+            pending = self._pending.pop(reply.command_id, None)
+            if pending:
+                _settle(pending[0], reply)
 
 
 def _settle(future: asyncio.Future[Answer], answer: Answer) -> None:
     if not future.done():
         future.set_result(answer)
+
+
+def _payload(entry: CommandEntry) -> int:
+    return hash((entry.type, entry.data))

@@ -114,7 +114,7 @@ class Ownership(Protocol):
         ...
 
     def changes(self) -> AsyncIterator[None]:
-        """Yield whenever a worker came, left or released something."""
+        """Yield once when nothing can be missed any more, then whenever a worker came, left or released something."""
         ...
 
     async def tidy(self, states: Sequence[PartitionState]) -> None:

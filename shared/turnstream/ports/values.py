@@ -1,13 +1,16 @@
 """The values that pass through the ports: what is read, what is written, and what a batch changes (design §3)."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import msgspec
 
 from turnstream.domain.events import AnyEvent
 from turnstream.domain.models import ChatMessage, SessionHeader
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
 
 START = "0-0"
 """The cursor of a partition that has applied nothing."""
@@ -188,4 +191,5 @@ def entry_time(entry_id: str) -> int:
 
 def milliseconds(time: datetime) -> int:
     """Return a time as whole milliseconds since 1970."""
-    return int(time.timestamp() * 1000)
+    # Not by way of a float, which rounds some of them down to the millisecond before.
+    return (time - EPOCH) // MILLISECOND

@@ -55,20 +55,25 @@ class Feeder:
         self._owned = owned
         self._size = ReadSize(batch_commands)
         self._changed = asyncio.Event()
+        self._stopping = False
 
     async def wake(self) -> None:
         """Make the loop look at what is owned now."""
         self._changed.set()
         await self._queue.wake()
 
+    def stop(self) -> None:
+        """End the loop; cancel it as well, for it may wait; as a library may swallow that, both are needed."""
+        self._stopping = True
+
     async def run(self) -> None:
-        """Read and feed until cancelled.
+        """Read and feed until stopped.
 
         Raises:
             Unavailable: the server does not answer.
 
         """
-        while True:
+        while not self._stopping:
             self._changed.clear()
             cursors = {number: owned.position for number, owned in self._owned.items() if owned.has_room}
             if cursors:

@@ -71,6 +71,7 @@ class Worker:
                         tasks.create_task(self._forever("tidying", self._tidy)),
                     ]
                     await self._forever("keeping partitions", self._keep)
+                    self._feeder.stop()
                     for loop in loops:
                         loop.cancel()
             finally:

@@ -45,9 +45,12 @@ class MemoryOwnership:
         if any(released):
             self._bell.ring()
 
-    def changes(self) -> AsyncIterator[None]:
-        """Yield whenever a worker came, left or released something, from this call on."""
-        return self._bell.listen()
+    async def changes(self) -> AsyncIterator[None]:
+        """Yield once when nothing can be missed any more, then whenever a worker came, left or released something."""
+        rings = self._bell.listen()
+        yield
+        async for _ in rings:
+            yield
 
     async def tidy(self, states: Sequence[PartitionState]) -> None:
         """Trim the events of partitions."""

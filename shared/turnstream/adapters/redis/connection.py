@@ -42,8 +42,11 @@ def connector(url: str, connect_timeout: float, name: str) -> Connector:
     """
     try:
         options: dict[str, Any] = dict(parse_url(url))
-    except ValueError as error:
-        raise ConfigurationError(f"The server's URL cannot be read: {error}") from error
+    except ValueError:
+        # Not with the reason: it quotes the URL, and with it the password.
+        raise ConfigurationError(
+            "The server's URL cannot be read; it looks like redis://user:password@host:6379/0"
+        ) from None
     kind = options.pop("connection_class", UnixDomainSocketConnection if "path" in options else Connection)
     if kind is not UnixDomainSocketConnection:
         # A host that vanished without a word would otherwise never end a read that waits.

@@ -34,8 +34,11 @@ def _outcomes(keys: PartitionKeys, batch: Batch, buckets: Buckets) -> Iterator[N
     for recorded in batch.outcomes:
         pairs = together.setdefault(buckets.of(recorded.entry_ms), [])
         pairs += (recorded.command_id, encode_outcome(recorded.outcome))
+    first_kept = buckets.first_kept(batch.after.cursor)
     for bucket, pairs in together.items():
-        yield NewFields([keys.outcomes(seen_in) for seen_in in buckets.seen_by(bucket)], pairs)
+        # In a batch that waited for long, some commands have left the window that ends at its last one.
+        kept = bucket >= first_kept
+        yield NewFields([keys.outcomes(seen_in) for seen_in in buckets.seen_by(bucket)], pairs, write=kept)
 
 
 def _messages(keys: PartitionKeys, write: SessionWrite) -> Iterator[NewFields]:

@@ -96,7 +96,7 @@ class RedisOwnership:
             await self._ring("partitions")
 
     async def changes(self) -> AsyncIterator[None]:
-        """Yield whenever a worker came, left or released something.
+        """Yield once when nothing can be missed any more, then whenever a worker came, left or released something.
 
         Raises:
             Unavailable: the connection was lost.
@@ -104,6 +104,7 @@ class RedisOwnership:
         """
         subscription = await self._channels.subscribe([self._server.keys.changes])
         try:
+            yield
             async for _ in subscription:
                 yield
         finally:

@@ -6,6 +6,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
+from turnstream.adapters.redis.connection import Word
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.words import WordList
 from turnstream.application.routing import partition_of
@@ -65,16 +66,15 @@ class RedisReader:
         newest_first: bool,
     ) -> list[IndexEntry]:
         """Return up to `count` places of a partition's listing, from `beyond` (exclusive) on."""
-        found: list[IndexEntry] = []
-        offset = 0
-        while len(found) < count:
-            rows = await self._index_rows(partition, beyond, offset, count, newest_first=newest_first)
-            # Sessions of the same millisecond stand on both sides of `beyond`.
-            found += [e for e in rows if beyond is None or (e < beyond if newest_first else e > beyond)]
-            offset += count
-            if len(rows) < count:
-                break
-        return found[:count]
+        # Sessions of the same millisecond stand on both sides of `beyond`: read more until enough are behind it, always
+        # from the start, because what is updated meanwhile moves away and would shift an offset.
+        limit = count + 1
+        while True:
+            rows = await self._index_rows(partition, beyond, limit, newest_first=newest_first)
+            found = [e for e in rows if beyond is None or (e < beyond if newest_first else e > beyond)]
+            if len(found) >= count or len(rows) < limit:
+                return found[:count]
+            limit *= 2
 
     async def count(self) -> int:
         """Return how many sessions there are."""
@@ -92,26 +92,13 @@ class RedisReader:
         return {i: decode_info(values) for i, values in zip(session_ids, answers, strict=True)}
 
     async def _index_rows(
-        self,
-        partition: int,
-        beyond: IndexEntry | None,
-        offset: int,
-        count: int,
-        *,
-        newest_first: bool,
+        self, partition: int, beyond: IndexEntry | None, limit: int, *, newest_first: bool
     ) -> list[IndexEntry]:
         start: str | int = beyond.updated_ms if beyond else ("+inf" if newest_first else "-inf")
         order = ("-inf", "BYSCORE", "REV") if newest_first else ("+inf", "BYSCORE")
-        key = self._server.partition(partition).index
+        words: tuple[Word, ...] = (start, *order, "LIMIT", 0, limit, "WITHSCORES")
         rows: list[bytes] = await self._server.connection.call(
-            "ZRANGE",
-            key,
-            start,
-            *order,
-            "LIMIT",
-            offset,
-            count,
-            "WITHSCORES",
+            "ZRANGE", self._server.partition(partition).index, *words
         )
         return [IndexEntry(int(ms), i.decode()) for i, ms in zip(rows[::2], rows[1::2], strict=True)]
 

@@ -1,0 +1,193 @@
+"""Feeding: one loop reads for all owned partitions, never more than can be held, and follows what is owned."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+
+import pytest
+from tests.unit.given import CATALOGUE, MAX_BYTES, SMALL, entry, message
+from tests.waiting import wait_until
+
+from turnstream.adapters.memory import MemoryBackend
+from turnstream.application.answers import Answers
+from turnstream.application.cache import HeaderCache
+from turnstream.application.intake import Intake
+from turnstream.application.processor import PartitionProcessor
+from turnstream.application.routing import partition_of
+from turnstream.domain.commands import AddMessage, AnyCommand, CreateSession
+from turnstream.ports import START, RawEntry
+from turnstream.worker import feeding as feeding_module
+from turnstream.worker.feeding import ROUND_BYTES, ROUND_ENTRIES, Feeder, ReadSize
+from turnstream.worker.partition import BatchLimits, OwnedPartition
+
+MOST = 512
+
+
+def answer(count: int, size: int = 0, partitions: int = 1) -> Mapping[int, Sequence[RawEntry]]:
+    one = RawEntry("1-0", {b"data": b"x" * size})
+    return {number: [one] * (count // partitions) for number in range(partitions)}
+
+
+# ── how much to ask for ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_at_first_a_whole_batch_is_asked_for() -> None:
+    assert ReadSize(MOST).count(partitions=1) == MOST
+    assert ReadSize(MOST).count(partitions=64) == MOST
+
+
+def test_after_large_rounds_less_is_asked_for_and_after_small_ones_more() -> None:
+    size = ReadSize(MOST)
+    size.saw(answer(ROUND_ENTRIES + 64, partitions=64))
+    assert size.count(64) < MOST
+    for _ in range(20):
+        size.saw(answer(ROUND_ENTRIES * 2, partitions=64))
+    assert size.count(64) == 1
+    for _ in range(20):
+        size.saw(answer(1))
+    assert size.count(64) == MOST
+
+
+@pytest.mark.parametrize("partitions", [1, 8, 64])
+def test_a_round_of_large_entries_stays_within_its_bytes(partitions: int) -> None:
+    size = ReadSize(MOST)
+    for _ in range(20):
+        size.saw(answer(8 * partitions, 100_000, partitions))
+    assert 1 <= size.count(partitions) <= max(1, ROUND_BYTES // (100_000 * partitions))
+
+
+def test_small_entries_behind_large_ones_are_read_in_large_rounds_again() -> None:
+    size = ReadSize(MOST)
+    for _ in range(10):
+        size.saw(answer(8, 1_000_000))
+    low = size.count(8)
+    for _ in range(40):
+        size.saw(answer(8, 100))
+    assert low < size.count(8) == MOST
+
+
+def test_empty_rounds_change_nothing_of_what_is_known_of_sizes() -> None:
+    size = ReadSize(MOST)
+    for _ in range(20):
+        size.saw(answer(8, 1_000_000))
+    before = size.count(64)
+    size.saw({})
+    assert size.count(64) == before == 1
+
+
+# ── the loop ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def backend() -> MemoryBackend:
+    return MemoryBackend(4)
+
+
+async def own(backend: MemoryBackend, number: int, limits: BatchLimits) -> OwnedPartition:
+    state = await backend.ownership.take(number, "worker-1")
+    assert state is not None
+    intake = Intake(number, 4, MAX_BYTES, partial(backend.channels.is_reply_channel, number))
+    answers = Answers(backend.reader, 4)
+    return OwnedPartition(PartitionProcessor(state, intake, backend.store, answers, CATALOGUE, HeaderCache(10)), limits)
+
+
+@asynccontextmanager
+async def feeding(backend: MemoryBackend, owned: Mapping[int, OwnedPartition]) -> AsyncGenerator[Feeder, None]:
+    feeder = Feeder(backend.queue, owned, 16)
+    task = asyncio.create_task(feeder.run())
+    yield feeder
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def session_in(number: int) -> str:
+    return next(name for name in map(str, range(1_000)) if partition_of(name, 4) == number)
+
+
+async def send(backend: MemoryBackend, number: int, count: int = 1, first: int = 0) -> None:
+    session_id = session_in(number)
+    commands: list[AnyCommand] = [] if first else [CreateSession(SMALL, session_id)]
+    commands += [AddMessage(session_id, message(f"m{first + i}")) for i in range(count - len(commands))]
+    await backend.queue.publish(number, [entry(c, f"c{first + i}", None) for i, c in enumerate(commands)])
+
+
+async def applied(backend: MemoryBackend, number: int) -> int:
+    info = (await backend.reader.infos([session_in(number)]))[0]
+    return 0 if info is None else info.message_count + 1
+
+
+LIMITS = BatchLimits(commands=16, size=1_000_000)
+
+
+async def test_commands_of_all_owned_partitions_are_applied(backend: MemoryBackend) -> None:
+    owned = {number: await own(backend, number, LIMITS) for number in (0, 2)}
+    tasks = [asyncio.create_task(each.run()) for each in owned.values()]
+    async with feeding(backend, owned):
+        for number in range(4):
+            await send(backend, number, 40)
+        await wait_until(lambda: _all_of(backend, {0: 40, 2: 40}))
+        assert [await applied(backend, number) for number in (1, 3)] == [0, 0]
+    for each in owned.values():
+        each.stop()
+    await asyncio.gather(*tasks)
+
+
+async def _all_of(backend: MemoryBackend, wanted: Mapping[int, int]) -> bool:
+    return all([await applied(backend, number) == count for number, count in wanted.items()])
+
+
+async def test_what_is_read_never_exceeds_what_an_inbox_holds(backend: MemoryBackend) -> None:
+    """Partition 0 does not run, so its inbox fills; partition 1 is fed all the same."""
+    stuck, lively = await own(backend, 0, BatchLimits(4, 1_000_000)), await own(backend, 1, LIMITS)
+    task = asyncio.create_task(lively.run())
+    async with feeding(backend, {0: stuck, 1: lively}):
+        await send(backend, 0, 100)
+        await send(backend, 1, 100)
+        await wait_until(lambda: _all_of(backend, {1: 100}))
+        assert not stuck.has_room
+        waiting = await backend.queue.read({0: stuck.position}, 1_000, 0.0)
+        assert len(waiting[0]) == 100 - 16
+    lively.stop()
+    await task
+
+
+async def test_a_partition_that_is_owned_later_is_fed_after_a_wake(backend: MemoryBackend) -> None:
+    owned: dict[int, OwnedPartition] = {}
+    async with feeding(backend, owned) as feeder:
+        await send(backend, 3, 5)
+        owned[3] = await own(backend, 3, LIMITS)
+        task = asyncio.create_task(owned[3].run())
+        await feeder.wake()
+        await wait_until(lambda: _all_of(backend, {3: 5}))
+    owned[3].stop()
+    await task
+
+
+async def test_a_wake_ends_a_read_that_waits_for_others(
+    backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeding_module, "BLOCK", 3_600.0)
+    owned = {0: await own(backend, 0, LIMITS)}
+    async with feeding(backend, owned) as feeder:
+        await asyncio.sleep(0)
+        await send(backend, 3, 5)
+        owned[3] = await own(backend, 3, LIMITS)
+        task = asyncio.create_task(owned[3].run())
+        await feeder.wake()
+        await wait_until(lambda: _all_of(backend, {3: 5}))
+    owned[3].stop()
+    await task
+
+
+async def test_what_was_read_for_a_partition_that_was_given_up_is_dropped(backend: MemoryBackend) -> None:
+    owned = {0: await own(backend, 0, LIMITS), 1: await own(backend, 1, LIMITS)}
+    given_up = owned[0]
+    async with feeding(backend, owned):
+        await asyncio.sleep(0)
+        del owned[0]
+        await send(backend, 0, 5)
+        await send(backend, 1, 1)
+        await wait_until(lambda: owned[1].position != START)
+    assert given_up.position == START

@@ -1,0 +1,179 @@
+"""The outbox: what is sent at the same time travels together, in order; a failure is told to whom it hit."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import pytest
+from hypothesis import given as for_all
+from hypothesis import settings
+from hypothesis import strategies as st
+from tests.waiting import SOON
+
+from turnstream.adapters.memory import MemoryBackend
+from turnstream.client.outbox import MAX_BYTES_TOGETHER, MAX_TOGETHER, Outbox
+from turnstream.codec.envelope import decode_entry
+from turnstream.errors import Overloaded, Unavailable
+from turnstream.ports import START, CommandEntry, RawEntry
+
+
+class Recorded:
+    """The queue of a backend that remembers what came together; shut, it lets nothing through."""
+
+    def __init__(self, backend: MemoryBackend) -> None:
+        self._queue = backend.queue
+        self.publications: list[tuple[int, list[str]]] = []
+        self.failures: list[Exception] = []
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def publish(self, partition: int, entries: Sequence[CommandEntry]) -> None:
+        self.publications.append((partition, [entry.command_id for entry in entries]))
+        await self.open.wait()
+        if self.failures:
+            raise self.failures.pop(0)
+        await self._queue.publish(partition, entries)
+
+    async def read(self, cursors: Mapping[int, str], count: int, block: float) -> Mapping[int, Sequence[RawEntry]]:
+        return await self._queue.read(cursors, count, block)
+
+    async def wake(self) -> None:
+        await self._queue.wake()
+
+    async def queued(self, partition: int = 0) -> list[str]:
+        entries = (await self._queue.read({partition: START}, 10_000, 0.0)).get(partition, ())
+        return [decode_entry(entry.fields).command_id for entry in entries]
+
+
+@pytest.fixture
+async def queue() -> Recorded:
+    return Recorded(MemoryBackend(2))
+
+
+def command(name: str, size: int = 2) -> CommandEntry:
+    return CommandEntry(name, "delete-session", b"x" * size)
+
+
+async def test_a_command_that_is_put_is_queued(queue: Recorded) -> None:
+    await Outbox(queue).put(0, [command("c1")])
+    assert await queue.queued() == ["c1"]
+
+
+async def test_what_is_put_at_the_same_time_travels_together(queue: Recorded) -> None:
+    outbox = Outbox(queue)
+    await asyncio.gather(outbox.put(0, [command("c1")]), outbox.put(0, [command("c2")]), outbox.put(1, [command("d1")]))
+    assert sorted(queue.publications) == [(0, ["c1", "c2"]), (1, ["d1"])]
+
+
+async def test_nothing_overtakes_what_is_under_way(queue: Recorded) -> None:
+    outbox = Outbox(queue)
+    queue.open.clear()
+    first = outbox.put(0, [command("c1")])
+    await asyncio.sleep(0)
+    others = [outbox.put(0, [command(name)]) for name in ("c2", "c3")]
+    await asyncio.sleep(0)
+    assert queue.publications == [(0, ["c1"])]
+    queue.open.set()
+    await asyncio.gather(first, *others)
+    assert queue.publications == [(0, ["c1"]), (0, ["c2", "c3"])]
+
+
+async def test_a_partition_that_is_slow_does_not_hold_up_others(queue: Recorded) -> None:
+    slow, fast = Outbox(queue), queue
+    fast.open.clear()
+    waiting = slow.put(0, [command("c1")])
+    await asyncio.sleep(0)
+    other = slow.put(1, [command("d1")])
+    await asyncio.sleep(0)
+    assert [partition for partition, _ in queue.publications] == [0, 1]
+    queue.open.set()
+    await asyncio.gather(waiting, other)
+
+
+async def test_many_commands_travel_in_several_publications(queue: Recorded) -> None:
+    names = [f"c{number}" for number in range(3 * MAX_TOGETHER - 1)]
+    await Outbox(queue).put(0, [command(name) for name in names])
+    assert await queue.queued() == names
+    assert max(len(together) for _, together in queue.publications) == MAX_TOGETHER
+
+
+async def test_a_publication_has_no_more_bytes_than_it_may(queue: Recorded) -> None:
+    third = MAX_BYTES_TOGETHER // 3
+    await Outbox(queue).put(0, [command(f"c{number}", third) for number in range(7)])
+    assert [together for _, together in queue.publications] == [["c0", "c1", "c2"], ["c3", "c4", "c5"], ["c6"]]
+
+
+async def test_a_larger_command_travels_alone(queue: Recorded) -> None:
+    sizes = [2, 2 * MAX_BYTES_TOGETHER, 2]
+    await Outbox(queue).put(0, [command(f"c{number}", size) for number, size in enumerate(sizes)])
+    assert [together for _, together in queue.publications] == [["c0"], ["c1"], ["c2"]]
+
+
+@settings(deadline=None)
+@for_all(st.lists(st.lists(st.integers(1, MAX_BYTES_TOGETHER), min_size=1, max_size=8), max_size=8))
+def test_whatever_is_put_is_queued_once_in_its_order(puts: list[list[int]]) -> None:
+    async def run() -> tuple[list[str], list[str]]:
+        queue = Recorded(MemoryBackend(1))
+        outbox = Outbox(queue)
+        named = [[command(f"{i}.{j}", size) for j, size in enumerate(sizes)] for i, sizes in enumerate(puts)]
+        await asyncio.gather(*(outbox.put(0, entries) for entries in named))
+        return await queue.queued(), [entry.command_id for entries in named for entry in entries]
+
+    queued, put = asyncio.run(run())
+    assert queued == put
+
+
+# ── failures ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("failure", [Overloaded(100, 100), Unavailable("gone"), RuntimeError("a bug")], ids=repr)
+async def test_a_failure_is_told_to_all_whom_it_hit_and_to_nobody_else(queue: Recorded, failure: Exception) -> None:
+    outbox = Outbox(queue)
+    queue.failures.append(failure)
+    async with asyncio.timeout(SOON):
+        hit = await asyncio.gather(*(outbox.put(0, [command(name)]) for name in ("c1", "c2")), return_exceptions=True)
+        await outbox.put(0, [command("c3")])
+    assert hit == [failure, failure]
+    assert await queue.queued() == ["c3"]
+
+
+async def test_what_was_put_behind_a_failure_is_still_sent(queue: Recorded) -> None:
+    outbox = Outbox(queue)
+    queue.failures.append(Unavailable("gone"))
+    queue.open.clear()
+    first = outbox.put(0, [command("c1")])
+    await asyncio.sleep(0)
+    second = outbox.put(0, [command("c2")])
+    queue.open.set()
+    assert isinstance((await asyncio.gather(first, return_exceptions=True))[0], Unavailable)
+    await second
+    assert await queue.queued() == ["c2"]
+
+
+async def test_the_rest_of_a_put_is_not_sent_without_what_was_lost_of_it(queue: Recorded) -> None:
+    outbox = Outbox(queue)
+    queue.failures.append(Unavailable("gone"))
+    many = outbox.put(0, [command(f"c{number}") for number in range(MAX_TOGETHER + 5)])
+    other = outbox.put(0, [command("other")])
+    with pytest.raises(Unavailable):
+        await many
+    await other
+    assert await queue.queued() == ["other"]
+
+
+async def test_a_caller_that_gives_up_does_not_take_its_command_back(queue: Recorded) -> None:
+    outbox = Outbox(queue)
+    queue.open.clear()
+    given_up, kept = outbox.put(0, [command("c1")]), outbox.put(0, [command("c2")])
+    await asyncio.sleep(0)
+    given_up.cancel()
+    queue.open.set()
+    await kept
+    assert await queue.queued() == ["c1", "c2"]
+
+
+async def test_closing_waits_for_what_is_under_way(queue: Recorded) -> None:
+    outbox = Outbox(queue)
+    put = outbox.put(0, [command(f"c{number}") for number in range(2 * MAX_TOGETHER)])
+    await outbox.aclose()
+    assert put.done()
+    assert len(await queue.queued()) == 2 * MAX_TOGETHER

@@ -1,0 +1,168 @@
+"""One partition in the hands of its owner: an inbox, and batches out of it, bounded by commands and by bytes."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+from tests.unit.given import SMALL, entry, message, owner, raw
+from tests.waiting import wait_until
+
+from turnstream.adapters.memory import MemoryBackend
+from turnstream.domain.commands import AddMessage, AnyCommand, CreateSession
+from turnstream.errors import Fenced
+from turnstream.ports import START, Batch, Loaded, Needs, RawEntry
+from turnstream.worker.partition import BatchLimits, OwnedPartition, entry_size
+
+ROOMY = BatchLimits(commands=100, size=1_000_000)
+
+
+class Counting:
+    """The store of a backend, which counts the commands of each commit; closed, it lets none through."""
+
+    def __init__(self, backend: MemoryBackend) -> None:
+        self._store = backend.store
+        self.commits: list[int] = []
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def load(self, partition: int, needs: Needs) -> Loaded:
+        return await self._store.load(partition, needs)
+
+    async def commit(self, batch: Batch) -> None:
+        await self.open.wait()
+        await self._store.commit(batch)
+        self.commits.append(len(batch.outcomes))
+
+
+@pytest.fixture
+def backend() -> MemoryBackend:
+    return MemoryBackend(1)
+
+
+@pytest.fixture
+def store(backend: MemoryBackend) -> Counting:
+    return Counting(backend)
+
+
+@asynccontextmanager
+async def running(backend: MemoryBackend, store: Counting, limits: BatchLimits) -> AsyncGenerator[OwnedPartition, None]:
+    """Own the partition, and give it up at the end."""
+    owned = OwnedPartition(await owner(backend, store), limits)
+    task = asyncio.create_task(owned.run())
+    yield owned
+    owned.stop()
+    await task
+
+
+def entries(count: int, first: int = 1, text: str = "") -> list[RawEntry]:
+    commands: list[AnyCommand] = [CreateSession(SMALL, "s")] if first == 1 else []
+    commands += [AddMessage("s", message(f"m{number}", text)) for number in range(first, first + count - len(commands))]
+    return [raw(entry(command, f"c{first + i}"), first + i) for i, command in enumerate(commands)]
+
+
+async def test_what_arrives_is_applied(backend: MemoryBackend, store: Counting) -> None:
+    async with running(backend, store, ROOMY) as owned:
+        owned.feed(START, entries(3))
+        await wait_until(lambda: owned.state.cursor == entries(3)[-1].entry_id)
+        owned.feed(owned.position, entries(2, first=4))
+        await wait_until(lambda: store.commits == [3, 2])
+    assert await backend.reader.count() == 1
+
+
+async def test_a_batch_has_no_more_commands_than_it_may(backend: MemoryBackend, store: Counting) -> None:
+    async with running(backend, store, BatchLimits(commands=4, size=1_000_000)) as owned:
+        owned.feed(START, entries(10))
+        await wait_until(lambda: sum(store.commits) == 10)
+    assert store.commits == [4, 4, 2]
+
+
+async def test_a_batch_has_no_more_bytes_than_it_may(backend: MemoryBackend, store: Counting) -> None:
+    waiting = entries(7, text="x" * 1_000)
+    size = entry_size(waiting[-1])
+    async with running(backend, store, BatchLimits(commands=100, size=3 * size)) as owned:
+        owned.feed(START, waiting)
+        await wait_until(lambda: sum(store.commits) == 7)
+    assert store.commits == [3, 3, 1]
+
+
+async def test_a_larger_command_is_a_batch_of_its_own(backend: MemoryBackend, store: Counting) -> None:
+    large = raw(entry(AddMessage("s", message("large", "x" * 1_000)), "large"), 3)
+    waiting = [*entries(2), large, *entries(2, first=4)]
+    async with running(backend, store, BatchLimits(commands=100, size=500)) as owned:
+        owned.feed(START, waiting)
+        await wait_until(lambda: sum(store.commits) == 5)
+    assert store.commits == [2, 1, 2]
+
+
+async def test_a_single_command_is_never_held_back(backend: MemoryBackend, store: Counting) -> None:
+    async with running(backend, store, ROOMY) as owned:
+        owned.feed(START, entries(1))
+        await wait_until(lambda: store.commits == [1])
+
+
+async def test_what_was_asked_for_before_something_else_was_read_is_dropped(
+    backend: MemoryBackend, store: Counting
+) -> None:
+    async with running(backend, store, BatchLimits(commands=4, size=1_000_000)) as owned:
+        owned.feed(START, entries(3))
+        owned.feed(START, entries(3))
+        owned.feed(owned.position, [])
+        assert owned.has_room
+        assert owned.position == entries(3)[-1].entry_id
+        await wait_until(lambda: store.commits == [3])
+
+
+async def test_an_inbox_with_a_whole_batch_has_no_room(backend: MemoryBackend, store: Counting) -> None:
+    async with running(backend, store, BatchLimits(commands=4, size=1_000_000)) as owned:
+        store.open.clear()
+        room = [owned.has_room]
+        owned.feed(START, entries(4))
+        room.append(owned.has_room)
+        await wait_until(lambda: owned.has_room)
+        owned.feed(owned.position, entries(4, first=5))
+        room.append(owned.has_room)
+        store.open.set()
+        await wait_until(lambda: store.commits == [4, 4])
+        assert [*room, owned.has_room] == [True, False, False, True]
+
+
+async def test_stopping_finishes_the_batch_in_hand_and_begins_no_other(backend: MemoryBackend, store: Counting) -> None:
+    store.open.clear()
+    async with running(backend, store, BatchLimits(commands=4, size=1_000_000)) as owned:
+        owned.feed(START, entries(4))
+        await wait_until(lambda: owned.has_room)
+        owned.feed(owned.position, entries(3, first=5))
+        owned.stop()
+        assert not owned.has_room
+        store.open.set()
+    assert (store.commits, owned.state.cursor) == ([4], entries(4)[-1].entry_id)
+
+
+async def test_what_arrives_together_with_the_stop_is_left_to_the_next_owner(
+    backend: MemoryBackend, store: Counting
+) -> None:
+    async with running(backend, store, ROOMY) as owned:
+        await asyncio.sleep(0)
+        owned.feed(START, entries(3))
+        owned.stop()
+    assert (store.commits, owned.state.cursor) == ([], START)
+
+
+async def test_stopping_an_idle_partition_ends_it(backend: MemoryBackend, store: Counting) -> None:
+    async with running(backend, store, ROOMY):
+        pass
+    assert store.commits == []
+
+
+async def test_losing_the_partition_ends_it(backend: MemoryBackend, store: Counting) -> None:
+    owned = OwnedPartition(await owner(backend, store), ROOMY)
+    await owner(backend)
+    owned.feed(START, entries(1))
+    with pytest.raises(Fenced):
+        await owned.run()
+
+
+def test_the_size_of_an_entry_is_that_of_its_data() -> None:
+    assert entry_size(RawEntry("1-0", {b"id": b"c1", b"data": b"12345"})) == 5
+    assert entry_size(RawEntry("1-0", {})) == 0

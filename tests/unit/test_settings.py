@@ -1,0 +1,128 @@
+"""Settings: from the environment or given, checked, and reported by the name that an operator typed."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from turnstream.errors import ConfigurationError
+from turnstream.settings import Settings, load_settings
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in os.environ:
+        if name.startswith("TURNSTREAM_"):
+            monkeypatch.delenv(name)
+    return iter(())
+
+
+def test_everything_has_a_default() -> None:
+    assert load_settings() == Settings()
+
+
+def test_every_setting_has_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    values: dict[str, object] = {
+        "redis_url": SecretStr("redis://db:7000"),
+        "namespace": "prod.eu-1",
+        "partitions": 128,
+        "max_message_bytes": 5,
+        "max_backlog": 6,
+        "deduplication_window": 7.5,
+        "event_retention": 8,
+        "malformed_retention": 9,
+        "subscriber_buffer": 10,
+        "lease": 1.5,
+        "worker_id": "worker-7",
+        "batch_commands": 11,
+        "batch_bytes": 12,
+        "cached_sessions": 13,
+        "connect_timeout": 2.5,
+        "response_timeout": 3.5,
+        "catalogue_file": Path("models.toml"),
+    }
+    assert set(values) == set(Settings.model_fields), "a setting is not tried here"
+    for name, value in values.items():
+        text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        monkeypatch.setenv(f"TURNSTREAM_{name.upper()}", text)
+    assert load_settings().model_dump() == values
+
+
+def test_what_is_given_comes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TURNSTREAM_NAMESPACE", "from-environment")
+    assert load_settings(namespace="given").namespace == "given"
+    assert load_settings(namespace=None).namespace == "from-environment"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PARTITIONS", "48"),
+        ("PARTITIONS", "0"),
+        ("PARTITIONS", "8192"),
+        ("PARTITIONS", "many"),
+        ("NAMESPACE", ""),
+        ("NAMESPACE", "a:b"),
+        ("NAMESPACE", "a{b}"),
+        ("NAMESPACE", "x" * 33),
+        ("NAMESPACE", "line\n"),
+        ("LEASE", "0"),
+        ("DEDUPLICATION_WINDOW", "-1"),
+        ("MAX_BACKLOG", "0"),
+        ("BATCH_COMMANDS", "4001"),
+    ],
+)
+def test_a_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"TURNSTREAM_{name}", value)
+    with pytest.raises(ConfigurationError, match=rf"^TURNSTREAM_{name}: \w"):
+        load_settings()
+
+
+@pytest.mark.parametrize("partitions", [1, 2, 64, 4_096])
+def test_powers_of_two_are_numbers_of_partitions(partitions: int) -> None:
+    assert load_settings(partitions=partitions).partitions == partitions
+
+
+def test_an_unknown_setting_is_a_mistake() -> None:
+    with pytest.raises(ConfigurationError, match="TURNSTREAM_PARTITION:"):
+        load_settings(partition=64)
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        Settings().namespace = "other"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize(
+    ("url", "masked"),
+    [
+        ("redis://localhost:6379", "redis://localhost:6379"),
+        ("redis://user:secret@db:6379/0", "redis://user:***@db:6379/0"),
+        ("rediss://:secret@db", "rediss://:***@db"),
+        ("redis://user:sec:r@et@db:6379", "redis://user:***@db:6379"),
+        ("unix://user:secret@/run/db.sock?db=1", "unix://user:***@/run/db.sock?db=1"),
+        ("redis://db:6379?password=secret&db=1", "redis://db:6379?password=***&db=1"),
+        ("redis://db:6379?db=1&password=secret", "redis://db:6379?db=1&password=***"),
+    ],
+)
+def test_the_password_is_never_shown(url: str, masked: str) -> None:
+    settings = load_settings(redis_url=url)
+    assert settings.masked_url == masked
+    assert "secret" not in f"{settings!r} {settings}"
+    assert settings.redis_url.get_secret_value() == url
+
+
+def test_the_password_is_not_shown_by_an_error_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TURNSTREAM_REDIS_URL", "redis://user:secret@db")
+    monkeypatch.setenv("TURNSTREAM_PARTITIONS", "3")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert "secret" not in str(caught.value)
+
+
+def test_the_same_settings_for_another_server() -> None:
+    settings = load_settings(namespace="given")
+    other = settings.at("redis://other")
+    assert (other.redis_url.get_secret_value(), other.namespace) == ("redis://other", "given")

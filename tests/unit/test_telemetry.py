@@ -1,0 +1,114 @@
+"""Logs: JSON lines for machines, readable lines for people, and never what a message says."""
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from turnstream.telemetry import configure_logging, get_logger
+
+
+@pytest.fixture(autouse=True)
+def own_root_logger() -> Iterator[None]:
+    """Give the root logger back as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    for handler in handlers:
+        root.removeHandler(handler)  # else `force` closes them
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return [json.loads(line) for line in captured.err.splitlines()]
+
+
+def test_a_json_line_holds_what_was_bound(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(json=True)
+    with structlog.contextvars.bound_contextvars(partition=7):
+        get_logger("turnstream.test").info("batch applied", command_id="c1", commands=3)
+    (line,) = lines(capsys)
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {"event": "batch applied", "level": "info", "partition": 7, "command_id": "c1", "commands": 3}
+
+
+def test_a_failure_is_one_line_with_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(json=True)
+    fail_with("a secret")
+    (line,) = lines(capsys)
+    assert "RuntimeError: a bug" in line["exception"]
+    assert line["level"] == "error"
+
+
+def test_logs_of_other_libraries_look_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(json=True)
+    logging.getLogger("other").warning("%d connections", 3)
+    (line,) = lines(capsys)
+    assert (line["event"], line["level"]) == ("3 connections", "warning")
+
+
+def test_what_is_below_the_level_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("warning", json=True)
+    log = get_logger("turnstream.test")
+    log.info("not this")
+    log.warning("but this")
+    assert [line["event"] for line in lines(capsys)] == ["but this"]
+
+
+def test_configuring_twice_does_not_log_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(json=True)
+    configure_logging(json=True)
+    get_logger("turnstream.test").info("once")
+    assert len(lines(capsys)) == 1
+
+
+def test_json_unless_standard_error_is_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure_logging()
+    get_logger("turnstream.test").info("for machines")
+    assert lines(capsys)[0]["event"] == "for machines"
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    configure_logging()
+    get_logger("turnstream.test").info("for people", command_id="c1")
+    shown = capsys.readouterr().err
+    assert "for people" in shown
+    assert "c1" in shown
+    assert not shown.startswith("{")
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_traceback_shows_no_values(capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
+    """A command that fails has its message's content in a variable: message contents are never logged."""
+    configure_logging(json=as_json)
+    fail_with("a " + "secret")
+    shown = capsys.readouterr().err
+    assert "a bug" in shown
+    assert "a secret" not in shown
+
+
+def fail_with(content: str) -> None:
+    try:
+        _handle(content)
+    except RuntimeError:
+        get_logger("turnstream.test").exception("command set aside", command_id="c1")
+
+
+def _handle(content: str) -> None:
+    raise RuntimeError("a bug" if content else "")
+
+
+def test_a_program_that_configures_nothing_sees_the_library_through_its_own_logging(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    logging.getLogger().addHandler(caplog.handler)
+    with caplog.at_level("INFO", "turnstream.test"):
+        get_logger("turnstream.test").info("worker started", partitions=64)
+    assert [(record.name, record.getMessage()) for record in caplog.records] == [("turnstream.test", "worker started")]
+    assert vars(caplog.records[0])["partitions"] == 64

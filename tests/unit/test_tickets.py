@@ -1,0 +1,181 @@
+"""Tickets: awaited again and again, each learns what became of its command, or that nobody answers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+from tests.waiting import SOON, wait_until
+
+from turnstream.adapters.memory import MemoryBackend
+from turnstream.adapters.memory import channels as memory_channels
+from turnstream.client.tickets import Applied, Replies, Ticket
+from turnstream.codec.replies import encode_replies, rejection_of
+from turnstream.errors import CommandTimeout, SessionNotFound, Unavailable
+from turnstream.ports import Reply
+
+
+@pytest.fixture
+def backend() -> MemoryBackend:
+    return MemoryBackend(2)
+
+
+@pytest.fixture
+async def replies(backend: MemoryBackend) -> AsyncIterator[Replies]:
+    opened = Replies(backend.channels, 2, "client")
+    await opened.open()
+    yield opened
+    await opened.aclose()
+
+
+def tickets(replies: Replies, *command_ids: str, timeout: float = SOON) -> list[Ticket]:
+    with replies.expecting(command_ids) as answers:
+        return [Ticket(i, "s", answer, timeout) for i, answer in zip(command_ids, answers, strict=True)]
+
+
+def answer(backend: MemoryBackend, *answers: Reply, partition: int = 0, client: str = "client") -> None:
+    backend.channels.publish(backend.channels.reply_channel(partition, client), encode_replies(answers))
+
+
+async def test_a_ticket_gives_the_session_and_its_version(backend: MemoryBackend, replies: Replies) -> None:
+    (ticket,) = tickets(replies, "c1")
+    answer(backend, Reply("c1", "ok", 7, output=msgspec.Raw(b"true")))
+    applied = await ticket
+    assert (applied.session_id, applied.version, applied.output) == ("s", 7, msgspec.Raw(b"true"))
+
+
+async def test_a_ticket_can_be_awaited_again_and_by_many(backend: MemoryBackend, replies: Replies) -> None:
+    (ticket,) = tickets(replies, "c1")
+
+    async def wait() -> Applied:
+        return await ticket
+
+    waiting = [asyncio.create_task(wait()) for _ in range(3)]
+    answer(backend, Reply("c1", "ok", 7))
+    assert [applied.version for applied in (*await asyncio.gather(*waiting), await ticket, await ticket)] == [7] * 5
+
+
+async def test_who_gives_up_does_not_take_the_answer_from_others(backend: MemoryBackend, replies: Replies) -> None:
+    (ticket,) = tickets(replies, "c1")
+
+    async def wait() -> Applied:
+        return await ticket
+
+    impatient = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    impatient.cancel()
+    answer(backend, Reply("c1", "ok", 7))
+    assert (await ticket).version == 7
+    assert impatient.cancelled()
+
+
+async def test_a_rejection_is_raised_as_its_class_each_time(backend: MemoryBackend, replies: Replies) -> None:
+    (ticket,) = tickets(replies, "c1")
+    answer(backend, Reply("c1", "rejected", 0, rejection_of(SessionNotFound("s"))))
+    for _ in range(2):
+        with pytest.raises(SessionNotFound, match="Session not found with ID: s"):
+            await ticket
+
+
+async def test_each_reply_reaches_its_own_ticket(backend: MemoryBackend, replies: Replies) -> None:
+    one, two, three = tickets(replies, "c1", "c2", "c3")
+    answer(backend, Reply("c3", "ok", 3), Reply("unknown", "ok", 9), Reply("c1", "ok", 1), partition=1)
+    answer(backend, Reply("c2", "ok", 2))
+    assert [(await ticket).version for ticket in (one, two, three)] == [1, 2, 3]
+
+
+async def test_replies_of_other_clients_are_not_heard(backend: MemoryBackend, replies: Replies) -> None:
+    (ticket,) = tickets(replies, "c1")
+    answer(backend, Reply("c1", "ok", 9), client="other")
+    answer(backend, Reply("c1", "ok", 7))
+    assert (await ticket).version == 7
+
+
+async def test_no_answer_in_time_names_the_command_for_a_resend(replies: Replies) -> None:
+    (ticket,) = tickets(replies, "c1", timeout=0.01)
+    with pytest.raises(CommandTimeout) as caught:
+        await ticket
+    assert (caught.value.command_id, caught.value.timeout) == ("c1", 0.01)
+
+
+async def test_an_answer_after_the_time_is_still_there(backend: MemoryBackend, replies: Replies) -> None:
+    (ticket,) = tickets(replies, "c1", timeout=0.01)
+    with pytest.raises(CommandTimeout):
+        await ticket
+    answer(backend, Reply("c1", "ok", 7))
+    await wait_until(lambda: "done=True" in repr(ticket))
+    assert (await ticket).version == 7
+
+
+async def test_a_command_that_is_sent_again_has_one_answer(backend: MemoryBackend, replies: Replies) -> None:
+    (first,) = tickets(replies, "c1")
+    (again,) = tickets(replies, "c1")
+    answer(backend, Reply("c1", "ok", 7))
+    assert ((await first).version, (await again).version) == (7, 7)
+
+
+async def test_a_resend_that_could_not_be_queued_leaves_the_first_ticket_waiting(
+    backend: MemoryBackend, replies: Replies
+) -> None:
+    (first,) = tickets(replies, "c1")
+    with pytest.raises(Unavailable), replies.expecting(["c1"]):
+        raise Unavailable("not queued")
+    answer(backend, Reply("c1", "ok", 7))
+    assert (await first).version == 7
+
+
+@pytest.mark.parametrize("payload", [b"", b"hello", b"[1]", b'[{"commandId":"\xff","status":"ok"}]', b"[" * 10_000])
+async def test_what_is_no_reply_is_passed_over(backend: MemoryBackend, replies: Replies, payload: bytes) -> None:
+    """Anybody may publish on a reply channel."""
+    (ticket,) = tickets(replies, "c1")
+    backend.channels.publish(backend.channels.reply_channel(0, "client"), payload)
+    answer(backend, Reply("c1", "ok", 7))
+    assert (await ticket).version == 7
+
+
+# ── the end of listening ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_closing_tells_those_who_still_wait(replies: Replies) -> None:
+    (ticket,) = tickets(replies, "c1")
+    await replies.aclose()
+    with pytest.raises(Unavailable, match="may still be applied"):
+        await ticket
+
+
+async def test_an_answer_that_came_before_the_end_stays(backend: MemoryBackend, replies: Replies) -> None:
+    (ticket,) = tickets(replies, "c1")
+    answer(backend, Reply("c1", "ok", 7))
+    await wait_until(lambda: "done=True" in repr(ticket))
+    await replies.aclose()
+    assert (await ticket).version == 7
+
+
+async def test_a_lost_subscription_is_told_and_the_next_command_listens_again(
+    backend: MemoryBackend, replies: Replies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_channels, "MAX_WAITING", 1)
+    (lost,) = tickets(replies, "c1")
+    for _ in range(3):
+        answer(backend)
+    with pytest.raises(Unavailable):
+        await lost
+    await replies.open()
+    (ticket,) = tickets(replies, "c2")
+    answer(backend, Reply("c2", "ok", 7))
+    assert (await ticket).version == 7
+
+
+async def test_many_that_open_at_once_listen_once(backend: MemoryBackend) -> None:
+    replies = Replies(backend.channels, 2, "client")
+    await asyncio.gather(*(replies.open() for _ in range(10)))
+    (ticket,) = tickets(replies, "c1")
+    answer(backend, Reply("c1", "ok", 7))
+    assert (await ticket).version == 7
+    await replies.aclose()
+    assert backend.channels._listeners == {}
+
+
+async def test_a_ticket_shows_its_command_and_no_content(replies: Replies) -> None:
+    (ticket,) = tickets(replies, "c1")
+    assert repr(ticket) == "Ticket(command_id='c1', session_id='s', done=False)"
