@@ -1,7 +1,9 @@
 """Bad input: from the client it is refused before sending; in the stream it is set aside, and the worker goes on."""
 
 import asyncio
+import logging
 import math
+import random
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -25,6 +27,7 @@ from turnstream import (
     CreateSession,
     DeleteSession,
     GetSession,
+    ImageContent,
     InvalidCommand,
     ListSessions,
     RemoveMessages,
@@ -33,6 +36,7 @@ from turnstream import (
     SessionPatch,
     TextContent,
     TokenMetricsPatch,
+    ToolCallContent,
     Trace,
     Turnstream,
     UpdateMessage,
@@ -40,8 +44,9 @@ from turnstream import (
     UpdateTokenMetrics,
     user_message,
 )
+from turnstream.codec.envelope import encode_entry
 from turnstream.codec.replies import decode_replies, error_of
-from turnstream.ports import Backend, Reply
+from turnstream.ports import Backend, CommandEntry, Reply
 
 MIB = 1024 * 1024
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -316,6 +321,7 @@ class Stream:
             b"(events)": backend.channels.event_channels(["session-created"], None)[0],
         }
         self._backend = backend
+        self.reply_channel = self._channels[b"(reply)"]
         self.ts = ts
 
     async def write(self, fields: Fields) -> str:
@@ -518,44 +524,54 @@ async def _is_empty(real: EmbeddedDeployment) -> bool:
     return await real.backlog(0) == 0
 
 
-@pytest.mark.parametrize("seed", range(4))
-async def test_mutated_entries_stop_nothing(
-    real: EmbeddedDeployment, stream: Stream, caplog: pytest.LogCaptureFixture, seed: int
-) -> None:
-    """Real entries, damaged in every way; between them valid commands, all of which must be applied in their order."""
-    chance = random.Random(seed)
-    victim = id_in(0, 4)
-    originals = await real_entries(real, victim)
-    writing = real.raw.pipeline(transaction=False)
-    expected: list[str] = []
-    for number in range(1_000):
-        fields = mutated(chance, chance.choice(originals))
-        words = [word for pair in fields.items() for word in pair]
-        writing.execute_command("XADD", real.keys.partitions[0].commands, "*", *words)
-        if number % 20 == 0:
-            expected.append(str(number))
-            data = msgspec.json.encode(AddMessage(TARGET, user_message(str(number))))
-            writing.execute_command(
-                *("XADD", real.keys.partitions[0].commands, "*"),
-                *("id", f"valid-{number}", "type", "add-message", "data", data),
-            )
-    await writing.execute()
-    await (await stream.ts.send(AddMessage(TARGET, user_message("last"))))
-    assert texts_of(await stream.ts.sessions.get_messages(TARGET)) == [*expected, "last"]
-    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
-    await check_repository(real, stream.ts, victim)
+# ── damaged entries ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+Random = random.Random
+TOKENS = (b"null", b"true", b"-1", b"1e308", b"1e999", b"9" * 30, b"[]", b"{}", b'""', rb'"\ud800"', b"[[[[", b'"', b",")
 
 
-async def real_entries(real: EmbeddedDeployment, session_id: str) -> list[dict[bytes, bytes]]:
-    """Return what a client writes for every command, as a worker finds it in the stream."""
-    client = await client_of(EmbeddedDeployment(real.settings.model_copy(update={"namespace": "originals"})), worker=False)
-    message = said(content=[TextContent("ü"), ImageContent("https://example.org"), ToolCallContent("t", "n", {"a": [1]})])
+def damaged_bytes(chance: Random, value: bytes) -> bytes:
+    """Flip a bit, take bytes away, double some, put a token in, or put it in place of some."""
+    start, end = sorted(chance.randrange(len(value) + 1) for _ in range(2))
+    end = min(end, start + 20)
+    if start < len(value) and chance.random() < 0.2:
+        return value[:start] + bytes([value[start] ^ 1 << chance.randrange(8)]) + value[start + 1 :]
+    middle = chance.choice([b"", value[start:end] * 2, chance.choice(TOKENS), chance.randbytes(4), b"\x00"])
+    return value[:start] + middle + value[end if chance.random() < 0.7 else start :]
+
+
+def damaged(chance: Random, originals: list[dict[bytes, bytes]]) -> dict[bytes, bytes]:
+    fields = dict(chance.choice(originals))
+    name, other = chance.choice(list(fields)), chance.choice(list(fields))
+    match chance.randrange(10):
+        case 0:
+            del fields[name]
+        case 1:
+            fields[name], fields[other] = fields[other], fields[name]
+        case 2:
+            fields[name] = chance.choice(originals)[b"type"]
+        case 3:
+            fields[damaged_bytes(chance, name)] = fields.pop(name)
+        case 4:
+            fields[name] = damaged_bytes(chance, fields[name])
+        case _:
+            for _ in range(chance.randrange(1, 4)):
+                fields[b"data"] = damaged_bytes(chance, fields[b"data"])
+    return fields
+
+
+def originals(session_id: str, reply_to: str) -> list[dict[bytes, bytes]]:
+    """What a client writes for every command."""
+    parts = [TextContent("ü"), ImageContent("https://example.org"), ToolCallContent("t", "n", {"a": [1, None]})]
+    config = SessionConfig("openai", "gpt-4", "Be brief.", 0.5, 7, "truncate", ["a"], {"b": None})
+    patch = SessionPatch(SessionConfigPatch("a", "b"), TokenMetricsPatch(1), [said()], is_active=False)
     commands: list[Command[Any]] = [
-        CreateSession(SessionConfig("openai", "gpt-4", "Be brief.", 0.5, 7, "truncate", ["a"], {"b": None}), session_id),
-        AddMessage(session_id, message),
-        AddMessages(session_id, [said(id="n"), said(id="o", metadata={"deep": nested(40)})], expected_version=2),
+        CreateSession(config, session_id, {"user": "me"}),
+        AddMessage(session_id, said(content=parts)),
+        AddMessages(session_id, [said(id="n"), said(id="o", metadata={"deep": nested(40)})]),
+        AddMessage(session_id, said(id="p"), expected_version=2),
         UpdateMessage(session_id, "m", ChatMessagePatch(content=[TextContent("x")], metadata=None)),
-        UpdateSession(session_id, SessionPatch(SessionConfigPatch("a", "b"), TokenMetricsPatch(1), [message], False)),
+        UpdateSession(session_id, patch),
         RemoveMessages(session_id, ["n", "o"]),
         RemoveMessages(session_id, last=3),
         UpdateTokenMetrics(session_id, 1_000, 2_000, 3, 4, 5),
@@ -563,3 +579,42 @@ async def real_entries(real: EmbeddedDeployment, session_id: str) -> list[dict[b
         GetSession(session_id),
         ListSessions(10, None, "openai", "gpt-4", is_active=True),
     ]
+    return [written(f"original-{number}", command, reply_to) for number, command in enumerate(commands)]
+
+
+def written(command_id: str, command: Command[Any], reply_to: str | None = None) -> dict[bytes, bytes]:
+    data = msgspec.json.encode(command)
+    words = encode_entry(CommandEntry(command_id, command.type, data, reply_to, "correlation", "00-1-2-03"))
+    raw = [word if isinstance(word, bytes) else word.encode() for word in words]
+    return dict(zip(raw[::2], raw[1::2], strict=True))
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_damaged_entries_stop_nothing(
+    real: EmbeddedDeployment, stream: Stream, caplog: pytest.LogCaptureFixture, seed: int
+) -> None:
+    """Between them stand valid commands, all of which must be applied in their order."""
+    chance = Random(seed)
+    victim = id_in(0, 4)
+    sources = originals(victim, stream.reply_channel)
+    entries: list[dict[bytes, bytes]] = []
+    for number in range(1_000):
+        fields = damaged(chance, sources)
+        if fields.get(b"id", b"").startswith(b"original"):
+            fields[b"id"] = b"damaged-%d" % number
+        entries += (fields, written(f"valid-{number}", AddMessage(TARGET, user_message(str(number)))))
+    await write_all(real, entries)
+    await (await stream.ts.send(AddMessage(TARGET, user_message("last")), timeout=SOON))
+    expected = [*map(str, range(1_000)), "last"]
+    assert texts_of(await stream.ts.sessions.get_messages(TARGET)) == expected
+    # A worker that met a bug would say so.
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
+    assert len(await real.malformed(0)) > 300
+
+
+async def write_all(real: EmbeddedDeployment, entries: list[dict[bytes, bytes]]) -> None:
+    writing = real.raw.pipeline(transaction=False)
+    for fields in entries:
+        words = [word for pair in fields.items() for word in pair]
+        writing.execute_command("XADD", real.keys.partitions[0].commands, "*", *words)
+    await writing.execute()

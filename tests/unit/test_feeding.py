@@ -191,3 +191,12 @@ async def test_what_was_read_for_a_partition_that_was_given_up_is_dropped(backen
         await send(backend, 1, 1)
         await wait_until(lambda: owned[1].position != START)
     assert given_up.position == START
+
+
+async def test_a_loop_that_is_stopped_ends_even_if_its_cancellation_is_swallowed(backend: MemoryBackend) -> None:
+    feeder = Feeder(backend.queue, {0: await own(backend, 0, LIMITS)}, 16)
+    task = asyncio.create_task(feeder.run())
+    await asyncio.sleep(0)
+    feeder.stop()
+    await feeder.wake()
+    await wait_until(task.done)

@@ -11,8 +11,8 @@ from turnstream.adapters.memory import MemoryBackend
 from turnstream.adapters.memory import channels as memory_channels
 from turnstream.client.tickets import Applied, Replies, Ticket
 from turnstream.codec.replies import encode_replies, rejection_of
-from turnstream.errors import CommandTimeout, SessionNotFound, Unavailable
-from turnstream.ports import Reply
+from turnstream.errors import CommandTimeout, DuplicateMismatch, SessionNotFound, Unavailable
+from turnstream.ports import CommandEntry, Reply
 
 
 @pytest.fixture
@@ -28,8 +28,16 @@ async def replies(backend: MemoryBackend) -> AsyncIterator[Replies]:
     await opened.aclose()
 
 
+def command(command_id: str, data: bytes = b"{}") -> CommandEntry:
+    return CommandEntry(command_id, "delete-session", data)
+
+
+def entry(command_id: str, data: bytes = b"{}") -> CommandEntry:
+    return CommandEntry(command_id, "delete-session", data)
+
+
 def tickets(replies: Replies, *command_ids: str, timeout: float = SOON) -> list[Ticket]:
-    with replies.expecting(command_ids) as answers:
+    with replies.expecting([command(command_id) for command_id in command_ids]) as answers:
         return [Ticket(i, "s", answer, timeout) for i, answer in zip(command_ids, answers, strict=True)]
 
 
@@ -114,14 +122,35 @@ async def test_a_command_that_is_sent_again_has_one_answer(backend: MemoryBacken
     assert ((await first).version, (await again).version) == (7, 7)
 
 
+async def test_another_payload_under_an_id_that_is_under_way_is_refused_and_harms_nobody(
+    backend: MemoryBackend, replies: Replies
+) -> None:
+    (first,) = tickets(replies, "c1")
+    with pytest.raises(DuplicateMismatch), replies.expecting([entry("c2"), entry("c1", b"[]")]):
+        pass
+    answer(backend, Reply("c1", "ok", 7))
+    assert (await first).version == 7
+
+
 async def test_a_resend_that_could_not_be_queued_leaves_the_first_ticket_waiting(
     backend: MemoryBackend, replies: Replies
 ) -> None:
     (first,) = tickets(replies, "c1")
-    with pytest.raises(Unavailable), replies.expecting(["c1"]):
+    with pytest.raises(Unavailable), replies.expecting([command("c1")]):
         raise Unavailable("not queued")
     answer(backend, Reply("c1", "ok", 7))
     assert (await first).version == 7
+
+
+async def test_another_command_under_an_id_that_is_waited_for_is_a_mismatch(
+    backend: MemoryBackend, replies: Replies
+) -> None:
+    (first,) = tickets(replies, "c1")
+    with pytest.raises(DuplicateMismatch), replies.expecting([command("c0"), command("c1", b"other")]):
+        pass
+    answer(backend, Reply("c1", "ok", 7))
+    assert (await first).version == 7
+    assert list(replies._pending) == []
 
 
 @pytest.mark.parametrize("payload", [b"", b"hello", b"[1]", b'[{"commandId":"\xff","status":"ok"}]', b"[" * 10_000])

@@ -30,8 +30,10 @@ def find_changed(command: msgspec.Struct, decoded: msgspec.Struct) -> InvalidCom
 
 
 def _difference(path: str, value: Any, decoded: Any) -> InvalidCommand | None:  # noqa: ANN401 - free-form values
-    if isinstance(decoded, msgspec.Struct) and type(value) is not type(decoded):
-        return _invalid(path, f"Expected {_kind(decoded)}, got {_kind(value)}")
+    is_struct = isinstance(decoded, msgspec.Struct)
+    if (is_struct or isinstance(value, msgspec.Struct)) and type(value) is not type(decoded):
+        wanted = _kind(decoded) if is_struct else "JSON"
+        return _invalid(path, f"Expected {wanted}, got {_kind(value)}")
     children, others = dict(_children(value)), dict(_children(decoded))
     if not _is_container(decoded) or not _is_container(value) or children.keys() != others.keys():
         return None if value == decoded else _invalid(path, _reason(value) or f"Expected JSON, got {_kind(value)}")
