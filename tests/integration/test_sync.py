@@ -45,6 +45,7 @@ from turnstream import (
     user_message,
 )
 from turnstream.adapters.embedded import start_embedded_server
+from turnstream.sync.sessions import WALK_TOGETHER
 
 CONFIG = SessionConfig("openai", "gpt-4")
 PARTITIONS = 8
@@ -203,7 +204,7 @@ def test_sessions_are_read_and_written(ts: sync.Turnstream) -> None:
 
 
 def test_iterate_sees_every_session_once(ts: sync.Turnstream) -> None:
-    count = sync.WALK_TOGETHER * 2 + 3
+    count = WALK_TOGETHER * 2 + 3
     tickets = ts.send_many(CreateSession(CONFIG, f"chat-{n}") for n in range(count))
     for ticket in tickets:
         ticket.result()

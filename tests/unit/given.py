@@ -12,6 +12,7 @@ from functools import cache, partial
 from typing import Any, Self, TypeVar
 
 import msgspec
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from msgspec import inspect
 
@@ -245,6 +246,9 @@ async def owner(
 # ── arbitrary valid values, made from the types themselves ───────────────────────────────────────────────────────────
 
 Value = TypeVar("Value", bound=msgspec.Struct)
+
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""Of properties: a busy machine is no failure."""
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)

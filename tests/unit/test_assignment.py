@@ -4,8 +4,8 @@ from random import Random
 
 import pytest
 from hypothesis import given as for_all
-from hypothesis import settings
 from hypothesis import strategies as st
+from tests.unit.given import unhurried
 
 from turnstream.worker.assignment import assigned
 
@@ -19,7 +19,7 @@ def owners(workers: list[str], partitions: int) -> dict[int, str]:
     return dict(own)
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(names, st.integers(0, 7).map(lambda power: 2**power))
 def test_every_partition_has_exactly_one_owner_and_nobody_more_than_a_fair_share(
     workers: list[str], partitions: int
@@ -30,7 +30,7 @@ def test_every_partition_has_exactly_one_owner_and_nobody_more_than_a_fair_share
     assert all(list(owned.values()).count(worker) <= fair_share for worker in workers)
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(names, st.randoms(use_true_random=False))
 def test_the_order_in_which_workers_are_listed_does_not_matter(workers: list[str], shuffle: Random) -> None:
     listed = [*workers, workers[0]]

@@ -1,8 +1,8 @@
 """Outcomes in buckets of time: what is in the window is always found, what expires can never be asked for again."""
 
 from hypothesis import given as for_all
-from hypothesis import settings
 from hypothesis import strategies as st
+from tests.unit.given import unhurried
 
 from turnstream.adapters.redis.buckets import Buckets
 
@@ -14,7 +14,7 @@ def cursor(entry_ms: int) -> str:
     return f"{entry_ms}-0"
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(windows, times, st.data())
 def test_an_outcome_within_the_window_is_found(window: float, first_ms: int, data: st.DataObject) -> None:
     buckets = Buckets(window)
@@ -24,7 +24,7 @@ def test_an_outcome_within_the_window_is_found(window: float, first_ms: int, dat
     assert looked_up[buckets.of(first_ms)] == ["c1"]
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(windows, times, st.integers(0, 10_000_000), st.integers(0, 10_000_000), st.integers(0, 3_600_000))
 def test_what_a_cursor_leaves_behind_no_later_command_looks_into(
     window: float, before_ms: int, moved: int, later: int, back: int
@@ -37,7 +37,7 @@ def test_what_a_cursor_leaves_behind_no_later_command_looks_into(
         assert buckets.of(now_ms - back) not in expired
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(windows, st.lists(st.integers(0, 200_000), min_size=1, max_size=30))
 def test_every_bucket_behind_the_cursor_expires_once(window: float, steps: list[int]) -> None:
     """Of commands that are applied one by one, so that the cursor stops at each of them."""

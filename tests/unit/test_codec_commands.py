@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
-from tests.unit.given import AT, MAX_BYTES, SMALL, any_command, arbitrary_command, json_values, message
+from tests.unit.given import AT, MAX_BYTES, SMALL, any_command, arbitrary_command, json_values, message, unhurried
 
 from turnstream.codec.commands import MAX_DEPTH, decode_command, encode_command
 from turnstream.domain.commands import (
@@ -58,7 +58,7 @@ def with_metadata(**metadata: Any) -> AddMessage:  # noqa: ANN401 - free-form
 
 
 @pytest.mark.parametrize("kind", COMMANDS.values())
-@settings(deadline=None, max_examples=50)
+@settings(unhurried, max_examples=50)
 @for_all(st.data())
 def test_what_the_client_sends_is_what_the_worker_gets(kind: type[AnyCommand], data: st.DataObject) -> None:
     command = data.draw(arbitrary_command(kind))
@@ -68,14 +68,14 @@ def test_what_the_client_sends_is_what_the_worker_gets(kind: type[AnyCommand], d
     check_rules(received)
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(any_command)
 def test_a_worker_sends_the_same_bytes_again(command: AnyCommand) -> None:
     sent = encode_command(command, MAX_BYTES)
     assert encode_command(decode_command(command.type, sent, MAX_BYTES), MAX_BYTES) == sent
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(json_values)
 def test_metadata_comes_back_as_it_was(value: Any) -> None:  # noqa: ANN401 - free-form
     command = with_metadata(value=value)
@@ -319,7 +319,7 @@ def test_what_cannot_be_read_names_its_field(name: str, data: bytes, path: str) 
     assert unread(name, data).path == path
 
 
-@settings(deadline=None, max_examples=200)
+@settings(unhurried, max_examples=200)
 @for_all(st.sampled_from(sorted(COMMANDS)), st.binary(max_size=40) | json_values.map(msgspec.json.encode))
 def test_no_bytes_bring_anything_but_a_command_or_a_refusal(name: str, data: bytes) -> None:
     try:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, settings
 from hypothesis import given as for_all
 from hypothesis import strategies as st
-from tests.unit.given import json_values
+from tests.unit.given import json_values, unhurried
 
 from turnstream.codec.depth import deeper_than
 
@@ -48,14 +48,14 @@ tricky = st.recursive(
 )
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(tricky | json_values, st.integers(0, 8), st.sampled_from([None, 1]))
 def test_it_agrees_with_the_definition(value: Any, limit: int, indent: int | None) -> None:  # noqa: ANN401 - JSON
     data = json.dumps(value, indent=indent).encode()
     assert deeper_than(data, limit) == (depth(value) > limit)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(unhurried, max_examples=300)
 @for_all(st.text('[]{}"\\,:1', max_size=30).map(str.encode), st.integers(0, 5))
 @example(b'"\\', 0)
 @example(b'["\\"]', 0)

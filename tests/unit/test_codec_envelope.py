@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 from hypothesis import given as for_all
-from hypothesis import settings
 from hypothesis import strategies as st
-from tests.unit.given import ids, texts
+from tests.unit.given import ids, texts, unhurried
 from tests.waiting import SOON
 
 from turnstream import Trace, Turnstream
@@ -32,7 +31,7 @@ def written(entry: CommandEntry) -> dict[bytes, bytes]:
     return dict(zip(words[::2], words[1::2], strict=True))
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(entries)
 def test_an_entry_comes_back_as_it_was(entry: CommandEntry) -> None:
     assert decode_entry(written(entry)) == entry

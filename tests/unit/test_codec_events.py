@@ -9,7 +9,7 @@ from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.unit.given import AT, any_event, arbitrary, created, given, message
+from tests.unit.given import AT, any_event, arbitrary, created, given, message, unhurried
 
 from turnstream.codec.events import decode_event, encode_event
 from turnstream.domain.events import EVENTS, AnyEvent, EventMeta, MessageAdded, SessionUpdated, TokenMetricsUpdated
@@ -41,14 +41,14 @@ def test_every_event_has_a_wire_type_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("kind", EVENTS.values())
-@settings(deadline=None, max_examples=50)
+@settings(unhurried, max_examples=50)
 @for_all(st.data())
 def test_an_event_comes_back_as_it_was(kind: type[AnyEvent], data: st.DataObject) -> None:
     event = data.draw(arbitrary(kind, meta=arbitrary(EventMeta)))
     assert decode_event(encode_event(event)) == event
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(any_event)
 def test_an_envelope_is_the_same_bytes_again(event: AnyEvent) -> None:
     again = decode_event(encode_event(event))

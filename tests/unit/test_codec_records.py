@@ -6,10 +6,9 @@ from datetime import UTC
 import msgspec
 import pytest
 from hypothesis import given as for_all
-from hypothesis import settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.unit.given import AT, LATER, SMALL, arbitrary, commands_on_one_session, created, given
+from tests.unit.given import AT, LATER, SMALL, arbitrary, commands_on_one_session, created, given, unhurried
 
 from turnstream.codec.records import (
     INFO_FIELDS,
@@ -46,13 +45,13 @@ def read(record: Record) -> StoredHeader:
     return decode_header([word for pair in record.items() for word in pair])
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(stored_headers)
 def test_a_header_comes_back_as_it_was(stored: StoredHeader) -> None:
     assert read(written({}, encode_changes(None, stored))) == stored
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(stored_headers, stored_headers)
 def test_the_changes_lead_from_any_header_to_any_other(before: StoredHeader, after: StoredHeader) -> None:
     record = written({}, encode_changes(None, before))
@@ -63,7 +62,7 @@ def test_the_changes_lead_from_any_header_to_any_other(before: StoredHeader, aft
     assert read(written(record, encode_changes(before, after))) == after
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(st.lists(commands_on_one_session, max_size=8))
 def test_the_changes_of_commands_leave_what_was_decided(commands: list[ChangingCommand]) -> None:
     story, record = given(), dict[bytes, bytes]()
@@ -91,7 +90,7 @@ def test_an_append_rewrites_only_what_it_changes() -> None:
     assert set(fields[::2]) == {"version", "messageCount", "nextPosition", "updatedAt", "lastSequence"}
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(stored_headers)
 def test_a_listing_shows_the_header(stored: StoredHeader) -> None:
     record = written({}, encode_changes(None, stored))
@@ -124,7 +123,7 @@ def test_fields_of_a_later_version_are_ignored() -> None:
     assert read(record) == stored
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(arbitrary(ChatMessage))
 def test_a_message_comes_back_as_it_was(message: ChatMessage) -> None:
     assert decode_message(encode_message(message)) == message
@@ -153,7 +152,7 @@ def test_an_outcome_is_small() -> None:
     assert len(encode_outcome(Outcome("ok", "0123456789abcdef", 12_345))) <= 100
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(st.dictionaries(st.text(max_size=30), st.integers(0, 2**60)))
 def test_sequences_of_types_come_back_as_they_were(sequences: dict[str, int]) -> None:
     assert decode_type_sequences(encode_type_sequences(sequences)) == sequences

@@ -5,9 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 from hypothesis import given as for_all
-from hypothesis import settings
 from hypothesis import strategies as st
-from tests.unit.given import arbitrary, message
+from tests.unit.given import arbitrary, message, unhurried
 
 from turnstream import errors
 from turnstream.codec.replies import (
@@ -84,7 +83,7 @@ def test_fields_that_a_later_version_has_added_to_replies_are_ignored() -> None:
 # ── what a command gives back besides the session ────────────────────────────────────────────────────────────────────
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(st.lists(arbitrary(ChatMessage), max_size=3).map(tuple) | st.lists(arbitrary(RemovedMessage)).map(tuple))
 def test_removed_messages_come_back_as_they_were(removed: tuple[ChatMessage | RemovedMessage, ...]) -> None:
     assert decode_removed(encode_output(removed)) == removed

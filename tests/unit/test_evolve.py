@@ -4,7 +4,6 @@ from typing import Any
 
 import msgspec
 from hypothesis import given as for_all
-from hypothesis import settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.unit.given import (
@@ -26,6 +25,7 @@ from tests.unit.given import (
     message,
     message_updated,
     removed,
+    unhurried,
     updated,
 )
 
@@ -203,7 +203,7 @@ def _seen(story: Story) -> dict[str, Any] | None:
     }
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(st.lists(commands_on_one_session, max_size=12))
 def test_any_commands_lead_where_the_repository_of_the_spec_would(commands: list[ChangingCommand]) -> None:
     story, repository = Story(), Repository()
@@ -223,7 +223,7 @@ def test_any_commands_lead_where_the_repository_of_the_spec_would(commands: list
     assert fold(story.past) == story.session
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(st.lists(commands_on_one_session, max_size=12))
 def test_versions_are_contiguous_and_shared_by_the_events_of_a_command(commands: list[ChangingCommand]) -> None:
     story = Story()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
-from tests.unit.given import MAX_BYTES, REPLY_TO, entry, fields_of, message
+from tests.unit.given import MAX_BYTES, REPLY_TO, entry, fields_of, message, unhurried
 
 from turnstream.adapters.memory import MemoryBackend
 from turnstream.application.intake import Accepted, Intake, SetAside, payload_hash
@@ -118,7 +118,7 @@ def test_a_malformed_command_with_a_forged_channel_is_not_replied_to() -> None:
 # ── the partition ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.integers(0, 7))
 def test_a_session_is_accepted_in_its_own_partition_only(session_id: str, partition: int) -> None:
     item = read(fields_of(entry(DeleteSession(session_id), reply_to=None)), partition, 8)
@@ -147,7 +147,7 @@ def test_a_command_without_a_session_is_a_matter_of_the_rules(name: bytes) -> No
     assert isinstance(read(raw(type=name, data=data)), Accepted)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(unhurried, max_examples=200)
 @for_all(
     st.dictionaries(
         st.sampled_from([b"id", b"type", b"data", b"replyTo", b"correlationId", b"other"]),

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 from hypothesis import given as for_all
-from hypothesis import settings
 from hypothesis import strategies as st
+from tests.unit.given import unhurried
 
 from turnstream.adapters.redis.keys import SLOTS, Keys, PartitionKeys, tags
 
@@ -56,7 +56,7 @@ def fixed(keys: PartitionKeys) -> list[str]:
 ids = st.text(min_size=1, max_size=20) | st.sampled_from(["{", "}", "{x}", "}{", ":", "s"])
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(ids, st.integers(0, 63))
 def test_everything_of_a_partition_is_in_one_slot(session_id: str, partition: int) -> None:
     """Whatever the session's id is: braces in it do not count."""
@@ -67,7 +67,7 @@ def test_everything_of_a_partition_is_in_one_slot(session_id: str, partition: in
     assert all(key.startswith("ts:{") for key in every)
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(ids, ids)
 def test_no_two_things_share_a_key(one: str, other: str) -> None:
     keys = Keys("ts", 2)

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import pytest
-from hypothesis import example, settings
+from hypothesis import example
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.unit.given import AT, created, given
+from tests.unit.given import AT, created, given, unhurried
 
 from turnstream.adapters.memory import MemoryBackend
 from turnstream.application import listing
@@ -112,7 +112,7 @@ async def test_should_list_all_sessions(sessions: Sessions) -> None:
     assert found.next_cursor is None
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(st.dictionaries(st.text("abcdef", min_size=1, max_size=4), st.integers(0, 5), max_size=40), st.integers(1, 12))
 def test_pages_hold_every_session_once_the_latest_first(updated: dict[str, int], limit: int) -> None:
     async def listed() -> list[list[str]]:
@@ -202,7 +202,7 @@ async def test_a_cursor_outlives_the_session_it_points_at(sessions: Sessions) ->
 # ── cursors ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(st.builds(IndexEntry, st.integers(0, 2**53), st.text(st.characters(exclude_categories=["Cs"]))))
 def test_a_cursor_comes_back_as_it_was(entry: IndexEntry) -> None:
     assert decode_cursor(encode_cursor(entry)) == entry
@@ -265,7 +265,7 @@ async def test_a_walk_over_nothing(sessions: Sessions) -> None:
     assert await collect(sessions.walk()) == []
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(st.integers(0, 2**42))
 @example(2_147_494_271_127)
 def test_the_index_counts_whole_milliseconds_as_stream_entries_do(entry_ms: int) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 from hypothesis import given as for_all
-from hypothesis import settings
 from hypothesis import strategies as st
+from tests.unit.given import unhurried
 from tests.waiting import SOON
 
 from turnstream.adapters.memory import MemoryBackend
@@ -108,7 +108,7 @@ async def test_a_larger_command_travels_alone(queue: Recorded) -> None:
     assert [together for _, together in queue.publications] == [["c0"], ["c1"], ["c2"]]
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(st.lists(st.lists(st.integers(1, MAX_BYTES_TOGETHER), min_size=1, max_size=8), max_size=8))
 def test_whatever_is_put_is_queued_once_in_its_order(puts: list[list[int]]) -> None:
     async def run() -> tuple[list[str], list[str]]:

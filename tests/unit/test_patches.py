@@ -3,10 +3,9 @@
 import msgspec
 import pytest
 from hypothesis import given as for_all
-from hypothesis import settings
 from hypothesis import strategies as st
 from msgspec import UNSET
-from tests.unit.given import FRESH, arbitrary, message
+from tests.unit.given import FRESH, arbitrary, message, unhurried
 
 from turnstream.domain.models import ChatMessage, Session, SessionConfig, TokenMetrics
 from turnstream.domain.patches import (
@@ -70,7 +69,7 @@ def test_what_is_not_optional_cannot_be_cleared(wire: bytes) -> None:
         msgspec.json.decode(wire, type=SessionConfigPatch)
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(arbitrary(SessionConfig), arbitrary(SessionConfigPatch))
 def test_a_patched_value_has_what_the_patch_sets_and_else_what_it_had(
     config: SessionConfig, patch: SessionConfigPatch
@@ -80,7 +79,7 @@ def test_a_patched_value_has_what_the_patch_sets_and_else_what_it_had(
         assert getattr(patched, name) == wanted.get(name, getattr(config, name))
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(st.data())
 def test_applying_a_patch_twice_is_applying_it_once(data: st.DataObject) -> None:
     body, patch = data.draw(arbitrary(ChatMessage)), data.draw(arbitrary(ChatMessagePatch))

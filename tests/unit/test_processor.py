@@ -8,7 +8,6 @@ from typing import Any, cast
 import msgspec
 import pytest
 from hypothesis import given as for_all
-from hypothesis import settings
 from hypothesis import strategies as st
 from tests.unit.given import (
     CATALOGUE,
@@ -19,6 +18,7 @@ from tests.unit.given import (
     message,
     owner,
     raw,
+    unhurried,
 )
 
 from turnstream.adapters.memory import MemoryBackend
@@ -119,7 +119,7 @@ async def test_what_is_known_is_not_read_again(processor: PartitionProcessor, st
     assert len(store.loads) == 1
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(
     st.lists(st.tuples(commands_on_one_session, st.integers(1, 6)), max_size=12),
     st.lists(st.integers(1, 5)),

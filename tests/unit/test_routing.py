@@ -4,21 +4,21 @@ from collections import Counter
 
 import pytest
 from hypothesis import given as for_all
-from hypothesis import settings
 from hypothesis import strategies as st
+from tests.unit.given import unhurried
 
 from turnstream.application.routing import partition_of
 
 session_ids = st.text(st.characters(exclude_categories=["Cs"]))
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(session_ids, st.integers(0, 11).map(lambda power: 2**power))
 def test_doubling_splits_every_partition_in_two(session_id: str, partitions: int) -> None:
     assert partition_of(session_id, 2 * partitions) // 2 == partition_of(session_id, partitions)
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(session_ids, st.integers(0, 12).map(lambda power: 2**power))
 def test_every_session_has_a_partition(session_id: str, partitions: int) -> None:
     assert 0 <= partition_of(session_id, partitions) < partitions

@@ -1,8 +1,8 @@
 """Commands as scripts take them: counted words, and long ones cut so that Lua can unpack them."""
 
 from hypothesis import given as for_all
-from hypothesis import settings
 from hypothesis import strategies as st
+from tests.unit.given import unhurried
 
 from turnstream.adapters.redis.connection import Word
 from turnstream.adapters.redis.words import MAX_WORDS, WordList, portions_of
@@ -27,7 +27,7 @@ def test_a_command_is_counted() -> None:
     assert words.words == ["token", 4, "HSET", "key", "field", b"value", 4, "XTRIM", "stream", "MINID", "1-0"]
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(st.integers(0, 3 * MAX_WORDS), st.sampled_from([1, 2, 3]), st.integers(1, 5))
 def test_many_items_are_cut_into_commands_that_hold_all_of_them(count: int, group: int, head_length: int) -> None:
     items: list[Word] = list(range(count * group))
@@ -47,7 +47,7 @@ def test_no_items_are_no_command() -> None:
     assert words.words == []
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(st.integers(0, 3 * MAX_WORDS))
 def test_portions_hold_everything_and_leave_room_for_a_name_and_a_key(count: int) -> None:
     items = [str(number) for number in range(count)]

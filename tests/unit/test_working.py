@@ -17,6 +17,7 @@ from tests.unit.given import (
     message,
     message_updated,
     removed,
+    unhurried,
     updated,
 )
 
@@ -96,7 +97,7 @@ def batch(session: WorkingSession, *happenings: Happening) -> SessionWrite:
     return session.finished()
 
 
-@settings(deadline=None, max_examples=200)
+@settings(unhurried, max_examples=200)
 @for_all(st.lists(commands_on_one_session, max_size=6), st.lists(commands_on_one_session, max_size=10))
 def test_the_write_of_a_batch_leaves_what_its_events_lead_to(
     before: list[ChangingCommand], commands: list[ChangingCommand]

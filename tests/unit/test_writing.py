@@ -7,10 +7,9 @@ from typing import cast
 import msgspec
 import pytest
 from hypothesis import given as for_all
-from hypothesis import settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.unit.given import AT, LATER, Happening, added, created, deleted, given, message, updated
+from tests.unit.given import AT, LATER, Happening, added, created, deleted, given, message, unhurried, updated
 
 from turnstream.adapters.redis.buckets import Buckets
 from turnstream.adapters.redis.connection import Word
@@ -260,7 +259,7 @@ def test_an_entry_without_fields_is_set_aside_too() -> None:
 # ── outcomes do not stay for ever ────────────────────────────────────────────────────────────────────────────────────
 
 
-@settings(deadline=None)
+@unhurried
 @for_all(st.lists(st.lists(st.integers(0, 5_000), min_size=1, max_size=4), min_size=1, max_size=8))
 def test_however_long_a_batch_has_waited_no_outcome_stays_when_the_cursor_has_left_its_window(
     batches: list[list[int]],

@@ -138,7 +138,7 @@ class Replies:
     def _receive(self, payload: bytes) -> None:
         try:
             replies = decode_replies(payload)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             log.warning("reply cannot be read", size=len(payload))
             return
         for reply in replies:

@@ -1,0 +1,122 @@
+"""The client without asyncio: every call is handed over to a client of asyncio."""
+
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, Self, overload
+
+from turnstream.client.addressing import Trace
+from turnstream.client.facade import DEFAULT_TIMEOUT, SomeEvent
+from turnstream.client.facade import Turnstream as AsyncTurnstream
+from turnstream.client.results import CommandResult
+from turnstream.domain.commands import Command, Result
+from turnstream.domain.events import Event
+from turnstream.settings import Settings
+from turnstream.sync.portal import Portal
+from turnstream.sync.sessions import Sessions
+from turnstream.sync.subscribe import EventSubscription
+from turnstream.sync.tickets import Ticket
+
+
+class Turnstream:
+    """A client of a deployment, open until `close` or the end of a `with`; any thread may call it.
+
+    Calls raise what those of the client of asyncio raise, and `RuntimeError` when the client is closed.
+    """
+
+    def __init__(self, portal: Portal, client: AsyncTurnstream) -> None:
+        """Hand calls over to a client that the portal has opened; `connect` and its like are the ways to get one."""
+        self._portal = portal
+        self._client = client
+        self.sessions = Sessions(portal, client.sessions)
+
+    @classmethod
+    def connect(cls, url: str | None = None, *, settings: Settings | None = None) -> Self:
+        """Connect to a server where workers run; by default the one of the settings, which come from the environment.
+
+        Raises:
+            Unavailable: nobody answers there.
+            ConfigurationError: the server or the deployment there does not fit.
+
+        """
+        return cls._open(AsyncTurnstream.connect(url, settings=settings))
+
+    @classmethod
+    def embedded(cls, directory: str | Path | None = None, *, settings: Settings | None = None) -> Self:
+        """Start a server and a worker of your own; without a directory its data is thrown away.
+
+        Raises:
+            ConfigurationError: there is no server to start, or the directory is in use.
+
+        """
+        return cls._open(AsyncTurnstream.embedded(directory, settings=settings))
+
+    @classmethod
+    def in_memory(cls, *, settings: Settings | None = None) -> Self:
+        """Keep everything in this process, with a worker of its own; for tests and trials."""
+        return cls._open(AsyncTurnstream.in_memory(settings=settings))
+
+    @classmethod
+    def _open(cls, connecting: AbstractAsyncContextManager[AsyncTurnstream]) -> Self:
+        portal = Portal()
+        return cls(portal, portal.open(connecting))
+
+    def __enter__(self) -> Self:
+        """Return the client, which is open already."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the client."""
+        self.close()
+
+    def send(
+        self,
+        command: Command[Any],
+        *,
+        command_id: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        trace: Trace | None = None,
+    ) -> Ticket:
+        """Queue a command; on return it is durable, and will be applied also if this client goes away."""
+        sending = self._client.send(command, command_id=command_id, timeout=timeout, trace=trace)
+        return Ticket(self._portal, self._portal.call(sending))
+
+    def send_many(self, commands: Iterable[Command[Any]], *, timeout: float = DEFAULT_TIMEOUT) -> list[Ticket]:
+        """Queue commands, each session's in the order given; on return all are durable."""
+        # The caller's iterable is the caller's to run: it may itself call this client.
+        sending = self._client.send_many(tuple(commands), timeout=timeout)
+        return [Ticket(self._portal, ticket) for ticket in self._portal.call(sending)]
+
+    def execute(
+        self,
+        command: Command[Result],
+        *,
+        command_id: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> Result:
+        """Have a command applied and return its result: for most the session, as stored when it is read."""
+        return self._portal.call(self._client.execute(command, command_id=command_id, timeout=timeout))
+
+    def dispatch(
+        self,
+        command: Command[Any],
+        *,
+        command_id: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> CommandResult:
+        """Execute a command and return the spec's `CommandResult`; only a rejection becomes one, the rest is raised."""
+        return self._portal.call(self._client.dispatch(command, command_id=command_id, timeout=timeout))
+
+    @overload
+    def subscribe(self, *, session_id: str | None = None) -> EventSubscription[Event]: ...
+
+    @overload
+    def subscribe(self, *types: type[SomeEvent], session_id: str | None = None) -> EventSubscription[SomeEvent]: ...
+
+    def subscribe(self, *types: type[SomeEvent], session_id: str | None = None) -> EventSubscription[SomeEvent]:
+        """Return an iterator of live events: of these classes (none: all), of one session or of all."""
+        return EventSubscription(self._portal, self._client.subscribe(*types, session_id=session_id))
+
+    def close(self) -> None:
+        """Close the client; queued commands outlive it, subscriptions end."""
+        self._portal.close()

@@ -1,0 +1,96 @@
+"""An event loop in a thread of its own, for callers without one."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import CancelledError
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any, TypeVar
+
+Value = TypeVar("Value")
+
+
+class ClosedError(RuntimeError):
+    """The client was closed."""
+
+
+class Portal:
+    """An event loop in a thread of its own: other threads have it run coroutines, and wait for them."""
+
+    def __init__(self) -> None:
+        """Start the thread."""
+        self.closed = False
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._resources = AsyncExitStack()
+        self._changing = asyncio.Lock()
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._loop = self._runner.get_loop()
+        self._thread = threading.Thread(target=self._run, name="turnstream", daemon=True)
+        self._thread.start()
+
+    def open(self, resource: AbstractAsyncContextManager[Value]) -> Value:
+        """Enter a resource and hold it until `close`; where that fails or is interrupted, the thread ends."""
+        try:
+            return self.call(self._enter(resource))
+        except BaseException:
+            self.close()
+            raise
+
+    def call(self, work: Coroutine[Any, Any, Value]) -> Value:
+        """Run a coroutine in the loop and return its result; where the wait is interrupted, it is cancelled.
+
+        Raises:
+            RuntimeError: nothing can be run: after `close`, after a fork, or in the loop's own thread.
+
+        """
+        try:
+            self._refuse_misuse()
+            with self._lock:
+                if self.closed:
+                    raise ClosedError("The client is closed")
+                future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:
+            work.close()
+            raise
+        try:
+            return future.result()
+        except CancelledError:
+            raise ClosedError("The client was closed while this call waited; its command may be applied") from None
+        finally:
+            future.cancel()
+
+    def close(self) -> None:
+        """Leave all resources, end what still runs, and join the thread; a second call waits for the first."""
+        if os.getpid() != self._process:
+            return
+        self._refuse_misuse()
+        with self._lock:
+            first, self.closed = not self.closed, True
+        try:
+            if first:
+                asyncio.run_coroutine_threadsafe(self._leave(), self._loop).result()
+        finally:
+            if first:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+
+    def _run(self) -> None:
+        with self._runner:
+            self._loop.run_forever()
+
+    def _refuse_misuse(self) -> None:
+        if os.getpid() != self._process:
+            raise RuntimeError("The client was opened by another process: open it after the fork")
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("The client's own event loop would wait for itself: call from another thread")
+
+    async def _enter(self, resource: AbstractAsyncContextManager[Value]) -> Value:
+        async with self._changing:
+            return await self._resources.enter_async_context(resource)
+
+    async def _leave(self) -> None:
+        # Behind an opening that was interrupted, which may still have a server to stop.
+        async with self._changing:
+            await self._resources.aclose()
