@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
-
 from tests.contract.deployments import Deployment, MemoryDeployment, client_of, opened
 from tests.contract.redis_deployments import EmbeddedDeployment, FakeDeployment
+
 from turnstream import Turnstream
 from turnstream.adapters.embedded import EmbeddedServer, start_embedded_server
 from turnstream.ports import Backend
@@ -44,7 +44,7 @@ def settings(overrides: dict[str, Any]) -> Settings:
 
 @pytest.fixture(params=KINDS)
 async def deployment(request: pytest.FixtureRequest, settings: Settings) -> AsyncIterator[Deployment]:
-    """A fresh deployment on every kind of backend; every key that the test leaves has a time to live or is permanent."""
+    """A fresh deployment on every kind of backend; every key left has a time to live or is permanent."""
     if request.param == "embedded":
         settings = _at(request.getfixturevalue("server"), settings)
     made = KINDS[request.param](settings)

@@ -53,6 +53,10 @@ class Deployment(Protocol):
         """Return all names under which something is stored."""
         ...
 
+    async def publish(self, channel: str, payload: bytes) -> None:
+        """Publish anything on a channel, as anybody may."""
+        ...
+
     async def backlog(self, partition: int) -> int:
         """Return how many commands stand in a stream."""
         ...
@@ -112,6 +116,9 @@ class MemoryDeployment:
     async def names(self) -> list[str]:
         return list(chain.from_iterable(p.sessions for p in self._partitions))
 
+    async def publish(self, channel: str, payload: bytes) -> None:
+        self._backend.channels.publish(channel, payload)
+
     async def backlog(self, partition: int) -> int:
         return len(self._partitions[partition].commands)
 
@@ -158,7 +165,7 @@ async def opened(deployment: Deployment) -> Backend:
 
 
 async def client_of(deployment: Deployment, *, worker: bool = True) -> Turnstream:
-    """Open a client until the test is over, with a worker in this event loop as `Turnstream.embedded` does, or without."""
+    """Open a client until the test is over; with a worker in this event loop, as `Turnstream.embedded` does."""
     async with AsyncExitStack() as resources:
         backend = await deployment.open()
         resources.push_async_callback(backend.aclose)

@@ -68,6 +68,9 @@ class RedisDeployment(ABC):
         keys: list[bytes] = await self.call("KEYS", "*")
         return [key.decode() for key in keys]
 
+    async def publish(self, channel: str, payload: bytes) -> None:
+        await self.call("PUBLISH", channel, payload)
+
     async def backlog(self, partition: int) -> int:
         return int(await self.call("XLEN", self.keys.partitions[partition].commands))
 
@@ -82,7 +85,11 @@ class RedisDeployment(ABC):
         return [Malformed(f.pop(b"entryId").decode(), f.pop(b"error").decode(), f) for _, f in entries]
 
     async def expire(self, state: PartitionState) -> None:
-        await self.call("DEL", self.keys.partitions[state.partition].lease)
+        await self.expire_of(state.partition)
+
+    async def expire_of(self, partition: int) -> None:
+        """Let a lease run out, whosever it is."""
+        await self.call("DEL", self.keys.partitions[partition].lease)
 
     async def leaks(self) -> list[str]:
         """Return the keys that are neither permanent nor going to expire."""

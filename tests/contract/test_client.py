@@ -41,6 +41,7 @@ from turnstream import (
     SessionNotFound,
     SessionPatch,
     TextContent,
+    Ticket,
     TokenMetricsPatch,
     ToolCallContent,
     ToolResultContent,
@@ -103,9 +104,7 @@ async def test_update_session_merges_one_level(ts: Turnstream) -> None:
         is_active=False,
     )
     updated = await ts.execute(UpdateSession(created.id, patch))
-    assert updated.config == SessionConfig(
-        "openai", "gpt-4", temperature=0.8, tools=("a",), provider_options={"b": 2}
-    )
+    assert updated.config == SessionConfig("openai", "gpt-4", temperature=0.8, tools=("a",), provider_options={"b": 2})
     assert (updated.metrics.prompt_tokens, updated.metrics.max_context_window) == (7, 8_192)
     assert (updated.is_active, updated.metadata, updated.version) == (False, {"kept": 1}, 2)
     assert (updated.id, updated.created_at) == (created.id, created.created_at)
@@ -389,9 +388,8 @@ async def test_a_ticket_is_awaited_again_and_again(ts: Turnstream) -> None:
     assert "secret" not in repr(ticket)
 
 
-async def _wait(ticket: Any) -> Applied:
-    applied: Applied = await ticket
-    return applied
+async def _wait(ticket: Ticket) -> Applied:
+    return await ticket
 
 
 async def test_a_rejected_ticket_raises_each_time(ts: Turnstream) -> None:

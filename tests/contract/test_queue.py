@@ -1,6 +1,7 @@
 """The command streams: nothing is lost, doubled or reordered on its way to the worker."""
 
 import asyncio
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -126,7 +127,7 @@ async def test_wake_ends_a_read_that_waits_and_no_later_one(backend: Backend, pe
     await backend.queue.wake()
     for _ in range(3):
         reading = asyncio.create_task(backend.queue.read({0: START}, 10, SOON))
-        await wait_until(lambda: _woken(backend, reading))
+        await wait_until(partial(_woken, backend, reading))
         assert await reading == {}
     later = asyncio.create_task(backend.queue.read({0: START}, 10, SOON))
     await peer.queue.publish(0, [command("c")])

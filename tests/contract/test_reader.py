@@ -197,7 +197,9 @@ async def test_an_update_moves_a_session_to_the_end(backend: Backend, state: Par
     assert found == [IndexEntry(ENTRY_MS, "b"), IndexEntry(ENTRY_MS, "c"), IndexEntry(ENTRY_MS + 1, "a")]
 
 
-async def test_no_place_is_passed_over_while_others_move(backend: Backend, peer: Backend, state: PartitionState) -> None:
+async def test_no_place_is_passed_over_while_others_move(
+    backend: Backend, peer: Backend, state: PartitionState
+) -> None:
     """Sessions before a place move behind all others, one by one, while the places from there on are read."""
     names = [f"s{number:03}" for number in range(250)]
     state = await committed(backend, state, *(created(i) for i in names))

@@ -158,7 +158,7 @@ async def some_sessions(ts: Turnstream, count: int) -> list[str]:
     return [f"s{number:03}" for number in range(count)]
 
 
-async def pages(ts: Turnstream, limit: int, **filters: Any) -> list[SessionInfo]:
+async def pages(ts: Turnstream, limit: int, **filters: Any) -> list[SessionInfo]:  # noqa: ANN401 - of several types
     found: list[SessionInfo] = []
     cursor: str | None = None
     while True:

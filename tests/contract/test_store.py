@@ -57,7 +57,7 @@ async def state(backend: Backend) -> PartitionState:
     return await taken(backend)
 
 
-async def session(backend: Backend, session_id: str, **needs: Any) -> LoadedSession:
+async def session(backend: Backend, session_id: str, **needs: Any) -> LoadedSession:  # noqa: ANN401 - of several types
     loaded = await backend.store.load(0, Needs({session_id: SessionNeeds(**needs)}, {}))
     return loaded.sessions[session_id]
 

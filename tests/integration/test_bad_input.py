@@ -11,11 +11,11 @@ from typing import Any
 
 import msgspec
 import pytest
-
 from tests.contract.chats import CONFIG, a_session, id_in, texts_of
 from tests.contract.deployments import Malformed, client_of
 from tests.contract.redis_deployments import EmbeddedDeployment
 from tests.waiting import SOON, wait_until
+
 from turnstream import (
     AddMessage,
     AddMessages,
@@ -68,13 +68,13 @@ def cyclic() -> dict[str, Any]:
     return value
 
 
-def said(**fields: Any) -> ChatMessage:
+def said(**fields: Any) -> ChatMessage:  # noqa: ANN401 - what no type checker would let pass
     """A message with some fields that no message may have."""
     whole = {"id": "m", "role": ChatMessageRole.USER, "content": (), "created_at": NOW, **fields}
     return ChatMessage(**whole)
 
 
-def create(**fields: Any) -> CreateSession:
+def create(**fields: Any) -> CreateSession:  # noqa: ANN401 - as above
     return CreateSession(SessionConfig(**{"provider": "openai", "model": "gpt-4", **fields}))
 
 
@@ -453,9 +453,7 @@ ODD: dict[str, Fields] = {
         b"update-session", b'{"sessionId":"(id)","updates":{"config":{"maxTokens":%d}}}' % 10**300
     ),
     "a huge version": entry(b"delete-session", b'{"sessionId":"(id)","expectedVersion":%d}' % 10**300),
-    "a huge cost": entry(
-        b"update-session", b'{"sessionId":"(id)","updates":{"metrics":{"estimatedCost":1.7e308}}}'
-    ),
+    "a huge cost": entry(b"update-session", b'{"sessionId":"(id)","updates":{"metrics":{"estimatedCost":1.7e308}}}'),
     "a name twice": addition(a_message(role=b'"robot","role":"user"')),
     "unknown fields": {**GOOD, b"later": b"\xff", b"data": GOOD[b"data"].replace(b"{", b'{"later":[{}],', 1)},
     "5,000 fields": {**{b"f%d" % number: b"x" for number in range(5_000)}, **GOOD},
@@ -527,7 +525,21 @@ async def _is_empty(real: EmbeddedDeployment) -> bool:
 # ── damaged entries ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 Random = random.Random
-TOKENS = (b"null", b"true", b"-1", b"1e308", b"1e999", b"9" * 30, b"[]", b"{}", b'""', rb'"\ud800"', b"[[[[", b'"', b",")
+TOKENS = (
+    b"null",
+    b"true",
+    b"-1",
+    b"1e308",
+    b"1e999",
+    b"9" * 30,
+    b"[]",
+    b"{}",
+    b'""',
+    rb'"\ud800"',
+    b"[[[[",
+    b'"',
+    b",",
+)
 
 
 def damaged_bytes(chance: Random, value: bytes) -> bytes:

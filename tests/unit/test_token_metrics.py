@@ -181,9 +181,14 @@ def test_only_the_update_that_crosses_the_threshold_says_so() -> None:
     assert criticals(story.past) == [(0.85, True), (0.9, False), (0.81, True), (0.82, False)]
 
 
-def test_what_a_patch_has_put_above_the_threshold_is_not_crossed_again() -> None:
+def test_what_a_patch_puts_above_the_threshold_is_crossed_by_it_and_not_again() -> None:
     full = UpdateSession("s", SessionPatch(metrics=TokenMetricsPatch(context_utilization=0.9, total_tokens=900)))
-    assert criticals(after(full, UpdateTokenMetrics("s")).past) == [(0.9, False)]
+    assert criticals(after(full, UpdateTokenMetrics("s")).past) == [(0.9, True), (0.9, False)]
+
+
+def test_a_smaller_model_can_cross_the_threshold() -> None:
+    smaller = UpdateSession("s", SessionPatch(config=SessionConfigPatch(model="small")))
+    assert criticals(after(UpdateTokenMetrics("s", 900), smaller, model="large").past) == [(0.9, True)]
 
 
 # ── rejections, time and activity ────────────────────────────────────────────────────────────────────────────────────

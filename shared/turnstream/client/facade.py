@@ -26,7 +26,10 @@ from turnstream.messages import new_id
 from turnstream.ports import Backend, CommandEntry
 from turnstream.settings import Settings
 
-SomeEvent = TypeVar("SomeEvent", bound=Event)
+A = TypeVar("A", bound=Event)
+B = TypeVar("B", bound=Event)
+C = TypeVar("C", bound=Event)
+D = TypeVar("D", bound=Event)
 
 DEFAULT_TIMEOUT = 30.0
 """Seconds to wait for a command to be applied."""
@@ -191,13 +194,30 @@ class Turnstream:
         except Rejected as error:
             return CommandResult(success=False, error=str(error))
 
+    # One overload a number of classes, because type checkers would join several into `Event`.
     @overload
     def subscribe(self, *, session_id: str | None = None) -> EventSubscription[Event]: ...
 
     @overload
-    def subscribe(self, *types: type[SomeEvent], session_id: str | None = None) -> EventSubscription[SomeEvent]: ...
+    def subscribe(self, a: type[A], /, *, session_id: str | None = None) -> EventSubscription[A]: ...
 
-    def subscribe(self, *types: type[SomeEvent], session_id: str | None = None) -> EventSubscription[SomeEvent]:
+    @overload
+    def subscribe(self, a: type[A], b: type[B], /, *, session_id: str | None = None) -> EventSubscription[A | B]: ...
+
+    @overload
+    def subscribe(
+        self, a: type[A], b: type[B], c: type[C], /, *, session_id: str | None = None
+    ) -> EventSubscription[A | B | C]: ...
+
+    @overload
+    def subscribe(
+        self, a: type[A], b: type[B], c: type[C], d: type[D], /, *, session_id: str | None = None
+    ) -> EventSubscription[A | B | C | D]: ...
+
+    @overload
+    def subscribe(self, *types: type[A], session_id: str | None = None) -> EventSubscription[A]: ...
+
+    def subscribe(self, *types: type[Any], session_id: str | None = None) -> EventSubscription[Any]:
         """Return an async iterator of live events.
 
         Args:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self, overload
 
 from turnstream.client.addressing import Trace
-from turnstream.client.facade import DEFAULT_TIMEOUT, SomeEvent
+from turnstream.client.facade import DEFAULT_TIMEOUT, A, B, C, D
 from turnstream.client.facade import Turnstream as AsyncTurnstream
 from turnstream.client.results import CommandResult
 from turnstream.domain.commands import Command, Result
@@ -107,13 +107,30 @@ class Turnstream:
         """Execute a command and return the spec's `CommandResult`; only a rejection becomes one, the rest is raised."""
         return self._portal.call(self._client.dispatch(command, command_id=command_id, timeout=timeout))
 
+    # One overload a number of classes, because type checkers would join several into `Event`.
     @overload
     def subscribe(self, *, session_id: str | None = None) -> EventSubscription[Event]: ...
 
     @overload
-    def subscribe(self, *types: type[SomeEvent], session_id: str | None = None) -> EventSubscription[SomeEvent]: ...
+    def subscribe(self, a: type[A], /, *, session_id: str | None = None) -> EventSubscription[A]: ...
 
-    def subscribe(self, *types: type[SomeEvent], session_id: str | None = None) -> EventSubscription[SomeEvent]:
+    @overload
+    def subscribe(self, a: type[A], b: type[B], /, *, session_id: str | None = None) -> EventSubscription[A | B]: ...
+
+    @overload
+    def subscribe(
+        self, a: type[A], b: type[B], c: type[C], /, *, session_id: str | None = None
+    ) -> EventSubscription[A | B | C]: ...
+
+    @overload
+    def subscribe(
+        self, a: type[A], b: type[B], c: type[C], d: type[D], /, *, session_id: str | None = None
+    ) -> EventSubscription[A | B | C | D]: ...
+
+    @overload
+    def subscribe(self, *types: type[A], session_id: str | None = None) -> EventSubscription[A]: ...
+
+    def subscribe(self, *types: type[Any], session_id: str | None = None) -> EventSubscription[Any]:
         """Return an iterator of live events: of these classes (none: all), of one session or of all."""
         return EventSubscription(self._portal, self._client.subscribe(*types, session_id=session_id))
 

@@ -13,8 +13,16 @@ from turnstream.adapters.redis.connection import PipelinedConnection, Word
 class Script:
     """One script; a server that does not have it, or has lost it, is given it."""
 
-    def __init__(self, name: str, *, plain: bool = False) -> None:
-        """Read `scripts/<name>.lua`; `plain` leaves out its `#!lua` header, for servers that cannot read one."""
+    def __init__(self, name: str, *, reads: bool = False, plain: bool = False) -> None:
+        """Read `scripts/<name>.lua`.
+
+        Args:
+            name: the file's name.
+            reads: it writes nothing, so a user that may only read can run it.
+            plain: leave out its `#!lua` header, and run it as any other, for servers that do not know these.
+
+        """
+        self._run = "EVALSHA_RO" if reads and not plain else "EVALSHA"
         text = files("turnstream.adapters.redis").joinpath("scripts", f"{name}.lua").read_text()
         self._text = text.partition("\n")[2] if plain else text
         self._hash = sha1(self._text.encode()).hexdigest()  # noqa: S324 - the server's own name for a script
@@ -22,10 +30,10 @@ class Script:
     async def run(self, connection: PipelinedConnection, keys: Sequence[str], arguments: Sequence[Word]) -> Any:  # noqa: ANN401
         """Run the script and return its answer."""
         try:
-            return await connection.call("EVALSHA", self._hash, len(keys), *keys, *arguments)
+            return await connection.call(self._run, self._hash, len(keys), *keys, *arguments)
         except NoScriptError:
             await connection.call("SCRIPT", "LOAD", self._text)
-            return await connection.call("EVALSHA", self._hash, len(keys), *keys, *arguments)
+            return await connection.call(self._run, self._hash, len(keys), *keys, *arguments)
 
 
 class Scripts:
@@ -34,8 +42,8 @@ class Scripts:
     def __init__(self, *, plain: bool = False) -> None:
         """Read them from the package."""
         self.commit = Script("commit", plain=plain)
-        self.read = Script("read", plain=plain)
-        self.messages = Script("messages", plain=plain)
+        self.read = Script("read", reads=True, plain=plain)
+        self.messages = Script("messages", reads=True, plain=plain)
         self.enqueue = Script("enqueue", plain=plain)
         self.take = Script("take", plain=plain)
         self.renew = Script("renew", plain=plain)

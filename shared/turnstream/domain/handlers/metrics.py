@@ -1,7 +1,7 @@
 """Counting tokens (spec, step 5; design §9: each call is priced as it arrives)."""
 
 from turnstream.domain.commands import UpdateTokenMetrics
-from turnstream.domain.decision import Context, Decision, SessionView, existing, stamp
+from turnstream.domain.decision import Context, Decision, SessionView, Stamp, existing, stamp
 from turnstream.domain.events import AnyEvent, ContextWindowCritical, TokenMetricsUpdated
 from turnstream.domain.models import SessionHeader, TokenMetrics
 from turnstream.domain.pricing import Price, TokenUsage
@@ -16,6 +16,21 @@ def utilization(metrics: TokenMetrics) -> float:
     return used / metrics.max_context_window
 
 
+def crosses(before: TokenMetrics, after: TokenMetrics) -> bool:
+    """Tell whether the utilisation became critical."""
+    return before.context_utilization <= CRITICAL_UTILIZATION < after.context_utilization
+
+
+def critical(stamped: Stamp, metrics: TokenMetrics, *, crossed: bool) -> AnyEvent:
+    """Announce a critical utilisation."""
+    return stamped.on(
+        ContextWindowCritical,
+        utilization=metrics.context_utilization,
+        max_context_window=metrics.max_context_window,
+        crossed=crossed,
+    )
+
+
 def update_token_metrics(view: SessionView, command: UpdateTokenMetrics, context: Context) -> Decision:
     """Add one call's tokens and price; omitted or zero tokens are announced as well."""
     header = existing(view, command)
@@ -24,13 +39,7 @@ def update_token_metrics(view: SessionView, command: UpdateTokenMetrics, context
     metrics = _added(before, command, _price(header, command, context))
     events: tuple[AnyEvent, ...] = (stamped.on(TokenMetricsUpdated, metrics=metrics),)
     if metrics.context_utilization > CRITICAL_UTILIZATION:
-        critical = stamped.on(
-            ContextWindowCritical,
-            utilization=metrics.context_utilization,
-            max_context_window=metrics.max_context_window,
-            crossed=before.context_utilization <= CRITICAL_UTILIZATION,
-        )
-        events += (critical,)
+        events += (critical(stamped, metrics, crossed=crosses(before, metrics)),)
     return Decision(events)
 
 

@@ -7,7 +7,7 @@ from turnstream.domain.commands import CreateSession, DeleteSession, UpdateSessi
 from turnstream.domain.content import TextContent
 from turnstream.domain.decision import Context, Decision, SessionView, Stamp, check_version, existing, stamp
 from turnstream.domain.events import AnyEvent, SessionConfigUpdated, SessionCreated, SessionDeleted, SessionUpdated
-from turnstream.domain.handlers.metrics import utilization
+from turnstream.domain.handlers.metrics import critical, crosses, utilization
 from turnstream.domain.models import (
     ChatMessage,
     ChatMessageRole,
@@ -51,6 +51,10 @@ def update_session(view: SessionView, command: UpdateSession, context: Context) 
     events: tuple[AnyEvent, ...] = (stamped.on(SessionUpdated, updates=updates),)
     if updates.config is not UNSET:
         events += (stamped.on(SessionConfigUpdated, config=updates.config),)
+    after = apply_patch(header.metrics, updates.metrics)
+    if crosses(header.metrics, after):
+        # Such as by a model with a smaller window: the next report of tokens would no longer be the one that crossed.
+        events += (critical(stamped, after, crossed=True),)
     return Decision(events)
 
 

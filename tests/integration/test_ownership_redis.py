@@ -1,0 +1,154 @@
+"""Leases and heartbeats on a real server: what only it can show."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from tests.contract.deployments import opened
+from tests.contract.redis_deployments import EmbeddedDeployment
+from tests.contract.samples import batch_of, command, committed, created, taken
+from tests.waiting import wait_until
+
+from turnstream.errors import ConfigurationError, Fenced, Unavailable
+from turnstream.ports import START
+
+
+@pytest.fixture
+def overrides() -> dict[str, Any]:
+    return {"partitions": 2, "lease": 0.05}
+
+
+@asynccontextmanager
+async def configured(real: EmbeddedDeployment, name: str, value: str) -> AsyncIterator[None]:
+    """Set a parameter of the server, and set it back."""
+    _, before = await real.call("CONFIG", "GET", name)
+    await real.call("CONFIG", "SET", name, value)
+    try:
+        yield
+    finally:
+        await real.call("CONFIG", "SET", name, before)
+
+
+# ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_lease_runs_out(real: EmbeddedDeployment) -> None:
+    backend, peer = await opened(real), await opened(real)
+    first = await taken(backend, "worker-1")
+    assert 0 < await real.call("PTTL", real.keys.partitions[0].lease) <= 50
+    await wait_until(lambda: _takes(peer, "worker-2"))
+    with pytest.raises(Fenced, match="token"):
+        await backend.store.commit(batch_of(first, created("s")))
+    assert await backend.ownership.renew([first]) == [False]
+
+
+async def _takes(peer: Any, worker_id: str) -> bool:  # noqa: ANN401 - a backend
+    return await peer.ownership.take(0, worker_id) is not None
+
+
+@pytest.mark.parametrize("overrides", [{"partitions": 1, "lease": 60.0}])
+async def test_a_renewal_prolongs_the_lease(real: EmbeddedDeployment) -> None:
+    backend = await opened(real)
+    state = await taken(backend)
+    lease = real.keys.partitions[0].lease
+    await real.call("PEXPIRE", lease, 1_000)
+    assert await backend.ownership.renew([state]) == [True]
+    assert await real.call("PTTL", lease) > 50_000
+
+
+async def test_a_silent_worker_is_forgotten(real: EmbeddedDeployment) -> None:
+    backend, peer = await opened(real), await opened(real)
+    await backend.ownership.beat("silent")
+
+    async def alone() -> bool:
+        return list(await peer.ownership.beat("alive")) == ["alive"]
+
+    await wait_until(alone)
+
+
+# ── what happened to the keys ────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_after_a_flush_a_partition_starts_afresh(real: EmbeddedDeployment) -> None:
+    backend = await opened(real)
+    state = await committed(backend, await taken(backend), created("s"))
+    await real.call("FLUSHALL")
+    assert await backend.ownership.renew([state]) == [False]
+    with pytest.raises(Fenced, match="token"):
+        await backend.store.commit(batch_of(state))
+    fresh = await taken(backend)
+    assert (fresh.cursor, fresh.sequence, fresh.type_sequences) == (START, 0, {})
+    assert fresh.generation != state.generation
+    await committed(backend, fresh, created("s"))
+
+
+async def test_a_partition_of_another_layout_is_not_taken(real: EmbeddedDeployment) -> None:
+    backend = await opened(real)
+    await backend.ownership.release([await taken(backend)])
+    for field, value in (("layout", 7), ("partitions", 16)):
+        before = await real.call("HGET", real.keys.partitions[0].partition, field)
+        await real.call("HSET", real.keys.partitions[0].partition, field, value)
+        with pytest.raises(ConfigurationError, match=f"{value}"):
+            await backend.ownership.take(0, "worker-1")
+        await real.call("HSET", real.keys.partitions[0].partition, field, before)
+    await taken(backend)
+
+
+async def test_a_key_of_another_type_stops_a_commit_before_its_first_write(real: EmbeddedDeployment) -> None:
+    backend = await opened(real)
+    state = await taken(backend)
+    keys = real.keys.partitions[0]
+    for key in (keys.session("s"), keys.messages("s"), keys.order("s"), keys.index, keys.events, keys.commands):
+        await real.call("SET", key, "not ours")
+        before = await real.dump()
+        with pytest.raises(Exception, match=r"BADBATCH|WRONGTYPE"):
+            await backend.store.commit(batch_of(state, created("s", ["m"])))
+        assert await real.dump() == before
+        await real.call("DEL", key)
+    await committed(backend, state, created("s", ["m"]))
+
+
+async def test_progress_is_shown_to_standard_tools(real: EmbeddedDeployment) -> None:
+    backend = await opened(real)
+    state = await taken(backend)
+    await backend.queue.publish(0, [command(f"c{number}") for number in range(5)])
+    entries = (await backend.queue.read({0: START}, 10, 1.0))[0]
+    batch = batch_of(state, cursor=entries[2].entry_id)
+    await backend.store.commit(batch)
+    for _ in range(2):
+        await backend.ownership.tidy([batch.after])
+        (group,) = await real.call("XINFO", "GROUPS", real.keys.partitions[0].commands)
+        shown = group if isinstance(group, dict) else dict(zip(group[::2], group[1::2], strict=True))
+        assert shown[b"last-delivered-id"] == entries[2].entry_id.encode()
+        assert (shown[b"pending"], shown[b"consumers"], shown[b"lag"]) == (0, 0, 2)
+
+
+# ── servers that do not fit ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl", "allkeys-random"])
+async def test_a_server_that_evicts_keys_is_refused(real: EmbeddedDeployment, policy: str) -> None:
+    async with configured(real, "maxmemory-policy", policy):
+        with pytest.raises(ConfigurationError, match=rf"maxmemory-policy {policy}.*noeviction"):
+            await real.open()
+    await opened(real)
+
+
+@pytest.mark.parametrize("overrides", [{"partitions": 1, "lease": 60.0}])
+async def test_leases_are_kept_when_memory_is_full(real: EmbeddedDeployment) -> None:
+    backend = await opened(real)
+    state = await taken(backend)
+    async with configured(real, "maxmemory", "1"):
+        assert await backend.ownership.renew([state]) == [True]
+        assert list(await backend.ownership.beat("worker-1")) == ["worker-1"]
+        with pytest.raises(Unavailable):
+            await backend.queue.publish(0, [command("c")])
+        before = await real.dump()
+        with pytest.raises(Unavailable):
+            await backend.store.commit(batch_of(state, created("s")))
+        assert await real.dump() == before
+        await backend.ownership.release([state])
+    state = await taken(backend)
+    await committed(backend, state, created("s"))
+    assert await real.backlog(0) == 0

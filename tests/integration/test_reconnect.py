@@ -1,0 +1,258 @@
+"""Connections die, the server goes away and comes back: nothing is lost, doubled or reordered, nothing is silent."""
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.contract.chats import CONFIG, a_session, texts_of
+from tests.contract.deployments import client_of, opened
+from tests.contract.redis_deployments import EmbeddedDeployment
+from tests.contract.samples import command
+from tests.contract.workers import worker_of
+from tests.waiting import SOON, wait_until
+
+from turnstream import (
+    AddMessage,
+    Command,
+    CreateSession,
+    MessageAdded,
+    SessionAlreadyExists,
+    Turnstream,
+    Unavailable,
+    UpdateTokenMetrics,
+    user_message,
+)
+from turnstream.adapters.embedded import start_embedded_server
+from turnstream.messages import new_id
+from turnstream.ports import START
+from turnstream.settings import Settings
+
+KILLS = 5
+
+
+@pytest.fixture
+def overrides() -> dict[str, Any]:
+    return {"partitions": 4, "lease": 1.0}
+
+
+async def persistently(ts: Turnstream, change: Command[Any]) -> None:
+    """Send a command until it is answered, always under the same id, as producers are told to."""
+    command_id = new_id()
+    async with asyncio.timeout(2 * SOON):
+        while True:
+            with suppress(Unavailable):
+                await ts.execute(change, command_id=command_id, timeout=0.3)
+                return
+            await asyncio.sleep(0.005)
+
+
+async def killed(real: EmbeddedDeployment, *kinds: str) -> int:
+    """Kill all connections but the test's own."""
+    return sum([await real.call("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes") for kind in kinds])
+
+
+# ── connections ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_connections_are_killed_while_commands_flow(real: EmbeddedDeployment) -> None:
+    workers = [await worker_of(real), await worker_of(real)]
+    clients = [await client_of(real, worker=False) for _ in range(2)]
+    names = [(await a_session(clients[0])).id for _ in range(6)]
+    answered = 0
+
+    async def chat(number: int, name: str) -> None:
+        nonlocal answered
+        for turn in range(50):
+            await persistently(clients[number % 2], AddMessage(name, user_message(str(turn))))
+            answered += 1
+
+    chats = [asyncio.create_task(chat(number, name)) for number, name in enumerate(names)]
+    for kill in range(1, KILLS + 1):
+        await wait_until(lambda kill=kill: answered > kill * 300 // (KILLS + 1))
+        assert await killed(real, "normal", "pubsub") > 3
+    await asyncio.gather(*chats)
+    for name in names:
+        session = await clients[0].sessions.get_session(name)
+        assert session is not None
+        assert texts_of(session.messages) == [str(turn) for turn in range(50)]
+        assert session.version == 51
+    assert not any(worker.task.done() for worker in workers)
+    await check_events(real, names)
+
+
+async def check_events(real: EmbeddedDeployment, names: list[str]) -> None:
+    """Each session's events tell the same: one creation, then every version once."""
+    events = [event for partition in range(4) for event in await real.events(partition)]
+    for name in names:
+        assert [event.version for event in events if event.session_id == name] == list(range(1, 52))
+
+
+@pytest.mark.parametrize("overrides", [{"partitions": 1, "lease": 1.0, "batch_commands": 50}])
+async def test_the_workers_connections_are_killed_while_a_backlog_is_applied(real: EmbeddedDeployment) -> None:
+    client = await client_of(real, worker=False)
+    commands: list[Command[Any]] = [CreateSession(CONFIG, "s")]
+    commands += [AddMessage("s", user_message(str(number))) for number in range(5_000)]
+    tickets = await client.send_many(commands)
+    await worker_of(real)
+    for kill in range(KILLS, 0, -1):
+        await wait_until(lambda kill=kill: _backlog_below(real, kill * 5_000 // (KILLS + 1)))
+        # The client listens on a connection for replies, which is spared.
+        await killed(real, "normal")
+    assert [(await ticket).version for ticket in tickets] == list(range(1, 5_002))
+    await wait_until(lambda: _is_readable(client))
+    assert texts_of(await client.sessions.get_messages("s")) == [str(number) for number in range(5_000)]
+
+
+async def _backlog_below(real: EmbeddedDeployment, limit: int) -> bool:
+    return await real.backlog(0) < limit
+
+
+async def _is_readable(client: Turnstream) -> bool:
+    with suppress(Unavailable):
+        await client.sessions.count()
+        return True
+    return False
+
+
+async def test_a_lost_subscription_is_told(real: EmbeddedDeployment) -> None:
+    client = await client_of(real)
+    session = await a_session(client)
+    async with client.subscribe(MessageAdded) as events:
+        await client.execute(AddMessage(session.id, user_message("one")))
+        await wait_until(lambda: len(events._events) == 1)
+        await killed(real, "pubsub")
+        # What was heard before is given first.
+        assert (await anext(events)).version == 2
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                async with asyncio.timeout(SOON):
+                    await anext(events)
+    async with client.subscribe(MessageAdded) as again:
+        await persistently(client, AddMessage(session.id, user_message("two")))
+        async with asyncio.timeout(SOON):
+            assert (await anext(again)).version == 3
+
+
+async def test_whoever_waits_for_a_reply_is_told_that_it_is_lost(real: EmbeddedDeployment) -> None:
+    client = await client_of(real, worker=False)
+    ticket = await client.send(CreateSession(CONFIG, "s"), command_id="mine")
+    await killed(real, "pubsub")
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            async with asyncio.timeout(SOON):
+                await ticket
+    await worker_of(real)
+    assert (await client.execute(CreateSession(CONFIG, "s"), command_id="mine")).version == 1
+
+
+async def test_a_read_of_the_stream_survives(real: EmbeddedDeployment) -> None:
+    backend = await opened(real)
+    reading = asyncio.create_task(backend.queue.read({0: START}, 10, SOON))
+    await wait_until(lambda: _kills_a_reader(real, reading))
+    with pytest.raises(Unavailable):
+        await reading
+    await backend.queue.publish(0, [command("c")])
+    assert len((await backend.queue.read({0: START}, 10, 1.0))[0]) == 1
+
+
+async def _kills_a_reader(real: EmbeddedDeployment, reading: "asyncio.Task[Any]") -> bool:
+    await killed(real, "normal")
+    return reading.done()
+
+
+# ── the server ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_everything_is_flushed_while_a_worker_runs(real: EmbeddedDeployment) -> None:
+    client = await client_of(real)
+    for number in range(3):
+        async with client.subscribe() as events:
+            session = await client.execute(CreateSession(CONFIG, "s"))
+            await client.execute(AddMessage("s", user_message("one")))
+            created, added = await anext(events), await anext(events)
+        assert session.version == 1
+        assert created.meta is not None
+        assert added.meta is not None
+        assert (created.meta.sequence, added.meta.sequence, added.meta.previous_of_session) == (1, 2, 1), number
+        await real.call("FLUSHALL")
+        assert await client.sessions.get_session("s") is None
+
+
+async def test_commands_flow_while_everything_is_flushed(real: EmbeddedDeployment) -> None:
+    await worker_of(real)
+    client = await client_of(real, worker=False)
+    for _ in range(3):
+        tickets = await client.send_many([CreateSession(CONFIG, f"s{number}") for number in range(50)], timeout=0.3)
+        await real.call("FLUSHALL")
+        answers = await asyncio.gather(*(_answer(ticket) for ticket in tickets))
+        # Whatever the flush has taken is gone; nothing else is.
+        assert not [answer for answer in answers if isinstance(answer, Exception) and not is_lost(answer)]
+    await persistently(client, CreateSession(CONFIG, "last"))
+    assert await client.sessions.session_exists("last")
+
+
+async def _answer(ticket: Any) -> Any:  # noqa: ANN401 - a ticket, an answer
+    try:
+        return await ticket
+    except Exception as error:  # noqa: BLE001 - the test looks at it
+        return error
+
+
+def is_lost(error: Exception) -> bool:
+    return isinstance(error, Unavailable | SessionAlreadyExists)
+
+
+async def test_the_server_is_restarted(tmp_path: Path, overrides: dict[str, Any]) -> None:
+    with start_embedded_server(tmp_path) as first:
+        port = first.port
+        settings = Settings(namespace="restart", **overrides).at(first.url)
+        real = EmbeddedDeployment(settings)
+        worker = await worker_of(real)
+        client = await client_of(real, worker=False)
+        session = await a_session(client, "one", "two")
+        # `everysec` may lose the last second; a clean stop writes everything.
+    with pytest.raises(Unavailable):
+        await client.execute(UpdateTokenMetrics(session.id), timeout=1.0)
+    with pytest.raises(Unavailable):
+        await client.sessions.get_session(session.id)
+    with start_embedded_server(tmp_path, port=port):
+        await persistently(client, AddMessage(session.id, user_message("three")))
+        assert texts_of(await client.sessions.get_messages(session.id)) == ["one", "two", "three"]
+        assert not worker.task.done()
+        await real.aclose()
+
+
+async def test_a_server_that_is_a_replica_for_a_while(overrides: dict[str, Any]) -> None:
+    """It takes no writes, and then its history is another one; what was written before is still there."""
+    with start_embedded_server() as server:
+        real = EmbeddedDeployment(Settings(namespace="failover", **overrides).at(server.url))
+        worker = await worker_of(real)
+        client = await client_of(real, worker=False)
+        session = await a_session(client, "one")
+        await real.call("REPLICAOF", "127.0.0.1", "1")
+        with pytest.raises(Unavailable):
+            await client.send(AddMessage(session.id, user_message("lost")))
+        assert texts_of(await client.sessions.get_messages(session.id)) == ["one"]
+        # So long that the worker cannot keep its leases.
+        await wait_until(lambda: _all_leases_ran_out(real))
+        assert not worker.task.done()
+        await real.call("REPLICAOF", "NO", "ONE")
+        await persistently(client, AddMessage(session.id, user_message("two")))
+        assert texts_of(await client.sessions.get_messages(session.id)) == ["one", "two"]
+        assert not worker.task.done()
+        await real.aclose()
+
+
+async def _all_leases_ran_out(real: EmbeddedDeployment) -> bool:
+    return await real.call("EXISTS", *(keys.lease for keys in real.keys.partitions)) == 0
+
+
+async def test_nobody_answers_there(tmp_path: Path) -> None:
+    with start_embedded_server() as server:
+        address = server.url.removeprefix("redis://")
+    with pytest.raises(Unavailable) as unavailable:
+        await Turnstream.connect(f"redis://me:secret@{address}")
+    assert address in str(unavailable.value)
+    assert "secret" not in str(unavailable.value)

@@ -1,0 +1,121 @@
+"""The Lua scripts on a real server: lost ones come back, and none leaves half of its work."""
+
+import asyncio
+from importlib.resources import files
+from typing import Any
+
+import pytest
+from redis.exceptions import ResponseError
+from tests.contract.chats import a_session, texts_of
+from tests.contract.deployments import client_of, opened
+from tests.contract.redis_deployments import EmbeddedDeployment
+from tests.contract.samples import batch_of, command, created, taken
+from tests.contract.workers import worker_of
+
+from turnstream import AddMessage, user_message
+from turnstream.adapters.redis import scripts
+from turnstream.adapters.redis.scripting import Scripts
+from turnstream.ports import START, MessageRange
+
+SCRIPTS = sorted(path.name.removesuffix(".lua") for path in files(scripts).iterdir() if path.name.endswith(".lua"))
+
+
+@pytest.fixture
+def overrides() -> dict[str, Any]:
+    return {"partitions": 1}
+
+
+def test_every_script_is_used() -> None:
+    assert sorted(vars(Scripts())) == SCRIPTS
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_says_what_it_takes(name: str) -> None:
+    lines = files(scripts).joinpath(f"{name}.lua").read_text().splitlines()
+    assert lines[0].startswith("#!lua")
+    assert lines[1].startswith("-- ")
+    assert any(line.startswith("-- KEYS") for line in lines)
+
+
+async def test_every_script_comes_back_after_a_flush(real: EmbeddedDeployment) -> None:
+    backend = await opened(real)
+
+    async def flush() -> None:
+        await real.call("SCRIPT", "FLUSH")
+
+    await flush()
+    state = await taken(backend)
+    await flush()
+    assert await backend.ownership.renew([state]) == [True]
+    await flush()
+    await backend.queue.publish(0, [command("c")])
+    await flush()
+    batch = batch_of(state, created("s", ["m"]), cursor=(await backend.queue.read({0: START}, 1, 1.0))[0][0].entry_id)
+    await backend.store.commit(batch)
+    await flush()
+    assert len((await backend.reader.messages("s", MessageRange()))[1]) == 1
+    await flush()
+    assert [info.id if info else None for info in await backend.reader.infos(["s"])] == ["s"]
+    await flush()
+    assert list(await backend.ownership.beat("worker-1")) == ["worker-1"]
+    await flush()
+    await backend.ownership.release([batch.after])
+    assert await real.backlog(0) == 0
+
+
+async def test_scripts_are_flushed_while_commands_flow(real: EmbeddedDeployment) -> None:
+    await worker_of(real)
+    clients = [await client_of(real, worker=False) for _ in range(3)]
+    session = await a_session(clients[0])
+    done = asyncio.Event()
+
+    async def flush() -> int:
+        flushes = 0
+        while not done.is_set():
+            await real.call("SCRIPT", "FLUSH")
+            flushes += 1
+            await asyncio.sleep(0)
+        return flushes
+
+    flushing = asyncio.create_task(flush())
+    for number in range(100):
+        await clients[number % 3].execute(AddMessage(session.id, user_message(str(number))))
+    sends = [clients[0].send(AddMessage(session.id, user_message(str(number)))) for number in range(100, 400)]
+    for ticket in await asyncio.gather(*sends):
+        await ticket
+    done.set()
+    assert await flushing > 100
+    assert texts_of(await clients[1].sessions.get_messages(session.id)) == [str(number) for number in range(400)]
+
+
+@pytest.mark.parametrize(
+    "writes",
+    [
+        ("FLUSHALL",),
+        ("DEL", "(session)"),
+        ("HSET", "(session)", "version", "9", "5,000 words"),
+        ("too few words",),
+    ],
+)
+async def test_a_batch_of_a_wrong_shape_writes_nothing(real: EmbeddedDeployment, writes: tuple[str, ...]) -> None:
+    """A bug in the adapter must not leave half a batch: a valid write stands before the one that is wrong."""
+    backend = await opened(real)
+    state = await taken(backend)
+    keys = real.keys.partitions[0]
+    words = [word.replace("(session)", keys.session("s")) for word in writes]
+    if words[-1] == "5,000 words":
+        words[-1:] = ["x"] * 5_000
+    count = 3 if words == ["too few words"] else len(words)
+    commit: Any = real.raw.register_script(files(scripts).joinpath("commit.lua").read_text())
+    before = await real.dump()
+    with pytest.raises(ResponseError, match="BADBATCH"):
+        await commit(
+            keys=[keys.partition, keys.events],
+            args=[
+                *(state.token, state.replication_id, state.cursor, state.sequence),
+                *(0, 0, 0),
+                *(4, "HSET", keys.session("s"), "version", "1"),
+                *(count, *words),
+            ],
+        )
+    assert await real.dump() == before
