@@ -26,8 +26,8 @@ async def a_session(ts: Turnstream, *texts: str, session_id: str | None = None) 
     return await ts.execute(AddMessages(session.id, messages_of(texts)))
 
 
-def messages_of(texts: Iterable[str]) -> list[ChatMessage]:
-    return [user_message(text) for text in texts]
+def messages_of(texts: Iterable[str]) -> tuple[ChatMessage, ...]:
+    return tuple(user_message(text) for text in texts)
 
 
 def texts_of(messages: Iterable[ChatMessage]) -> list[str]:

@@ -89,7 +89,7 @@ commands: st.SearchStrategy[ChangingCommand] = st.one_of(
 )
 back = st.sampled_from([0, 0, 0, 0, 0, 1, 2, 5])
 steps = st.builds(Step, commands, st.integers(0, 3), back, st.booleans())
-first_messages = AddMessages("a", [ChatMessage(f"m{n}", ChatMessageRole.USER, (), CREATED_AT) for n in range(3)])
+first_messages = AddMessages("a", tuple(ChatMessage(f"m{n}", ChatMessageRole.USER, (), CREATED_AT) for n in range(3)))
 created = st.builds(Step, st.builds(CreateSession, configs, st.just("a")), st.just(0))
 programs = st.tuples(created, st.lists(steps, min_size=12, max_size=40)).map(
     lambda parts: [parts[0], Step(first_messages, 0), *parts[1]],

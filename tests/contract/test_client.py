@@ -66,7 +66,7 @@ MANY = 5_000
 
 
 async def test_create_session(ts: Turnstream) -> None:
-    config = SessionConfig("openai", "gpt-4", "Be brief.", 0.7, 500, "truncate", ["search"], {"seed": 1})
+    config = SessionConfig("openai", "gpt-4", "Be brief.", 0.7, 500, "truncate", ("search",), {"seed": 1})
     session = await ts.execute(CreateSession(config, metadata={"user": "ü"}))
     assert UUID(session.id).version == 7
     assert (session.version, session.is_active, session.metadata) == (1, True, {"user": "ü"})
@@ -113,7 +113,7 @@ async def test_update_session_merges_one_level(ts: Turnstream) -> None:
 async def test_update_session_replaces_messages_and_metadata(ts: Turnstream) -> None:
     session = await a_session(ts, "one", "two")
     kept = session.messages[1]
-    updates = SessionPatch(messages=[summary_message("All before"), kept], metadata={"b": 2})
+    updates = SessionPatch(messages=(summary_message("All before"), kept), metadata={"b": 2})
     updated = await ts.execute(UpdateSession(session.id, updates))
     assert texts_of(updated.messages) == ["All before", "two"]
     assert updated.messages[1] == kept
@@ -173,19 +173,19 @@ async def test_add_message(ts: Turnstream) -> None:
 
 async def test_add_messages_is_one_step(ts: Turnstream) -> None:
     session = await a_session(ts)
-    after = await ts.execute(AddMessages(session.id, [system_message("a"), user_message("b"), assistant_message("c")]))
+    after = await ts.execute(AddMessages(session.id, (system_message("a"), user_message("b"), assistant_message("c"))))
     assert (texts_of(after.messages), after.version) == (["a", "b", "c"], 2)
-    repeated = [user_message("d"), after.messages[1]]
+    repeated = (user_message("d"), after.messages[1])
     with pytest.raises(MessageAlreadyExists):
         await ts.execute(AddMessages(session.id, repeated))
     assert await ts.execute(GetSession(session.id)) == after
-    assert (await ts.execute(AddMessages(session.id, []))).version == 2
+    assert (await ts.execute(AddMessages(session.id, ()))).version == 2
 
 
 async def test_update_message(ts: Turnstream) -> None:
     session = await a_session(ts, "one", "two")
     first, second = session.messages
-    patch = ChatMessagePatch(role=ChatMessageRole.ASSISTANT, content=[TextContent("ONE")], metadata={"edited": True})
+    patch = ChatMessagePatch(role=ChatMessageRole.ASSISTANT, content=(TextContent("ONE"),), metadata={"edited": True})
     after = await ts.execute(UpdateMessage(session.id, first.id, patch))
     changed, same = after.messages
     assert (changed.id, changed.created_at) == (first.id, first.created_at)
@@ -210,12 +210,12 @@ async def test_update_token_metrics(ts: Turnstream) -> None:
 async def test_remove_messages_by_ids(ts: Turnstream) -> None:
     session = await a_session(ts, "one", "two", "three")
     one, two, three = session.messages
-    assert set(await ts.execute(RemoveMessages(session.id, [three.id, one.id]))) == {one, three}
+    assert set(await ts.execute(RemoveMessages(session.id, (three.id, one.id)))) == {one, three}
     after = await ts.execute(GetSession(session.id))
     assert after is not None
     assert (after.messages, after.version) == ((two,), 3)
     with pytest.raises(MessageNotFound):
-        await ts.execute(RemoveMessages(session.id, [two.id, one.id]))
+        await ts.execute(RemoveMessages(session.id, (two.id, one.id)))
     assert await ts.execute(GetSession(session.id)) == after
 
 
@@ -254,7 +254,7 @@ async def test_thousands_of_messages_in_one_command(ts: Turnstream) -> None:
     after = await ts.execute(AddMessages(session.id, many))
     assert after.version == 2
     assert same(after.messages, many)
-    removed = await ts.execute(RemoveMessages(session.id, [message.id for message in many]))
+    removed = await ts.execute(RemoveMessages(session.id, tuple(message.id for message in many)))
     assert len(removed) == MANY
     refilled = await ts.execute(UpdateSession(session.id, SessionPatch(messages=many)))
     assert same(refilled.messages, many)
@@ -274,7 +274,7 @@ async def test_a_message_of_thousands_of_parts(ts: Turnstream) -> None:
 MISSING: list[Command[Any]] = [
     UpdateSession("none", SessionPatch(is_active=False)),
     AddMessage("none", user_message("x")),
-    AddMessages("none", [user_message("x")]),
+    AddMessages("none", (user_message("x"),)),
     UpdateMessage("none", "m", ChatMessagePatch()),
     RemoveMessages("none", last=1),
     UpdateTokenMetrics("none", 1),
@@ -296,7 +296,7 @@ async def test_messages_of_rejections_are_the_specs(ts: Turnstream) -> None:
         CreateSession(CONFIG, "s"): "Session already exists with ID: s",
         AddMessage("s", session.messages[0]): f"Message already exists with ID: {known}",
         UpdateMessage("s", "m", ChatMessagePatch()): "Message not found with ID: m",
-        RemoveMessages("s", [known, "m"]): "Message not found with ID: m",
+        RemoveMessages("s", (known, "m")): "Message not found with ID: m",
         UpdateSession("s", SessionPatch(), expected_version=9): "Version conflict in session s: expected 9, found 2",
     }
     for command, error in rejected.items():
@@ -332,7 +332,7 @@ async def test_errors_carry_their_fields(ts: Turnstream) -> None:
 async def test_a_rejected_command_changes_nothing(deployment: Deployment, ts: Turnstream) -> None:
     session = await a_session(ts, "one", session_id="s")
     happened = [await deployment.events(partition) for partition in range(4)]
-    for command in (CreateSession(CONFIG, "s"), RemoveMessages("s", ["m"]), AddMessage("s", session.messages[0])):
+    for command in (CreateSession(CONFIG, "s"), RemoveMessages("s", ("m",)), AddMessage("s", session.messages[0])):
         with pytest.raises(Rejected):
             await ts.execute(command)
     assert await ts.execute(DeleteSession("none")) is False

@@ -45,7 +45,7 @@ def changes(session_id: str, message_id: str) -> list[Command[Any]]:
         AddMessages(session_id, messages_of("ab")),
         UpdateMessage(session_id, message_id, ChatMessagePatch(metadata={"a": 1})),
         RemoveMessages(session_id, last=1),
-        RemoveMessages(session_id, [message_id]),
+        RemoveMessages(session_id, (message_id,)),
         UpdateTokenMetrics(session_id, 10),
         DeleteSession(session_id),
     ]
@@ -193,11 +193,11 @@ async def test_a_message_that_was_removed_is_not_added_again(ts: Turnstream) -> 
     message = user_message("one")
     addition = AddMessage(session.id, message)
     await ts.execute(addition, command_id=AGAIN)
-    await ts.execute(RemoveMessages(session.id, [message.id]))
+    await ts.execute(RemoveMessages(session.id, (message.id,)))
     await ts.execute(addition, command_id=AGAIN)
     assert await ts.sessions.get_messages(session.id) == ()
     with pytest.raises(MessageNotFound):
-        await ts.execute(RemoveMessages(session.id, [message.id]))
+        await ts.execute(RemoveMessages(session.id, (message.id,)))
     # As a new command it is a new message.
     assert (await ts.execute(addition)).messages == (message,)
 

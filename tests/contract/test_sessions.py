@@ -54,7 +54,7 @@ async def test_messages_come_and_change(ts: Turnstream) -> None:
     session = await ts.sessions.create_session(CONFIG)
     message = user_message("one")
     assert (await ts.sessions.add_message(session.id, message)).messages == (message,)
-    patch = ChatMessagePatch(content=[TextContent("ONE")])
+    patch = ChatMessagePatch(content=(TextContent("ONE"),))
     assert texts_of((await ts.sessions.update_message(session.id, message.id, patch)).messages) == ["ONE"]
 
 
@@ -114,12 +114,12 @@ async def test_walking_through_messages_by_pages(ts: Turnstream) -> None:
     session = await ts.execute(CreateSession(CONFIG))
     expected = messages_of(map(str, range(25)))
     await ts.execute(AddMessages(session.id, expected))
-    forwards: list[ChatMessage] = []
+    forwards: tuple[ChatMessage, ...] = ()
     while page := await ts.sessions.get_messages(session.id, after=forwards[-1].id if forwards else None, limit=10):
         forwards += page
-    backwards = list(await ts.sessions.get_messages(session.id, last=10))
+    backwards = await ts.sessions.get_messages(session.id, last=10)
     while page := await ts.sessions.get_messages(session.id, before=backwards[0].id, limit=10):
-        backwards[:0] = page
+        backwards = page + backwards
     assert forwards == backwards == expected
 
 

@@ -27,6 +27,7 @@ from tests.contract.samples import (
 
 from turnstream.codec.events import decode_event
 from turnstream.codec.replies import decode_replies
+from turnstream.domain.events import AnyEvent
 from turnstream.errors import Collision, Fenced
 from turnstream.ports import (
     START,
@@ -166,7 +167,7 @@ async def test_a_batch_is_larger_than_any_command_of_the_server(backend: Backend
 async def test_events_are_kept_and_announced_in_their_order(
     deployment: Deployment, backend: Backend, peer: Backend, state: PartitionState
 ) -> None:
-    happened = [added(1, message("m")), event(2), added(3, message("n"))]
+    happened: list[AnyEvent] = [added(1, message("m")), event(2), added(3, message("n"))]
     channels = peer.channels.event_channels(["message-added", "session-deleted"], None)
     listener = await peer.channels.subscribe(channels)
     of_session = await peer.channels.subscribe(peer.channels.event_channels([], "s"))
