@@ -43,7 +43,7 @@ QUICK = Size(2, 10_000, 100, 8_000, 200, 1, 20, 1_000)
 
 async def measure(stage: Stage, size: Size) -> dict[str, Any]:
     """Run all measurements and return their figures."""
-    settings = Settings(redis_url=stage.url)  # pyright: ignore[reportArgumentType] - pydantic makes the secret
+    settings = Settings().at(stage.url)
     backend = await RedisBackend.open(settings, "bench")
     async with AsyncExitStack() as resources:
         resources.push_async_callback(backend.aclose)

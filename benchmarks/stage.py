@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class Stage(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def stage() -> Iterator[Stage]:
+def stage() -> Generator[Stage]:
     """Start a server and a worker process; end both."""
     with start_embedded_server() as server:
         environment = {**os.environ, "TURNSTREAM_REDIS_URL": server.url}

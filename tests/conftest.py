@@ -39,7 +39,8 @@ def overrides() -> dict[str, Any]:
 @pytest.fixture
 def settings(overrides: dict[str, Any]) -> Settings:
     """Settings with a namespace of the test's own; few partitions, so that each gets something to do."""
-    return Settings(**{"namespace": f"test-{next(_namespaces)}", "partitions": 4, "worker_id": "test", **overrides})
+    chosen: dict[str, Any] = {"namespace": f"test-{next(_namespaces)}", "partitions": 4, "worker_id": "test"}
+    return Settings(**(chosen | overrides))
 
 
 @pytest.fixture(params=KINDS)

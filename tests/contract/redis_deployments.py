@@ -2,11 +2,11 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import fakeredis
 import redis
@@ -54,14 +54,15 @@ class RedisDeployment(ABC):
 
     async def call(self, *words: str | bytes | float) -> Any:  # noqa: ANN401 - whatever the server answers
         """Send one command, past all code of the adapter but the names of keys."""
-        return await self.raw.execute_command(*words)
+        execute = cast("Callable[..., Awaitable[Any]]", self.raw.execute_command)
+        return await execute(*words)
 
     async def append(self, partition: int, fields: Mapping[bytes, bytes]) -> str:
         words = chain.from_iterable(fields.items())
         entry_id: bytes = await self.call("XADD", self.keys.partitions[partition].commands, "*", *words)
         return entry_id.decode()
 
-    async def dump(self) -> object:
+    async def dump(self) -> dict[str, object]:
         return {name: await self._content(name) for name in sorted(await self.names())}
 
     async def names(self) -> list[str]:
@@ -98,11 +99,13 @@ class RedisDeployment(ABC):
         return [name for name in others if await self.call("PTTL", name) == -1]
 
     async def aclose(self) -> None:
-        await self.resources.aclose()
-        leaks = await self.leaks()
-        for name in await self.names():
-            await self.call("UNLINK", name)
-        await self.raw.aclose()
+        try:
+            await self.resources.aclose()
+            leaks = await self.leaks()
+        finally:
+            for name in await self.names():
+                await self.call("UNLINK", name)
+            await self.raw.aclose()
         assert leaks == []
 
     async def _stream(self, key: str) -> list[tuple[str, dict[bytes, bytes]]]:
@@ -141,13 +144,13 @@ class EmbeddedDeployment(RedisDeployment):
 class _FakeConnection(FakeAsyncRedisConnection):
     """fakeredis does not wake who reads from a connection when it is closed; a socket does."""
 
-    async def disconnect(self, nowait: bool = False, **kwargs: Any) -> None:  # noqa: ANN401
+    async def disconnect(self, nowait: bool = False, *_: Any, **__: Any) -> None:  # noqa: ANN401 - as redis-py
         socket = self._sock
-        await super().disconnect(nowait=nowait, **kwargs)
+        await super().disconnect(nowait=nowait)
         if socket is not None:
             socket._response_available.set()
 
-    async def read_response(self, **kwargs: Any) -> Any:  # noqa: ANN401
+    async def read_response(self, *_: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the server answers
         answer = await super().read_response(**kwargs)
         if self._sock is None:
             raise redis.ConnectionError("The connection was closed")

@@ -9,6 +9,8 @@ from uuid import UUID
 import pytest
 from tests.contract.chats import CONFIG, a_session, id_in, messages_of, texts_of
 from tests.contract.deployments import Deployment, client_of, not_on_fakeredis
+from tests.contract.redis_deployments import EmbeddedDeployment
+from tests.contract.workers import worker_of
 from tests.waiting import wait_until
 
 from turnstream import (
@@ -57,6 +59,7 @@ from turnstream import (
     tool_message,
     user_message,
 )
+from turnstream.settings import Settings
 
 AT_ONCE = 0.0
 MANY = 5_000
@@ -468,6 +471,37 @@ async def test_overloaded(deployment: Deployment) -> None:
     await client.send(CreateSession(CONFIG, id_in(1, 4)))
 
 
+# ── opening and closing ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("way", ["in_memory", "embedded"])
+async def test_a_client_with_everything_of_its_own(settings: Settings, way: str) -> None:
+    open_it = getattr(Turnstream, way)
+    async with open_it(settings=settings) as ts:
+        session = await a_session(ts, "one")
+        assert await ts.sessions.get_session(session.id) == session
+    ts = await open_it(settings=settings)
+    assert await ts.sessions.count() == 0
+    await a_session(ts)
+    await ts.aclose()
+
+
+async def test_a_client_of_workers_elsewhere(real: EmbeddedDeployment) -> None:
+    await worker_of(real)
+    url = real.settings.redis_url.get_secret_value()
+    async with Turnstream.connect(url, settings=real.settings) as ts:
+        session = await a_session(ts, "one")
+    ts = await Turnstream.connect(settings=real.settings)
+    assert await ts.sessions.get_session(session.id) == session
+    await ts.aclose()
+    await ts.aclose()
+
+
+async def test_a_client_that_was_never_used_closes(deployment: Deployment) -> None:
+    client = await client_of(deployment, worker=False)
+    await client.aclose()
+
+
 # ── many at once ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -525,6 +559,11 @@ async def test_queries_see_what_was_awaited(deployment: Deployment, ts: Turnstre
 # ── nobody holds what is stored ──────────────────────────────────────────────────────────────────────────────────────
 
 
+def tags_of(session: Session) -> list[str]:
+    tags: list[str] = (session.metadata or {})["tags"]
+    return tags
+
+
 async def test_callers_cannot_change_what_is_stored(ts: Turnstream) -> None:
     metadata = {"tags": ["a"]}
     message = user_message("one")
@@ -534,7 +573,7 @@ async def test_callers_cannot_change_what_is_stored(ts: Turnstream) -> None:
     for session in (created, added, await ts.execute(GetSession(created.id))):
         assert session is not None
         assert session.metadata == {"tags": ["a"]}
-        session.metadata["tags"].append("c")
+        tags_of(session).append("c")
         for part in (part for each in session.messages for part in each.content):
             assert isinstance(part, ToolCallContent)
             part.args["a"].append(2)

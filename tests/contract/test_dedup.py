@@ -51,7 +51,7 @@ def changes(session_id: str, message_id: str) -> list[Command[Any]]:
     ]
 
 
-@pytest.mark.parametrize("which", range(9), ids=lambda n: changes("", "")[n].type)
+@pytest.mark.parametrize("which", range(9), ids=[change.type for change in changes("", "")])
 async def test_every_command_is_applied_once(deployment: Deployment, ts: Turnstream, which: int) -> None:
     session = await a_session(ts, "one", "two")
     command = changes(session.id, session.messages[0].id)[which]

@@ -175,7 +175,7 @@ def fresh() -> Settings:
 
 
 @given(programs, cuts)
-@bounded(max_examples=150, deadline=None)
+@bounded(max_examples=60, deadline=None)
 async def test_in_memory(steps: list[Step], batches: list[Cut]) -> None:
     await check_on(MemoryDeployment, fresh(), steps, batches)
 

@@ -254,6 +254,15 @@ async def test_leaving_the_block_ends_the_iteration(ts: Turnstream) -> None:
     assert await _collect(events) == []
 
 
+async def test_closing_the_client_ends_its_subscriptions(deployment: Deployment) -> None:
+    client = await client_of(deployment)
+    async with client.subscribe() as events:
+        waiting = asyncio.create_task(_collect(events))
+        await asyncio.sleep(0)
+        await client.aclose()
+        assert await asyncio.wait_for(waiting, SOON) == []
+
+
 async def test_subscriptions_do_not_disturb_each_other(ts: Turnstream) -> None:
     async with ts.subscribe(SessionCreated) as first:
         async with ts.subscribe(SessionCreated) as second:

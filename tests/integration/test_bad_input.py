@@ -71,12 +71,13 @@ def cyclic() -> dict[str, Any]:
 
 def said(**fields: Any) -> ChatMessage:  # noqa: ANN401 - what no type checker would let pass
     """A message with some fields that no message may have."""
-    whole = {"id": "m", "role": ChatMessageRole.USER, "content": (), "created_at": NOW, **fields}
-    return ChatMessage(**whole)
+    whole: dict[str, Any] = {"id": "m", "role": ChatMessageRole.USER, "content": (), "created_at": NOW}
+    return ChatMessage(**(whole | fields))
 
 
 def create(**fields: Any) -> CreateSession:  # noqa: ANN401 - as above
-    return CreateSession(SessionConfig(**{"provider": "openai", "model": "gpt-4", **fields}))
+    whole: dict[str, Any] = {"provider": "openai", "model": "gpt-4"}
+    return CreateSession(SessionConfig(**(whole | fields)))
 
 
 def with_metadata(value: Any) -> AddMessage:  # noqa: ANN401 - a free-form value

@@ -1,6 +1,6 @@
 """Leases and heartbeats on a real server: what only it can show."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ def overrides() -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def configured(real: EmbeddedDeployment, name: str, value: str) -> AsyncIterator[None]:
+async def configured(real: EmbeddedDeployment, name: str, value: str) -> AsyncGenerator[None]:
     """Set a parameter of the server, and set it back."""
     _, before = await real.call("CONFIG", "GET", name)
     await real.call("CONFIG", "SET", name, value)
@@ -118,10 +118,9 @@ async def test_progress_is_shown_to_standard_tools(real: EmbeddedDeployment) -> 
     await backend.store.commit(batch)
     for _ in range(2):
         await backend.ownership.tidy([batch.after])
-        (group,) = await real.call("XINFO", "GROUPS", real.keys.partitions[0].commands)
-        shown = group if isinstance(group, dict) else dict(zip(group[::2], group[1::2], strict=True))
-        assert shown[b"last-delivered-id"] == entries[2].entry_id.encode()
-        assert (shown[b"pending"], shown[b"consumers"], shown[b"lag"]) == (0, 0, 2)
+        (group,) = await real.raw.xinfo_groups(real.keys.partitions[0].commands)
+        assert group["last-delivered-id"] == entries[2].entry_id.encode()
+        assert (group["pending"], group["consumers"], group["lag"]) == (0, 0, 2)
 
 
 # ── servers that do not fit ──────────────────────────────────────────────────────────────────────────────────────────

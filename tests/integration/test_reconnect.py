@@ -61,18 +61,16 @@ async def test_connections_are_killed_while_commands_flow(real: EmbeddedDeployme
     workers = [await worker_of(real), await worker_of(real)]
     clients = [await client_of(real, worker=False) for _ in range(2)]
     names = [(await a_session(clients[0])).id for _ in range(6)]
-    answered = 0
+    answered: list[str] = []
 
     async def chat(number: int, name: str) -> None:
-        nonlocal answered
         for turn in range(50):
             await persistently(clients[number % 2], AddMessage(name, user_message(str(turn))))
-            answered += 1
+            answered.append(name)
 
     chats = [asyncio.create_task(chat(number, name)) for number, name in enumerate(names)]
     for kill in range(1, KILLS + 1):
-        while answered <= kill * 300 // (KILLS + 1):
-            await asyncio.sleep(0.001)
+        await wait_until(partial(_longer_than, answered, kill * 300 // (KILLS + 1)))
         assert await killed(real, "normal", "pubsub") > 3
     await asyncio.gather(*chats)
     for name in names:
@@ -82,6 +80,10 @@ async def test_connections_are_killed_while_commands_flow(real: EmbeddedDeployme
         assert session.version == 51
     assert not any(worker.task.done() for worker in workers)
     await check_events(real, names)
+
+
+def _longer_than(values: list[str], length: int) -> bool:
+    return len(values) > length
 
 
 async def check_events(real: EmbeddedDeployment, names: list[str]) -> None:

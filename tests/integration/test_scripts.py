@@ -13,11 +13,11 @@ from tests.contract.samples import batch_of, command, created, taken
 from tests.contract.workers import worker_of
 
 from turnstream import AddMessage, user_message
-from turnstream.adapters.redis import scripts
 from turnstream.adapters.redis.scripting import Scripts
 from turnstream.ports import START, MessageRange
 
-SCRIPTS = sorted(path.name.removesuffix(".lua") for path in files(scripts).iterdir() if path.name.endswith(".lua"))
+FOLDER = files("turnstream.adapters.redis") / "scripts"
+SCRIPTS = sorted(path.name.removesuffix(".lua") for path in FOLDER.iterdir() if path.name.endswith(".lua"))
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_every_script_is_used() -> None:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_says_what_it_takes(name: str) -> None:
-    lines = files(scripts).joinpath(f"{name}.lua").read_text().splitlines()
+    lines = FOLDER.joinpath(f"{name}.lua").read_text().splitlines()
     assert lines[0].startswith("#!lua")
     assert lines[1].startswith("-- ")
     assert any(line.startswith("-- KEYS") for line in lines)
@@ -78,13 +78,16 @@ async def test_scripts_are_flushed_while_commands_flow(real: EmbeddedDeployment)
         return flushes
 
     flushing = asyncio.create_task(flush())
-    for number in range(100):
-        await clients[number % 3].execute(AddMessage(session.id, user_message(str(number))))
-    sends = [clients[0].send(AddMessage(session.id, user_message(str(number)))) for number in range(100, 400)]
-    for ticket in await asyncio.gather(*sends):
-        await ticket
-    done.set()
-    assert await flushing > 100
+    try:
+        for number in range(100):
+            await clients[number % 3].execute(AddMessage(session.id, user_message(str(number))))
+        sends = [clients[0].send(AddMessage(session.id, user_message(str(number)))) for number in range(100, 400)]
+        for ticket in await asyncio.gather(*sends):
+            await ticket
+    finally:
+        done.set()
+        flushes = await flushing
+    assert flushes > 100
     assert texts_of(await clients[1].sessions.get_messages(session.id)) == [str(number) for number in range(400)]
 
 
@@ -106,7 +109,7 @@ async def test_a_batch_of_a_wrong_shape_writes_nothing(real: EmbeddedDeployment,
     if words[-1] == "5,000 words":
         words[-1:] = ["x"] * 5_000
     count = 3 if words == ["too few words"] else len(words)
-    commit: Any = real.raw.register_script(files(scripts).joinpath("commit.lua").read_text())
+    commit: Any = real.raw.register_script(FOLDER.joinpath("commit.lua").read_text())
     before = await real.dump()
     with pytest.raises(ResponseError, match="BADBATCH"):
         await commit(

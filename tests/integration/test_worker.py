@@ -233,7 +233,6 @@ async def partition_dump(real: EmbeddedDeployment, partition: int) -> dict[str, 
     """Everything of a partition but its lease, which both keep alive."""
     keys = real.keys.partitions[partition]
     whole = await real.dump()
-    assert isinstance(whole, dict)
     return {name: value for name, value in whole.items() if name.startswith(keys.prefix) and name != keys.lease}
 
 

@@ -49,11 +49,13 @@ class Ticket:
         return f"Ticket(command_id={self.command_id!r}, session_id={self.session_id!r}, done={self._answer.done()})"
 
     async def _applied(self) -> Applied:
-        try:
-            async with asyncio.timeout(self._timeout):
-                answer = await asyncio.shield(self._answer)
-        except TimeoutError:
-            raise CommandTimeout(self.command_id, self._timeout) from None
+        if not self._answer.done():
+            try:
+                async with asyncio.timeout(self._timeout):
+                    await asyncio.shield(self._answer)
+            except TimeoutError:
+                raise CommandTimeout(self.command_id, self._timeout) from None
+        answer = self._answer.result()
         if isinstance(answer, TurnstreamError):
             raise answer
         if answer.error:

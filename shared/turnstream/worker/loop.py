@@ -74,6 +74,9 @@ class Worker:
                     self._feeder.stop()
                     for loop in loops:
                         loop.cancel()
+            except ExceptionGroup as failures:
+                # One loop that failed ends them all; its error says why.
+                raise failures.exceptions[0] from None
             finally:
                 await self._leave()
                 log.info("worker stopped")

@@ -11,9 +11,14 @@ from redis.asyncio.connection import AbstractConnection, Connection, UnixDomainS
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
+    ClusterDownError,
+    MasterDownError,
     NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -24,8 +29,12 @@ Word = str | bytes | int | float
 Connector = Callable[[], AbstractConnection]
 """Makes a new connection, not yet open."""
 
-TRANSIENT = ("OOM", "LOADING", "READONLY", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN", "BUSY")
-"""Error replies that pass by themselves (design §4)."""
+TRANSIENT = (
+    *(RedisConnectionError, RedisTimeoutError, OutOfMemoryError, ReadOnlyError),
+    *(MasterDownError, ClusterDownError, TryAgainError),
+)
+TRANSIENT_CODES = ("NOREPLICAS", "BUSY", "MISCONF", "OOM")
+"""Error replies that pass by themselves (design §4): those that redis-py knows, and others by their first word."""
 
 
 def connector(url: str, connect_timeout: float, name: str) -> Connector:
@@ -76,7 +85,7 @@ async def opened(connect: Connector, where: str) -> AbstractConnection:
 def raise_for(error: RedisError) -> NoReturn:
     """Raise what a failed call means to the application; other error replies are bugs and stay what they are."""
     text = str(error)
-    if isinstance(error, RedisConnectionError | RedisTimeoutError) or text.startswith(TRANSIENT):
+    if isinstance(error, TRANSIENT) or text.startswith(TRANSIENT_CODES):
         raise Unavailable(f"The server cannot take this now: {text}") from error
     if isinstance(error, NoPermissionError):
         raise ConfigurationError(f"The server does not permit this user a command it needs: {text}") from error
@@ -157,8 +166,8 @@ class PipelinedConnection:
                 await connection.disconnect(nowait=True)
         except* (Unavailable, ConfigurationError) as group:
             reason = group.exceptions[0]
-        except* (RedisError, OSError) as group:
-            reason = Unavailable(f"The connection to {self._where} was lost: {group.exceptions[0]}")
+        except* Exception as group:  # noqa: BLE001 - whatever it is, those who wait must learn of it
+            reason = Unavailable(f"The connection to {self._where} was lost: {group.exceptions[0]!r}")
         finally:
             self._fail(reason)
 

@@ -22,7 +22,9 @@ class Script:
             plain: leave out its `#!lua` header, and run it as any other, for servers that do not know these.
 
         """
-        self._run = "EVALSHA_RO" if reads and not plain else "EVALSHA"
+        read_only = "_RO" if reads and not plain else ""
+        self._run = f"EVALSHA{read_only}"
+        self._load_and_run = f"EVAL{read_only}"
         text = files("turnstream.adapters.redis").joinpath("scripts", f"{name}.lua").read_text()
         self._text = text.partition("\n")[2] if plain else text
         self._hash = sha1(self._text.encode()).hexdigest()  # noqa: S324 - the server's own name for a script
@@ -32,8 +34,8 @@ class Script:
         try:
             return await connection.call(self._run, self._hash, len(keys), *keys, *arguments)
         except NoScriptError:
-            await connection.call("SCRIPT", "LOAD", self._text)
-            return await connection.call(self._run, self._hash, len(keys), *keys, *arguments)
+            # In one step, for between a load and a run the scripts can be flushed again.
+            return await connection.call(self._load_and_run, self._text, len(keys), *keys, *arguments)
 
 
 class Scripts:
