@@ -33,7 +33,7 @@ TRANSIENT = (
     *(RedisConnectionError, RedisTimeoutError, OutOfMemoryError, ReadOnlyError),
     *(MasterDownError, ClusterDownError, TryAgainError),
 )
-TRANSIENT_CODES = ("NOREPLICAS", "BUSY", "MISCONF", "OOM")
+TRANSIENT_CODES = ("NOREPLICAS", "BUSY", "MISCONF", "OOM", "UNBLOCKED")
 """Error replies that pass by themselves (design §4): those that redis-py knows, and others by their first word."""
 
 
