@@ -1,5 +1,6 @@
 """The backends under test, and clients of them; every test gets a deployment of its own."""
 
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from itertools import count
 from typing import Any
@@ -21,6 +22,9 @@ KINDS: Mapping[str, Callable[[Settings], Deployment]] = {
 }
 
 _namespaces = count()
+
+# A shell starts background jobs with SIGINT ignored, and the programs under test would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
