@@ -47,7 +47,7 @@ class Holdings:
         self._bell = bell
 
     async def settle(self) -> bool:
-        """Bring what is owned in line with who is alive; tell whether anything changed.
+        """Bring what is owned in line with who is alive; tell whether anything is to be read from somewhere else.
 
         Raises:
             Unavailable: the server does not answer.
@@ -58,10 +58,10 @@ class Holdings:
         wanted = assigned(self._worker_id, alive, self._partitions)
         await self._renew()
         await self.give_up(before - wanted)
-        await self._take(wanted - set(self.owned))
+        taken = await self._take(wanted - set(self.owned))
         if set(self.owned) != before:
             log.info("partitions changed", owned=len(self.owned), wanted=len(wanted), workers=len(alive))
-        return set(self.owned) != before
+        return taken > 0 or set(self.owned) != before
 
     async def give_up(self, numbers: Iterable[int]) -> None:
         """Finish the batch in hand of some partitions and release them."""
@@ -89,11 +89,12 @@ class Holdings:
                 log.warning("partition lost", partition=state.partition)
                 await self._abandon(state.partition)
 
-    async def _take(self, numbers: Iterable[int]) -> None:
+    async def _take(self, numbers: Iterable[int]) -> int:
         takes = [self._ownership.take(number, self._worker_id) for number in sorted(numbers)]
-        for state in await asyncio.gather(*takes):
-            if state is not None:
-                self._hold(state)
+        states = [state for state in await asyncio.gather(*takes) if state is not None]
+        for state in states:
+            self._hold(state)
+        return len(states)
 
     def _hold(self, state: PartitionState) -> None:
         owned = OwnedPartition(self._process(state), self._limits)
