@@ -8,6 +8,7 @@ from functools import partial
 from itertools import count, cycle
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import settings as bounded
 from tests.contract.deployments import Deployment, MemoryDeployment, opened
@@ -43,6 +44,9 @@ from turnstream.settings import Settings
 
 MAX_BYTES = 1024 * 1024
 SESSIONS = ("a", "ü:{x}")
+
+pytestmark = pytest.mark.timeout(600)
+"""Seconds; a counterexample is made small by running many others."""
 
 _namespaces = count()
 

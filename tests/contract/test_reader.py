@@ -6,6 +6,7 @@ from itertools import product
 from typing import Any
 
 import pytest
+from tests.contract.chats import texts_of
 from tests.contract.samples import AT, ENTRY_MS, committed, created, message, stored, taken
 
 from turnstream.application.routing import partition_of
@@ -103,31 +104,37 @@ async def test_a_range_needs_its_bounds(backend: Backend, state: PartitionState,
 async def test_a_long_session_that_is_changed_meanwhile_is_read_as_one_version(
     backend: Backend, peer: Backend, state: PartitionState
 ) -> None:
-    """The header's version is the number of messages, and so must be the number of messages read."""
+    """Every commit writes its version into the first and the last message, which are in different pieces."""
     state = await committed(backend, state, created("s", LONG))
-    before = stored(message_count=len(LONG))
+    state = await committed(backend, state, stamped(1))
+    versions: set[int] = set()
     reading = asyncio.create_task(read_whole(peer))
-    versions: set[tuple[int, int]] = set()
-    for count in range(len(LONG), len(LONG) + 40):
-        after = stored(version=count + 1, message_count=count + 1)
-        write = SessionWrite("s", before, after, put={f"n{count}": message("n")}, placed={f"n{count}": count})
-        state, before = await committed(backend, state, write), after
+    for version in range(2, 60):
+        state = await committed(backend, state, stamped(version))
         await asyncio.sleep(0)
         if reading.done():
             versions |= await reading
             reading = asyncio.create_task(read_whole(peer))
     versions |= await reading | await read_whole(peer)
-    assert (len(LONG) + 40, len(LONG) + 40) in versions
-    assert all(version in (1, count) for version, count in versions)
+    assert 60 in versions
 
 
-async def read_whole(backend: Backend) -> set[tuple[int, int]]:
+def stamped(version: int) -> SessionWrite:
+    """The write that leads from a version to the next one, and says so in two messages."""
+    before, after = (stored(version=v, message_count=len(LONG)) for v in (version, version + 1))
+    put = {i: message(i, str(version + 1)) for i in (LONG[0], LONG[-1])}
+    return SessionWrite("s", before, after, put=put)
+
+
+async def read_whole(backend: Backend) -> set[int]:
+    """Return the version that was read, if there was time to read one."""
     try:
         header, messages = await backend.reader.messages("s", MessageRange())
     except Unavailable:
         return set()
-    assert header.message_count == len(messages)
-    return {(header.version, len(messages))}
+    assert len(messages) == len(LONG)
+    assert texts_of((messages[0], messages[-1])) in (["Hello"] * 2, [str(header.version)] * 2)
+    return {header.version}
 
 
 async def test_read_values_can_be_changed_without_harm(backend: Backend, state: PartitionState) -> None:

@@ -296,10 +296,17 @@ async def test_a_worker_refuses_a_partition_of_another_layout(real: EmbeddedDepl
     await real.call("HSET", real.keys.partitions[0].partition, "layout", 99)
     with pytest.raises(ConfigurationError, match="layout 99"):
         await worker_of(real)
-    # So does a client that brings its own.
-    with pytest.raises(ConfigurationError, match="layout 99"):
-        async with asyncio.timeout(SOON):
+
+
+@pytest.mark.parametrize("overrides", [{"partitions": 1}])
+async def test_a_client_whose_own_worker_cannot_start_is_told_at_once(real: EmbeddedDeployment) -> None:
+    first = await worker_of(real)
+    await first.stop()
+    await real.call("HSET", real.keys.partitions[0].partition, "layout", 99)
+    async with asyncio.timeout(SOON) as limit:
+        with pytest.raises(ConfigurationError, match="layout 99"):
             await client_of(real)
+    assert not limit.expired()
 
 
 async def test_a_client_without_a_worker_is_told(real: EmbeddedDeployment) -> None:

@@ -68,4 +68,8 @@ async def _start_worker(backend: Backend, settings: Settings, resources: AsyncEx
         await task
 
     resources.push_async_callback(stop)
-    await worker.ready.wait()
+    ready = asyncio.create_task(worker.ready.wait())
+    await asyncio.wait([ready, task], return_when=asyncio.FIRST_COMPLETED)
+    if not ready.done():
+        ready.cancel()
+        await task
