@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from redis import Redis
 from tests.contract.deployments import Deployment, MemoryDeployment, client_of, opened
 from tests.contract.redis_deployments import EmbeddedDeployment, FakeDeployment
 
@@ -35,6 +36,14 @@ def server() -> Iterator[EmbeddedServer]:
 
 
 @pytest.fixture
+def empty_server(server: EmbeddedServer) -> EmbeddedServer:
+    """The server without what tests of other kinds have left on it."""
+    with Redis.from_url(server.url, protocol=2) as raw:
+        raw.flushall()
+    return server
+
+
+@pytest.fixture
 def overrides() -> dict[str, Any]:
     """Settings that a test wants otherwise: override this fixture, or parametrise it."""
     return {}
@@ -51,16 +60,16 @@ def settings(overrides: dict[str, Any]) -> Settings:
 async def deployment(request: pytest.FixtureRequest, settings: Settings) -> AsyncIterator[Deployment]:
     """A fresh deployment on every kind of backend; every key left has a time to live or is permanent."""
     if request.param == "embedded":
-        settings = _at(request.getfixturevalue("server"), settings)
+        settings = _at(request.getfixturevalue("empty_server"), settings)
     made = KINDS[request.param](settings)
     yield made
     await made.aclose()
 
 
 @pytest.fixture
-async def real(server: EmbeddedServer, settings: Settings) -> AsyncIterator[EmbeddedDeployment]:
+async def real(empty_server: EmbeddedServer, settings: Settings) -> AsyncIterator[EmbeddedDeployment]:
     """A fresh deployment on the real server only."""
-    made = EmbeddedDeployment(_at(server, settings))
+    made = EmbeddedDeployment(_at(empty_server, settings))
     yield made
     await made.aclose()
 
