@@ -147,7 +147,7 @@ async def test_get_messages_refuses_what_makes_no_sense(ts: Turnstream, wrong: d
 
 async def some_sessions(ts: Turnstream, count: int) -> list[str]:
     """Create sessions in three kinds; every third is inactive."""
-    models = (("openai", "gpt-4"), ("openai", "gpt-4o"), ("anthropic", "claude-3-opus-20240229"))
+    models = (("openai", "gpt-4"), ("openai", "gpt-4o"), ("elsewhere", "another-model"))
     commands: list[Command[Any]] = []
     for number in range(count):
         commands.append(CreateSession(SessionConfig(*models[number % 3]), f"s{number:03}"))
@@ -184,7 +184,7 @@ async def test_filters(ts: Turnstream) -> None:
     expectations: list[tuple[dict[str, Any], list[str]]] = [
         ({"provider": "openai"}, [name for n, name in enumerate(names) if n % 3 != 2]),
         ({"model": "gpt-4o"}, names[1::3]),
-        ({"provider": "anthropic", "model": "gpt-4o"}, []),
+        ({"provider": "elsewhere", "model": "gpt-4o"}, []),
         ({"is_active": False}, names[::3]),
         ({"is_active": True, "provider": "openai"}, names[1::3]),
         ({"provider": "none"}, []),
