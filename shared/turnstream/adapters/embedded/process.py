@@ -8,6 +8,7 @@
 forked without an exec shares the pipe: the server then lives as long as the longer-lived of the two.
 """
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ _LAUNCH: Final = 'echo $$; exec "$@" >&2'
 # A second line means that the server is gone and its id may be another's; the pipe's end, that it is to be killed,
 # with the children that write its files (its process group).
 _WATCH: Final = 'read -r server; read -r _ || kill -s KILL -- "-$server"; test -z "$1" || rm -rf -- "$1"'
+
+# The server in the wheel uses the C library's allocator; others, with one of their own, do not read this. A larger
+# cache of small pieces takes an eighth off the server's time a command.
+_ALLOCATOR: Final = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=10000:glibc.malloc.tcache_max=8192"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,7 @@ class GuardedProcess:
                 stdout=watchdog.stdin,
                 stderr=log,
                 start_new_session=True,
+                env=_ALLOCATOR | dict(os.environ),
             )
         except BaseException:
             watchdog.communicate()

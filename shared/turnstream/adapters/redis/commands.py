@@ -26,7 +26,8 @@ class RedisQueue:
         self._server = server
         self._numbers = {keys.commands.encode(): number for number, keys in enumerate(server.keys.partitions)}
         self._reader: AbstractConnection | None = None
-        self._reading: asyncio.Task[Any] | None = None
+        self._reading: asyncio.Timeout | None = None
+        self._woken = False
 
     async def publish(self, partition: int, entries: Sequence[CommandEntry]) -> None:
         """Append commands to a partition's stream, in this order.
@@ -59,22 +60,14 @@ class RedisQueue:
             *streams,
             *cursors.values(),
         )
-        self._reading = asyncio.ensure_future(self._blocking(words, block + BLOCK_MARGIN))
-        try:
-            streams_read = await self._reading
-        except asyncio.CancelledError:
-            await self._disconnect()
-            if self._reading.cancelled() and not _is_cancelling():
-                return {}
-            raise
-        finally:
-            self._reading = None
+        streams_read = await self._blocking(words, block + BLOCK_MARGIN)
         return {self._numbers[key]: [_entry(*row) for row in rows] for key, rows in streams_read or ()}
 
     async def wake(self) -> None:
         """End a `read` that waits: its connection is given up, for the answer may still come."""
         if self._reading is not None:
-            self._reading.cancel()
+            self._woken = True
+            self._reading.reschedule(asyncio.get_running_loop().time())
 
     async def aclose(self) -> None:
         """Close the reading connection."""
@@ -82,30 +75,33 @@ class RedisQueue:
         await self._disconnect()
 
     async def _blocking(self, words: Sequence[Word], timeout: float) -> Any:  # noqa: ANN401
+        """Return the answer to a command that may wait; `None` where `wake` ended it."""
+        self._woken = False
         try:
-            if self._reader is None:
-                self._reader = await opened(self._server.connect, self._server.where)
-            await self._reader.send_packed_command([pack(words)])
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(timeout) as self._reading:
+                if self._reader is None:
+                    self._reader = await opened(self._server.connect, self._server.where)
+                await self._reader.send_packed_command([pack(words)])
                 return await answer(self._reader)
-        except TimeoutError:
+        except (TimeoutError, RedisError) as error:
             await self._disconnect()
+            if self._woken:
+                return None
+            if isinstance(error, RedisError):
+                raise_for(error)
             raise Unavailable(f"The server at {self._server.where} does not answer") from None
-        except RedisError as error:
+        except BaseException:
+            # Whatever ended it, its answer must not be taken for that of the next read.
             await self._disconnect()
-            raise_for(error)
+            raise
+        finally:
+            self._reading = None
 
     async def _disconnect(self) -> None:
         reader, self._reader = self._reader, None
         if reader is not None:
             with suppress(RedisError):
                 await reader.disconnect(nowait=True)
-
-
-def _is_cancelling() -> bool:
-    """Tell whether the running task itself is being cancelled, rather than what it waits for."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _entry(entry_id: bytes, pairs: Sequence[bytes]) -> RawEntry:

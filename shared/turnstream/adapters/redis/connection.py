@@ -79,6 +79,11 @@ async def opened(connect: Connector, where: str) -> AbstractConnection:
         raise ConfigurationError(f"The server at {where} refuses the user or the password: {error}") from error
     except (RedisError, OSError) as error:
         raise Unavailable(f"No server answers at {where} ({error}): start one, or set TURNSTREAM_REDIS_URL") from error
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        # `asyncio.wait_for`, which a library may have used, swallows it before Python 3.12.
+        await connection.disconnect(nowait=True)
+        raise asyncio.CancelledError
     return connection
 
 

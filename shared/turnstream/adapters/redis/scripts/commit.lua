@@ -15,6 +15,9 @@ local function refuse(reason)
   return redis.error_reply('FENCED ' .. reason)
 end
 
+-- What the checks have read as a hash is one, or can become one.
+local types = {[KEYS[1]] = 'hash'}
+
 local state = redis.call('HMGET', KEYS[1], 'token', 'cursor', 'sequence')
 if state[1] ~= ARGV[1] then return refuse('token') end
 if ARGV[2] ~= '' and not string.find(redis.call('INFO', 'replication'), 'master_replid:' .. ARGV[2], 1, true) then
@@ -26,6 +29,7 @@ if state[3] ~= ARGV[4] then return refuse('sequence') end
 local at = 6
 for _ = 1, tonumber(ARGV[5]) do
   if (redis.call('HGET', ARGV[at], 'version') or '') ~= ARGV[at + 1] then return refuse('version') end
+  types[ARGV[at]] = 'hash'
   at = at + 2
 end
 
@@ -58,9 +62,12 @@ while at <= last do
   if not words or words > 4000 or at + words > last or not wanted then
     return redis.error_reply('BADBATCH write at argument ' .. at)
   end
-  local found = wanted ~= 'any' and redis.call('TYPE', ARGV[at + 2]).ok
-  if found and found ~= wanted and found ~= 'none' then
-    return redis.error_reply('BADBATCH ' .. ARGV[at + 2] .. ' is a ' .. found)
+  if wanted ~= 'any' then
+    local key = ARGV[at + 2]
+    types[key] = types[key] or redis.call('TYPE', key).ok
+    if types[key] ~= wanted and types[key] ~= 'none' then
+      return redis.error_reply('BADBATCH ' .. key .. ' is a ' .. types[key])
+    end
   end
   at = at + words + 1
 end
