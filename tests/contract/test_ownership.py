@@ -82,6 +82,12 @@ async def test_an_owner_that_takes_again_fences_its_earlier_life(backend: Backen
     await committed(backend, again)
 
 
+async def test_a_worker_does_not_take_what_another_one_beside_it_owns(backend: Backend) -> None:
+    await taken(backend, "worker-1")
+    assert await backend.ownership.take(0, "worker-2") is None
+    assert await backend.ownership.take(0, "worker-1") is not None
+
+
 async def test_a_late_release_does_not_free_the_next_owners_lease(
     deployment: Deployment, backend: Backend, peer: Backend
 ) -> None:

@@ -26,6 +26,7 @@ from turnstream import (
 from turnstream.application.routing import partition_of
 from turnstream.errors import Fenced
 from turnstream.ports import Batch
+from turnstream.worker import loop
 
 PARTITIONS = 8
 NAMES = [f"session-{number}" for number in range(0, 16_000, 1_000)]
@@ -298,6 +299,17 @@ async def test_a_worker_refuses_a_partition_of_another_layout(real: EmbeddedDepl
         await worker_of(real)
 
 
+@pytest.mark.parametrize("overrides", [{"partitions": 8, "lease": 0.2}])
+async def test_a_worker_ends_when_another_deployment_was_made_in_place_of_its_own(real: EmbeddedDeployment) -> None:
+    worker = await worker_of(real)
+    await real.call("FLUSHALL")
+    other = EmbeddedDeployment(real.settings.model_copy(update={"partitions": 4}))
+    await (await other.open()).aclose()
+    with pytest.raises(ConfigurationError, match="has 4 partitions"):
+        await worker.task
+    await other.raw.aclose()
+
+
 @pytest.mark.parametrize("overrides", [{"partitions": 1}])
 async def test_a_client_whose_own_worker_cannot_start_is_told_at_once(real: EmbeddedDeployment) -> None:
     first = await worker_of(real)
@@ -313,3 +325,22 @@ async def test_a_client_without_a_worker_is_told(real: EmbeddedDeployment) -> No
     client = await client_of(real, worker=False)
     with pytest.raises(Unavailable, match="Is a worker running"):
         await client.execute(CreateSession(CONFIG), timeout=0.0)
+
+
+# ── what others have left ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_partition_that_cannot_be_tidied_does_not_end_the_worker(
+    real: EmbeddedDeployment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody has written a text where a partition keeps its events."""
+    monkeypatch.setattr(loop, "TIDY_EVERY", 0.01)
+    events = real.keys.partitions[0].events
+    await real.call("SET", events, "a text", "EX", 60)
+    worker = await worker_of(real)
+    await wait_until(lambda: "cannot be tidied" in caplog.text)
+    await asyncio.sleep(0.1)
+    assert caplog.text.count("cannot be tidied") == 1
+    client = await client_of(real, worker=False)
+    await a_session(client, "one", session_id=id_in(1, PARTITIONS))
+    assert not worker.task.done()

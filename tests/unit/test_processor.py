@@ -258,6 +258,24 @@ async def test_a_bug_half_way_through_a_command_leaves_nothing_of_it(
     assert processor.state.sequence == 2
 
 
+async def test_a_bug_that_a_query_meets_does_not_stop_the_partition(
+    store: Recording, backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def buggy(session_id: str, wanted: MessageRange) -> object:
+        raise RuntimeError(f"a bug on {session_id} {wanted}")
+
+    monkeypatch.setattr(backend.reader, "messages", buggy)
+    processor = await owner(backend, store)
+    await processor.process(entries(CREATE, GetSession("s"), ADD))
+    assert [(reply.command_id, reply.status) for reply in store.replies] == [
+        ("c1", "ok"),
+        ("c2", "rejected"),
+        ("c3", "ok"),
+    ]
+    (aside,) = [malformed for batch in store.batches for malformed in batch.malformed]
+    assert "The worker failed on it: RuntimeError" in aside.error
+
+
 async def test_a_bug_is_logged_without_what_the_message_says(
     backend: MemoryBackend, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from turnstream.application.working import WorkingSession
 from turnstream.codec.envelope import decode_sender
 from turnstream.domain.commands import QUERIES, ChangingCommand, Query
 from turnstream.domain.pricing import Catalogue
-from turnstream.errors import Collision, InvalidCommand
+from turnstream.errors import Collision, InvalidCommand, Unavailable
 from turnstream.ports import Loaded, LoadedSession, Needs, PartitionState, RawEntry, SessionStore
 from turnstream.telemetry import get_logger
 
@@ -74,8 +74,14 @@ class PartitionProcessor:
 
     async def _answered(self, accepted: Accepted, query: Query) -> BatchInProgress:
         batch = BatchInProgress(self.state, {}, {}, self._catalogue)
-        if accepted.entry.reply_to:
+        if not accepted.entry.reply_to:
+            return batch
+        try:
             batch.answer(accepted.entry.reply_to, await self._answers.reply(accepted.entry.command_id, query))
+        except Unavailable:
+            raise
+        except Exception as bug:  # noqa: BLE001 - whatever it is, it is logged
+            batch.set_aside(self._failed_on(accepted, bug))
         return batch
 
     async def _decided(self, run: Sequence[Item], *, thorough: bool) -> BatchInProgress:
@@ -101,11 +107,14 @@ class PartitionProcessor:
                 continue
             try:
                 batch.decide(item)
-            except Exception as bug:
-                log.exception("command set aside", command_id=item.entry.command_id, partition=self.state.partition)
-                error = InvalidCommand("$", f"The worker failed on it: {type(bug).__name__}")
-                return set_aside(item.raw, decode_sender(item.raw.fields), error)
+            except Exception as bug:  # noqa: BLE001 - whatever it is, it is logged
+                return self._failed_on(item, bug)
         return None
+
+    def _failed_on(self, item: Accepted, bug: Exception) -> SetAside:
+        log.error("command set aside", command_id=item.entry.command_id, partition=self.state.partition, exc_info=bug)
+        error = InvalidCommand("$", f"The worker failed on it: {type(bug).__name__}")
+        return set_aside(item.raw, decode_sender(item.raw.fields), error)
 
     def _working(self, needs: Needs, loaded: Mapping[str, LoadedSession]) -> dict[str, WorkingSession]:
         sessions: dict[str, WorkingSession] = {}

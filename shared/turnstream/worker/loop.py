@@ -117,9 +117,20 @@ class Worker:
             self._bell.set()
 
     async def _tidy(self) -> None:
+        failing = False
         while True:
             await asyncio.sleep(TIDY_EVERY)
-            await self._holdings.tidy()
+            try:
+                await self._holdings.tidy()
+            except Unavailable:
+                raise
+            except Exception:
+                # Commands are applied all the same.
+                if not failing:
+                    log.exception("partitions cannot be tidied")
+                failing = True
+            else:
+                failing = False
 
     async def _leave(self) -> None:
         try:

@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Sequence
 from redis.exceptions import ResponseError
 
 from turnstream.adapters.redis.channels import RedisChannels
+from turnstream.adapters.redis.checks import check_deployment
 from turnstream.adapters.redis.keys import LAYOUT
 from turnstream.adapters.redis.server import Server
 from turnstream.codec.records import decode_type_sequences
 from turnstream.errors import ConfigurationError
-from turnstream.ports import PartitionState
+from turnstream.ports import START, PartitionState
 
 GROUP = "turnstream"
 """The consumer group that shows a partition's progress to standard tools; nobody reads through it."""
@@ -26,7 +27,7 @@ class RedisOwnership:
         """Use a server."""
         self._server = server
         self._channels = channels
-        self._tokens: dict[int, str] = {}
+        self._tokens: dict[tuple[int, str], str] = {}
 
     async def beat(self, worker_id: str) -> Sequence[str]:
         """Announce that a worker lives; return all live workers."""
@@ -41,15 +42,15 @@ class RedisOwnership:
         await self._ring("workers")
 
     async def take(self, partition: int, worker_id: str) -> PartitionState | None:
-        """Become the owner of a partition that is free, or was this object's before; `None` while it has another owner.
+        """Become the owner of a partition that is free, or was this worker's before; `None` while it has another owner.
 
         Raises:
-            ConfigurationError: the partition was made with another number of partitions or layout.
+            ConfigurationError: the partition or the deployment has another number of partitions or layout.
 
         """
         server, keys = self._server, self._server.partition(partition)
         arguments = (
-            *(self._tokens.get(partition, ""), f"{worker_id}-{secrets.token_hex(4)}", self._lease_ms),
+            *(self._tokens.get((partition, worker_id), ""), f"{worker_id}-{secrets.token_hex(4)}", self._lease_ms),
             *(len(server.keys.partitions), LAYOUT, secrets.token_hex(GENERATION_BYTES)),
             int(server.knows_replication),
         )
@@ -64,8 +65,8 @@ class RedisOwnership:
         if not answer:
             return None
         token, replication_id, cursor, generation, sequence, types = answer
-        self._tokens[partition] = token.decode()
-        return PartitionState(
+        self._tokens[partition, worker_id] = token.decode()
+        state = PartitionState(
             partition=partition,
             token=token.decode(),
             replication_id=replication_id.decode(),
@@ -74,6 +75,10 @@ class RedisOwnership:
             sequence=int(sequence),
             type_sequences=decode_type_sequences(types),
         )
+        if state.cursor == START:
+            # Perhaps all keys are gone, the deployment's own among them; then somebody may have made another one.
+            await check_deployment(server.connection, server.keys.layout, len(server.keys.partitions), server.where)
+        return state
 
     async def renew(self, states: Sequence[PartitionState]) -> list[bool]:
         """Keep partitions for another lease time; False for each that was lost."""
