@@ -97,12 +97,16 @@ class Ownership(Protocol):
         """Announce that a worker lives; return all live workers."""
         ...
 
+    async def watch(self, worker_id: str) -> None:
+        """Look whether another worker died without a word, and forget it; all together watch all."""
+        ...
+
     async def depart(self, worker_id: str) -> None:
         """Announce that a worker leaves."""
         ...
 
     async def take(self, partition: int, worker_id: str) -> PartitionState | None:
-        """Become the owner of a partition that is free; `None` while it has another owner."""
+        """Become the owner of a partition that is free; `None` while another live worker owns it."""
         ...
 
     async def renew(self, states: Sequence[PartitionState]) -> list[bool]:

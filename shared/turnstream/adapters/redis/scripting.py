@@ -51,3 +51,4 @@ class Scripts:
         self.renew = Script("renew", plain=plain)
         self.release = Script("release", plain=plain)
         self.beat = Script("beat", plain=plain)
+        self.forget = Script("forget", plain=plain)
