@@ -18,7 +18,12 @@ from turnstream.settings import Settings
 
 EVERYTHING = 1_000_000
 
-not_on_fakeredis = pytest.mark.parametrize("deployment", ["memory", "embedded"], indirect=True)
+also_on_sentinel = pytest.mark.parametrize(
+    "deployment", ["memory", "fakeredis", "embedded", "cluster", "sentinel"], indirect=True
+)
+"""For the ports whose connections Sentinels lead to: the rest is the same as on one server."""
+
+not_on_fakeredis = pytest.mark.parametrize("deployment", ["memory", "embedded", "cluster"], indirect=True)
 """For what fakeredis cannot do, or takes many seconds for: it has no replication id, and its Lua is slow."""
 
 

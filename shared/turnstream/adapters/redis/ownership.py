@@ -33,12 +33,12 @@ class RedisOwnership:
         """Announce that a worker lives; return all live workers."""
         keys = self._server.keys
         arguments = (worker_id, self._lease_ms, keys.changes)
-        alive: list[bytes] = await self._server.scripts.beat.run(self._server.connection, [keys.workers], arguments)
+        alive: list[bytes] = await self._server.scripts.beat.run(self._server.registry, [keys.workers], arguments)
         return [worker.decode() for worker in alive]
 
     async def depart(self, worker_id: str) -> None:
         """Announce that a worker leaves."""
-        await self._server.connection.call("ZREM", self._server.keys.workers, worker_id)
+        await self._server.registry.call("ZREM", self._server.keys.workers, worker_id)
         await self._ring("workers")
 
     async def take(self, partition: int, worker_id: str) -> PartitionState | None:
@@ -56,7 +56,7 @@ class RedisOwnership:
         )
         try:
             answer: list[bytes] = await server.scripts.take.run(
-                server.connection,
+                server.calls(partition),
                 [keys.lease, keys.partition],
                 arguments,
             )
@@ -77,14 +77,16 @@ class RedisOwnership:
         )
         if state.cursor == START:
             # Perhaps all keys are gone, the deployment's own among them; then somebody may have made another one.
-            await check_deployment(server.connection, server.keys.layout, len(server.keys.partitions), server.where)
+            await check_deployment(server)
         return state
 
     async def renew(self, states: Sequence[PartitionState]) -> list[bool]:
         """Keep partitions for another lease time; False for each that was lost."""
         server = self._server
         calls = (
-            server.scripts.renew.run(server.connection, [keys.lease, keys.partition], (state.token, self._lease_ms))
+            server.scripts.renew.run(
+                server.calls(state.partition), [keys.lease, keys.partition], (state.token, self._lease_ms)
+            )
             for state, keys in ((state, server.partition(state.partition)) for state in states)
         )
         return [bool(kept) for kept in await asyncio.gather(*calls)]
@@ -93,7 +95,9 @@ class RedisOwnership:
         """Give partitions up, and ring the bell for who waits for them."""
         server = self._server
         calls = (
-            server.scripts.release.run(server.connection, [server.partition(state.partition).lease], [state.token])
+            server.scripts.release.run(
+                server.calls(state.partition), [server.partition(state.partition).lease], [state.token]
+            )
             for state in states
         )
         await asyncio.gather(*calls)
@@ -107,7 +111,7 @@ class RedisOwnership:
             Unavailable: the connection was lost.
 
         """
-        subscription = await self._channels.subscribe([self._server.keys.changes])
+        subscription = await self._channels.hear_changes()
         try:
             yield
             async for _ in subscription:
@@ -124,16 +128,16 @@ class RedisOwnership:
         return int(self._server.settings.lease * 1000)
 
     async def _tidy(self, state: PartitionState) -> None:
-        connection, keys = self._server.connection, self._server.partition(state.partition)
-        await connection.call("XTRIM", keys.events, "MAXLEN", "~", self._server.settings.event_retention)
+        calls, keys = self._server.calls(state.partition), self._server.partition(state.partition)
+        await calls.call("XTRIM", keys.events, "MAXLEN", "~", self._server.settings.event_retention)
         try:
-            await connection.call("XGROUP", "SETID", keys.commands, GROUP, state.cursor)
+            await calls.call("XGROUP", "SETID", keys.commands, GROUP, state.cursor)
         except ResponseError:
             # The first time there is no such group, and perhaps no such stream.
-            await connection.call("XGROUP", "CREATE", keys.commands, GROUP, state.cursor, "MKSTREAM")
+            await calls.call("XGROUP", "CREATE", keys.commands, GROUP, state.cursor, "MKSTREAM")
 
     async def _ring(self, what: str) -> None:
-        await self._server.connection.call("PUBLISH", self._server.keys.changes, what)
+        await self._server.registry.call("PUBLISH", self._server.keys.changes, what)
 
 
 def _made_otherwise(error: ResponseError, partition: int, server: Server) -> Exception:
