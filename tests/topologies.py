@@ -3,7 +3,6 @@
 Each server ends with the process of the tests, however that ends, and its directory goes with it.
 """
 
-import asyncio
 import tempfile
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -51,7 +50,8 @@ class Node:
 
     def call(self, *words: str | int) -> Any:  # noqa: ANN401 - whatever the server answers
         """Send a command."""
-        return self.raw.execute_command(*words)
+        answer: Any = self.raw.execute_command(*words)
+        return answer
 
     def lock_with(self, password: str) -> None:
         """Ask for a password from now on, and give it to other servers."""
@@ -157,9 +157,24 @@ def running_sentinels() -> Generator[RunningSentinels]:
         yield RunningSentinels([primary, replica], sentinels)
 
 
-async def in_thread(call: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the call gives
-    """Do what blocks, beside the event loop."""
-    return await asyncio.to_thread(call)
+@contextmanager
+def slot_on_its_way(key: str, source: Node, target: Node, others: Sequence[Node]) -> Generator[Callable[..., None]]:
+    """Move the slot of a key; gives what moves some keys of it, or all that are left. In the end the slot has moved."""
+    slot = key_slot(key.encode())
+    target.call("CLUSTER", "SETSLOT", slot, "IMPORTING", source.call("CLUSTER", "MYID"))
+    source.call("CLUSTER", "SETSLOT", slot, "MIGRATING", target.call("CLUSTER", "MYID"))
+
+    def move(*keys: str) -> None:
+        keys = keys or tuple(source.call("CLUSTER", "GETKEYSINSLOT", slot, 1_000))
+        if keys:
+            assert source.call("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *keys) == "OK"
+
+    yield move
+    # A worker may write meanwhile.
+    while source.call("CLUSTER", "COUNTKEYSINSLOT", slot):
+        move()
+    for node in (target, source, *others):
+        node.call("CLUSTER", "SETSLOT", slot, "NODE", target.call("CLUSTER", "MYID"))
 
 
 def _started(started: ExitStack, *options: str, config: str = "") -> Node:
