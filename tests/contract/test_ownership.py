@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.contract.deployments import Deployment
+from tests.contract.deployments import Deployment, also_on_sentinel
 from tests.contract.samples import batch_of, committed, created, taken
 
 from turnstream.errors import Fenced
 from turnstream.ports import START, Backend
+
+pytestmark = also_on_sentinel
 
 NODE = 100
 """Events that the server trims together."""

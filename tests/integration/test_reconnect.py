@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.contract.chats import CONFIG, a_session, texts_of
+from tests.contract.chats import CONFIG, a_session, persistently, texts_of
 from tests.contract.deployments import client_of, opened
 from tests.contract.redis_deployments import EmbeddedDeployment
 from tests.contract.samples import command
@@ -26,7 +26,6 @@ from turnstream import (
     user_message,
 )
 from turnstream.adapters.embedded import start_embedded_server
-from turnstream.messages import new_id
 from turnstream.ports import START
 from turnstream.settings import Settings
 
@@ -36,17 +35,6 @@ KILLS = 5
 @pytest.fixture
 def overrides() -> dict[str, Any]:
     return {"partitions": 4, "lease": 1.0}
-
-
-async def persistently(ts: Turnstream, change: Command[Any]) -> None:
-    """Send a command until it is answered, always under the same id, as producers are told to."""
-    command_id = new_id()
-    async with asyncio.timeout(2 * SOON):
-        while True:
-            with suppress(Unavailable):
-                await ts.execute(change, command_id=command_id, timeout=0.3)
-                return
-            await asyncio.sleep(0.005)
 
 
 async def killed(real: EmbeddedDeployment, *kinds: str) -> int:

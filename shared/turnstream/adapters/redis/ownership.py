@@ -38,9 +38,9 @@ class RedisOwnership:
     async def beat(self, worker_id: str) -> Sequence[str]:
         """Announce that a worker lives; return all live workers."""
         server = self._server
-        own = await server.connection.call("CLIENT", "ID") if server.knows_replication else ""
+        own = await server.registry.call("CLIENT", "ID") if server.knows_replication else ""
         arguments = (worker_id, own, self._lease_ms, server.keys.changes)
-        answer: list[bytes] = await server.scripts.beat.run(server.connection, [server.keys.workers], arguments)
+        answer: list[bytes] = await server.scripts.beat.run(server.registry, [server.keys.workers], arguments)
         self._alive = {i.decode(): c.decode() for i, c in zip(answer[::2], answer[1::2], strict=True)}
         return list(self._alive)
 
@@ -87,14 +87,16 @@ class RedisOwnership:
         )
         if state.cursor == START:
             # Perhaps all keys are gone, the deployment's own among them; then somebody may have made another one.
-            await check_deployment(server.connection, server.keys.layout, len(server.keys.partitions), server.where)
+            await check_deployment(server)
         return state
 
     async def renew(self, states: Sequence[PartitionState]) -> list[bool]:
         """Keep partitions for another lease time; False for each that was lost."""
         server = self._server
         calls = (
-            server.scripts.renew.run(server.connection, [keys.lease, keys.partition], (state.token, self._lease_ms))
+            server.scripts.renew.run(
+                server.calls(state.partition), [keys.lease, keys.partition], (state.token, self._lease_ms)
+            )
             for state, keys in ((state, server.partition(state.partition)) for state in states)
         )
         return [bool(kept) for kept in await asyncio.gather(*calls)]
@@ -103,7 +105,9 @@ class RedisOwnership:
         """Give partitions up, and ring the bell for who waits for them."""
         server = self._server
         calls = (
-            server.scripts.release.run(server.connection, [server.partition(state.partition).lease], [state.token])
+            server.scripts.release.run(
+                server.calls(state.partition), [server.partition(state.partition).lease], [state.token]
+            )
             for state in states
         )
         await asyncio.gather(*calls)
@@ -117,7 +121,7 @@ class RedisOwnership:
             Unavailable: the connection was lost.
 
         """
-        subscription = await self._channels.subscribe([self._server.keys.changes])
+        subscription = await self._channels.hear_changes()
         try:
             yield
             async for _ in subscription:
@@ -138,7 +142,7 @@ class RedisOwnership:
         )
         try:
             answer: list[bytes] = await server.scripts.take.run(
-                server.connection,
+                server.calls(partition),
                 [keys.lease, keys.partition],
                 arguments,
             )
@@ -157,31 +161,31 @@ class RedisOwnership:
         return (neighbour, connection) if connection and same_server else None
 
     async def _is_connected(self, connection: str) -> bool:
-        return bool(await self._server.connection.call("CLIENT", "LIST", "ID", connection.rpartition(":")[2]))
+        return bool(await self._server.registry.call("CLIENT", "LIST", "ID", connection.rpartition(":")[2]))
 
     async def _is_registered(self, worker_id: str) -> bool:
-        return bool(await self._server.connection.call("HEXISTS", self._server.keys.workers, worker_id))
+        return bool(await self._server.registry.call("HEXISTS", self._server.keys.workers, worker_id))
 
     async def _forget(self, worker_id: str, connection: str = "") -> None:
         keys = self._server.keys
         arguments = (worker_id, connection, keys.changes)
-        await self._server.scripts.forget.run(self._server.connection, [keys.workers], arguments)
+        await self._server.scripts.forget.run(self._server.registry, [keys.workers], arguments)
 
     @property
     def _lease_ms(self) -> int:
         return int(self._server.settings.lease * 1000)
 
     async def _tidy(self, state: PartitionState) -> None:
-        connection, keys = self._server.connection, self._server.partition(state.partition)
-        await connection.call("XTRIM", keys.events, "MAXLEN", "~", self._server.settings.event_retention)
+        calls, keys = self._server.calls(state.partition), self._server.partition(state.partition)
+        await calls.call("XTRIM", keys.events, "MAXLEN", "~", self._server.settings.event_retention)
         try:
-            await connection.call("XGROUP", "SETID", keys.commands, GROUP, state.cursor)
+            await calls.call("XGROUP", "SETID", keys.commands, GROUP, state.cursor)
         except ResponseError:
             # The first time there is no such group, and perhaps no such stream.
-            await connection.call("XGROUP", "CREATE", keys.commands, GROUP, state.cursor, "MKSTREAM")
+            await calls.call("XGROUP", "CREATE", keys.commands, GROUP, state.cursor, "MKSTREAM")
 
     async def _ring(self, what: str) -> None:
-        await self._server.connection.call("PUBLISH", self._server.keys.changes, what)
+        await self._server.registry.call("PUBLISH", self._server.keys.changes, what)
 
 
 def _worker_of(token: str) -> str:
