@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import msgspec
 
 from turnstream.codec.replies import decode_replies, error_of
-from turnstream.errors import CommandTimeout, DuplicateMismatch, TurnstreamError, Unavailable
+from turnstream.errors import CommandParked, CommandTimeout, DuplicateMismatch, TurnstreamError, Unavailable
 from turnstream.ports import Channels, CommandEntry, Reply, Subscription
 from turnstream.telemetry import get_logger
 
@@ -38,6 +38,7 @@ class Ticket:
 
         Raises:
             Rejected: it was refused; the class says why.
+            CommandParked: its session is parked; it waits for an operator.
             CommandTimeout: no answer came in time.
             Unavailable: the connection for replies was lost.
 
@@ -60,6 +61,8 @@ class Ticket:
             raise answer
         if answer.error:
             raise error_of(answer.error)
+        if answer.status == "parked":
+            raise CommandParked(self.session_id, self.command_id)
         return Applied(self.session_id, answer.version, answer.output)
 
 

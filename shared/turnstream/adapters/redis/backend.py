@@ -7,6 +7,7 @@ from turnstream.adapters.redis.commands import RedisQueue
 from turnstream.adapters.redis.connection import Connector, PipelinedConnection, connector
 from turnstream.adapters.redis.keys import Keys
 from turnstream.adapters.redis.ownership import RedisOwnership
+from turnstream.adapters.redis.quarantine import RedisQuarantine
 from turnstream.adapters.redis.reader import RedisReader
 from turnstream.adapters.redis.scripting import Scripts
 from turnstream.adapters.redis.server import Server
@@ -24,6 +25,7 @@ class RedisBackend:
         self.store = RedisStore(server)
         self.reader = RedisReader(server)
         self.queue = RedisQueue(server)
+        self.quarantine = RedisQuarantine(server)
         self.channels = RedisChannels(server)
         self.ownership = RedisOwnership(server, self.channels)
 

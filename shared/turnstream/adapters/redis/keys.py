@@ -42,6 +42,7 @@ class PartitionKeys:
         self.index = f"{self.prefix}index"
         self.events = f"{self.prefix}events"
         self.malformed = f"{self.prefix}malformed"
+        self.parked = f"{self.prefix}parked"
         self._session = f"{self.prefix}session:"
         self._messages = f"{self.prefix}messages:"
         self._order = f"{self.prefix}order:"
@@ -60,6 +61,10 @@ class PartitionKeys:
     def order(self, session_id: str) -> str:
         """The sorted set of a session's message ids by position."""
         return self._order + session_id
+
+    def queue(self, session_id: str) -> str:
+        """The stream of a parked session's commands."""
+        return f"{self.parked}:{session_id}"
 
     def outcomes(self, bucket: int) -> str:
         """The hash of the outcomes of commands whose entries were made in this bucket of time."""

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 from redis.exceptions import ResponseError
 
@@ -55,16 +56,16 @@ class RedisOwnership:
             int(server.knows_replication),
         )
         try:
-            answer: list[bytes] = await server.scripts.take.run(
+            answer: list[Any] = await server.scripts.take.run(
                 server.connection,
-                [keys.lease, keys.partition],
+                [keys.lease, keys.partition, keys.commands],
                 arguments,
             )
         except ResponseError as error:
             raise _made_otherwise(error, partition, server) from error
         if not answer:
             return None
-        token, replication_id, cursor, generation, sequence, types = answer
+        token, replication_id, cursor, generation, sequence, types, suspects = answer
         self._tokens[partition, worker_id] = token.decode()
         state = PartitionState(
             partition=partition,
@@ -74,6 +75,8 @@ class RedisOwnership:
             generation=generation.decode(),
             sequence=int(sequence),
             type_sequences=decode_type_sequences(types),
+            # No more than were in its hands.
+            suspects=min(suspects, server.settings.batch_commands),
         )
         if state.cursor == START:
             # Perhaps all keys are gone, the deployment's own among them; then somebody may have made another one.
@@ -93,8 +96,8 @@ class RedisOwnership:
         """Give partitions up, and ring the bell for who waits for them."""
         server = self._server
         calls = (
-            server.scripts.release.run(server.connection, [server.partition(state.partition).lease], [state.token])
-            for state in states
+            server.scripts.release.run(server.connection, [keys.lease, keys.partition], [state.token])
+            for state, keys in ((state, server.partition(state.partition)) for state in states)
         )
         await asyncio.gather(*calls)
         if states:
