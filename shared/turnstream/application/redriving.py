@@ -26,7 +26,7 @@ from turnstream.ports import (
     RecordedOutcome,
 )
 
-PIECE = 256
+PIECE: int = 256
 PIECE_BYTES = 1024 * 1024
 """What leaves a queue in one commit at most, in commands, and about in bytes."""
 

@@ -88,7 +88,7 @@ class OwnedPartition:
                 entries = _behind(self.state.cursor, entries)
             else:
                 if self._backoff.failing:
-                    log.info("partition can be written again")
+                    log.warning("partition can be written again")
                 self._backoff.succeeded()
                 return
 
