@@ -8,7 +8,7 @@ from turnstream.application.intake import Accepted
 from turnstream.codec.envelope import encode_entry
 from turnstream.codec.replies import rejection_of
 from turnstream.domain.limits import MAX_ID_LENGTH
-from turnstream.errors import ParkedQueueFull, TurnstreamError
+from turnstream.errors import BatchRefused, ParkedQueueFull, TurnstreamError
 from turnstream.ports import Outcome, ParkedCommand, ParkedSession, ParkingChanges, Quarantine, RawEntry
 
 
@@ -136,7 +136,9 @@ def can_be_parked(accepted: Accepted) -> bool:
 
 
 def reason_of(failure: Exception) -> str:
-    """Say what kept a command from being applied; other errors than ours may quote what it holds."""
-    return (
-        str(failure) if isinstance(failure, TurnstreamError) else f"The worker failed on it: {type(failure).__name__}"
-    )
+    """Say what kept a command from being applied; errors of other code may quote what it holds, so only their class."""
+    if isinstance(failure, BatchRefused):
+        return f"The store refused it: {failure.reason}"
+    if isinstance(failure, TurnstreamError):
+        return str(failure)
+    return f"The worker failed on it: {type(failure).__name__}"
