@@ -19,8 +19,9 @@ from tests.contract.samples import CLIENT, ENTRY_MS, taken
 
 from turnstream.adapters.embedded import EmbeddedServer
 from turnstream.application.answers import Answers
-from turnstream.application.cache import HeaderCache
+from turnstream.application.cache import OwnerMemory
 from turnstream.application.intake import Intake
+from turnstream.application.parking import ParkingLimits
 from turnstream.application.processor import PartitionProcessor
 from turnstream.catalogue import default_catalogue
 from turnstream.codec.envelope import encode_entry
@@ -93,7 +94,8 @@ async def processor_of(backend: Backend, cached: int) -> PartitionProcessor:
     intake = Intake(0, 1, MAX_BYTES, partial(backend.channels.is_reply_channel, 0))
     answers = Answers(backend.reader, 1)
     state = await taken(backend)
-    return PartitionProcessor(state, intake, backend.store, answers, default_catalogue(), HeaderCache(cached))
+    memory = OwnerMemory.empty(backend.quarantine, 0, cached, ParkingLimits())
+    return PartitionProcessor(state, intake, backend.store, answers, default_catalogue(), memory)
 
 
 async def run(backend: Backend, sent: Sequence[Sent], batches: Sequence[Cut]) -> None:
