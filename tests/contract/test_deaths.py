@@ -173,8 +173,9 @@ class Lives:
         answers: Any = None
         processor = PartitionProcessor(state, intake, store, answers, default_catalogue(), memory)
         try:
-            while found := await backend.queue.read({0: processor.state.cursor}, 4, 0.01):
-                await processor.process(found[0])
+            while await self._deployment.backlog(0):
+                found = await backend.queue.read({0: processor.state.cursor}, 4, 1.0)
+                await processor.process(found.get(0, ()))
         except Death:
             await self._deployment.expire(state)
             return False
