@@ -15,8 +15,8 @@ from asyncio.subprocess import Process
 from contextlib import suppress
 from typing import Final
 
+from turnstream.backoff import Backoff
 from turnstream.telemetry import get_logger
-from turnstream.worker.backoff import Backoff
 from turnstream_worker.stopping import StopRequests
 
 log = get_logger(__name__)

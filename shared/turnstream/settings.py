@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -32,6 +32,10 @@ class Settings(BaseSettings):
     """The largest command, in bytes of JSON."""
     max_backlog: PositiveInt = 100_000
     """Waiting commands of one partition above which new ones are refused."""
+    durability: Literal["memory", "replicated", "fsync"] = "memory"
+    """When workers tell of a command, by reply and live events: at once, when replicas have it, when it is on disk."""
+    replicas: PositiveInt = 1
+    """How many replicas must have a command, where the durability is `replicated`."""
     deduplication_window: PositiveFloat = 120.0
     """Seconds for which a resent command is recognised."""
     event_retention: PositiveInt = 10_000

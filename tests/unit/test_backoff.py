@@ -1,6 +1,6 @@
 """Backoff: longer with every failure in a row, up to a bound, never quite the same."""
 
-from turnstream.worker.backoff import FIRST, LONGEST, Backoff
+from turnstream.backoff import FIRST, LONGEST, Backoff
 
 
 def test_it_waits_longer_with_every_failure_up_to_a_bound() -> None:

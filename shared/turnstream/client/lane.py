@@ -8,10 +8,10 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
+from turnstream.backoff import Backoff
 from turnstream.errors import Overloaded, Unavailable
 from turnstream.ports import CommandEntry, CommandQueue
 from turnstream.telemetry import get_logger
-from turnstream.worker.backoff import Backoff
 
 log = get_logger(__name__)
 

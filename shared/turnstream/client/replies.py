@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import msgspec
 
+from turnstream.backoff import Backoff
 from turnstream.client.addressing import Addressed
 from turnstream.client.outbox import Outbox
 from turnstream.client.tickets import Answer
@@ -18,7 +19,6 @@ from turnstream.codec.replies import decode_replies
 from turnstream.errors import DuplicateMismatch, Unavailable
 from turnstream.ports import Channels, CommandEntry, Subscription
 from turnstream.telemetry import get_logger
-from turnstream.worker.backoff import Backoff
 
 log = get_logger(__name__)
 

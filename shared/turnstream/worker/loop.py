@@ -15,12 +15,12 @@ from turnstream.application.cache import OwnerMemory
 from turnstream.application.intake import Intake
 from turnstream.application.parking import ParkingLimits
 from turnstream.application.processor import PartitionProcessor
+from turnstream.backoff import LONGEST, Backoff
 from turnstream.domain.pricing import Catalogue
 from turnstream.errors import Unavailable
 from turnstream.ports import Backend, PartitionState
 from turnstream.settings import Settings
 from turnstream.telemetry import get_logger
-from turnstream.worker.backoff import LONGEST, Backoff
 from turnstream.worker.feeding import Feeder
 from turnstream.worker.ownership import Holdings
 from turnstream.worker.partition import BatchLimits

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from turnstream.application.processor import PartitionProcessor
+from turnstream.backoff import Backoff
 from turnstream.errors import BatchRefused
 from turnstream.ports import PartitionState, RawEntry
 from turnstream.telemetry import get_logger
-from turnstream.worker.backoff import Backoff
 
 log = get_logger(__name__)
 

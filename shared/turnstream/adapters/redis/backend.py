@@ -15,6 +15,7 @@ from turnstream.adapters.redis.routing import OneServer
 from turnstream.adapters.redis.scripting import Scripts
 from turnstream.adapters.redis.sentinel import Sentinels
 from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.settling import Settling
 from turnstream.adapters.redis.store import RedisStore
 from turnstream.settings import Settings
 
@@ -26,12 +27,13 @@ class RedisBackend:
         """Put the parts together; nothing is opened yet."""
         self.server = server
         self.partitions = len(server.keys.partitions)
-        self.store = RedisStore(server)
+        self._settling = None if server.settings.durability == "memory" else Settling(server)
+        self.store = RedisStore(server, self._settling)
         self.reader = RedisReader(server)
         self.queue = RedisQueue(server)
         self.quarantine = RedisQuarantine(server)
         self.channels = RedisChannels(server)
-        self.ownership = RedisOwnership(server, self.channels)
+        self.ownership = RedisOwnership(server, self.channels, self._settling)
 
     @classmethod
     async def open(cls, settings: Settings, name: str = "turnstream", *, throw_away: bool = False) -> "RedisBackend":
@@ -68,6 +70,8 @@ class RedisBackend:
     async def aclose(self) -> None:
         """Close all connections but those of open subscriptions."""
         await self.queue.aclose()
+        if self._settling:
+            await self._settling.aclose()
         await self.server.topology.aclose()
 
 

@@ -10,6 +10,7 @@ from turnstream.telemetry import get_logger
 
 log = get_logger(__name__)
 
+OLDEST_WITH_WAITAOF = (7, 2)
 OLDEST_SERVER = (7, 0)
 """The first Redis with `#!lua` scripts and exact stream counters; every Valkey has them."""
 
@@ -26,6 +27,7 @@ async def check_servers(server: Server, *, throw_away: bool) -> None:
         if not server.keys.sharded:
             _check_form(info, server.where)
         _check_server(info, server.where)
+        _check_durability(info, server)
         if info.get("aof_enabled") == "0" and not throw_away:
             log.warning(
                 "server does not keep an append-only file: a crash loses what it last acknowledged",
@@ -44,9 +46,36 @@ def _check_form(info: dict[str, str], where: str) -> None:
         )
 
 
+def _check_durability(info: dict[str, str], server: Server) -> None:
+    settings = server.settings
+    choose = "or set TURNSTREAM_DURABILITY to replicated or memory"
+    if settings.durability == "fsync":
+        if _version(info) < OLDEST_WITH_WAITAOF:
+            raise ConfigurationError(
+                f"The server at {server.where} is Redis {info.get('redis_version')}, which has no WAITAOF: for the "
+                f"durability fsync take Redis 7.2 or later, or any Valkey, {choose}"
+            )
+        if info.get("aof_enabled") == "0":
+            raise ConfigurationError(
+                f"The server at {server.where} keeps no append-only file, so nothing would ever be safe by the "
+                f"durability fsync: set appendonly yes there, {choose}"
+            )
+    elif settings.durability == "replicated" and int(info.get("connected_slaves", "0")) < settings.replicas:
+        log.warning(
+            "too few replicas are connected: nobody is told of a command until there are enough",
+            server=server.where,
+            connected=info.get("connected_slaves"),
+            wanted=settings.replicas,
+        )
+
+
+def _version(info: dict[str, str]) -> tuple[int, ...]:
+    return tuple(int(part) for part in info.get("redis_version", "0.0").split(".")[:2])
+
+
 def _check_server(info: dict[str, str], where: str) -> None:
-    version = info.get("redis_version", "0.0")
-    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_SERVER:
+    if _version(info) < OLDEST_SERVER:
+        version = info.get("redis_version", "of an unknown version")
         raise ConfigurationError(f"The server at {where} is Redis {version}; Turnstream needs 7.0, or any Valkey")
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":

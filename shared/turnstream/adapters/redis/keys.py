@@ -109,3 +109,9 @@ class Keys:
     def session_channel(self, session_id: str) -> str:
         """The channel of a session's events."""
         return self._session + session_id
+
+    def live_channels(self, partition: PartitionKeys, event_type: str, session_id: str) -> tuple[str, str]:
+        """The two channels that carry an event live; in a cluster one, and "" for the other."""
+        if self.sharded:
+            return partition.live, ""
+        return self._events + event_type, self._session + session_id

@@ -11,6 +11,7 @@ from turnstream.adapters.redis.channels import RedisChannels
 from turnstream.adapters.redis.checks import check_deployment
 from turnstream.adapters.redis.keys import LAYOUT
 from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.settling import Settling
 from turnstream.codec.records import decode_type_sequences
 from turnstream.errors import ConfigurationError
 from turnstream.ports import START, PartitionState
@@ -28,10 +29,11 @@ log = get_logger(__name__)
 class RedisOwnership:
     """Who applies the commands of which partition, by scripts on each partition's lease and hash."""
 
-    def __init__(self, server: Server, channels: RedisChannels) -> None:
-        """Use a server."""
+    def __init__(self, server: Server, channels: RedisChannels, settling: Settling | None) -> None:
+        """Use a server; with `settling`, what a former owner could not tell of is told by that."""
         self._server = server
         self._channels = channels
+        self._settling = settling
         self._tokens: dict[tuple[int, str], str] = {}
         self._alive: dict[str, str] = {}
         self._suspect: tuple[str, str] | None = None
@@ -75,7 +77,7 @@ class RedisOwnership:
             answer = await self._taken(partition, worker_id, dead_owner=answer[0].decode())
         if len(answer) == 1:
             return None
-        token, replication_id, cursor, generation, sequence, types, suspects = answer
+        token, replication_id, cursor, generation, sequence, types, suspects, stable = answer
         self._tokens[partition, worker_id] = token.decode()
         state = PartitionState(
             partition=partition,
@@ -91,6 +93,8 @@ class RedisOwnership:
         if state.cursor == START:
             # Perhaps all keys are gone, the deployment's own among them; then somebody may have made another one.
             await check_deployment(server)
+        if self._settling:
+            await self._settling.take_over(state, int(stable))
         return state
 
     async def renew(self, states: Sequence[PartitionState]) -> list[bool]:
@@ -140,7 +144,7 @@ class RedisOwnership:
         arguments = (
             *(own_before, f"{worker_id}-{secrets.token_hex(TOKEN_BYTES)}", self._lease_ms),
             *(len(server.keys.partitions), LAYOUT, secrets.token_hex(GENERATION_BYTES)),
-            *(int(server.knows_replication), dead_owner),
+            *(int(server.knows_replication), dead_owner, int(self._settling is not None)),
         )
         try:
             answer: list[Any] = await server.scripts.take.run(

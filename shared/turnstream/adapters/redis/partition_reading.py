@@ -1,7 +1,6 @@
 """Reading the command streams of a cluster: one blocking reader a partition, for no read can span slots (design §2)."""
 
 import asyncio
-import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
@@ -14,6 +13,7 @@ from turnstream.adapters.redis.connection import answer, pack, raise_for
 from turnstream.adapters.redis.keys import slot_of
 from turnstream.adapters.redis.reading import BLOCK_MARGIN, entry_of
 from turnstream.adapters.redis.server import Server
+from turnstream.backoff import Backoff
 from turnstream.errors import Unavailable
 from turnstream.ports import RawEntry
 from turnstream.telemetry import get_logger
@@ -22,10 +22,6 @@ log = get_logger(__name__)
 
 BLOCK = 5.0
 """Seconds that a partition's reader waits at the server: longer than a `read`, for an idle partition to cost little."""
-
-FIRST_PAUSE = 0.05
-LONGEST_PAUSE = 2.0
-"""Seconds until a partition is tried again whose node does not answer; doubled each time, from one to the other."""
 
 
 class PartitionReading:
@@ -134,17 +130,16 @@ class _Reader:
 
     async def _persistently(self, cursor: str, count: int) -> Sequence[RawEntry]:
         """Read; while the stream's node does not answer, try again, and say so once."""
-        pause = 0.0
+        backoff = Backoff()
         while True:
             try:
                 return await self._once(cursor, count)
             except MovedError:
                 pass
             except Unavailable as error:
-                if not pause:
+                if not backoff.failing:
                     log.warning("command stream cannot be read", stream=self._key, error=str(error))
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads attempts
-            pause = min(LONGEST_PAUSE, max(FIRST_PAUSE, 2 * pause))
+            await asyncio.sleep(backoff.failed())
 
     async def _once(self, cursor: str, count: int) -> Sequence[RawEntry]:
         words = ("XREAD", "COUNT", count, "BLOCK", int(BLOCK * 1000), "STREAMS", self._key, cursor)

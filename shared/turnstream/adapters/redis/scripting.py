@@ -48,6 +48,7 @@ class Scripts:
     def __init__(self, *, plain: bool = False, sharded: bool = False) -> None:
         """Read them from the package."""
         self.commit = Script("commit", plain=plain, sharded=sharded)
+        self.settle = Script("settle", plain=plain, sharded=sharded)
         self.read = Script("read", reads=True, plain=plain)
         self.messages = Script("messages", reads=True, plain=plain)
         self.enqueue = Script("enqueue", plain=plain)

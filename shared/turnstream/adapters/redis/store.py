@@ -4,6 +4,7 @@ from redis.exceptions import ResponseError
 
 from turnstream.adapters.redis.loading import Reading
 from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.settling import Settling, Untold
 from turnstream.adapters.redis.writing import Writing
 from turnstream.errors import BatchRefused, Collision, Fenced
 from turnstream.ports import Batch, Loaded, Needs
@@ -12,9 +13,10 @@ from turnstream.ports import Batch, Loaded, Needs
 class RedisStore:
     """Hashes, sorted sets and streams, read and written by two scripts."""
 
-    def __init__(self, server: Server) -> None:
-        """Use a server."""
+    def __init__(self, server: Server, settling: Settling | None) -> None:
+        """Use a server; with `settling`, who is told of a batch is told by that."""
         self._server = server
+        self._settling = settling
 
     async def load(self, partition: int, needs: Needs) -> Loaded:
         """Return what is stored of all that is needed.
@@ -43,7 +45,8 @@ class RedisStore:
 
         """
         server = self._server
-        writing = Writing(server.keys, batch, server.buckets, server.settings.malformed_retention)
+        retention = server.settings.malformed_retention
+        writing = Writing(server.keys, batch, server.buckets, retention, tells=self._settling is None)
         number = batch.before.partition
         partition = server.partition(number)
         keys = server.declared(number, partition.partition, partition.events)
@@ -56,3 +59,5 @@ class RedisStore:
             if code == "COLLISION":
                 raise Collision(batch.before.partition) from None
             raise BatchRefused(batch.before.partition, str(error)) from None
+        if self._settling:
+            await self._settling.add(Untold(batch.after, writing.events_to_tell, writing.replies_to_tell))

@@ -26,9 +26,17 @@ from turnstream.ports import (
 class Writing:
     """Turns a batch into the arguments of the commit script."""
 
-    def __init__(self, keys: Keys, batch: Batch, buckets: Buckets, malformed_retention: int) -> None:
-        """Write down the checks, then the writes; the cursor comes last."""
+    def __init__(
+        self, keys: Keys, batch: Batch, buckets: Buckets, malformed_retention: int, *, tells: bool = True
+    ) -> None:
+        """Write down the checks, then the writes; the cursor comes last.
+
+        Unless it `tells`, nothing is published: `events_to_tell` and `replies_to_tell` hold channels and payloads.
+        """
         self._all_keys = keys
+        self._tells = tells
+        self.events_to_tell: list[Word] = []
+        self.replies_to_tell: list[Word] = []
         self._keys = keys.partitions[batch.before.partition]
         self._words = WordList(_checks(self._keys, batch))
         self._new_fields(new_fields(self._keys, batch, buckets))
@@ -41,7 +49,10 @@ class Writing:
             write_parking(self._words, self._keys, batch, batch.parking, buckets)
         self._cursor(batch, buckets)
         for channel, replies in batch.replies.items():
-            self._words.add(keys.publish, channel, encode_replies(replies))
+            if tells:
+                self._words.add(keys.publish, channel, encode_replies(replies))
+            else:
+                self.replies_to_tell += (channel, encode_replies(replies))
 
     @property
     def words(self) -> list[Word]:
@@ -84,13 +95,17 @@ class Writing:
         self._words.add("ZADD", self._keys.index, milliseconds(after.header.updated_at), write.session_id)
 
     def _events(self, events: Sequence[AnyEvent]) -> None:
-        keys, words = self._all_keys, self._words.words
-        shared = (self._keys.live, "") if keys.sharded else None
+        words = self._words.words
         words.append(len(events))
         for event in events:
             sequence = event.meta.sequence if event.meta else 0
-            channels = shared or (keys.event_channel(event.type), keys.session_channel(event.session_id))
-            words += (f"{sequence}-0", *channels, encode_event(event))
+            channels = self._all_keys.live_channels(self._keys, event.type, event.session_id)
+            payload = encode_event(event)
+            if self._tells:
+                words += (f"{sequence}-0", *channels, payload)
+            else:
+                words += (f"{sequence}-0", "", "", payload)
+                self.events_to_tell += told(channels, payload)
 
     def _malformed(self, malformed: MalformedEntry, retention: int) -> None:
         fields = chain.from_iterable(malformed.shortened().entry.fields.items())
@@ -107,6 +122,11 @@ class Writing:
             *("HSET", self._keys.partition, "cursor", after.cursor),
             *("sequence", after.sequence, "types", encode_type_sequences(after.type_sequences)),
         )
+
+
+def told(channels: tuple[str, str], payload: bytes) -> list[Word]:
+    """Return a payload on its channels, as the script `settle` takes it."""
+    return [word for channel in channels if channel for word in (channel, payload)]
 
 
 def _checks(keys: PartitionKeys, batch: Batch) -> list[Word]:

@@ -6,7 +6,7 @@
 --           n, then n times: a session's key and the version it must have ("" for no session)
 --           n, then n times new fields: the number of hashes, the number of words, "1" to write them, the hashes'
 --           keys, then the fields and their values: no hash may have one of the fields, the last hash gets them
---           n, then n times: an event's stream id, two channels (the second may be "") and the payload
+--           n, then n times: an event's stream id, two channels ("" for none) and the payload
 --           then the writes: each the number of its words, then the words
 --
 -- Numbers are compared as text: a Lua number loses integers above 2^53.
@@ -75,7 +75,7 @@ end
 for i = events, writes - 1, 4 do
   local payload = ARGV[i + 3]
   redis.call('XADD', KEYS[2], ARGV[i], 'event', payload)
-  redis.call('PUBLISH', ARGV[i + 1], payload)
+  if ARGV[i + 1] ~= '' then redis.call('PUBLISH', ARGV[i + 1], payload) end
   if ARGV[i + 2] ~= '' then redis.call('PUBLISH', ARGV[i + 2], payload) end
 end
 at = first_new

@@ -4,9 +4,10 @@
 -- KEYS      the partition's lease, hash and command stream
 -- ARGV      the token of the worker's earlier life ("" for none), a random text for the new token, the lease time in
 --           milliseconds, the number of partitions, the layout, a new generation, "1" where the server has a
---           replication id, the token of an owner that is dead ("" for none)
+--           replication id, the token of an owner that is dead ("" for none), "1" where batches are told of only when
+--           they are safe
 -- Returns   {the owner's token} while it has one, else {token, replication id, cursor, generation, sequence, type
---           sequences, the commands that the owner before may have died of};
+--           sequences, the commands that the owner before may have died of, the sequence up to which batches are safe};
 --           an error LAYOUT <partitions> <layout> where the partition was made otherwise
 
 local owner = redis.call('GET', KEYS[1])
@@ -50,4 +51,13 @@ local token = redis.call('HINCRBY', KEYS[2], 'epoch', 1) .. '-' .. ARGV[2]
 redis.call('SET', KEYS[1], token, 'PX', ARGV[3])
 redis.call('HSET', KEYS[2], 'token', token, 'replicationId', replid)
 local state = redis.call('HMGET', KEYS[2], 'cursor', 'generation', 'sequence', 'types')
-return {token, replid, state[1], state[2], state[3], state[4], suspects}
+
+local stable = state[3]
+if ARGV[9] == '1' then
+  local known = redis.call('HGET', KEYS[2], 'stable')
+  if known and tonumber(known) < tonumber(stable) then stable = known end
+  redis.call('HSET', KEYS[2], 'stable', stable)
+else
+  redis.call('HDEL', KEYS[2], 'stable')
+end
+return {token, replid, state[1], state[2], state[3], state[4], suspects, stable}

@@ -1,0 +1,180 @@
+"""Who is told of a batch, and when (design §7): in the stricter modes only when its writes are safe.
+
+A connection of its own writes something, and waits until that, and with it all that was written before, has reached the
+replicas or the disk. The batches that were committed before the wait are then told of together.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError, ResponseError
+
+from turnstream.adapters.redis.cluster import Cluster
+from turnstream.adapters.redis.connection import Word, answer, pack
+from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.writing import told
+from turnstream.backoff import Backoff
+from turnstream.codec.events import decode_event
+from turnstream.errors import Unavailable
+from turnstream.ports import PartitionState
+from turnstream.settings import Settings
+from turnstream.telemetry import get_logger
+
+log = get_logger(__name__)
+
+MOST_UNTOLD = 64
+"""Batches that may wait to be told of; then commits wait, too."""
+
+WAIT_MS = 1_000
+"""Milliseconds of one wait; it is repeated until it succeeds."""
+
+GRACE = 2.0
+"""Seconds for which closing waits for what is not told yet."""
+
+MOST_REPEATED = 10_000
+"""Events that a new owner tells of at most, of those that the one before could not."""
+
+
+class Untold(msgspec.Struct, frozen=True):
+    """A committed batch: where the partition stood behind it, and channels and payloads of its events and replies."""
+
+    state: PartitionState
+    events: Sequence[Word]
+    replies: Sequence[Word]
+
+
+class Settling:
+    """Tells of batches when they are safe: on one server all together, in a cluster each partition by itself."""
+
+    def __init__(self, server: Server) -> None:
+        """Use a server."""
+        self._server = server
+        self._places: dict[int, _Place] = {}
+
+    async def add(self, untold: Untold) -> None:
+        """Tell of a batch later; waits while too many wait."""
+        partition = untold.state.partition
+        place = partition if isinstance(self._server.topology, Cluster) else 0
+        if place not in self._places:
+            self._places[place] = _Place(self._server, self._server.partition(partition).partition)
+        await self._places[place].add(untold)
+
+    async def take_over(self, state: PartitionState, stable: int) -> None:
+        """Tell of the events behind `stable`, of which the owner before could not; their producers will ask again."""
+        if stable >= state.sequence:
+            return
+        server = self._server
+        partition = server.partition(state.partition)
+        span = (f"{stable + 1}-0", f"{state.sequence}-0")
+        rows = await server.calls(state.partition).call("XRANGE", partition.events, *span, "COUNT", MOST_REPEATED)
+        words: list[Word] = []
+        for _, (_, payload) in rows:
+            event = decode_event(payload)
+            if event:
+                words += told(server.keys.live_channels(partition, event.type, event.session_id), payload)
+        await self.add(Untold(state, words, ()))
+
+    async def aclose(self) -> None:
+        """Wait a little for what is not told yet, then end."""
+        await asyncio.gather(*(place.aclose() for place in self._places.values()))
+
+
+class _Place:
+    """What is to be confirmed by one server."""
+
+    def __init__(self, server: Server, key: str) -> None:
+        self._server = server
+        self._key = key
+        self._confirm, self._wanted = _confirmation(server.settings)
+        self._untold: list[Untold] = []
+        self._room = asyncio.Semaphore(MOST_UNTOLD)
+        self._task: asyncio.Task[None] | None = None
+        self._connection: AbstractConnection | None = None
+
+    async def add(self, untold: Untold) -> None:
+        await self._room.acquire()
+        self._untold.append(untold)
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="settling")
+
+    async def aclose(self) -> None:
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=GRACE)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        await self._disconnect()
+
+    async def _run(self) -> None:
+        try:
+            while self._untold:
+                batches, self._untold = self._untold, []
+                await self._persistently(batches)
+                for _ in batches:
+                    self._room.release()
+        finally:
+            self._task = None
+
+    async def _persistently(self, batches: Sequence[Untold]) -> None:
+        backoff = Backoff()
+        while True:
+            try:
+                await self._confirmed()
+                for batch in batches:
+                    await self._tell(batch)
+            except (Unavailable, TimeoutError, RedisError, OSError) as error:
+                await self._disconnect()
+                if not backoff.failing:
+                    log.warning("writes are not confirmed, nobody is told of them yet", error=str(error))
+            else:
+                return
+            await asyncio.sleep(backoff.failed())
+
+    async def _confirmed(self) -> None:
+        """Return when all that was written before is safe.
+
+        Raises:
+            Unavailable: it is not yet.
+
+        """
+        if self._connection is None:
+            self._connection = await self._server.topology.connect(self._key)
+        # A wait on a connection that has written nothing proves nothing.
+        write = pack(("HSET", self._key, "confirming", self._server.settings.durability))
+        await self._connection.send_packed_command([write, pack(self._confirm)])
+        async with asyncio.timeout(WAIT_MS / 1_000 + self._server.settings.response_timeout):
+            await answer(self._connection)
+            confirmed: Any = await answer(self._connection)
+        # WAITAOF counts the server's own disk first, and then the replicas'.
+        by: int = confirmed[0] if self._confirm[0] == "WAITAOF" else confirmed
+        if by < self._wanted:
+            raise Unavailable(f"{by} of {self._wanted} have them")
+
+    async def _tell(self, batch: Untold) -> None:
+        server, state = self._server, batch.state
+        words = (state.token, state.replication_id, state.sequence, len(batch.events), *batch.events, *batch.replies)
+        try:
+            await server.scripts.settle.run(server.calls(state.partition), [self._key_of(state)], words)
+        except ResponseError as error:
+            # Another owner will tell of it, or it is gone; producers ask again.
+            log.info("batch not told of", partition=state.partition, reason=str(error))
+
+    def _key_of(self, state: PartitionState) -> str:
+        return self._server.partition(state.partition).partition
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(RedisError):
+                await connection.disconnect(nowait=True)
+
+
+def _confirmation(settings: Settings) -> tuple[tuple[Word, ...], int]:
+    """Return the command that waits, and how many must confirm."""
+    if settings.durability == "fsync":
+        return ("WAITAOF", 1, 0, WAIT_MS), 1
+    return ("WAIT", settings.replicas, WAIT_MS), settings.replicas
