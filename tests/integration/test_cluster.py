@@ -227,6 +227,19 @@ async def test_a_shard_that_is_lost_holds_no_other_partition_back(moving: Runnin
     assert not second.task.done()
 
 
+async def test_a_renewal_outlives_a_shard_that_is_lost(moving: RunningCluster, group: OnGroup) -> None:
+    for node in moving.nodes:
+        node.call("CONFIG", "SET", "cluster-require-full-coverage", "no")
+    backend = await opened(group)
+    gone, kept = [await taken(backend, partition=partition) for partition in (0, 3)]
+    lost = moving.holder(group.keys.partitions[0].lease)
+    moving.replica_of(lost).stop()
+    lost.stop()
+    assert await backend.ownership.renew([gone, kept]) == [True, True]
+    with pytest.raises(Unavailable):
+        await backend.ownership.renew([gone])
+
+
 def _is_empty(moving: RunningCluster, key: str) -> bool:
     return int(moving.holder(key).call("XLEN", key)) == 0
 
