@@ -60,7 +60,11 @@ async def read_one(backend: Backend, cursor: str = START) -> list[bytes]:
 # ── slots move ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_commands_follow_a_slot_that_moved(moving: RunningCluster, group: OnGroup) -> None:
+@pytest.mark.parametrize("endpoint", ["ip", "unknown-endpoint"])
+async def test_commands_follow_a_slot_that_moved(moving: RunningCluster, group: OnGroup, endpoint: str) -> None:
+    """Nodes that do not know by which name others reach them tell no more than ports."""
+    for node in moving.nodes:
+        node.call("CONFIG", "SET", "cluster-preferred-endpoint-type", endpoint)
     worker = await worker_of(group)
     client, reader = await client_of(group, worker=False), await opened(group)
     session = await a_session(client, "one", session_id=OURS)
