@@ -16,7 +16,7 @@ from tests.waiting import SOON, wait_until
 
 from turnstream.adapters.embedded.binary import find_server
 from turnstream.adapters.embedded.process import GuardedProcess
-from turnstream.adapters.embedded.server import _free_port, _gets_ready
+from turnstream.adapters.embedded.server import _PORT_ATTEMPTS, _free_port, _gets_ready
 
 SLOTS = 16_384
 SERVICE = "sessions"
@@ -26,6 +26,10 @@ PRIMARIES = 3
 _COMMON = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0")
 _STEADY = 15_000
 """Milliseconds without an answer after which a node counts as lost: so many that a busy machine loses none."""
+
+
+class NotStartedError(Exception):
+    """A server ended while it started: somebody else took one of its ports."""
 
 
 class Node:
@@ -46,12 +50,11 @@ class Node:
         if not _gets_ready(self.process, self.port):
             log = (home / "log").read_text()
             self.stop()
-            raise AssertionError(f"a server of the tests did not start:\n{log}")
+            raise NotStartedError(log)
 
     def call(self, *words: str | int) -> Any:  # noqa: ANN401 - whatever the server answers
         """Send a command."""
-        answer: Any = self.raw.execute_command(*words)
-        return answer
+        return self.raw.execute_command(*words)  # pyright: ignore[reportUnknownVariableType]
 
     def lock_with(self, password: str) -> None:
         """Ask for a password from now on, and give it to other servers."""
@@ -178,7 +181,13 @@ def slot_on_its_way(key: str, source: Node, target: Node, others: Sequence[Node]
 
 
 def _started(started: ExitStack, *options: str, config: str = "") -> Node:
-    node = Node(*options, config=config)
+    for _ in range(_PORT_ATTEMPTS - 1):
+        with suppress(NotStartedError):
+            return _kept(started, Node(*options, config=config))
+    return _kept(started, Node(*options, config=config))
+
+
+def _kept(started: ExitStack, node: Node) -> Node:
     started.callback(node.stop)
     return node
 

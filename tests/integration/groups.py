@@ -11,8 +11,8 @@ from turnstream.settings import Settings
 class OnGroup:
     """A deployment that is opened by a URL."""
 
-    def __init__(self, url: str) -> None:
-        self.settings = Settings(namespace="group", partitions=4, lease=1.0, connect_timeout=1.0).at(url)
+    def __init__(self, url: str, namespace: str) -> None:
+        self.settings = Settings(namespace=namespace, partitions=4, lease=1.0, connect_timeout=1.0).at(url)
         self.resources = AsyncExitStack()
         self.keys = Keys(self.settings.namespace, self.settings.partitions, sharded=True)
 
@@ -21,8 +21,8 @@ class OnGroup:
 
 
 @asynccontextmanager
-async def on_group(url: str) -> AsyncGenerator[OnGroup]:
+async def on_group(url: str, namespace: str = "group") -> AsyncGenerator[OnGroup]:
     """Give a deployment; what was opened on it is closed in the end."""
-    deployment = OnGroup(url)
+    deployment = OnGroup(url, namespace)
     async with deployment.resources:
         yield deployment

@@ -2,6 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -14,9 +17,8 @@ from tests.topologies import Node, RunningCluster, running_cluster, slot_on_its_
 from tests.waiting import SOON, wait_until
 
 from turnstream import AddMessage, CreateSession, MessageAdded, Unavailable, user_message
-from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.errors import ConfigurationError, Fenced
-from turnstream.ports import START, MessageRange, Needs, SessionNeeds, SessionWrite
+from turnstream.ports import START, Backend, MessageRange, Needs, SessionNeeds, SessionWrite
 
 OURS = id_in(0, 4)
 """A session of the partition that moves."""
@@ -46,7 +48,7 @@ def ends_of(moving: RunningCluster, group: OnGroup, partition: int = 0) -> tuple
     return key, source, target, others
 
 
-async def read_one(backend: RedisBackend, cursor: str = START) -> list[bytes]:
+async def read_one(backend: Backend, cursor: str = START) -> list[bytes]:
     """Read the next commands of the first partition, however many calls that takes."""
     async with asyncio.timeout(SOON):
         while True:
@@ -58,7 +60,11 @@ async def read_one(backend: RedisBackend, cursor: str = START) -> list[bytes]:
 # ── slots move ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_commands_follow_a_slot_that_moved(moving: RunningCluster, group: OnGroup) -> None:
+@pytest.mark.parametrize("endpoint", ["ip", "unknown-endpoint"])
+async def test_commands_follow_a_slot_that_moved(moving: RunningCluster, group: OnGroup, endpoint: str) -> None:
+    """Nodes that do not know by which name others reach them tell no more than ports."""
+    for node in moving.nodes:
+        node.call("CONFIG", "SET", "cluster-preferred-endpoint-type", endpoint)
     worker = await worker_of(group)
     client, reader = await client_of(group, worker=False), await opened(group)
     session = await a_session(client, "one", session_id=OURS)
@@ -167,9 +173,10 @@ async def test_a_subscription_whose_slot_moves_is_told(moving: RunningCluster, g
 
 async def test_a_primary_is_killed(moving: RunningCluster, group: OnGroup) -> None:
     worker = await worker_of(group)
-    client = await client_of(group, worker=False)
+    client, reader = await client_of(group, worker=False), await opened(group)
     names = [(await a_session(client, "one", session_id=id_in(partition, 4))).id for partition in range(4)]
-    key, lost, *_ = ends_of(moving, group)
+    assert await reader.reader.count() == 4
+    _, lost, *_ = ends_of(moving, group)
     # What the replica does not have would go with the primary.
     await wait_until(lambda: _is_copied(moving, lost))
     lost.stop()
@@ -178,6 +185,14 @@ async def test_a_primary_is_killed(moving: RunningCluster, group: OnGroup) -> No
         assert texts_of(await client.sessions.get_messages(name)) == ["one", "two"]
     assert not worker.task.done()
     assert moving.replica_of(lost).call("ROLE")[0] == "master"
+    # One that has made calls only, and learns of the loss by the first that fails.
+    await wait_until(lambda: _is_readable(reader))
+
+
+async def _is_readable(backend: Backend) -> bool:
+    with suppress(Unavailable):
+        return await backend.reader.count() == 4
+    return False
 
 
 def _is_copied(moving: RunningCluster, primary: Node) -> bool:
@@ -196,6 +211,41 @@ async def test_a_primary_hands_over_to_its_replica(moving: RunningCluster, group
         await persistently(client, AddMessage(session.id, user_message(text)))
     assert texts_of(await client.sessions.get_messages(session.id)) == ["one", "two", "three"]
     assert not worker.task.done()
+
+
+async def test_a_shard_that_is_lost_holds_no_other_partition_back(moving: RunningCluster, group: OnGroup) -> None:
+    for node in moving.nodes:
+        node.call("CONFIG", "SET", "cluster-require-full-coverage", "no")
+    first, backend = await worker_of(group), await opened(group)
+    needed = [moving.holder(key) for key in (group.keys.workers, group.keys.layout)]
+    lost = moving.others(*needed)[0]
+    moving.replica_of(lost).stop()
+    lost.stop()
+    second = await worker_of(group)
+    await first.stop()
+    left = {number for number, keys in enumerate(group.keys.partitions) if moving.holder(keys.partition) != lost}
+    await wait_until(lambda: left <= second.owned)
+    for number in left:
+        await backend.queue.publish(number, [command("c")])
+        await wait_until(partial(_is_empty, moving, group.keys.partitions[number].commands))
+    assert not second.task.done()
+
+
+async def test_a_renewal_outlives_a_shard_that_is_lost(moving: RunningCluster, group: OnGroup) -> None:
+    for node in moving.nodes:
+        node.call("CONFIG", "SET", "cluster-require-full-coverage", "no")
+    backend = await opened(group)
+    gone, kept = [await taken(backend, partition=partition) for partition in (0, 3)]
+    lost = moving.holder(group.keys.partitions[0].lease)
+    moving.replica_of(lost).stop()
+    lost.stop()
+    assert await backend.ownership.renew([gone, kept]) == [True, True]
+    with pytest.raises(Unavailable):
+        await backend.ownership.renew([gone])
+
+
+def _is_empty(moving: RunningCluster, key: str) -> bool:
+    return int(moving.holder(key).call("XLEN", key)) == 0
 
 
 # ── what is shared by the tests of a process ─────────────────────────────────────────────────────────────────────────
@@ -217,8 +267,10 @@ async def test_an_idle_partition_is_not_asked_again_and_again(cluster: RunningCl
 
 
 def _count(cluster: RunningCluster, section: str, name: str) -> int:
-    counts = [node.call("INFO", section).get(name, 0) for node in cluster.nodes]
-    return sum(count["calls"] if isinstance(count, dict) else count for count in counts)
+    answers: list[dict[str, Any]] = [node.call("INFO", section) for node in cluster.nodes]
+    if section == "commandstats":
+        return sum(answer.get(name, {}).get("calls", 0) for answer in answers)
+    return sum(answer[name] for answer in answers)
 
 
 async def test_a_seed_may_be_down(cluster: RunningCluster) -> None:

@@ -1,15 +1,14 @@
 """Sentinels: whoever connects is led to the primary of this moment."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
-from redis import Redis
 from tests.contract.chats import a_session, persistently, texts_of
 from tests.contract.deployments import client_of, opened
 from tests.contract.samples import command
 from tests.contract.workers import worker_of
 from tests.integration.groups import OnGroup, on_group
-from tests.topologies import PASSWORD, SERVICE, Node, RunningSentinels, running_sentinels
+from tests.topologies import PASSWORD, SERVICE, RunningSentinels, running_sentinels
 from tests.waiting import wait_until
 
 from turnstream import AddMessage, ConfigurationError, Unavailable, user_message
@@ -38,8 +37,9 @@ def demoted(failing: RunningSentinels) -> None:
 
 
 @pytest.mark.parametrize("lose", [killed, demoted])
-async def test_the_primary_is_lost(failing: RunningSentinels, group: OnGroup, lose: object) -> None:
-    assert callable(lose)
+async def test_the_primary_is_lost(
+    failing: RunningSentinels, group: OnGroup, lose: Callable[[RunningSentinels], None]
+) -> None:
     worker = await worker_of(group)
     client = await client_of(group, worker=False)
     session = await a_session(client, "one")
@@ -73,7 +73,7 @@ async def test_a_primary_that_was_demoted_in_silence_is_left(failing: RunningSen
         sentinel.call("SENTINEL", "MONITOR", SERVICE, "127.0.0.1", second.port, 2)
         sentinel.call("SENTINEL", "SET", SERVICE, "auth-pass", PASSWORD)
     await backend.queue.publish(0, [command("two")])
-    assert second.call("XLEN", backend.server.partition(0).commands) == 2
+    assert second.call("XLEN", group.keys.partitions[0].commands) == 2
 
 
 async def test_a_replica_that_is_named_is_not_used(failing: RunningSentinels, group: OnGroup) -> None:
@@ -114,6 +114,6 @@ async def test_sentinels_with_a_password(failing: RunningSentinels) -> None:
         sentinel.call("ACL", "SETUSER", "default", ">their own")
     async with on_group(f"{failing.url}?sentinel_password=their%20own") as deployment:
         await (await opened(deployment)).queue.publish(0, [command("c")])
-    with pytest.raises(ConfigurationError, match="Sentinel 127.0.0.1:.* refuses the user or the password"):
+    with pytest.raises(ConfigurationError, match=r"Sentinel 127\.0\.0\.1:.* refuses the user or the password"):
         async with on_group(failing.url) as deployment:
             await deployment.open()

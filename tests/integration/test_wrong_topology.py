@@ -2,7 +2,6 @@
 
 import pytest
 from tests.topologies import RunningCluster, RunningSentinels
-from tests.waiting import SOON
 
 from turnstream import ConfigurationError, Turnstream, Unavailable
 from turnstream.adapters.embedded import EmbeddedServer

@@ -95,9 +95,14 @@ class Holdings:
 
     async def _take(self, numbers: Iterable[int]) -> int:
         takes = [self._ownership.take(number, self._worker_id) for number in sorted(numbers)]
-        states = [state for state in await asyncio.gather(*takes) if state is not None]
+        answers = await asyncio.gather(*takes, return_exceptions=True)
+        states = [answer for answer in answers if isinstance(answer, PartitionState)]
         for state in states:
             self._hold(state)
+        for failure in answers:
+            # The others are not held back by a server that does not answer; it is tried again with the next settling.
+            if isinstance(failure, BaseException) and not (states and isinstance(failure, Unavailable)):
+                raise failure
         return len(states)
 
     def _hold(self, state: PartitionState) -> None:

@@ -1,11 +1,12 @@
 """What is checked once at start-up, in plain words (design §11)."""
 
+import asyncio
 from typing import Any
 
 from turnstream.adapters.redis.addresses import SENTINEL
 from turnstream.adapters.redis.keys import LAYOUT
 from turnstream.adapters.redis.server import Server
-from turnstream.errors import ConfigurationError
+from turnstream.errors import ConfigurationError, Unavailable
 from turnstream.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -19,11 +20,19 @@ async def check_servers(server: Server, *, throw_away: bool) -> None:
     """Refuse a server that is too old or forgets keys; warn of one that does not keep them on disk.
 
     Raises:
+        Unavailable: none answers.
         ConfigurationError: a server cannot hold a deployment; says why and what to change.
 
     """
-    for calls in await server.topology.primaries():
-        info = _parsed(await calls.call("INFO"))
+    primaries = await server.topology.primaries()
+    answers = await asyncio.gather(*(calls.call("INFO") for calls in primaries), return_exceptions=True)
+    failures = [answer for answer in answers if isinstance(answer, BaseException)]
+    for failure in failures:
+        if len(failures) == len(answers) or not isinstance(failure, Unavailable):
+            raise failure
+        # The rest of a cluster can be used.
+        log.warning("server unavailable", while_="checking it", error=str(failure))
+    for info in (_parsed(answer) for answer in answers if isinstance(answer, bytes)):
         if not server.keys.sharded:
             _check_form(info, server.where)
         _check_server(info, server.where)

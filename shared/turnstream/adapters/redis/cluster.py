@@ -32,6 +32,7 @@ class Cluster:
         self._holders: list[Address | None] = [None] * SLOTS
         self._doubted: set[Address] = set()
         self._nodes: dict[Address, PipelinedConnection] = {}
+        self._closed = False
         self._refreshing: asyncio.Task[TurnstreamError | None] | None = None
 
     def calls(self, key: str) -> Calls:
@@ -50,7 +51,7 @@ class Cluster:
 
         """
         try:
-            return await opened(self._target.connector_to(address), self._name(address))
+            return await opened(self._target.connector_to(address), str(address))
         except Unavailable:
             self.doubt(address)
             raise
@@ -61,10 +62,11 @@ class Cluster:
         return [self.node(address) for address in sorted(set(filter(None, self._holders)))]
 
     async def aclose(self) -> None:
-        """Close the shared connections for good."""
-        if self._refreshing is not None:
-            self._refreshing.cancel()
+        """Close the shared connections for good; whoever still waits for an answer gets `Unavailable`."""
+        self._closed = True
         await self._close(list(self._nodes))
+        if self._refreshing is not None:
+            await asyncio.wait([self._refreshing])
 
     async def holder(self, slot: int) -> Address:
         """Return the node that holds a slot.
@@ -83,14 +85,21 @@ class Cluster:
         return holder
 
     def node(self, address: Address) -> PipelinedConnection:
-        """Return the shared connection to a node."""
+        """Return the shared connection to a node.
+
+        Raises:
+            Unavailable: all were closed.
+
+        """
+        if self._closed:
+            raise Unavailable(f"The connections to {self._where} were closed: open a new client")
         node = self._nodes.get(address)
         if node is None:
 
             async def open_() -> AbstractConnection:
-                return await opened(self._target.connector_to(address), self._name(address))
+                return await opened(self._target.connector_to(address), str(address))
 
-            node = self._nodes[address] = PipelinedConnection(open_, self._name(address), self._timeout)
+            node = self._nodes[address] = PipelinedConnection(open_, str(address), self._timeout)
         return node
 
     def moved(self, redirection: MovedError, by: Address) -> None:
@@ -111,7 +120,7 @@ class Cluster:
 
     async def _read_map(self) -> TurnstreamError | None:
         """Ask one node after the other; return why none could tell."""
-        failure: TurnstreamError | None = None
+        silent = ""
         for address in self._candidates():
             try:
                 answer = await self.node(address).call("CLUSTER", "SLOTS")
@@ -122,17 +131,13 @@ class Cluster:
                 )
             except Unavailable as error:
                 self.doubt(address)
-                failure = error
+                silent = str(error)
             except ConfigurationError as error:
                 return error
             else:
                 await self._use(answer, address)
                 return None
-        return (
-            Unavailable(f"No node of the cluster answers at {self._where}: start it, or set TURNSTREAM_REDIS_URL")
-            if failure is None
-            else _unreachable(self._where, failure)
-        )
+        return Unavailable(f"No node of the cluster at {self._where} answers. The last one: {silent}")
 
     def _candidates(self) -> Iterable[Address]:
         known = [*dict.fromkeys(filter(None, self._holders)), *self._target.asked]
@@ -151,11 +156,9 @@ class Cluster:
         await self._close([a for a, node in self._nodes.items() if a not in known and node.idle])
 
     async def _close(self, addresses: Iterable[Address]) -> None:
-        for address in addresses:
-            await self._nodes.pop(address).aclose()
-
-    def _name(self, address: Address) -> str:
-        return f"{address}, a node of {self._where}"
+        nodes = [self._nodes.pop(address) for address in addresses]
+        for node in nodes:
+            await node.aclose()
 
 
 class SlotCalls:
@@ -186,7 +189,3 @@ class SlotCalls:
 def address_in(redirection: AskError, by: Address) -> Address:
     """Return the node that a redirection names."""
     return Address(redirection.host or by.host, int(redirection.port))
-
-
-def _unreachable(where: str, failure: TurnstreamError) -> Unavailable:
-    return Unavailable(f"No node of the cluster at {where} can be asked: {failure}")

@@ -13,7 +13,7 @@ from turnstream.adapters.redis.keys import LAYOUT
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.settling import Settling
 from turnstream.codec.records import decode_type_sequences
-from turnstream.errors import ConfigurationError
+from turnstream.errors import ConfigurationError, Unavailable
 from turnstream.ports import START, PartitionState
 from turnstream.telemetry import get_logger
 
@@ -98,7 +98,14 @@ class RedisOwnership:
         return state
 
     async def renew(self, states: Sequence[PartitionState]) -> list[bool]:
-        """Keep partitions for another lease time; False for each that was lost."""
+        """Keep partitions for another lease time; False for each that was lost.
+
+        Of several nodes one may not answer: its partitions count as kept, for nobody can take them from there.
+
+        Raises:
+            Unavailable: no node answers.
+
+        """
         server = self._server
         calls = (
             server.scripts.renew.run(
@@ -106,7 +113,12 @@ class RedisOwnership:
             )
             for state, keys in ((state, server.partition(state.partition)) for state in states)
         )
-        return [bool(kept) for kept in await asyncio.gather(*calls)]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        failures = [answer for answer in answers if isinstance(answer, BaseException)]
+        for failure in failures:
+            if len(failures) == len(answers) or not isinstance(failure, Unavailable):
+                raise failure
+        return [bool(answer) for answer in answers]
 
     async def release(self, states: Sequence[PartitionState]) -> None:
         """Give partitions up, and ring the bell for who waits for them."""
