@@ -60,7 +60,7 @@ class RedisQuarantine:
         requeue = self._server.scripts.requeue
         moved: int = await requeue.run(self._server.connection, [keys.malformed, keys.commands], (malformed_id, limit))
         if moved < 0:
-            raise Overloaded(limit, limit)
+            raise Overloaded(-moved, limit)
         return moved > 0
 
     async def drop(self, partition: int, malformed_id: str) -> bool:
