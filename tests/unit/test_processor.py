@@ -24,6 +24,7 @@ from tests.unit.given import (
 from turnstream.adapters.memory import MemoryBackend
 from turnstream.application.processor import PartitionProcessor
 from turnstream.codec.replies import decode_progress, error_of
+from turnstream.domain import handlers
 from turnstream.domain.commands import (
     AddMessage,
     AddMessages,
@@ -316,6 +317,39 @@ async def test_a_redrive_goes_as_far_as_the_store_takes_it(backend: MemoryBacken
     store.refused = frozenset()
     await processor.process([raw(entry(operation, "last"), 30)])
     assert len((await stored(backend)).messages) == 9
+
+
+async def test_a_bug_on_a_command_without_a_session_refuses_it(
+    processor: PartitionProcessor, store: Recording, backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def buggy(command: AnyCommand) -> None:
+        raise RuntimeError("a bug")
+
+    await processor.process(entries(CREATE))
+    nobody = raw(CommandEntry("c2", "delete-session", b'{"sessionId":""}', REPLY_TO), 2)
+    with monkeypatch.context() as bug:
+        bug.setattr(handlers, "check_rules", buggy)
+        await processor.process([nobody])
+    await processor.process(entries(ADD, first=3))
+    assert [(reply.command_id, reply.status) for reply in store.replies] == [
+        *(("c1", "ok"), ("c2", "rejected"), ("c3", "ok"))
+    ]
+    assert "The worker failed on it: RuntimeError" in str(store.errors[0])
+    assert await backend.quarantine.parked(0) == {}
+
+
+async def test_large_commands_are_redriven_a_few_at_a_time(store: Recording, backend: MemoryBackend) -> None:
+    processor = await owner(backend, store, Exploding())
+    small = [UpdateTokenMetrics("s", number) for number in range(20, 120)]
+    large = [AddMessage("s", message(f"m{number}", "x" * 400_000)) for number in range(4)]
+    await processor.process(entries(CREATE, UpdateTokenMetrics("s", 13), *large, *small))
+    processor = await owner(backend, store)
+    done: list[int] = []
+    for number in range(400, 403):
+        await processor.process([raw(entry(RedriveParked(session_id="s"), f"r{number}"), number)])
+        done.append(decode_progress(store.replies[-1].output).done)
+    assert [count for count in done if count] == [3, 102]
+    assert (await stored(backend)).version == 106
 
 
 async def test_what_is_remembered_is_read_again_before_a_command_is_parked(backend: MemoryBackend) -> None:
