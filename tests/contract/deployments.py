@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
-from itertools import chain
 from typing import Protocol
 
 import msgspec
@@ -124,7 +123,11 @@ class MemoryDeployment:
         ]
 
     async def names(self) -> list[str]:
-        return list(chain.from_iterable((*p.sessions, *p.parked.queues) for p in self._partitions))
+        return [
+            name
+            for p in self._partitions
+            for name in (*p.sessions, *(f"parked:{session}" for session in p.parked.queues))
+        ]
 
     async def publish(self, channel: str, payload: bytes) -> None:
         self._backend.channels.publish(channel, payload)

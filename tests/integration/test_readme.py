@@ -222,7 +222,13 @@ def test_every_public_error_is_explained() -> None:
 
 def test_every_key_is_explained() -> None:
     own = PartitionKeys("ts", "tag")
-    made_of_ids = [own.session("<id>"), own.messages("<id>"), own.order("<id>"), own.reply_channel("<client>")]
+    made_of_ids = [
+        own.session("<id>"),
+        own.messages("<id>"),
+        own.order("<id>"),
+        own.queue("<id>"),
+        own.reply_channel("<client>"),
+    ]
     outcomes = own.outcomes(0).removesuffix("0") + "<bucket>"
     fixed = [value for key, value in vars(own).items() if isinstance(value, str) and key[0] != "_" and key != "prefix"]
     every = Keys("ts", 1)

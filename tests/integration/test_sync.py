@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import assert_type
+from typing import Any, assert_type, cast
 
 import pytest
 
@@ -22,6 +22,7 @@ from turnstream import (
     Applied,
     ChatMessage,
     ChatMessagePatch,
+    CommandParked,
     CommandTimeout,
     CreateSession,
     DeleteSession,
@@ -29,6 +30,7 @@ from turnstream import (
     GetSession,
     ListSessions,
     MessageAdded,
+    QueueProgress,
     RemovedMessage,
     RemoveMessages,
     Session,
@@ -45,6 +47,7 @@ from turnstream import (
     user_message,
 )
 from turnstream.adapters.embedded import start_embedded_server
+from turnstream.domain.handlers import HANDLERS
 from turnstream.sync.sessions import WALK_TOGETHER
 
 CONFIG = SessionConfig("openai", "gpt-4")
@@ -101,7 +104,7 @@ def shape(parameters: list[inspect.Parameter]) -> list[tuple[str, object, object
     return [(parameter.name, parameter.kind, parameter.default) for parameter in parameters]
 
 
-@pytest.mark.parametrize("name", ["Turnstream", "Sessions", "EventSubscription"])
+@pytest.mark.parametrize("name", ["Turnstream", "Sessions", "Parked", "Malformed", "EventSubscription"])
 def test_every_call_of_the_asyncio_client_is_there_with_its_parameters(name: str) -> None:
     theirs, ours = calls_of(getattr(turnstream, name)), calls_of(getattr(sync, name))
     assert {call: shape(parameters) for call, parameters in ours.items()} == {
@@ -109,7 +112,7 @@ def test_every_call_of_the_asyncio_client_is_there_with_its_parameters(name: str
     }
 
 
-@pytest.mark.parametrize("name", ["Turnstream", "Sessions"])
+@pytest.mark.parametrize("name", ["Turnstream", "Sessions", "Parked", "Malformed"])
 def test_its_parameters_have_the_same_types(name: str) -> None:
     theirs, ours = calls_of(getattr(turnstream, name)), calls_of(getattr(sync, name))
     assert {call: [p.annotation for p in parameters] for call, parameters in ours.items()} == {
@@ -464,3 +467,28 @@ def test_a_client_that_is_left_open_does_not_keep_its_process() -> None:
     with start(_LEFT_OPEN) as process:
         assert process.communicate(timeout=30)[0] == "1\n"
     assert process.returncode == 0
+
+
+# ── what could not be applied ──
+
+
+def test_an_operator_needs_no_event_loop(ts: sync.Turnstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    def buggy(*_: object) -> None:
+        raise ZeroDivisionError
+
+    session = ts.execute(CreateSession(CONFIG))
+    with monkeypatch.context() as bug:
+        bug.setitem(cast("dict[Any, Any]", HANDLERS), AddMessages, buggy)
+        with pytest.raises(CommandParked):
+            ts.execute(AddMessages(session.id, (user_message("Hello"),)))
+        with pytest.raises(CommandParked):
+            ts.execute(DeleteSession(session.id))
+    assert [info.commands for info in ts.parked.list()] == [2]
+    assert [waiting.type for waiting in ts.parked.show(session.id)] == ["add-messages", "delete-session"]
+    assert ts.parked.discard(session.id) == QueueProgress(1, 1)
+    assert ts.parked.redrive(session.id) == QueueProgress(1, 0)
+    assert ts.sessions.count() == 0
+    assert list(ts.malformed.list()) == []
+    assert ts.malformed.show("0:1-0") is None
+    assert not ts.malformed.redrive("0:1-0")
+    assert not ts.malformed.discard("0:1-0")

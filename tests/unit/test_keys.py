@@ -50,7 +50,7 @@ def test_no_two_partitions_of_any_layout_share_a_tag() -> None:
 
 
 def fixed(keys: PartitionKeys) -> list[str]:
-    return [keys.commands, keys.lease, keys.partition, keys.index, keys.events, keys.malformed]
+    return [keys.commands, keys.lease, keys.partition, keys.index, keys.events, keys.malformed, keys.parked]
 
 
 ids = st.text(min_size=1, max_size=20) | st.sampled_from(["{", "}", "{x}", "}{", ":", "s"])
@@ -61,7 +61,7 @@ ids = st.text(min_size=1, max_size=20) | st.sampled_from(["{", "}", "{x}", "}{",
 def test_everything_of_a_partition_is_in_one_slot(session_id: str, partition: int) -> None:
     """Whatever the session's id is: braces in it do not count."""
     keys = Keys("ts", 64).partitions[partition]
-    of_session = [keys.session(session_id), keys.messages(session_id), keys.order(session_id)]
+    of_session = [keys.session(session_id), keys.messages(session_id), keys.order(session_id), keys.queue(session_id)]
     every = [*fixed(keys), *of_session, keys.outcomes(5), keys.reply_channel("client")]
     assert {slot(key) for key in every} == {slot(tags(64)[partition])}
     assert all(key.startswith("ts:{") for key in every)
@@ -76,6 +76,7 @@ def test_no_two_things_share_a_key(one: str, other: str) -> None:
         every += [*fixed(partition), partition.outcomes(1), partition.outcomes(11)]
         for session_id in {one, other}:
             every += [partition.session(session_id), partition.messages(session_id), partition.order(session_id)]
+            every += [partition.queue(session_id)]
     assert len(set(every)) == len(every)
 
 

@@ -9,9 +9,9 @@ from tests.unit.given import SMALL, entry, message, owner, raw
 from tests.waiting import wait_until
 
 from turnstream.adapters.memory import MemoryBackend
-from turnstream.domain.commands import AddMessage, AnyCommand, CreateSession
-from turnstream.errors import Fenced
-from turnstream.ports import START, Batch, Loaded, Needs, RawEntry
+from turnstream.domain.commands import AddMessage, AnyCommand, CreateSession, GetSession
+from turnstream.errors import BatchRefused, Fenced
+from turnstream.ports import START, Batch, Loaded, MessageRange, Needs, RawEntry
 from turnstream.worker.partition import BatchLimits, OwnedPartition, entry_size
 
 ROOMY = BatchLimits(commands=100, size=1_000_000)
@@ -153,6 +153,29 @@ async def test_stopping_an_idle_partition_ends_it(backend: MemoryBackend, store:
     async with running(backend, store, ROOMY):
         pass
     assert store.commits == []
+
+
+class Refusing(Counting):
+    """Takes one commit, then none for a while."""
+
+    refusals = 3
+
+    async def commit(self, batch: Batch) -> None:
+        if self.commits and self.refusals:
+            self.refusals -= 1
+            raise BatchRefused(0, "an index is a string")
+        await super().commit(batch)
+
+
+async def test_a_batch_that_was_refused_goes_on_behind_what_was_applied(backend: MemoryBackend) -> None:
+    """A query cuts it into pieces, of which the first is committed."""
+    store = Refusing(backend)
+    waiting = [*entries(2), raw(entry(GetSession("s"), "query"), 3), *entries(2, first=4)]
+    async with running(backend, store, ROOMY) as owned:
+        owned.feed(START, waiting)
+        await wait_until(lambda: owned.state.cursor == waiting[-1].entry_id)
+    assert (store.commits, store.refusals) == ([2, 0, 2], 0)
+    assert len((await backend.reader.messages("s", MessageRange()))[1]) == 3
 
 
 async def test_losing_the_partition_ends_it(backend: MemoryBackend, store: Counting) -> None:

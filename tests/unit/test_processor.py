@@ -23,7 +23,8 @@ from tests.unit.given import (
 
 from turnstream.adapters.memory import MemoryBackend
 from turnstream.application.processor import PartitionProcessor
-from turnstream.codec.replies import error_of
+from turnstream.codec.replies import decode_progress, error_of
+from turnstream.domain import handlers
 from turnstream.domain.commands import (
     AddMessage,
     AddMessages,
@@ -33,6 +34,7 @@ from turnstream.domain.commands import (
     DeleteSession,
     GetSession,
     ListSessions,
+    RedriveParked,
     RemoveMessages,
     UpdateMessage,
     UpdateTokenMetrics,
@@ -43,7 +45,15 @@ from turnstream.domain.handlers import HANDLERS
 from turnstream.domain.models import Session, SessionPage, session_of
 from turnstream.domain.patches import ChatMessagePatch
 from turnstream.domain.pricing import Price, TokenUsage
-from turnstream.errors import DuplicateMismatch, Fenced, InvalidCommand, MessageAlreadyExists, Rejected, VersionConflict
+from turnstream.errors import (
+    BatchRefused,
+    DuplicateMismatch,
+    Fenced,
+    InvalidCommand,
+    MessageAlreadyExists,
+    Rejected,
+    VersionConflict,
+)
 from turnstream.ports import Batch, CommandEntry, Loaded, MessageRange, Needs, RawEntry, Reply, SessionStore
 
 
@@ -237,6 +247,142 @@ async def test_a_bug_parks_the_session_and_the_others_go_on(store: Recording, ba
     assert [parked.entry for parked in queue] == [
         *(entries(bomb, first=2)[0], *entries(UpdateTokenMetrics("s", 5), first=3), *entries(ADD, first=5))
     ]
+
+
+async def test_a_command_that_was_parked_twice_is_applied_once(store: Recording, backend: MemoryBackend) -> None:
+    """Its resend came when the window had passed."""
+    processor = await owner(backend, store, Exploding())
+    bomb = entry(UpdateTokenMetrics("s", 13), "c2")
+    await processor.process([*entries(CREATE), raw(bomb, 2)])
+    await processor.process([raw(bomb, 200), raw(entry(ADD, "c3"), 201)])
+    processor = await owner(backend, store)
+    redrive = raw(entry(RedriveParked(session_id="s"), "c4"), 400)
+    await processor.process([redrive])
+    assert store.batches[-1].parking is not None
+    assert (await stored(backend)).metrics.total_tokens == 13
+    assert [(reply.command_id, reply.status, reply.version) for reply in store.replies[-4:]] == [
+        *(("c2", "ok", 2), ("c2", "ok", 2), ("c3", "ok", 3), ("c4", "ok", 0))
+    ]
+    # From the redrive on, a resend gets the outcome for a whole window.
+    await processor.process([raw(bomb, 510)])
+    assert (store.replies[-1].status, store.replies[-1].version) == ("ok", 2)
+    assert (await stored(backend)).version == 3
+
+
+async def test_a_redrive_that_fails_half_way_keeps_what_was_before(
+    store: Recording, backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processor = await owner(backend, store, Exploding())
+    await processor.process(entries(CREATE, UpdateTokenMetrics("s", 13), ADD, DeleteSession("s"), CREATE))
+
+    def buggy(view: SessionView, command: DeleteSession, context: Context) -> Decision:
+        stamped = stamp(existing(view, command), context)
+        return Decision((stamped.on(MessageRemoved, message_id="m1"), stamped.on(MessageRemoved, message_id="gone")))
+
+    monkeypatch.setitem(cast("dict[Any, Any]", HANDLERS), DeleteSession, buggy)
+    processor = await owner(backend, store)
+    await processor.process([raw(entry(RedriveParked(session_id="s"), "c9"), 9)])
+    session = await stored(backend)
+    assert (session.version, session.messages) == (3, (message("m1"),))
+    progress = decode_progress(store.replies[-1].output)
+    assert (progress.done, progress.left, progress.error) == (2, 2, "The worker failed on it: KeyError")
+    assert processor.state.sequence == 3
+
+
+class Refusing(Recording):
+    """A store that does not take a batch with one of some commands in it."""
+
+    refused: frozenset[str] = frozenset()
+
+    async def commit(self, batch: Batch) -> None:
+        decided = {recorded.command_id for recorded in batch.outcomes if recorded.outcome.status != "parked"}
+        redriven = {recorded.command_id for recorded in batch.parking.outcomes} if batch.parking else set[str]()
+        if self.refused & (decided | redriven):
+            raise BatchRefused(0, "it is a string")
+        await super().commit(batch)
+
+
+async def test_a_redrive_goes_as_far_as_the_store_takes_it(backend: MemoryBackend) -> None:
+    store = Refusing(backend.store)
+    store.refused = frozenset({"c1"})
+    processor = await owner(backend, store)
+    await processor.process(entries(CREATE, *(AddMessage("s", message(f"m{number}")) for number in range(9))))
+    store.refused = frozenset({"c6"})
+    operation = RedriveParked(session_id="s")
+    for number in range(20, 30):
+        await processor.process([raw(entry(operation, f"r{number}"), number)])
+    progress = decode_progress(store.replies[-1].output)
+    assert (progress.done, progress.left, progress.error) == (0, 5, "The store refused it: it is a string")
+    assert len((await stored(backend)).messages) == 4
+    store.refused = frozenset()
+    await processor.process([raw(entry(operation, "last"), 30)])
+    assert len((await stored(backend)).messages) == 9
+
+
+async def test_a_bug_on_a_command_without_a_session_refuses_it(
+    processor: PartitionProcessor, store: Recording, backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def buggy(command: AnyCommand) -> None:
+        raise RuntimeError("a bug")
+
+    await processor.process(entries(CREATE))
+    nobody = raw(CommandEntry("c2", "delete-session", b'{"sessionId":""}', REPLY_TO), 2)
+    with monkeypatch.context() as bug:
+        bug.setattr(handlers, "check_rules", buggy)
+        await processor.process([nobody])
+    await processor.process(entries(ADD, first=3))
+    assert [(reply.command_id, reply.status) for reply in store.replies] == [
+        *(("c1", "ok"), ("c2", "rejected"), ("c3", "ok"))
+    ]
+    assert "The worker failed on it: RuntimeError" in str(store.errors[0])
+    assert await backend.quarantine.parked(0) == {}
+
+
+async def test_large_commands_are_redriven_a_few_at_a_time(store: Recording, backend: MemoryBackend) -> None:
+    processor = await owner(backend, store, Exploding())
+    small = [UpdateTokenMetrics("s", number) for number in range(20, 120)]
+    large = [AddMessage("s", message(f"m{number}", "x" * 400_000)) for number in range(4)]
+    await processor.process(entries(CREATE, UpdateTokenMetrics("s", 13), *large, *small))
+    processor = await owner(backend, store)
+    done: list[int] = []
+    for number in range(400, 403):
+        await processor.process([raw(entry(RedriveParked(session_id="s"), f"r{number}"), number)])
+        done.append(decode_progress(store.replies[-1].output).done)
+    assert [count for count in done if count] == [3, 102]
+    assert (await stored(backend)).version == 106
+
+
+async def test_what_is_remembered_is_read_again_before_a_command_is_parked(backend: MemoryBackend) -> None:
+    store = Refusing(backend.store)
+    store.refused = frozenset({"c3"})
+    processor = await owner(backend, store)
+    await processor.process(entries(CREATE, CreateSession(SMALL, "t")))
+    store.loads.clear()
+    await processor.process(entries(ADD, AddMessage("t", message("m1")), first=3))
+    assert [{i: needs.header for i, needs in load.sessions.items()} for load in store.loads] == [
+        *({"s": True}, {"s": True}, {"t": True})
+    ]
+    assert [reply.status for reply in store.replies] == ["ok", "ok", "parked", "ok"]
+
+
+async def test_what_can_neither_be_applied_nor_parked_stops_the_partition(backend: MemoryBackend) -> None:
+    store = Refusing(backend.store)
+    processor = await owner(backend, store)
+    await processor.process(entries(CREATE))
+    broken = raw(CommandEntry("c2", "add-message", b"{", REPLY_TO), 2)
+    store.refused = frozenset({"c3"})
+    store._store = cast("SessionStore", _Closed())
+    with pytest.raises(BatchRefused, match="is closed"):
+        await processor.process([broken, *entries(ADD, first=3)])
+    assert processor.state.cursor == entries(CREATE)[0].entry_id
+
+
+class _Closed:
+    async def load(self, partition: int, needs: Needs) -> Loaded:
+        return Loaded({}, {})
+
+    async def commit(self, batch: Batch) -> None:
+        raise BatchRefused(0, "everything is closed")
 
 
 async def test_a_bug_half_way_through_a_command_leaves_nothing_of_it(

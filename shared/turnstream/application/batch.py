@@ -7,7 +7,7 @@ from typing import cast
 from msgspec.structs import replace
 
 from turnstream.application.intake import Accepted, SetAside
-from turnstream.application.parking import BatchParking, can_be_parked
+from turnstream.application.parking import BatchParking
 from turnstream.application.working import WorkingSession
 from turnstream.codec.replies import encode_output, rejection_of
 from turnstream.domain.commands import ChangingCommand
@@ -140,7 +140,7 @@ class BatchInProgress:
         try:
             return self._outcome(accepted)
         except Exception as bug:
-            if self._sequence != sequence or not can_be_parked(accepted):
+            if self._sequence != sequence:
                 raise
             return self.parking.park(accepted, bug)
 

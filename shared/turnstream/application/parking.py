@@ -8,7 +8,7 @@ from turnstream.application.intake import Accepted
 from turnstream.codec.envelope import encode_entry
 from turnstream.codec.replies import rejection_of
 from turnstream.domain.limits import MAX_ID_LENGTH
-from turnstream.errors import BatchRefused, ParkedQueueFull, TurnstreamError
+from turnstream.errors import BatchRefused, InvalidCommand, ParkedQueueFull, TurnstreamError
 from turnstream.ports import Outcome, ParkedCommand, ParkedSession, ParkingChanges, Quarantine, RawEntry
 
 
@@ -83,14 +83,17 @@ class BatchParking:
         return None if session is None else self._queue(accepted, session)
 
     def park(self, accepted: Accepted, failure: Exception) -> Outcome:
-        """Park a command that cannot be applied, and with it its session."""
+        """Park a command that cannot be applied, and with it its session; without one it can only be refused."""
         self.active = True
         self.failed.append((accepted, failure))
+        if not can_be_parked(accepted):
+            error = InvalidCommand("$.sessionId", reason_of(failure))
+            return Outcome("rejected", accepted.payload_hash, error=rejection_of(error))
         session = self._session(accepted.session_id)
         return self._queue(accepted, session or ParkedSession(0, 0, accepted.entry_ms, reason_of(failure)))
 
     def holds(self, accepted: Accepted) -> bool:
-        """Tell whether a command's session is parked now; it is not where that would have been too much."""
+        """Tell whether a command's session is parked now; it is not where that is impossible, or would be too much."""
         return self._session(accepted.session_id) is not None
 
     def changes(self) -> ParkingChanges | None:

@@ -132,6 +132,9 @@ class PartitionProcessor:
         if batch.malformed:
             first = batch.malformed[0].entry.entry_id
             log.warning("entries set aside", partition=self.state.partition, first=first, count=len(batch.malformed))
+        if batch.parking and batch.parking.taken:
+            left = {session_id: after.count if after else 0 for session_id, after in batch.parking.sessions.items()}
+            log.info("parked commands redriven or discarded", count=len(batch.parking.taken), left=left)
         self._memory.keep(batch)
 
     async def _answered(self, accepted: Accepted, query: Query) -> BatchInProgress:
@@ -151,7 +154,7 @@ class PartitionProcessor:
     def _tell(self, parking: BatchParking) -> None:
         for accepted, failure in parking.failed:
             log.error(
-                "command parked" if parking.holds(accepted) else "command rejected: too many are parked",
+                "command parked" if parking.holds(accepted) else "command rejected: it cannot be parked",
                 command_id=accepted.entry.command_id,
                 session_id=accepted.session_id,
                 partition=self.state.partition,

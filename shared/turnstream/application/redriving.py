@@ -1,6 +1,7 @@
 """An operator's commands on the queue of a parked session: applied from its head, a piece at a time (design §4)."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import cast
 
 import msgspec
@@ -98,7 +99,7 @@ class Redriving:
         queue = await self._parked.quarantine.queue(state.partition, command.session_id, max(count, 1))
         if command.head is not None and not (queue and _command_id(queue[0]) == command.head):
             raise InvalidCommand("$.head", "Another command is at the head of the queue")
-        return queue[:count]
+        return _piece(queue[:count])
 
     async def _settled(
         self, state: PartitionState, operation: Accepted, queue: Sequence[ParkedCommand]
@@ -140,6 +141,12 @@ class Redriving:
                 return items, TurnstreamError(item.malformed.error)
             items.append(item)
         return items, None
+
+
+def _piece(queue: Sequence[ParkedCommand]) -> Sequence[ParkedCommand]:
+    """Return as many of these commands as one commit should hold, at least one."""
+    sizes = accumulate(command.size for command in queue)
+    return queue[: max(1, sum(size <= PIECE_BYTES for size in sizes))]
 
 
 def _after(session: ParkedSession, piece: Piece) -> ParkedSession | None:

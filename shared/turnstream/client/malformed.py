@@ -51,13 +51,14 @@ class Malformed:
         """Send an entry once more, as after an upgrade of the workers; False if there is none of this id.
 
         Raises:
-            InvalidCommand: the id is none, or the entry was kept shortened.
+            InvalidCommand: the id is none, or the entry was kept shortened or is empty.
             Overloaded: too many commands wait in its partition.
 
         """
         found = await self.show(malformed_id)
-        if found and found.shortened:
-            raise InvalidCommand("$", f"Entry {malformed_id} was too large to be kept whole: send it again yourself")
+        if found and (found.shortened or not found.fields):
+            what = "was too large to be kept whole" if found.shortened else "has no fields"
+            raise InvalidCommand("$", f"Entry {malformed_id} {what}: its producer has to send it again")
         return await self._quarantine.requeue(*self._place(malformed_id))
 
     async def discard(self, malformed_id: str) -> bool:

@@ -9,9 +9,10 @@ Every client has a thread with an event loop, in which a client of asyncio does 
 to it. A fork does not copy that thread: open the client after the fork.
 """
 
+from turnstream.sync.aside import Malformed, Parked
 from turnstream.sync.client import Turnstream
 from turnstream.sync.sessions import Sessions
 from turnstream.sync.subscribe import EventSubscription
 from turnstream.sync.tickets import Ticket
 
-__all__ = ["EventSubscription", "Sessions", "Ticket", "Turnstream"]
+__all__ = ["EventSubscription", "Malformed", "Parked", "Sessions", "Ticket", "Turnstream"]

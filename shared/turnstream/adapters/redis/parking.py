@@ -7,15 +7,13 @@ from turnstream.adapters.redis.buckets import Buckets
 from turnstream.adapters.redis.keys import PartitionKeys
 from turnstream.adapters.redis.words import WordList
 from turnstream.codec.records import encode_outcome, encode_parked_session
-from turnstream.ports import Batch, ParkedCommand, ParkingChanges, RawEntry
+from turnstream.ports import ParkedCommand, ParkingChanges, RawEntry
 
 ENTRY_ID = "entryId"
 """The first field of a parked or malformed entry: the id that it had in the command stream."""
 
 
-def write_parking(
-    words: WordList, keys: PartitionKeys, batch: Batch, changes: ParkingChanges, buckets: Buckets
-) -> None:
+def write_parking(words: WordList, keys: PartitionKeys, changes: ParkingChanges, buckets: Buckets) -> None:
     """Write the queues, then the registry, then the outcomes that replace those that said `parked`."""
     # They change nothing, but the script checks the keys' types: what is wrong with the whole partition must not look
     # like the fault of one session after another.
@@ -31,11 +29,9 @@ def write_parking(
             words.add("UNLINK", keys.queue(session_id))
         else:
             words.add("HSET", keys.parked, session_id, encode_parked_session(session))
-    first_kept = buckets.first_kept(batch.after.cursor)
     for recorded in changes.outcomes:
         bucket = buckets.of(recorded.entry_ms)
-        if bucket >= first_kept:
-            words.add("HSET", keys.outcomes(bucket), recorded.command_id, encode_outcome(recorded.outcome))
+        words.add("HSET", keys.outcomes(bucket), recorded.command_id, encode_outcome(recorded.outcome))
 
 
 def _take(words: WordList, keys: PartitionKeys, changes: ParkingChanges) -> None:

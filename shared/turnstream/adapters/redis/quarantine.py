@@ -64,7 +64,7 @@ class RedisQuarantine:
             self._server.calls(partition), [keys.malformed, keys.commands], (malformed_id, limit)
         )
         if moved < 0:
-            raise Overloaded(limit, limit)
+            raise Overloaded(-moved, limit)
         return moved > 0
 
     async def drop(self, partition: int, malformed_id: str) -> bool:

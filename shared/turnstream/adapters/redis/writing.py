@@ -46,7 +46,7 @@ class Writing:
         for entry in batch.malformed:
             self._malformed(entry, malformed_retention)
         if batch.parking:
-            write_parking(self._words, self._keys, batch, batch.parking, buckets)
+            write_parking(self._words, self._keys, batch.parking, buckets)
         self._cursor(batch, buckets)
         for channel, replies in batch.replies.items():
             if tells:
