@@ -17,7 +17,7 @@ PYTEST := $(PY) -m pytest -n $(WORKERS) --dist worksteal
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check lint types imports coverage format bench chaos clean
+.PHONY: help demo test check lint types imports coverage format bench chaos mutants clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -58,6 +58,9 @@ bench: $(VENV)/.installed ## measure commands a second and latency on this machi
 
 chaos: $(VENV)/.installed-dev ## hurt workers, network and server for minutes, then check the history (SECONDS, SEED)
 	$(PY) -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+mutants: $(VENV)/.installed-dev ## take the checks out of the scripts one at a time; some test must fail each time
+	$(PY) -m tests.mutants
 
 clean: ## remove the virtual environments and everything that tools left
 	rm -rf .venv .venv-* build dist htmlcov .coverage .coverage.* coverage.json coverage.xml
