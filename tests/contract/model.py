@@ -14,6 +14,9 @@ from turnstream.domain.evolve import Messages, evolve_header, evolve_messages
 from turnstream.domain.handlers import decide
 from turnstream.domain.models import ChatMessage, Session, SessionHeader, session_of
 from turnstream.errors import DuplicateMismatch, Rejected
+from turnstream.ports import Outcome
+
+TIMES = ("createdAt", "updatedAt", "timestamp")
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -80,6 +83,27 @@ class Model:
         self.events += decision.events
         output = None if decision.output is None else msgspec.json.decode(msgspec.json.encode(decision.output))
         return Recorded("ok", session.version, output=output)
+
+
+def recorded(outcome: Outcome) -> Recorded:
+    """Return what a backend has recorded, in the model's words."""
+    output = None if outcome.output is msgspec.UNSET else msgspec.json.decode(outcome.output)
+    return Recorded(outcome.status, outcome.version, outcome.error.code if outcome.error else None, output)
+
+
+def timeless(value: Any) -> Any:  # noqa: ANN401 - anything that JSON can say
+    """Return a value as JSON without its times, which differ from server to server."""
+    return _without_times(msgspec.json.decode(msgspec.json.encode(value)))
+
+
+def _without_times(part: Any) -> Any:  # noqa: ANN401 - as above
+    if isinstance(part, list):
+        items: list[Any] = part
+        return [_without_times(each) for each in items]
+    if isinstance(part, dict):
+        named: dict[str, Any] = part
+        return {name: _without_times(each) for name, each in named.items() if name not in TIMES}
+    return part
 
 
 def without_places(events: Sequence[AnyEvent]) -> list[AnyEvent]:
