@@ -12,7 +12,7 @@ from turnstream.ports import CommandEntry
 Fields = dict[bytes, bytes]
 Damage = Callable[[Random, Fields], None]
 
-DEEP = 5_000
+DEEP = 2_000
 """Levels of nesting: more than any recursion stands."""
 LARGE = 300
 """Bytes of a field that may have 256."""
