@@ -65,7 +65,7 @@ async def latency(ts: Turnstream, backend: RedisBackend, rounds: int) -> dict[st
     for i in range(rounds):
         if i % EXECUTES_A_SESSION == 0:
             short = await new_session(ts, 10)
-        await _timed(taken["ping"], lambda: backend.server.connection.call("PING"))
+        await _timed(taken["ping"], lambda: backend.server.calls(0).call("PING"))
         await _timed(taken["ticket"], partial(_ticket, ts, session_id))
         await _timed(taken["execute"], partial(_execute, ts, short))
     return {name: percentiles(times) for name, times in taken.items()}
@@ -94,8 +94,8 @@ async def append_cost(ts: Turnstream, lengths: Sequence[int], rounds: int, appen
 async def memory(ts: Turnstream, backend: RedisBackend, messages: int) -> Figures:
     """Measure the server's memory for the hash and the order of a long session, a message, beside its JSON."""
     session_id = await new_session(ts, messages)
-    keys = backend.server.partition(partition_of(session_id, backend.partitions))
-    call = backend.server.connection.call
+    partition = partition_of(session_id, backend.partitions)
+    keys, call = backend.server.partition(partition), backend.server.calls(partition).call
     used = [
         await call("MEMORY", "USAGE", key, "SAMPLES", 0) for key in (keys.messages(session_id), keys.order(session_id))
     ]

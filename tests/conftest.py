@@ -1,7 +1,7 @@
 """The backends under test, and clients of them; every test gets a deployment of its own."""
 
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from typing import Any
 
@@ -9,18 +9,20 @@ import pytest
 from pydantic import SecretStr
 from redis import Redis
 from tests.contract.deployments import Deployment, MemoryDeployment, client_of, opened
-from tests.contract.redis_deployments import EmbeddedDeployment, FakeDeployment
+from tests.contract.redis_deployments import (
+    ClusterDeployment,
+    EmbeddedDeployment,
+    FakeDeployment,
+    SentinelDeployment,
+)
+from tests.topologies import RunningCluster, RunningSentinels, running_cluster, running_sentinels
 
 from turnstream import Turnstream
 from turnstream.adapters.embedded import EmbeddedServer, start_embedded_server
 from turnstream.ports import Backend
 from turnstream.settings import Settings
 
-KINDS: Mapping[str, Callable[[Settings], Deployment]] = {
-    "memory": MemoryDeployment,
-    "fakeredis": FakeDeployment,
-    "embedded": EmbeddedDeployment,
-}
+KINDS = ("memory", "fakeredis", "embedded", "cluster")
 
 _namespaces = count()
 
@@ -32,6 +34,20 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def server() -> Iterator[EmbeddedServer]:
     """One real server a test process."""
     with start_embedded_server() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[RunningCluster]:
+    """One cluster a test process; nobody moves its slots or ends its nodes."""
+    with running_cluster() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def sentinels() -> Iterator[RunningSentinels]:
+    """One primary with a replica and Sentinels a test process; nobody ends them."""
+    with running_sentinels() as running:
         yield running
 
 
@@ -59,11 +75,24 @@ def settings(overrides: dict[str, Any]) -> Settings:
 @pytest.fixture(params=KINDS)
 async def deployment(request: pytest.FixtureRequest, settings: Settings) -> AsyncIterator[Deployment]:
     """A fresh deployment on every kind of backend; every key left has a time to live or is permanent."""
-    if request.param == "embedded":
-        settings = _at(request.getfixturevalue("empty_server"), settings)
-    made = KINDS[request.param](settings)
+    made = _made(request, settings)
     yield made
     await made.aclose()
+
+
+def _made(request: pytest.FixtureRequest, settings: Settings) -> Deployment:
+    """Make a deployment; a group of servers is started by the first test that needs it."""
+    match request.param:
+        case "embedded":
+            return EmbeddedDeployment(_at(request.getfixturevalue("empty_server"), settings))
+        case "cluster":
+            return ClusterDeployment(settings, request.getfixturevalue("cluster"))
+        case "sentinel":
+            return SentinelDeployment(settings, request.getfixturevalue("sentinels"))
+        case "fakeredis":
+            return FakeDeployment(settings)
+        case _:
+            return MemoryDeployment(settings)
 
 
 @pytest.fixture

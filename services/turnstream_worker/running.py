@@ -1,6 +1,8 @@
 """From the command line to an exit status: one worker here, or a supervisor and its children."""
 
 import asyncio
+import os
+import socket
 import sys
 from collections.abc import Callable
 from typing import Final
@@ -34,7 +36,8 @@ async def _run(options: Options) -> int:
         return 0
     # What is wrong with the server or the settings is said once, and not by every child.
     await check(settings)
-    supervisor = Supervisor(options.processes, options.log_level, final_status=MISFIT)
+    name = settings.worker_id or f"{socket.gethostname()}-{os.getpid()}"
+    supervisor = Supervisor(name, options.processes, options.log_level, final_status=MISFIT)
     return await supervisor.run(stop_at_eof=options.stop_at_eof)
 
 

@@ -28,15 +28,17 @@ STEADY: Final = 10.0
 class Supervisor:
     """Keeps a number of worker processes running until it is asked to stop."""
 
-    def __init__(self, processes: int, log_level: str, *, final_status: int) -> None:
+    def __init__(self, name: str, processes: int, log_level: str, *, final_status: int) -> None:
         """Prepare; nothing is started yet.
 
         Args:
+            name: what the workers' names begin with.
             processes: how many.
             log_level: what the workers log.
             final_status: a worker that ends with this status is not started again, and the others are ended.
 
         """
+        self._name = name
         self._processes = processes
         self._command = (
             *(sys.executable, "-P", "-m", "turnstream_worker"),
@@ -70,7 +72,7 @@ class Supervisor:
         clock = asyncio.get_running_loop().time
         while not self._stopping.is_set():
             started = clock()
-            status = await self._run_worker()
+            status = await self._run_worker(number)
             if self._stopping.is_set():
                 break
             if status == self._final_status:
@@ -85,8 +87,12 @@ class Supervisor:
                 await asyncio.wait_for(self._stopping.wait(), delay)
         return 0
 
-    async def _run_worker(self) -> int:
-        process = await asyncio.create_subprocess_exec(*self._command, stdin=self._inherited, process_group=0)
+    async def _run_worker(self, number: int) -> int:
+        # The same name after a crash, so that it gets the same partitions again.
+        environment = {**os.environ, "TURNSTREAM_WORKER_ID": f"{self._name}-{number}"}
+        process = await asyncio.create_subprocess_exec(
+            *self._command, stdin=self._inherited, process_group=0, env=environment
+        )
         self._running.add(process)
         try:
             return await process.wait()

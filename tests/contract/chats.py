@@ -1,15 +1,22 @@
 """Sessions and messages for the tests of the client."""
 
+import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from tests.waiting import SOON
 
 from turnstream import (
     AddMessages,
     ChatMessage,
+    Command,
     CreateSession,
     Session,
     SessionConfig,
     TextContent,
     Turnstream,
+    Unavailable,
     user_message,
 )
 from turnstream.application.routing import partition_of
@@ -37,3 +44,14 @@ def texts_of(messages: Iterable[ChatMessage]) -> list[str]:
 def id_in(partition: int, partitions: int) -> str:
     """Return a new session id of a partition."""
     return next(i for i in iter(new_id, "") if partition_of(i, partitions) == partition)
+
+
+async def persistently(ts: Turnstream, change: Command[Any]) -> None:
+    """Send a command until it is answered, always under the same id, as producers are told to."""
+    command_id = new_id()
+    async with asyncio.timeout(2 * SOON):
+        while True:
+            with suppress(Unavailable):
+                await ts.execute(change, command_id=command_id, timeout=0.3)
+                return
+            await asyncio.sleep(0.005)

@@ -18,7 +18,12 @@ from turnstream.settings import Settings
 
 EVERYTHING = 1_000_000
 
-not_on_fakeredis = pytest.mark.parametrize("deployment", ["memory", "embedded"], indirect=True)
+also_on_sentinel = pytest.mark.parametrize(
+    "deployment", ["memory", "fakeredis", "embedded", "cluster", "sentinel"], indirect=True
+)
+"""For the ports whose connections Sentinels lead to: the rest is the same as on one server."""
+
+not_on_fakeredis = pytest.mark.parametrize("deployment", ["memory", "embedded", "cluster"], indirect=True)
 """For what fakeredis cannot do, or takes many seconds for: it has no replication id, and its Lua is slow."""
 
 
@@ -30,8 +35,8 @@ class Malformed(msgspec.Struct, frozen=True):
     fields: dict[bytes, bytes]
 
 
-class Deployment(Protocol):
-    """A fresh deployment on one kind of backend."""
+class Opens(Protocol):
+    """What clients and workers are opened on."""
 
     settings: Settings
     resources: AsyncExitStack
@@ -40,6 +45,10 @@ class Deployment(Protocol):
     async def open(self) -> Backend:
         """Return a backend of another process (in memory there is one process, so it is always the same)."""
         ...
+
+
+class Deployment(Opens, Protocol):
+    """A fresh deployment on one kind of backend."""
 
     async def append(self, partition: int, fields: Mapping[bytes, bytes]) -> str:
         """Write any fields straight to a command stream; return the entry's id."""
@@ -157,14 +166,14 @@ def decoded(payloads: Iterable[bytes]) -> list[AnyEvent]:
     return [event for event in events if event is not None]
 
 
-async def opened(deployment: Deployment) -> Backend:
+async def opened(deployment: Opens) -> Backend:
     """Open a backend until the test is over."""
     backend = await deployment.open()
     deployment.resources.push_async_callback(backend.aclose)
     return backend
 
 
-async def client_of(deployment: Deployment, *, worker: bool = True) -> Turnstream:
+async def client_of(deployment: Opens, *, worker: bool = True) -> Turnstream:
     """Open a client until the test is over; with a worker in this event loop, as `Turnstream.embedded` does."""
     async with AsyncExitStack() as resources:
         backend = await deployment.open()

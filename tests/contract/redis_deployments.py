@@ -13,8 +13,9 @@ import redis
 from fakeredis.aioredis import FakeAsyncRedisConnection, FakeRedis
 from redis.asyncio import Redis
 from tests.contract.deployments import Malformed, decoded
+from tests.topologies import PRIMARIES, RunningCluster, RunningSentinels
 
-from turnstream.adapters.redis.backend import RedisBackend, server_at
+from turnstream.adapters.redis.backend import RedisBackend, one_server
 from turnstream.adapters.redis.keys import Keys
 from turnstream.adapters.redis.scripting import Scripts
 from turnstream.domain.events import AnyEvent
@@ -128,7 +129,7 @@ class FakeDeployment(RedisDeployment):
 
     async def open(self) -> RedisBackend:
         connect = partial(_FakeConnection, server=self._server, protocol=2)
-        backend = RedisBackend(server_at(self.settings, connect, Scripts(plain=True), knows_replication=False))
+        backend = RedisBackend(one_server(self.settings, connect, Scripts(plain=True), knows_replication=False))
         await backend.check_deployment()
         return backend
 
@@ -141,6 +142,53 @@ class EmbeddedDeployment(RedisDeployment):
 
     async def open(self) -> RedisBackend:
         return await RedisBackend.open(self.settings, "test", throw_away=True)
+
+
+class SentinelDeployment(EmbeddedDeployment):
+    """On the server that Sentinels call the primary; the tests of a process share it."""
+
+    def __init__(self, settings: Settings, group: RunningSentinels) -> None:
+        super().__init__(settings.at(group.servers[0].url))
+        self.settings = settings.at(group.url)
+
+    async def names(self) -> list[str]:
+        keys: list[bytes] = await self.call("KEYS", f"{self.settings.namespace}:*")
+        return [key.decode() for key in keys]
+
+
+class ClusterDeployment(RedisDeployment):
+    """On the cluster that the tests of a process share; each has a namespace."""
+
+    def __init__(self, settings: Settings, cluster: RunningCluster) -> None:
+        self._cluster = cluster
+        self._nodes = {node: Redis.from_url(node.url, protocol=2) for node in cluster.nodes[:PRIMARIES]}
+        super().__init__(settings.at(cluster.url), self._nodes[cluster.nodes[0]])
+
+    async def open(self) -> RedisBackend:
+        return await RedisBackend.open(self.settings, "test", throw_away=True)
+
+    async def call(self, *words: str | bytes | float) -> Any:  # noqa: ANN401 - whatever the server answers
+        """Send one command to the node that holds its key."""
+        key = words[1].decode() if isinstance(words[1], bytes) else str(words[1])
+        return await self._on(self._nodes[self._cluster.holder(key)], *words)
+
+    async def names(self) -> list[str]:
+        found = [await self._on(node, "KEYS", f"{self.settings.namespace}:*") for node in self._nodes.values()]
+        return [key.decode() for keys in found for key in keys]
+
+    async def publish(self, channel: str, payload: bytes) -> None:
+        await self.call("SPUBLISH", channel, payload)
+
+    async def aclose(self) -> None:
+        try:
+            await super().aclose()
+        finally:
+            for node in self._nodes.values():
+                await node.aclose()
+
+    async def _on(self, node: Redis, *words: str | bytes | float) -> Any:  # noqa: ANN401
+        execute = cast("Callable[..., Awaitable[Any]]", node.execute_command)
+        return await execute(*words)
 
 
 class _FakeConnection(FakeAsyncRedisConnection):

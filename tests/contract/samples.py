@@ -112,6 +112,7 @@ def with_reply(batch: Batch, backend: Backend, reply: Reply) -> Batch:
 
 
 async def taken(backend: Backend, worker_id: str = "worker-1", partition: int = 0) -> PartitionState:
+    await backend.ownership.beat(worker_id)
     state = await backend.ownership.take(partition, worker_id)
     assert state is not None
     return state

@@ -3,13 +3,19 @@
 import asyncio
 
 import pytest
-from tests.contract.samples import CLIENT, batch_of, committed, event, taken, with_reply
+from tests.contract.chats import id_in
+from tests.contract.deployments import also_on_sentinel
+from tests.contract.samples import CLIENT, batch_of, event, taken, with_reply
 from tests.waiting import SOON, wait_until
 
+from turnstream.client.subscribe import EventSubscription
 from turnstream.codec.events import decode_event
 from turnstream.codec.replies import decode_replies
-from turnstream.domain.events import EVENTS
+from turnstream.domain.events import EVENTS, SessionDeleted
 from turnstream.ports import Backend, Reply, Subscription
+
+MINE = id_in(0, 4)
+"""A session of the partition to which the tests write."""
 
 
 async def next_payload(subscription: Subscription) -> tuple[str, bytes]:
@@ -50,31 +56,41 @@ def test_channels_of_events_are_not_for_replies(backend: Backend) -> None:
 def test_event_channels(backend: Backend) -> None:
     of = backend.channels.event_channels
     assert of([], None) == of(list(EVENTS), None)
+    assert len(of([], "a")) == 1
+    assert of([], "a") == of(["session-deleted"], "a")
+
+
+@pytest.mark.parametrize("deployment", ["memory", "fakeredis", "embedded"], indirect=True)
+def test_on_one_server_channels_are_exact(backend: Backend) -> None:
+    of = backend.channels.event_channels
     assert len(set(of([], None))) == len(EVENTS)
     assert len(of(["session-deleted"], None)) == 1
-    assert of([], "a") == of(["session-deleted"], "a")
     assert of([], "a") != of([], "b")
 
 
+@also_on_sentinel
 async def test_only_what_was_asked_for_is_heard(backend: Backend, peer: Backend) -> None:
     state = await taken(backend)
-    listener = await peer.channels.subscribe(peer.channels.event_channels([], "mine"))
-    batch = batch_of(state, events=[event(1, "other"), event(2, "mine"), event(3, "other"), event(4, "mine")])
-    await backend.store.commit(batch)
-    assert decode_event((await next_payload(listener))[1]) == event(2, "mine")
-    assert decode_event((await next_payload(listener))[1]) == event(4, "mine")
-    await listener.aclose()
+    async with EventSubscription(peer.channels, (SessionDeleted,), MINE, 10) as events:
+        batch = batch_of(state, events=[event(1, "other"), event(2, MINE), event(3, "other"), event(4, MINE)])
+        await backend.store.commit(batch)
+        async with asyncio.timeout(SOON):
+            assert [await anext(events), await anext(events)] == [event(2, MINE), event(4, MINE)]
 
 
+@also_on_sentinel
 async def test_nothing_is_missed_after_subscribing(backend: Backend, peer: Backend) -> None:
     state = await taken(backend)
     for _ in range(10):
-        listener = await peer.channels.subscribe(peer.channels.event_channels([], "s"))
-        state = await committed(backend, state)
-        assert decode_event((await next_payload(listener))[1]) == event(state.sequence)
+        listener = await peer.channels.subscribe(peer.channels.event_channels([], MINE))
+        batch = batch_of(state, events=[event(state.sequence + 1, MINE)])
+        await backend.store.commit(batch)
+        state = batch.after
+        assert decode_event((await next_payload(listener))[1]) == event(state.sequence, MINE)
         await listener.aclose()
 
 
+@also_on_sentinel
 async def test_all_who_listen_hear(backend: Backend, peer: Backend) -> None:
     state = await taken(backend)
     channel = backend.channels.reply_channel(0, CLIENT)

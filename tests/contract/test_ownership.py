@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.contract.deployments import Deployment
+from tests.contract.deployments import Deployment, also_on_sentinel
 from tests.contract.samples import batch_of, committed, created, taken
 
 from turnstream.errors import Fenced
 from turnstream.ports import START, Backend
+
+pytestmark = also_on_sentinel
 
 NODE = 100
 """Events that the server trims together."""
@@ -88,6 +90,16 @@ async def test_a_worker_does_not_take_what_another_one_beside_it_owns(backend: B
     assert await backend.ownership.take(0, "worker-1") is not None
 
 
+async def test_what_a_worker_held_that_is_not_registered_any_more_is_free(backend: Backend, peer: Backend) -> None:
+    first = await taken(backend, "worker-1")
+    await backend.ownership.beat("worker-2")
+    await backend.ownership.depart("worker-1")
+    second = await taken(peer, "worker-2")
+    with pytest.raises(Fenced, match="token"):
+        await backend.store.commit(batch_of(first, created("s")))
+    await committed(peer, second, created("s"))
+
+
 async def test_a_late_release_does_not_free_the_next_owners_lease(
     deployment: Deployment, backend: Backend, peer: Backend
 ) -> None:
@@ -132,25 +144,24 @@ async def test_workers_know_of_each_other(backend: Backend, peer: Backend) -> No
     assert list(await backend.ownership.beat("worker-1")) == ["worker-1"]
 
 
-async def arrives(backend: Backend, number: int) -> None:
-    await backend.ownership.beat(f"worker-{number}")
+async def arrives(backend: Backend) -> None:
+    await backend.ownership.beat("worker-2")
 
 
-async def departs(backend: Backend, number: int) -> None:
-    await backend.ownership.depart(f"worker-{number}")
+async def departs(backend: Backend) -> None:
+    await backend.ownership.depart("worker-1")
 
 
-async def releases(backend: Backend, number: int) -> None:
-    await backend.ownership.release([await taken(backend)])
+async def releases(backend: Backend) -> None:
+    await backend.ownership.release([await taken(backend, "worker-1")])
 
 
 @pytest.mark.parametrize("change", [arrives, departs, releases])
-async def test_changes_are_heard(
-    backend: Backend, peer: Backend, change: Callable[[Backend, int], Awaitable[None]]
-) -> None:
+async def test_changes_are_heard(backend: Backend, peer: Backend, change: Callable[[Backend], Awaitable[None]]) -> None:
+    await peer.ownership.beat("worker-1")
     changes = aiter(backend.ownership.changes())
     await anext(changes)  # it listens
-    await change(peer, 0)
+    await change(peer)
     await anext(changes)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tests.contract.deployments import Deployment
+from tests.contract.deployments import Opens
 
 from turnstream.catalogue import default_catalogue
 from turnstream.ports import Backend
@@ -41,7 +41,7 @@ class RunningWorker:
         await self.backend.aclose()
 
 
-async def worker_of(deployment: Deployment) -> RunningWorker:
+async def worker_of(deployment: Opens) -> RunningWorker:
     """Start a worker, until the test is over."""
     backend = await deployment.open()
     worker = Worker(backend, deployment.settings, default_catalogue())

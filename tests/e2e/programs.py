@@ -183,8 +183,8 @@ class Deployment:
         """Return the worker's name of each partition that is owned."""
         with redis.Redis.from_url(self.url) as client:
             tokens = [client.get(keys.lease) for keys in self.keys.partitions]
-        # A token is an epoch, the worker's name, its nonce and a random text.
-        return [token.decode().split("-")[1] for token in tokens if isinstance(token, bytes)]
+        # A token is `<epoch>-<worker's name>:<nonce>-<random>`.
+        return [token.decode().partition("-")[2].rpartition(":")[0] for token in tokens if isinstance(token, bytes)]
 
     def owned_by(self, **shares: int) -> bool:
         """Tell whether each of these workers owns so many partitions, and nobody else any."""
@@ -194,7 +194,7 @@ class Deployment:
     def workers(self) -> int:
         """Return how many workers the registry holds."""
         with redis.Redis.from_url(self.url) as client:
-            count = client.zcard(self.keys.workers)
+            count = client.hlen(self.keys.workers)
         assert isinstance(count, int)
         return count
 

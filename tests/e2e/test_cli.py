@@ -341,7 +341,12 @@ class TestTail:
 class TestWorker:
     def test_it_is_the_worker(self, programs: Programs, deployment: Deployment) -> None:
         worker = programs.start(CLI, "worker", "--processes", "2", environment={"TURNSTREAM_WORKER_ID": "one"})
-        until(lambda: deployment.workers() == 2 and deployment.owned_by(one=PARTITIONS))
+        until(
+            lambda: (
+                deployment.workers() == 2
+                and deployment.owned_by(**{"one-1": PARTITIONS // 2, "one-2": PARTITIONS // 2})
+            )
+        )
         assert worker.stop() == 0
         assert deployment.owners() == []
 

@@ -150,7 +150,12 @@ class TestSupervisor:
     def start(programs: Programs, deployment: Deployment) -> tuple[Program, set[int]]:
         """Start a supervisor of two, and wait until both work."""
         supervisor = programs.worker("--processes", "2", deployment=deployment)
-        until(lambda: deployment.workers() == 2 and deployment.owned_by(one=PARTITIONS))
+        until(
+            lambda: (
+                deployment.workers() == 2
+                and deployment.owned_by(**{"one-1": PARTITIONS // 2, "one-2": PARTITIONS // 2})
+            )
+        )
         workers = children(supervisor, programs.left())
         assert len(workers) == 2
         return supervisor, workers

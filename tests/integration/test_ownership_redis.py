@@ -1,7 +1,8 @@
 """Leases and heartbeats on a real server: what only it can show."""
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from tests.contract.redis_deployments import EmbeddedDeployment
 from tests.contract.samples import batch_of, command, committed, created, taken
 from tests.waiting import wait_until
 
+from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.errors import ConfigurationError, Fenced, Unavailable
 from turnstream.ports import START
 
@@ -76,6 +78,94 @@ async def test_a_silent_worker_is_forgotten(real: EmbeddedDeployment) -> None:
         return list(await peer.ownership.beat("alive")) == ["alive"]
 
     await wait_until(alone)
+
+
+# ── connections: a worker that was killed is found out long before its lease ends ────────────────────────────────────
+
+LASTING = pytest.mark.parametrize("overrides", [{"partitions": 1, "lease": 600.0}])
+
+
+async def two_workers(real: EmbeddedDeployment) -> tuple[RedisBackend, RedisBackend]:
+    """Two registered backends; the second owns the partition."""
+    watcher, watched = await real.open(), await real.open()
+    real.resources.push_async_callback(watcher.aclose)
+    real.resources.push_async_callback(watched.aclose)
+    await taken(watched, "watched")
+    await watcher.ownership.beat("watcher")
+    return watcher, watched
+
+
+@LASTING
+async def test_a_worker_whose_connection_is_gone_loses_what_it_held(real: EmbeddedDeployment) -> None:
+    watcher, watched = await two_workers(real)
+    await watched.aclose()
+
+    async def forgotten() -> bool:
+        await watcher.ownership.watch("watcher")
+        return list(await watcher.ownership.beat("watcher")) == ["watcher"]
+
+    assert await watcher.ownership.take(0, "watcher") is None
+    await wait_until(forgotten)
+    await taken(watcher, "watcher")
+
+
+@LASTING
+async def test_a_worker_that_only_says_nothing_is_left_alone(real: EmbeddedDeployment) -> None:
+    watcher, _ = await two_workers(real)
+    for _ in range(5):
+        await watcher.ownership.watch("watcher")
+    assert len(await watcher.ownership.beat("watcher")) == 2
+
+
+@LASTING
+async def test_a_worker_that_opens_another_connection_is_left_alone(real: EmbeddedDeployment) -> None:
+    watcher, watched = await two_workers(real)
+    await real.call("CLIENT", "KILL", "ID", await watched.server.registry.call("CLIENT", "ID"))
+    await watcher.ownership.watch("watcher")
+    await wait_until(partial(_beats, watched, "watched"))
+    for _ in range(5):
+        await watcher.ownership.watch("watcher")
+    assert len(await watcher.ownership.beat("watcher")) == 2
+
+
+async def _beats(backend: RedisBackend, worker_id: str) -> bool:
+    with suppress(Unavailable):
+        return len(await backend.ownership.beat(worker_id)) == 2
+    return False
+
+
+@LASTING
+async def test_a_worker_of_the_servers_earlier_life_is_left_to_its_lease(real: EmbeddedDeployment) -> None:
+    """After a restart the server counts connections anew, so an id says nothing about a worker of before."""
+    watcher, _ = await two_workers(real)
+    beaten = (await real.call("HGET", real.keys.workers, "watched")).split()[0].decode()
+    await real.call("HSET", real.keys.workers, "watched", f"{beaten} an-earlier-run:999999")
+    await watcher.ownership.beat("watcher")
+    for _ in range(5):
+        await watcher.ownership.watch("watcher")
+    assert len(await watcher.ownership.beat("watcher")) == 2
+
+
+# ── generations ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_another_history_of_the_server_is_another_generation(real: EmbeddedDeployment) -> None:
+    backend = await opened(real)
+    key = real.keys.partitions[0].partition
+    first = await committed(backend, await taken(backend), created("s"))
+    again = await taken(backend)
+    assert again.generation == first.generation
+    generations = [first.generation]
+    state = again
+    for _ in range(40):
+        await real.call("HSET", key, "replicationId", "another")
+        state = await taken(backend)
+        assert (state.sequence, state.cursor) == (first.sequence, first.cursor)
+        generations.append(state.generation)
+    assert len(set(generations)) == len(generations)
+    former = (await real.call("HGET", key, "formerGenerations")).decode().split()
+    assert former == [f"{generation}:{first.sequence}" for generation in generations[-2:-34:-1]]
+    await committed(backend, state)
 
 
 # ── what happened to the keys ────────────────────────────────────────────────────────────────────────────────────────

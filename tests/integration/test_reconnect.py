@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.contract.chats import CONFIG, a_session, texts_of
+from tests.contract.chats import CONFIG, a_session, persistently, texts_of
 from tests.contract.deployments import client_of, opened
 from tests.contract.redis_deployments import EmbeddedDeployment
 from tests.contract.samples import command
@@ -26,7 +26,6 @@ from turnstream import (
     user_message,
 )
 from turnstream.adapters.embedded import start_embedded_server
-from turnstream.messages import new_id
 from turnstream.ports import START
 from turnstream.settings import Settings
 
@@ -36,17 +35,6 @@ KILLS = 5
 @pytest.fixture
 def overrides() -> dict[str, Any]:
     return {"partitions": 4, "lease": 1.0}
-
-
-async def persistently(ts: Turnstream, change: Command[Any]) -> None:
-    """Send a command until it is answered, always under the same id, as producers are told to."""
-    command_id = new_id()
-    async with asyncio.timeout(2 * SOON):
-        while True:
-            with suppress(Unavailable):
-                await ts.execute(change, command_id=command_id, timeout=0.3)
-                return
-            await asyncio.sleep(0.005)
 
 
 async def killed(real: EmbeddedDeployment, *kinds: str) -> int:
@@ -139,16 +127,35 @@ async def test_a_lost_subscription_is_told(real: EmbeddedDeployment) -> None:
             assert (await anext(again)).version == 3
 
 
-async def test_whoever_waits_for_a_reply_is_told_that_it_is_lost(real: EmbeddedDeployment) -> None:
+async def test_whoever_waits_for_a_reply_gets_it_over_another_connection(real: EmbeddedDeployment) -> None:
     client = await client_of(real, worker=False)
-    ticket = await client.send(CreateSession(CONFIG, "s"), command_id="mine")
+    waiting = await client.send(CreateSession(CONFIG, "s"))
     await killed(real, "pubsub")
-    for _ in range(2):
-        with pytest.raises(Unavailable):
-            async with asyncio.timeout(SOON):
-                await ticket
+    await wait_until(lambda: _backlog_above(real, 1))  # sent again, behind the first copy
     await worker_of(real)
-    assert (await client.execute(CreateSession(CONFIG, "s"), command_id="mine")).version == 1
+    assert (await waiting).version == 1
+    assert (await client.execute(AddMessage("s", user_message("one")))).version == 2
+
+
+async def _backlog_above(real: EmbeddedDeployment, limit: int) -> bool:
+    return sum([await real.backlog(partition) for partition in range(4)]) > limit
+
+
+async def test_replies_that_were_lost_with_their_connection_are_told_again(real: EmbeddedDeployment) -> None:
+    """The commands are applied while nobody listens: only their recorded outcomes can tell."""
+    client = await client_of(real, worker=False)
+    session = await client.send(CreateSession(CONFIG, "s"))
+    tickets = await client.send_many([AddMessage("s", user_message(str(number))) for number in range(300)])
+    worker = await worker_of(real)
+    await wait_until(lambda: _killed_until_applied(real))
+    assert [(await ticket).version for ticket in (session, *tickets)] == list(range(1, 302))
+    assert texts_of(await client.sessions.get_messages("s")) == [str(number) for number in range(300)]
+    assert not worker.task.done()
+
+
+async def _killed_until_applied(real: EmbeddedDeployment) -> bool:
+    await killed(real, "pubsub")
+    return not await _backlog_above(real, 0)
 
 
 async def test_a_read_of_the_stream_survives(real: EmbeddedDeployment) -> None:
@@ -240,7 +247,7 @@ async def test_a_server_that_is_a_replica_for_a_while(overrides: dict[str, Any])
         session = await a_session(client, "one")
         await real.call("REPLICAOF", "127.0.0.1", "1")
         with pytest.raises(Unavailable):
-            await client.send(AddMessage(session.id, user_message("lost")))
+            await client.send(AddMessage(session.id, user_message("lost")), timeout=0.3)
         assert texts_of(await client.sessions.get_messages(session.id)) == ["one"]
         # So long that the worker cannot keep its leases.
         await wait_until(lambda: _all_leases_ran_out(real))

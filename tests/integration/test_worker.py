@@ -1,6 +1,7 @@
 """Workers side by side on a real server: they divide the partitions, and nothing is lost, doubled or reordered."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Self
 
 import pytest
@@ -25,8 +26,9 @@ from turnstream import (
 )
 from turnstream.application.routing import partition_of
 from turnstream.errors import Fenced
-from turnstream.ports import Batch
+from turnstream.ports import Batch, PartitionState
 from turnstream.worker import loop
+from turnstream.worker.ownership import MOVES
 
 PARTITIONS = 8
 NAMES = [f"session-{number}" for number in range(0, 16_000, 1_000)]
@@ -112,7 +114,7 @@ async def test_one_stops_and_the_other_takes_all(real: EmbeddedDeployment) -> No
     await wait_until(lambda: divided(first, second))
     await first.stop()
     await wait_until(lambda: divided(second))
-    assert await real.call("ZRANGE", real.keys.workers, 0, -1) == [second.worker_id.encode()]
+    assert await real.call("HKEYS", real.keys.workers) == [second.worker_id.encode()]
 
 
 async def test_partitions_move_while_commands_flow(real: EmbeddedDeployment) -> None:
@@ -140,6 +142,39 @@ async def test_a_worker_that_died_is_replaced(real: EmbeddedDeployment) -> None:
         await chatter.settled()
 
 
+@pytest.mark.parametrize("overrides", [{"partitions": PARTITIONS, "lease": 600.0}])
+async def test_a_worker_that_died_on_a_living_host_is_replaced_long_before_its_lease_ends(
+    real: EmbeddedDeployment,
+) -> None:
+    client = await client_of(real, worker=False)
+    workers = [await worker_of(real) for _ in range(4)]
+    async with Chatter(client) as chatter:
+        await wait_until(lambda: divided(*workers))
+        for dead in workers[:3]:
+            await dead.crash()
+        await wait_until(lambda: divided(workers[3]))
+        await chatter.settled()
+
+
+@pytest.mark.parametrize("overrides", [{"partitions": PARTITIONS, "lease": 600.0}])
+async def test_partitions_change_hands_a_few_at_a_time(
+    real: EmbeddedDeployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await worker_of(real)
+    released: list[int] = []
+    release = first.backend.ownership.release
+
+    async def counted(states: Sequence[PartitionState]) -> None:
+        released.append(len(states))
+        await release(states)
+
+    monkeypatch.setattr(first.backend.ownership, "release", counted)
+    second = await worker_of(real)
+    await wait_until(lambda: divided(first, second))
+    assert max(released) == PARTITIONS // MOVES
+    assert sum(released) == PARTITIONS // 2
+
+
 async def test_leases_are_kept_for_as_long_as_the_worker_lives(real: EmbeddedDeployment) -> None:
     worker = await worker_of(real)
     leases = [keys.lease for keys in real.keys.partitions]
@@ -147,7 +182,7 @@ async def test_leases_are_kept_for_as_long_as_the_worker_lives(real: EmbeddedDep
     times: set[bytes] = set()
 
     async def beaten() -> bool:
-        times.add(await real.call("ZSCORE", real.keys.workers, worker.worker_id))
+        times.add(await real.call("HGET", real.keys.workers, worker.worker_id))
         return len(times) > 8
 
     # A worker beats four times in a lease time, so this is longer than two.

@@ -43,6 +43,12 @@ def test_a_worker_that_is_not_listed_yet_counts_as_alive() -> None:
     assert assigned("only", [], 64) == set(range(64))
 
 
+def test_an_instance_that_is_started_again_gets_what_it_had() -> None:
+    others = ["b:1", "c:1"]
+    assert assigned("a:1", others, 64) == assigned("a:2", others, 64)
+    assert owners(["a:1", "a:2"], 64).keys() == set(range(64))  # while the earlier life is still registered
+
+
 @pytest.mark.parametrize("partitions", [64, 256])
 @pytest.mark.parametrize("count", [2, 3, 4, 5, 8, 12])
 def test_few_partitions_move_when_one_worker_leaves(count: int, partitions: int) -> None:

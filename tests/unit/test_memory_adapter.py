@@ -76,6 +76,7 @@ async def state(backend: MemoryBackend) -> PartitionState:
 
 
 async def taken(ownership: Ownership, worker_id: str) -> PartitionState:
+    await ownership.beat(worker_id)
     state = await ownership.take(0, worker_id)
     assert state is not None
     return state

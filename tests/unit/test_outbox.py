@@ -10,10 +10,13 @@ from tests.unit.given import unhurried
 from tests.waiting import SOON
 
 from turnstream.adapters.memory import MemoryBackend
-from turnstream.client.outbox import MAX_BYTES_TOGETHER, MAX_TOGETHER, Outbox
+from turnstream.client.lane import MAX_BYTES_TOGETHER, MAX_TOGETHER
+from turnstream.client.outbox import Outbox
 from turnstream.codec.envelope import decode_entry
 from turnstream.errors import Overloaded, Unavailable
 from turnstream.ports import START, CommandEntry, RawEntry
+
+WINDOW = 600.0
 
 
 class Recorded:
@@ -54,18 +57,18 @@ def command(name: str, size: int = 2) -> CommandEntry:
 
 
 async def test_a_command_that_is_put_is_queued(queue: Recorded) -> None:
-    await Outbox(queue).put(0, [command("c1")])
+    await Outbox(queue, WINDOW).put(0, [command("c1")])
     assert await queue.queued() == ["c1"]
 
 
 async def test_what_is_put_at_the_same_time_travels_together(queue: Recorded) -> None:
-    outbox = Outbox(queue)
+    outbox = Outbox(queue, WINDOW)
     await asyncio.gather(outbox.put(0, [command("c1")]), outbox.put(0, [command("c2")]), outbox.put(1, [command("d1")]))
     assert sorted(queue.publications) == [(0, ["c1", "c2"]), (1, ["d1"])]
 
 
 async def test_nothing_overtakes_what_is_under_way(queue: Recorded) -> None:
-    outbox = Outbox(queue)
+    outbox = Outbox(queue, WINDOW)
     queue.open.clear()
     first = outbox.put(0, [command("c1")])
     await asyncio.sleep(0)
@@ -78,7 +81,7 @@ async def test_nothing_overtakes_what_is_under_way(queue: Recorded) -> None:
 
 
 async def test_a_partition_that_is_slow_does_not_hold_up_others(queue: Recorded) -> None:
-    slow, fast = Outbox(queue), queue
+    slow, fast = Outbox(queue, WINDOW), queue
     fast.open.clear()
     waiting = slow.put(0, [command("c1")])
     await asyncio.sleep(0)
@@ -91,20 +94,20 @@ async def test_a_partition_that_is_slow_does_not_hold_up_others(queue: Recorded)
 
 async def test_many_commands_travel_in_several_publications(queue: Recorded) -> None:
     names = [f"c{number}" for number in range(3 * MAX_TOGETHER - 1)]
-    await Outbox(queue).put(0, [command(name) for name in names])
+    await Outbox(queue, WINDOW).put(0, [command(name) for name in names])
     assert await queue.queued() == names
     assert max(len(together) for _, together in queue.publications) == MAX_TOGETHER
 
 
 async def test_a_publication_has_no_more_bytes_than_it_may(queue: Recorded) -> None:
     third = MAX_BYTES_TOGETHER // 3
-    await Outbox(queue).put(0, [command(f"c{number}", third) for number in range(7)])
+    await Outbox(queue, WINDOW).put(0, [command(f"c{number}", third) for number in range(7)])
     assert [together for _, together in queue.publications] == [["c0", "c1", "c2"], ["c3", "c4", "c5"], ["c6"]]
 
 
 async def test_a_larger_command_travels_alone(queue: Recorded) -> None:
     sizes = [2, 2 * MAX_BYTES_TOGETHER, 2]
-    await Outbox(queue).put(0, [command(f"c{number}", size) for number, size in enumerate(sizes)])
+    await Outbox(queue, WINDOW).put(0, [command(f"c{number}", size) for number, size in enumerate(sizes)])
     assert [together for _, together in queue.publications] == [["c0"], ["c1"], ["c2"]]
 
 
@@ -113,7 +116,7 @@ async def test_a_larger_command_travels_alone(queue: Recorded) -> None:
 def test_whatever_is_put_is_queued_once_in_its_order(puts: list[list[int]]) -> None:
     async def run() -> tuple[list[str], list[str]]:
         queue = Recorded(MemoryBackend(1))
-        outbox = Outbox(queue)
+        outbox = Outbox(queue, WINDOW)
         named = [[command(f"{i}.{j}", size) for j, size in enumerate(sizes)] for i, sizes in enumerate(puts)]
         await asyncio.gather(*(outbox.put(0, entries) for entries in named))
         return await queue.queued(), [entry.command_id for entries in named for entry in entries]
@@ -127,7 +130,7 @@ def test_whatever_is_put_is_queued_once_in_its_order(puts: list[list[int]]) -> N
 
 @pytest.mark.parametrize("failure", [Overloaded(100, 100), Unavailable("gone"), RuntimeError("a bug")], ids=repr)
 async def test_a_failure_is_told_to_all_whom_it_hit_and_to_nobody_else(queue: Recorded, failure: Exception) -> None:
-    outbox = Outbox(queue)
+    outbox = Outbox(queue, WINDOW)
     queue.failures.append(failure)
     async with asyncio.timeout(SOON):
         hit = await asyncio.gather(*(outbox.put(0, [command(name)]) for name in ("c1", "c2")), return_exceptions=True)
@@ -137,7 +140,7 @@ async def test_a_failure_is_told_to_all_whom_it_hit_and_to_nobody_else(queue: Re
 
 
 async def test_what_was_put_behind_a_failure_is_still_sent(queue: Recorded) -> None:
-    outbox = Outbox(queue)
+    outbox = Outbox(queue, WINDOW)
     queue.failures.append(Unavailable("gone"))
     queue.open.clear()
     first = outbox.put(0, [command("c1")])
@@ -150,7 +153,7 @@ async def test_what_was_put_behind_a_failure_is_still_sent(queue: Recorded) -> N
 
 
 async def test_the_rest_of_a_put_is_not_sent_without_what_was_lost_of_it(queue: Recorded) -> None:
-    outbox = Outbox(queue)
+    outbox = Outbox(queue, WINDOW)
     queue.failures.append(Unavailable("gone"))
     many = outbox.put(0, [command(f"c{number}") for number in range(MAX_TOGETHER + 5)])
     other = outbox.put(0, [command("other")])
@@ -161,7 +164,7 @@ async def test_the_rest_of_a_put_is_not_sent_without_what_was_lost_of_it(queue: 
 
 
 async def test_a_caller_that_gives_up_does_not_take_its_command_back(queue: Recorded) -> None:
-    outbox = Outbox(queue)
+    outbox = Outbox(queue, WINDOW)
     queue.open.clear()
     given_up, kept = outbox.put(0, [command("c1")]), outbox.put(0, [command("c2")])
     await asyncio.sleep(0)
@@ -172,8 +175,106 @@ async def test_a_caller_that_gives_up_does_not_take_its_command_back(queue: Reco
 
 
 async def test_closing_waits_for_what_is_under_way(queue: Recorded) -> None:
-    outbox = Outbox(queue)
+    outbox = Outbox(queue, WINDOW)
     put = outbox.put(0, [command(f"c{number}") for number in range(2 * MAX_TOGETHER)])
     await outbox.aclose()
     assert put.done()
     assert len(await queue.queued()) == 2 * MAX_TOGETHER
+
+
+# ── trying again ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_may_be_queued_already_is_tried_again_and_nothing_overtakes_it(queue: Recorded) -> None:
+    outbox = Outbox(queue, WINDOW)
+    queue.failures += [Unavailable("gone")] * 3
+    first = outbox.put(0, [command("c1")], SOON)
+    await asyncio.sleep(0)
+    second = outbox.put(0, [command("c2")])
+    await asyncio.gather(first, second)
+    assert queue.publications == [(0, ["c1"])] * 4 + [(0, ["c2"])]
+
+
+async def test_a_full_stream_is_told_at_once_or_waited_for(queue: Recorded) -> None:
+    outbox = Outbox(queue, WINDOW)
+    queue.failures += [Overloaded(100, 100)] * 3
+    with pytest.raises(Overloaded):
+        await outbox.put(0, [command("c1")], SOON)
+    await outbox.put(0, [command("c2")], SOON, wait=True)
+    assert await queue.queued() == ["c2"]
+
+
+async def test_who_does_not_wait_for_room_is_not_held_up_by_who_does(queue: Recorded) -> None:
+    outbox = Outbox(queue, WINDOW)
+    queue.failures += [Overloaded(100, 100)] * 2
+    patient = outbox.put(0, [command("c1")], SOON, wait=True)
+    impatient = outbox.put(0, [command("c2")], SOON)
+    also_patient = outbox.put(0, [command("c3")], SOON, wait=True)
+    with pytest.raises(Overloaded):
+        await impatient
+    assert not patient.done()
+    await asyncio.gather(patient, also_patient)
+    assert await queue.queued() == ["c1", "c3"]
+
+
+async def test_for_what_may_be_queued_already_a_full_stream_means_to_wait(queue: Recorded) -> None:
+    outbox = Outbox(queue, WINDOW)
+    queue.failures += [Unavailable("gone"), Overloaded(100, 100)]
+    await outbox.put(0, [command("c1")], SOON)
+    assert queue.publications == [(0, ["c1"])] * 3
+
+
+async def test_waiting_ends_with_the_time_that_was_given(queue: Recorded) -> None:
+    outbox = Outbox(queue, WINDOW)
+    queue.failures += [Overloaded(100, 100)] * 1_000
+    with pytest.raises(Overloaded):
+        await outbox.put(0, [command("c1")], 0.2, wait=True)
+    queue.failures = [Unavailable("gone")] * 1_000
+    with pytest.raises(Unavailable, match="gone"):
+        await outbox.put(0, [command("c2")], 0.2)
+
+
+async def test_nothing_is_tried_again_when_workers_would_not_recognise_it(queue: Recorded) -> None:
+    outbox = Outbox(queue, 0.2)
+    queue.failures += [Unavailable("gone")] * 1_000
+    with pytest.raises(Unavailable, match="gone"):
+        await outbox.put(0, [command("c1")], SOON)
+
+
+async def test_what_was_published_before_goes_first(queue: Recorded) -> None:
+    outbox = Outbox(queue, WINDOW)
+    await outbox.put(0, [command("c1")])
+    queue.failures += [Unavailable("gone")] * 2
+    under_way = outbox.put(0, [command("c2")], SOON)
+    outbox.hold()
+    later = outbox.put(0, [command("c3")], SOON)
+    await asyncio.sleep(0.05)
+    assert not under_way.done()
+    outbox.resume({0: [command("c1")], 1: [command("other")]})
+    await asyncio.gather(under_way, later)
+    order = [name for partition, names in queue.publications if partition == 0 for name in names]
+    assert order[-3:] == ["c1", "c2", "c3"]
+    await outbox.aclose()
+    assert await queue.queued(1) == ["other"]
+
+
+async def test_a_gate_that_stays_closed_is_told(queue: Recorded) -> None:
+    outbox = Outbox(queue, WINDOW)
+    outbox.hold()
+    with pytest.raises(Unavailable, match="no other one yet"):
+        await outbox.put(0, [command("c1")], 0.05)
+    assert queue.publications == []
+    put = outbox.put(0, [command("c2")], SOON)
+    await outbox.aclose()
+    await put
+
+
+async def test_closing_ends_all_trying(queue: Recorded) -> None:
+    outbox = Outbox(queue, WINDOW)
+    queue.failures += [Unavailable("gone")] * 1_000
+    put = outbox.put(0, [command("c1")], SOON)
+    await asyncio.sleep(0)
+    async with asyncio.timeout(SOON):
+        await outbox.aclose()
+    with pytest.raises(Unavailable):
+        await put

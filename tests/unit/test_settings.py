@@ -105,6 +105,13 @@ def test_settings_cannot_be_changed() -> None:
         ("unix://user:secret@/run/db.sock?db=1", "unix://user:***@/run/db.sock?db=1"),
         ("redis://db:6379?password=secret&db=1", "redis://db:6379?password=***&db=1"),
         ("redis://db:6379?db=1&password=secret", "redis://db:6379?db=1&password=***"),
+        ("redis+cluster://user:secret@a:1,b:2,c", "redis+cluster://user:***@a:1,b:2,c"),
+        ("redis+cluster://user:secret@a:1,other:secret@b:2", "redis+cluster://user:***@b:2"),
+        ("rediss+sentinel://:secret@a,b:2/main/3", "rediss+sentinel://:***@a,b:2/main/3"),
+        (
+            "redis+sentinel://u:secret@a/main?sentinel_username=v&sentinel_password=secret",
+            "redis+sentinel://u:***@a/main?sentinel_username=v&sentinel_password=***",
+        ),
     ],
 )
 def test_the_password_is_never_shown(url: str, masked: str) -> None:

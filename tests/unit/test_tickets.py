@@ -9,10 +9,14 @@ from tests.waiting import SOON, wait_until
 
 from turnstream.adapters.memory import MemoryBackend
 from turnstream.adapters.memory import channels as memory_channels
-from turnstream.client.tickets import Applied, Replies, Ticket
+from turnstream.client.addressing import Addressed
+from turnstream.client.outbox import Outbox
+from turnstream.client.replies import FORGOTTEN, Replies
+from turnstream.client.tickets import Applied, Ticket
+from turnstream.codec.envelope import decode_entry
 from turnstream.codec.replies import encode_replies, rejection_of
 from turnstream.errors import CommandTimeout, DuplicateMismatch, SessionNotFound, Unavailable
-from turnstream.ports import CommandEntry, Reply
+from turnstream.ports import START, CommandEntry, Reply
 
 
 @pytest.fixture
@@ -22,18 +26,18 @@ def backend() -> MemoryBackend:
 
 @pytest.fixture
 async def replies(backend: MemoryBackend) -> AsyncIterator[Replies]:
-    opened = Replies(backend.channels, 2, "client")
+    opened = replies_of(backend)
     await opened.open()
     yield opened
     await opened.aclose()
 
 
-def command(command_id: str, data: bytes = b"{}") -> CommandEntry:
-    return CommandEntry(command_id, "delete-session", data)
+def replies_of(backend: MemoryBackend, window: float = 600.0) -> Replies:
+    return Replies(backend.channels, 2, "client", Outbox(backend.queue, window))
 
 
-def entry(command_id: str, data: bytes = b"{}") -> CommandEntry:
-    return CommandEntry(command_id, "delete-session", data)
+def command(command_id: str, data: bytes = b"{}") -> Addressed:
+    return Addressed(0, "s", CommandEntry(command_id, "delete-session", data))
 
 
 def tickets(replies: Replies, *command_ids: str, timeout: float = SOON) -> list[Ticket]:
@@ -126,7 +130,7 @@ async def test_another_payload_under_an_id_that_is_under_way_is_refused_and_harm
     backend: MemoryBackend, replies: Replies
 ) -> None:
     (first,) = tickets(replies, "c1")
-    with pytest.raises(DuplicateMismatch), replies.expecting([entry("c2"), entry("c1", b"[]")]):
+    with pytest.raises(DuplicateMismatch), replies.expecting([command("c2"), command("c1", b"[]")]):
         pass
     answer(backend, Reply("c1", "ok", 7))
     assert (await first).version == 7
@@ -180,23 +184,63 @@ async def test_an_answer_that_came_before_the_end_stays(backend: MemoryBackend, 
     assert (await ticket).version == 7
 
 
-async def test_a_lost_subscription_is_told_and_the_next_command_listens_again(
+async def lose_the_subscription(backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as small:
+        small.setattr(memory_channels, "MAX_WAITING", 1)
+        for _ in range(3):
+            answer(backend)
+        await asyncio.sleep(0)
+
+
+async def queued(backend: MemoryBackend) -> list[str]:
+    entries = (await backend.queue.read({0: START}, 100, 0.0)).get(0, ())
+    return [decode_entry(entry.fields).command_id for entry in entries]
+
+
+async def test_what_is_unanswered_when_the_subscription_is_lost_is_sent_again(
     backend: MemoryBackend, replies: Replies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory_channels, "MAX_WAITING", 1)
-    (lost,) = tickets(replies, "c1")
-    for _ in range(3):
-        answer(backend)
-    with pytest.raises(Unavailable):
-        await lost
+    names = ["c1", "c2", "c3"]
+    answered, *lost = tickets(replies, *names)
+    answer(backend, Reply("c1", "ok", 7))
+    assert (await answered).version == 7
+    await lose_the_subscription(backend, monkeypatch)
+    await wait_until(lambda: _sent(backend, ["c2", "c3"]))
+    answer(backend, Reply("c2", "ok", 8), Reply("c3", "ok", 9))
+    assert [(await ticket).version for ticket in lost] == [8, 9]
+
+
+async def _sent(backend: MemoryBackend, names: list[str]) -> bool:
+    return await queued(backend) == names
+
+
+async def test_what_workers_would_not_recognise_is_not_sent_again_but_told(
+    backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replies = replies_of(backend, window=0.01)
     await replies.open()
+    (lost,) = tickets(replies, "c1")
+    await asyncio.sleep(0.01)
+    await lose_the_subscription(backend, monkeypatch)
+    with pytest.raises(Unavailable, match="cannot be had"):
+        await lost
+    assert await queued(backend) == []
     (ticket,) = tickets(replies, "c2")
     answer(backend, Reply("c2", "ok", 7))
     assert (await ticket).version == 7
+    await replies.aclose()
+
+
+async def test_commands_that_are_never_answered_are_forgotten_in_the_end(backend: MemoryBackend) -> None:
+    replies = replies_of(backend, window=0.01)
+    tickets(replies, "c1")
+    await asyncio.sleep(0.01 * FORGOTTEN)
+    tickets(replies, "c2")
+    assert list(replies._pending) == ["c2"]
 
 
 async def test_many_that_open_at_once_listen_once(backend: MemoryBackend) -> None:
-    replies = Replies(backend.channels, 2, "client")
+    replies = replies_of(backend)
     await asyncio.gather(*(replies.open() for _ in range(10)))
     (ticket,) = tickets(replies, "c1")
     answer(backend, Reply("c1", "ok", 7))

@@ -14,10 +14,11 @@ from turnstream.client import opening
 from turnstream.client.addressing import Addressed, Addressing, Trace
 from turnstream.client.connecting import Connecting
 from turnstream.client.outbox import Outbox
+from turnstream.client.replies import Replies
 from turnstream.client.results import CommandResult, result_of
 from turnstream.client.sessions import Sessions
 from turnstream.client.subscribe import EventSubscription
-from turnstream.client.tickets import Replies, Ticket
+from turnstream.client.tickets import Ticket
 from turnstream.codec.commands import encode_command
 from turnstream.domain.commands import QUERIES, Command, GetSession, ListSessions, Result
 from turnstream.domain.events import Event
@@ -49,9 +50,9 @@ class Turnstream:
         self._backend = backend
         self._settings = settings
         self._resources = resources
-        self._replies = Replies(backend.channels, backend.partitions, new_id())
+        self._outbox = Outbox(backend.queue, settings.deduplication_window)
+        self._replies = Replies(backend.channels, backend.partitions, new_id(), self._outbox)
         self._addressing = Addressing(backend.partitions, settings.max_message_bytes, self._replies.channel)
-        self._outbox = Outbox(backend.queue)
         self._subscriptions = WeakSet[EventSubscription[Any]]()
         self.sessions = Sessions(self, backend.reader, backend.partitions)
 
@@ -104,6 +105,7 @@ class Turnstream:
         *,
         command_id: str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
+        wait: bool = False,
         trace: Trace | None = None,
     ) -> Ticket:
         """Queue a command; on return it is durable, and will be applied also if this client goes away.
@@ -111,7 +113,9 @@ class Turnstream:
         Args:
             command: what is to be done.
             command_id: an id of your own for a resend that must not be applied twice; by default a new one.
-            timeout: seconds that the ticket waits for the command to be applied.
+            timeout: seconds for which queueing is tried while the server does not answer, and then seconds that the
+                ticket waits for the command to be applied.
+            wait: where too many commands wait already, wait for room up to `timeout` seconds.
             trace: what its events should carry.
 
         Raises:
@@ -122,9 +126,9 @@ class Turnstream:
 
         """
         addressed = self._addressing.address(command, command_id, trace)
-        await self._replies.open()
-        with self._replies.expecting([addressed.entry]) as (answer,):
-            await self._queued(addressed.partition, [addressed.entry])
+        await self._replies.open(timeout)
+        with self._replies.expecting([addressed]) as (answer,):
+            await self._queued(addressed.partition, [addressed.entry], timeout, wait=wait)
         return Ticket(addressed.entry.command_id, addressed.session_id, answer, timeout)
 
     async def send_many(
@@ -132,8 +136,11 @@ class Turnstream:
         commands: Iterable[Command[Any]],
         *,
         timeout: float = DEFAULT_TIMEOUT,
+        wait: bool = False,
     ) -> list[Ticket]:
         """Queue commands, each session's in the order given; on return all are durable.
+
+        `timeout` and `wait` are those of `send`.
 
         Raises:
             InvalidCommand: one of them would be refused; nothing was sent.
@@ -149,9 +156,9 @@ class Turnstream:
             lanes.setdefault(addressed.partition, []).append(addressed.entry)
             if len(all_addressed) % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
-        await self._replies.open()
-        with self._replies.expecting([a.entry for a in all_addressed]) as answers:
-            queued = [self._queued(partition, entries) for partition, entries in lanes.items()]
+        await self._replies.open(timeout)
+        with self._replies.expecting(all_addressed) as answers:
+            queued = [self._queued(partition, entries, timeout, wait=wait) for partition, entries in lanes.items()]
             for failure in await asyncio.gather(*queued, return_exceptions=True):
                 if failure is not None:
                     raise failure
@@ -164,10 +171,12 @@ class Turnstream:
         *,
         command_id: str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
+        wait: bool = False,
     ) -> Result:
         """Have a command applied and return its result: for most the session, as stored when it is read.
 
-        Queries are answered from the repository at once; they see every command whose ticket or result was awaited.
+        The arguments are those of `send`. Queries are answered from the repository at once; they see every command
+        whose ticket or result was awaited.
 
         Raises:
             Rejected: it was refused; the class says why.
@@ -178,7 +187,7 @@ class Turnstream:
         """
         if isinstance(command, QUERIES):
             return cast("Result", await self._query(command))
-        ticket = await self.send(command, command_id=command_id, timeout=timeout)
+        ticket = await self.send(command, command_id=command_id, timeout=timeout, wait=wait)
         return cast("Result", await result_of(self._backend.reader, command, await ticket))
 
     async def dispatch(
@@ -187,10 +196,12 @@ class Turnstream:
         *,
         command_id: str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
+        wait: bool = False,
     ) -> CommandResult:
         """Execute a command and return the spec's `CommandResult`; only a rejection becomes one, the rest is raised."""
         try:
-            return CommandResult(success=True, data=await self.execute(command, command_id=command_id, timeout=timeout))
+            data = await self.execute(command, command_id=command_id, timeout=timeout, wait=wait)
+            return CommandResult(success=True, data=data)
         except Rejected as error:
             return CommandResult(success=False, error=str(error))
 
@@ -238,9 +249,9 @@ class Turnstream:
         await self._replies.aclose()
         await self._resources.aclose()
 
-    async def _queued(self, partition: int, entries: Sequence[CommandEntry]) -> None:
+    async def _queued(self, partition: int, entries: Sequence[CommandEntry], timeout: float, *, wait: bool) -> None:
         try:
-            await self._outbox.put(partition, entries)
+            await self._outbox.put(partition, entries, timeout, wait=wait)
         except Overloaded:
             raise
         except Unavailable as error:

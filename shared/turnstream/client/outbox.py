@@ -1,111 +1,64 @@
-"""Commands on their way out: what is sent at the same time travels together, in order (design §10)."""
+"""Commands on their way out: one lane a partition, so that nothing in it overtakes (design §10)."""
 
 import asyncio
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from turnstream.client.lane import Lane, Put
 from turnstream.ports import CommandEntry, CommandQueue
 
-MAX_TOGETHER = 256
-MAX_BYTES_TOGETHER = 1024 * 1024
+SAFE = 0.4
+"""The part of the deduplication window for which a publication is tried again, and in which an unanswered command is
+published again: one may follow the other, and the way to the stream takes time, too."""
 
 
 class Outbox:
-    """One lane a partition: a lane has one publication under way, so that nothing in it overtakes."""
+    """The lanes of a client, and the gate that stops all of them while it has no connection for replies."""
 
-    def __init__(self, queue: CommandQueue) -> None:
-        """Publish to these streams."""
+    def __init__(self, queue: CommandQueue, window: float) -> None:
+        """Publish to these streams; workers recognise a command again for `window` seconds."""
+        self.resend_window = window * SAFE
         self._queue = queue
-        self._lanes: dict[int, _Lane] = {}
+        self._lanes: dict[int, Lane] = {}
+        self._gate = asyncio.Event()
+        self._gate.set()
 
-    def put(self, partition: int, entries: Sequence[CommandEntry]) -> asyncio.Future[None]:
+    def put(
+        self, partition: int, entries: Sequence[CommandEntry], timeout: float = 0.0, *, wait: bool = False
+    ) -> asyncio.Future[None]:
         """Put commands into a lane, in this order.
+
+        Args:
+            partition: where they go.
+            entries: the commands.
+            timeout: seconds for which it is tried again.
+            wait: wait for room where too many commands wait already.
 
         Returns:
             A future that is done when all of them are durably queued; it fails with `Overloaded` when too many wait
             there already, with `Unavailable` when it is not known whether they are queued.
 
         """
-        lane = self._lanes.get(partition)
-        if lane is None:
-            lane = self._lanes[partition] = _Lane(self._queue, partition)
-        return lane.put(entries)
+        return self._lane(partition).put(Put(entries, asyncio.get_running_loop().time() + timeout, wait=wait))
+
+    def hold(self) -> None:
+        """Publish nothing until `resume`."""
+        self._gate.clear()
+
+    def resume(self, again: Mapping[int, Sequence[CommandEntry]]) -> None:
+        """Publish again, of each partition first these commands, which were published before."""
+        for partition, entries in again.items():
+            self._lane(partition).put_again(entries)
+        self._gate.set()
 
     async def aclose(self) -> None:
-        """Wait for what is under way."""
+        """Wait for what is under way; what fails now is not tried again."""
+        for lane in self._lanes.values():
+            lane.closed = True
+        self._gate.set()
         await asyncio.gather(*(lane.task for lane in self._lanes.values() if lane.task))
 
-
-class _Put:
-    """What one caller put into a lane; `taken` of its entries are under way or published."""
-
-    def __init__(self, entries: Sequence[CommandEntry]) -> None:
-        self.entries = entries
-        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.taken = 0
-
-    @property
-    def all_taken(self) -> bool:
-        return self.taken == len(self.entries)
-
-    def settle(self, failure: Exception | None) -> None:
-        if self.future.done():
-            return
-        if failure:
-            self.future.set_exception(failure)
-        else:
-            self.future.set_result(None)
-
-
-class _Lane:
-    def __init__(self, queue: CommandQueue, partition: int) -> None:
-        self.task: asyncio.Task[None] | None = None
-        self._queue = queue
-        self._partition = partition
-        self._waiting: deque[_Put] = deque()
-
-    def put(self, entries: Sequence[CommandEntry]) -> asyncio.Future[None]:
-        put = _Put(entries)
-        self._waiting.append(put)
-        if self.task is None:
-            self.task = asyncio.create_task(self._drain())
-        return put.future
-
-    async def _drain(self) -> None:
-        try:
-            while self._waiting:
-                await self._publish(*self._together())
-        finally:
-            self.task = None
-
-    async def _publish(self, entries: Sequence[CommandEntry], puts: Sequence[_Put]) -> None:
-        failure: Exception | None = None
-        try:
-            await self._queue.publish(self._partition, entries)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the callers'
-            failure = error
-            # What is left of a failed put must not be applied without what was lost of it.
-            if self._waiting and self._waiting[0] is puts[-1]:
-                self._waiting.popleft()
-        for put in puts:
-            if failure or put.all_taken:
-                put.settle(failure)
-
-    def _together(self) -> tuple[list[CommandEntry], list[_Put]]:
-        """Take what travels together, at least one entry, and the puts that it comes from."""
-        entries: list[CommandEntry] = []
-        puts: list[_Put] = []
-        size = 0
-        while self._waiting and len(entries) < MAX_TOGETHER:
-            put = self._waiting[0]
-            entry = put.entries[put.taken]
-            size += len(entry.data)
-            if entries and size > MAX_BYTES_TOGETHER:
-                break
-            entries.append(entry)
-            put.taken += 1
-            if not puts or puts[-1] is not put:
-                puts.append(put)
-            if put.all_taken:
-                self._waiting.popleft()
-        return entries, puts
+    def _lane(self, partition: int) -> Lane:
+        lane = self._lanes.get(partition)
+        if lane is None:
+            lane = self._lanes[partition] = Lane(self._queue, partition, self._gate, self.resend_window)
+        return lane

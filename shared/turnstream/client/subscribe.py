@@ -83,7 +83,7 @@ class EventSubscription(Generic[SomeEvent]):
         try:
             async for _, payload in subscription:
                 event = _decoded(payload)
-                if event is None or (self._types and not isinstance(event, self._types)):
+                if event is None or not self._wants(event):
                     continue
                 if len(self._events) >= self._buffer:
                     too_slow = f"{self._buffer} events wait: the subscriber is too slow, or buffers too little"
@@ -95,6 +95,12 @@ class EventSubscription(Generic[SomeEvent]):
             self._failure = error
         finally:
             await subscription.aclose()
+
+    def _wants(self, event: AnyEvent) -> bool:
+        """Tell whether an event was asked for: channels may carry others, too."""
+        if self._session_id is not None and event.session_id != self._session_id:
+            return False
+        return not self._types or isinstance(event, self._types)
 
 
 def _decoded(payload: bytes) -> AnyEvent | None:

@@ -82,7 +82,10 @@ class CommandQueue(Protocol):
         ...
 
     async def read(self, cursors: Mapping[int, str], count: int, block: float) -> Mapping[int, Sequence[RawEntry]]:
-        """Return up to `count` entries a partition behind its cursor; wait up to `block` seconds for the first."""
+        """Return up to `count` entries a partition behind its cursor; wait up to `block` seconds for the first.
+
+        What else is there may come with a later call, where partitions lie on several servers.
+        """
         ...
 
     async def wake(self) -> None:
@@ -97,12 +100,16 @@ class Ownership(Protocol):
         """Announce that a worker lives; return all live workers."""
         ...
 
+    async def watch(self, worker_id: str) -> None:
+        """Look whether another worker died without a word, and forget it; all together watch all."""
+        ...
+
     async def depart(self, worker_id: str) -> None:
         """Announce that a worker leaves."""
         ...
 
     async def take(self, partition: int, worker_id: str) -> PartitionState | None:
-        """Become the owner of a partition that is free; `None` while it has another owner."""
+        """Become the owner of a partition that is free; `None` while another live worker owns it."""
         ...
 
     async def renew(self, states: Sequence[PartitionState]) -> list[bool]:
@@ -146,7 +153,10 @@ class Channels(Protocol):
         ...
 
     def event_channels(self, types: Sequence[str], session_id: str | None) -> list[str]:
-        """Return the channels that carry these types of event (none: all), or the events of one session."""
+        """Return the channels that carry these types of event (none: all), or the events of one session.
+
+        They may carry others as well: who listens looks at what arrives.
+        """
         ...
 
     async def subscribe(self, channels: Sequence[str]) -> Subscription:

@@ -75,16 +75,19 @@ class Turnstream:
         *,
         command_id: str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
+        wait: bool = False,
         trace: Trace | None = None,
     ) -> Ticket:
         """Queue a command; on return it is durable, and will be applied also if this client goes away."""
-        sending = self._client.send(command, command_id=command_id, timeout=timeout, trace=trace)
+        sending = self._client.send(command, command_id=command_id, timeout=timeout, wait=wait, trace=trace)
         return Ticket(self._portal, self._portal.call(sending))
 
-    def send_many(self, commands: Iterable[Command[Any]], *, timeout: float = DEFAULT_TIMEOUT) -> list[Ticket]:
+    def send_many(
+        self, commands: Iterable[Command[Any]], *, timeout: float = DEFAULT_TIMEOUT, wait: bool = False
+    ) -> list[Ticket]:
         """Queue commands, each session's in the order given; on return all are durable."""
         # The caller's iterable is the caller's to run: it may itself call this client.
-        sending = self._client.send_many(tuple(commands), timeout=timeout)
+        sending = self._client.send_many(tuple(commands), timeout=timeout, wait=wait)
         return [Ticket(self._portal, ticket) for ticket in self._portal.call(sending)]
 
     def execute(
@@ -93,9 +96,10 @@ class Turnstream:
         *,
         command_id: str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
+        wait: bool = False,
     ) -> Result:
         """Have a command applied and return its result: for most the session, as stored when it is read."""
-        return self._portal.call(self._client.execute(command, command_id=command_id, timeout=timeout))
+        return self._portal.call(self._client.execute(command, command_id=command_id, timeout=timeout, wait=wait))
 
     def dispatch(
         self,
@@ -103,9 +107,10 @@ class Turnstream:
         *,
         command_id: str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
+        wait: bool = False,
     ) -> CommandResult:
         """Execute a command and return the spec's `CommandResult`; only a rejection becomes one, the rest is raised."""
-        return self._portal.call(self._client.dispatch(command, command_id=command_id, timeout=timeout))
+        return self._portal.call(self._client.dispatch(command, command_id=command_id, timeout=timeout, wait=wait))
 
     # One overload a number of classes, because type checkers would join several into `Event`.
     @overload

@@ -11,8 +11,10 @@ def assigned(worker: str, alive: Iterable[str], partitions: int) -> set[int]:
     Rendezvous hashing, so that few partitions move when a worker comes or goes, capped at the ceiling of an equal
     share, so that none gets much more than the others.
 
+    A worker's place comes from its instance, so one that is started again gets what it had before.
+
     Args:
-        worker: the worker's id; it counts as alive in any case.
+        worker: the worker's id, `<instance>:<random>`; it counts as alive in any case.
         alive: the ids of all live workers.
         partitions: how many partitions there are.
 
@@ -30,4 +32,5 @@ def assigned(worker: str, alive: Iterable[str], partitions: int) -> set[int]:
 
 @lru_cache(maxsize=65_536)
 def _weight(worker: str, partition: int) -> bytes:
-    return blake2b(f"{worker}:{partition}".encode(), digest_size=8).digest()
+    instance = worker.rpartition(":")[0] or worker
+    return blake2b(f"{instance}:{partition}".encode(), digest_size=8).digest()

@@ -29,6 +29,9 @@ log = get_logger(__name__)
 RENEWALS = 4
 """How often a lease is renewed within its time."""
 
+WATCH_EVERY = 0.4
+"""Seconds between two looks at the worker next to this one."""
+
 TIDY_EVERY = 2.0
 """Seconds between two looks at what retention may take."""
 
@@ -41,7 +44,8 @@ class Worker:
 
     def __init__(self, backend: Backend, settings: Settings, catalogue: Catalogue) -> None:
         """Take a deployment, and how to work on it; nothing is started yet."""
-        self.worker_id = f"{settings.worker_id or f'{socket.gethostname()}-{os.getpid()}'}-{secrets.token_hex(3)}"
+        instance = settings.worker_id or f"{socket.gethostname()}-{os.getpid()}"
+        self.worker_id = f"{instance}:{secrets.token_hex(3)}"
         self._backend = backend
         self._settings = settings
         self._catalogue = catalogue
@@ -68,6 +72,7 @@ class Worker:
                     loops = [
                         tasks.create_task(self._forever("reading commands", self._feeder.run)),
                         tasks.create_task(self._forever("listening for changes", self._listen)),
+                        tasks.create_task(self._forever("watching another worker", self._watch)),
                         tasks.create_task(self._forever("tidying", self._tidy)),
                     ]
                     await self._forever("keeping partitions", self._keep)
@@ -115,6 +120,11 @@ class Worker:
     async def _listen(self) -> None:
         async for _ in self._backend.ownership.changes():
             self._bell.set()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_EVERY)
+            await self._backend.ownership.watch(self.worker_id)
 
     async def _tidy(self) -> None:
         failing = False

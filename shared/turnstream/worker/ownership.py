@@ -14,6 +14,9 @@ from turnstream.worker.partition import BatchLimits, OwnedPartition
 
 log = get_logger(__name__)
 
+MOVES = 8
+"""The part of all partitions that a worker gives up at a time, so that few stand still while they change hands."""
+
 
 class Holdings:
     """The partitions that a worker owns now, each with the task that applies its commands."""
@@ -57,7 +60,8 @@ class Holdings:
         alive = await self._ownership.beat(self._worker_id)
         wanted = assigned(self._worker_id, alive, self._partitions)
         await self._renew()
-        await self.give_up(before - wanted)
+        surplus = sorted(before - wanted)
+        await self.give_up(surplus[: max(1, self._partitions // MOVES)])
         taken = await self._take(wanted - set(self.owned))
         if set(self.owned) != before:
             log.info("partitions changed", owned=len(self.owned), wanted=len(wanted), workers=len(alive))

@@ -24,16 +24,20 @@ class MemoryOwnership:
             self._bell.ring()
         return list(self._workers)
 
+    async def watch(self, worker_id: str) -> None:
+        """Do nothing: what ends a worker of this process ends all of them."""
+
     async def depart(self, worker_id: str) -> None:
-        """Announce that a worker leaves; what it still holds is free, for no time-out would free it."""
+        """Announce that a worker leaves; what it still holds is free to take."""
         self._workers.pop(worker_id, None)
-        for partition in self._partitions:
-            partition.abandon(worker_id)
         self._bell.ring()
 
     async def take(self, partition: int, worker_id: str) -> PartitionState | None:
-        """Become the owner of a partition that is free; `None` while it has another owner."""
-        return self._partitions[partition].take(worker_id)
+        """Become the owner of a partition that is free; `None` while another live worker owns it."""
+        wanted = self._partitions[partition]
+        if wanted.owner not in self._workers:
+            wanted.abandon()
+        return wanted.take(worker_id)
 
     async def renew(self, states: Sequence[PartitionState]) -> list[bool]:
         """Keep partitions; False for each that was lost."""

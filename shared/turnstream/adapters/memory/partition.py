@@ -79,16 +79,16 @@ class Partition:
         self.generation = secrets.token_hex(RANDOM_BYTES)
         self.token: str | None = None
         self._epoch = 0
-        self._owner: str | None = None
+        self.owner: str | None = None
         self._leased = False
 
     def take(self, worker_id: str) -> PartitionState | None:
         """Give the partition to a worker, under a new token; `None` while it is another one's."""
-        if self._leased and self._owner != worker_id:
+        if self._leased and self.owner != worker_id:
             return None
         self._epoch += 1
         self.token = f"{self._epoch}-{secrets.token_hex(RANDOM_BYTES)}"
-        self._owner = worker_id
+        self.owner = worker_id
         self._leased = True
         return self._state(self.token)
 
@@ -103,9 +103,9 @@ class Partition:
         self._leased = self._leased and not released
         return released
 
-    def abandon(self, worker_id: str) -> bool:
-        """Give up the lease of a worker that is gone; False if it has none."""
-        return self._owner == worker_id and self.release(self.token or "")
+    def abandon(self) -> None:
+        """Give up the lease of an owner that is gone."""
+        self._leased = False
 
     def _state(self, token: str) -> PartitionState:
         return PartitionState(

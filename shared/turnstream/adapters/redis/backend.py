@@ -1,14 +1,18 @@
 """The Redis adapter, put together."""
 
-from turnstream.adapters.redis.buckets import Buckets
+from functools import partial
+
+from turnstream.adapters.redis.addresses import read_url
 from turnstream.adapters.redis.channels import RedisChannels
-from turnstream.adapters.redis.checks import check_deployment, check_server
+from turnstream.adapters.redis.checks import check_deployment, check_servers
+from turnstream.adapters.redis.cluster import Cluster
 from turnstream.adapters.redis.commands import RedisQueue
-from turnstream.adapters.redis.connection import Connector, PipelinedConnection, connector
-from turnstream.adapters.redis.keys import Keys
+from turnstream.adapters.redis.connection import Connector, opened
 from turnstream.adapters.redis.ownership import RedisOwnership
 from turnstream.adapters.redis.reader import RedisReader
+from turnstream.adapters.redis.routing import OneServer
 from turnstream.adapters.redis.scripting import Scripts
+from turnstream.adapters.redis.sentinel import Sentinels
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.store import RedisStore
 from turnstream.settings import Settings
@@ -29,7 +33,7 @@ class RedisBackend:
 
     @classmethod
     async def open(cls, settings: Settings, name: str = "turnstream", *, throw_away: bool = False) -> "RedisBackend":
-        """Connect to the server that the settings name, and check it.
+        """Connect to the server or servers that the settings name, and check them.
 
         Args:
             settings: where the server is, and how the deployment is made.
@@ -41,10 +45,9 @@ class RedisBackend:
             ConfigurationError: the server or the deployment there does not fit.
 
         """
-        connect = connector(settings.redis_url.get_secret_value(), settings.connect_timeout, name)
-        backend = cls(server_at(settings, connect, Scripts()))
+        backend = cls(server_at(settings, name))
         try:
-            await check_server(backend.server.connection, settings.masked_url, throw_away=throw_away)
+            await check_servers(backend.server, throw_away=throw_away)
             await backend.check_deployment()
         except BaseException:
             await backend.aclose()
@@ -58,24 +61,32 @@ class RedisBackend:
             ConfigurationError: it has another number of partitions or another layout.
 
         """
-        server = self.server
-        await check_deployment(server.connection, server.keys.layout, self.partitions, server.where)
+        await check_deployment(self.server)
 
     async def aclose(self) -> None:
         """Close all connections but those of open subscriptions."""
         await self.queue.aclose()
-        await self.server.connection.aclose()
+        await self.server.topology.aclose()
 
 
-def server_at(settings: Settings, connect: Connector, scripts: Scripts, *, knows_replication: bool = True) -> Server:
-    """Describe a server; nothing is opened yet."""
-    return Server(
-        connect=connect,
-        where=settings.masked_url,
-        connection=PipelinedConnection(connect, settings.masked_url, settings.response_timeout),
-        keys=Keys(settings.namespace, settings.partitions),
-        scripts=scripts,
-        buckets=Buckets(settings.deduplication_window),
-        settings=settings,
-        knows_replication=knows_replication,
-    )
+def server_at(settings: Settings, name: str) -> Server:
+    """Read the URL of the settings; nothing is opened yet.
+
+    Raises:
+        ConfigurationError: the URL cannot be read.
+
+    """
+    target = read_url(settings.redis_url.get_secret_value(), settings.connect_timeout, name)
+    where, timeout = settings.masked_url, settings.response_timeout
+    if target.kind == "cluster":
+        return Server(settings, Cluster(target, where, timeout), Scripts(sharded=True))
+    if target.kind == "sentinel":
+        return Server(settings, OneServer(Sentinels(target, where, timeout).open, where, timeout), Scripts())
+    return one_server(settings, target.connector(), Scripts())
+
+
+def one_server(settings: Settings, connect: Connector, scripts: Scripts, *, knows_replication: bool = True) -> Server:
+    """Describe a server that is reached by these connections."""
+    where = settings.masked_url
+    topology = OneServer(partial(opened, connect, where), where, settings.response_timeout)
+    return Server(settings, topology, scripts, knows_replication=knows_replication)

@@ -6,10 +6,14 @@ from contextlib import suppress
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from turnstream.adapters.redis.connection import answer, opened, raise_for
+from turnstream.adapters.redis.cluster import Cluster
+from turnstream.adapters.redis.connection import answer, raise_for
 from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.sharded import subscribe_sharded
+from turnstream.application.routing import partition_of
 from turnstream.domain.events import EVENTS
 from turnstream.errors import Unavailable
+from turnstream.ports import Subscription
 
 
 class RedisSubscription:
@@ -50,7 +54,7 @@ class RedisSubscription:
 
 
 class RedisChannels:
-    """Exact channels on a standalone server: patterns would cost every publisher."""
+    """Exact channels on one server, where patterns would cost every publisher; in a cluster, sharded ones."""
 
     def __init__(self, server: Server) -> None:
         """Use a server."""
@@ -65,14 +69,31 @@ class RedisChannels:
         return self._server.partition(partition).is_reply_channel(channel)
 
     def event_channels(self, types: Sequence[str], session_id: str | None) -> list[str]:
-        """Return the channels that carry these types of event (none: all), or the events of one session."""
-        if session_id is not None:
-            return [self._server.keys.session_channel(session_id)]
-        return [self._server.keys.event_channel(name) for name in types or EVENTS]
+        """Return the channels that carry these types of event (none: all), or the events of one session.
 
-    async def subscribe(self, channels: Sequence[str]) -> RedisSubscription:
+        In a cluster they carry others as well, for there is one for each partition.
+        """
+        keys = self._server.keys
+        if keys.sharded:
+            partitions = keys.partitions
+            return [partitions[number].live for number in _partitions(session_id, len(partitions))]
+        if session_id is not None:
+            return [keys.session_channel(session_id)]
+        return [keys.event_channel(name) for name in types or EVENTS]
+
+    async def subscribe(self, channels: Sequence[str]) -> Subscription:
         """Listen; on return nothing published from now on is missed."""
-        connection = await opened(self._server.connect, self._server.where)
+        topology = self._server.topology
+        if isinstance(topology, Cluster):
+            return await subscribe_sharded(topology, self._server.where, channels)
+        return await self._subscribe(channels)
+
+    async def hear_changes(self) -> Subscription:
+        """Listen to what workers announce: on a channel that is not sharded, for a cluster's nodes pass it on."""
+        return await self._subscribe([self._server.keys.changes])
+
+    async def _subscribe(self, channels: Sequence[str]) -> RedisSubscription:
+        connection = await self._server.topology.connect(self._server.keys.workers)
         try:
             await connection.send_command("SUBSCRIBE", *channels)
             for _ in channels:
@@ -81,3 +102,7 @@ class RedisChannels:
             await connection.disconnect(nowait=True)
             raise_for(error)
         return RedisSubscription(connection, self._server.where)
+
+
+def _partitions(session_id: str | None, partitions: int) -> Sequence[int]:
+    return range(partitions) if session_id is None else (partition_of(session_id, partitions),)

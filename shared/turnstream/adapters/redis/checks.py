@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from turnstream.adapters.redis.connection import PipelinedConnection
+from turnstream.adapters.redis.addresses import SENTINEL
 from turnstream.adapters.redis.keys import LAYOUT
+from turnstream.adapters.redis.server import Server
 from turnstream.errors import ConfigurationError
 from turnstream.telemetry import get_logger
 
@@ -13,14 +14,37 @@ OLDEST_SERVER = (7, 0)
 """The first Redis with `#!lua` scripts and exact stream counters; every Valkey has them."""
 
 
-async def check_server(connection: PipelinedConnection, where: str, *, throw_away: bool) -> None:
+async def check_servers(server: Server, *, throw_away: bool) -> None:
     """Refuse a server that is too old or forgets keys; warn of one that does not keep them on disk.
 
     Raises:
-        ConfigurationError: the server cannot hold a deployment; says why and what to change.
+        ConfigurationError: a server cannot hold a deployment; says why and what to change.
 
     """
-    info = _parsed(await connection.call("INFO"))
+    for calls in await server.topology.primaries():
+        info = _parsed(await calls.call("INFO"))
+        if not server.keys.sharded:
+            _check_form(info, server.where)
+        _check_server(info, server.where)
+        if info.get("aof_enabled") == "0" and not throw_away:
+            log.warning(
+                "server does not keep an append-only file: a crash loses what it last acknowledged",
+                server=server.where,
+                port=info.get("tcp_port"),
+            )
+
+
+def _check_form(info: dict[str, str], where: str) -> None:
+    # Valkey says `server_mode`.
+    if "sentinel" in (info.get("redis_mode"), info.get("server_mode")):
+        raise ConfigurationError(f"The server at {where} is a Sentinel: name it as in {SENTINEL}")
+    if info.get("cluster_enabled") == "1":
+        raise ConfigurationError(
+            f"The server at {where} is part of a cluster: write redis+cluster:// instead of redis://"
+        )
+
+
+def _check_server(info: dict[str, str], where: str) -> None:
     version = info.get("redis_version", "0.0")
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_SERVER:
         raise ConfigurationError(f"The server at {where} is Redis {version}; Turnstream needs 7.0, or any Valkey")
@@ -30,25 +54,25 @@ async def check_server(connection: PipelinedConnection, where: str, *, throw_awa
             f"The server at {where} evicts keys when memory is full (maxmemory-policy {policy}), which would lose "
             "sessions: set maxmemory-policy noeviction",
         )
-    if info.get("aof_enabled") == "0" and not throw_away:
-        log.warning("server does not keep an append-only file: a crash loses what it last acknowledged", server=where)
 
 
-async def check_deployment(connection: PipelinedConnection, key: str, partitions: int, where: str) -> None:
+async def check_deployment(server: Server) -> None:
     """Make the deployment if nobody has, or refuse one that was made otherwise (design §1).
 
     Raises:
         ConfigurationError: it has another number of partitions or another layout.
 
     """
+    partitions, key = len(server.keys.partitions), server.keys.layout
     wanted = f"{partitions} {LAYOUT}"
-    made: Any = await connection.call("SET", key, wanted, "NX", "GET")
+    made: Any = await server.topology.calls(key).call("SET", key, wanted, "NX", "GET")
     found = wanted if made is None else made.decode()
     if found != wanted:
         made_partitions, _, layout = found.partition(" ")
         raise ConfigurationError(
-            f"The deployment at {where} has {made_partitions} partitions and layout {layout}, this program is set to "
-            f"{partitions} and {LAYOUT}: set TURNSTREAM_PARTITIONS to {made_partitions}, or use another namespace",
+            f"The deployment at {server.where} has {made_partitions} partitions and layout {layout}, this program is "
+            f"set to {partitions} and {LAYOUT}: set TURNSTREAM_PARTITIONS to {made_partitions}, or use another "
+            "namespace",
         )
 
 

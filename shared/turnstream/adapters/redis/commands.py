@@ -1,33 +1,26 @@
 """The command streams (design §1, §3)."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from typing import Any
 
-from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import RedisError
-
-from turnstream.adapters.redis.connection import Word, answer, opened, pack, raise_for
+from turnstream.adapters.redis.cluster import Cluster
+from turnstream.adapters.redis.connection import Word
+from turnstream.adapters.redis.partition_reading import PartitionReading
+from turnstream.adapters.redis.reading import SharedReading
 from turnstream.adapters.redis.server import Server
 from turnstream.codec.envelope import encode_optional
-from turnstream.errors import Overloaded, Unavailable
+from turnstream.errors import Overloaded
 from turnstream.ports import CommandEntry, RawEntry
-
-BLOCK_MARGIN = 5.0
-"""Seconds that the server may take to answer beyond the time for which it was asked to block."""
 
 
 class RedisQueue:
-    """Appends by one script; reads all partitions by one blocking call, on a connection of its own."""
+    """Appends by one script; reads on connections of its own: one for all partitions, in a cluster one for each."""
 
     def __init__(self, server: Server) -> None:
-        """Use a server; the reading connection is opened by the first read."""
+        """Use a server; reading connections are opened by the first read."""
         self._server = server
-        self._numbers = {keys.commands.encode(): number for number, keys in enumerate(server.keys.partitions)}
-        self._reader: AbstractConnection | None = None
-        self._reading: asyncio.Timeout | None = None
-        self._woken = False
+        topology = server.topology
+        reading = PartitionReading(server, topology) if isinstance(topology, Cluster) else SharedReading(server)
+        self._reading: PartitionReading | SharedReading = reading
 
     async def publish(self, partition: int, entries: Sequence[CommandEntry]) -> None:
         """Append commands to a partition's stream, in this order.
@@ -43,67 +36,18 @@ class RedisQueue:
             optional = encode_optional(entry)
             words += (entry.command_id, entry.type, entry.data, len(optional), *optional)
         keys = [self._server.partition(partition).commands]
-        backlog = await self._server.scripts.enqueue.run(self._server.connection, keys, words)
+        backlog = await self._server.scripts.enqueue.run(self._server.calls(partition), keys, words)
         if backlog >= 0:
             raise Overloaded(backlog, limit)
 
     async def read(self, cursors: Mapping[int, str], count: int, block: float) -> Mapping[int, Sequence[RawEntry]]:
         """Return up to `count` entries a partition behind its cursor; wait up to `block` seconds for the first."""
-        streams = [self._server.partition(partition).commands for partition in cursors]
-        words: tuple[Word, ...] = (
-            "XREAD",
-            "COUNT",
-            count,
-            "BLOCK",
-            max(1, int(block * 1000)),
-            "STREAMS",
-            *streams,
-            *cursors.values(),
-        )
-        streams_read = await self._blocking(words, block + BLOCK_MARGIN)
-        return {self._numbers[key]: [_entry(*row) for row in rows] for key, rows in streams_read or ()}
+        return await self._reading.read(cursors, count, block)
 
     async def wake(self) -> None:
-        """End a `read` that waits: its connection is given up, for the answer may still come."""
-        if self._reading is not None:
-            self._woken = True
-            self._reading.reschedule(asyncio.get_running_loop().time())
+        """End a `read` that waits."""
+        await self._reading.wake()
 
     async def aclose(self) -> None:
-        """Close the reading connection."""
-        await self.wake()
-        await self._disconnect()
-
-    async def _blocking(self, words: Sequence[Word], timeout: float) -> Any:  # noqa: ANN401
-        """Return the answer to a command that may wait; `None` where `wake` ended it."""
-        self._woken = False
-        try:
-            async with asyncio.timeout(timeout) as self._reading:
-                if self._reader is None:
-                    self._reader = await opened(self._server.connect, self._server.where)
-                await self._reader.send_packed_command([pack(words)])
-                return await answer(self._reader)
-        except (TimeoutError, RedisError) as error:
-            await self._disconnect()
-            if self._woken:
-                return None
-            if isinstance(error, RedisError):
-                raise_for(error)
-            raise Unavailable(f"The server at {self._server.where} does not answer") from None
-        except BaseException:
-            # Whatever ended it, its answer must not be taken for that of the next read.
-            await self._disconnect()
-            raise
-        finally:
-            self._reading = None
-
-    async def _disconnect(self) -> None:
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            with suppress(RedisError):
-                await reader.disconnect(nowait=True)
-
-
-def _entry(entry_id: bytes, pairs: Sequence[bytes]) -> RawEntry:
-    each = iter(pairs)
-    return RawEntry(entry_id.decode(), dict(zip(each, each, strict=True)))
+        """Close the reading connections."""
+        await self._reading.aclose()

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn, cast
 
 import hiredis
-from redis.asyncio.connection import AbstractConnection, Connection, UnixDomainSocketConnection, parse_url
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -29,39 +29,15 @@ Word = str | bytes | int | float
 Connector = Callable[[], AbstractConnection]
 """Makes a new connection, not yet open."""
 
+Open = Callable[[], Awaitable[AbstractConnection]]
+"""Opens a new connection; raises `Unavailable` or `ConfigurationError`."""
+
 TRANSIENT = (
     *(RedisConnectionError, RedisTimeoutError, OutOfMemoryError, ReadOnlyError),
     *(MasterDownError, ClusterDownError, TryAgainError),
 )
 TRANSIENT_CODES = ("NOREPLICAS", "BUSY", "MISCONF", "OOM", "UNBLOCKED")
 """Error replies that pass by themselves (design §4): those that redis-py knows, and others by their first word."""
-
-
-def connector(url: str, connect_timeout: float, name: str) -> Connector:
-    """Return what makes connections to a server.
-
-    Args:
-        url: `redis://`, `rediss://` or `unix://`.
-        connect_timeout: seconds to wait for a connection.
-        name: what `CLIENT LIST` shows.
-
-    Raises:
-        ConfigurationError: the URL cannot be read.
-
-    """
-    try:
-        options: dict[str, Any] = dict(parse_url(url))
-    except ValueError:
-        # Not with the reason: it quotes the URL, and with it the password.
-        raise ConfigurationError(
-            "The server's URL cannot be read; it looks like redis://user:password@host:6379/0"
-        ) from None
-    kind = options.pop("connection_class", UnixDomainSocketConnection if "path" in options else Connection)
-    if kind is not UnixDomainSocketConnection:
-        # A host that vanished without a word would otherwise never end a read that waits.
-        options["socket_keepalive"] = True
-    options.update(socket_timeout=None, socket_connect_timeout=connect_timeout, protocol=2, client_name=name)
-    return lambda: kind(**options)
 
 
 async def opened(connect: Connector, where: str) -> AbstractConnection:
@@ -111,9 +87,9 @@ async def answer(connection: AbstractConnection) -> Any:  # noqa: ANN401 - whate
 class PipelinedConnection:
     """A connection that many share: what they ask for at the same time travels together, answers come in order."""
 
-    def __init__(self, connect: Connector, where: str, timeout: float) -> None:
-        """Take what makes connections, the server's name for errors, and the seconds to wait for an answer."""
-        self._connect = connect
+    def __init__(self, open_: Open, where: str, timeout: float) -> None:
+        """Take what opens connections, the server's name for errors, and the seconds to wait for an answer."""
+        self._open = open_
         self._where = where
         self._timeout = timeout
         self._outgoing: list[tuple[bytes, asyncio.Future[Any]]] = []
@@ -130,6 +106,33 @@ class PipelinedConnection:
             ResponseError: the server answered with an error that does not pass by itself.
 
         """
+        future = self._queue(words)
+        runner = self._runner
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await future
+        except TimeoutError:
+            await self._disconnect(runner)
+            raise Unavailable(f"The server at {self._where} did not answer within {self._timeout:g} s") from None
+        except ReadOnlyError as error:
+            # It was demoted; a new connection may lead to its successor.
+            await self._disconnect(runner)
+            raise_for(error)
+        except RedisError as error:
+            raise_for(error)
+
+    async def call_asking(self, *words: Word) -> Any:  # noqa: ANN401 - whatever the server answers
+        """Do what `call` does, on a node of a cluster that is about to get the key's slot."""
+        # Both are queued before anything else can run, so nothing comes between the two.
+        self._queue(("ASKING",)).add_done_callback(_ignored)
+        return await self.call(*words)
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether nobody waits for an answer."""
+        return not self._waiting and not self._outgoing
+
+    def _queue(self, words: Sequence[Word]) -> asyncio.Future[Any]:
         if self._closed:
             raise Unavailable(f"The connection to {self._where} was closed: open a new client")
         if self._runner is None or self._runner.done():
@@ -138,31 +141,26 @@ class PipelinedConnection:
         # Packed here, so that words that cannot be packed are the caller's own failure.
         self._outgoing.append((pack(words), future))
         self._wake.set()
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await future
-        except TimeoutError:
-            await self._disconnect()
-            raise Unavailable(f"The server at {self._where} did not answer within {self._timeout:g} s") from None
-        except RedisError as error:
-            raise_for(error)
+        return future
 
     async def aclose(self) -> None:
         """Close the connection for good; whoever still waits for an answer gets `Unavailable`."""
         self._closed = True
-        await self._disconnect()
+        await self._disconnect(self._runner)
 
-    async def _disconnect(self) -> None:
-        runner, self._runner = self._runner, None
-        if runner is not None and not runner.done():
-            runner.cancel()
-            await asyncio.wait([runner])
+    async def _disconnect(self, runner: asyncio.Task[None] | None) -> None:
+        """End a connection, unless it was replaced meanwhile."""
+        if runner is not None and runner is self._runner:
+            self._runner = None
+            if not runner.done():
+                runner.cancel()
+                await asyncio.wait([runner])
 
     async def _run(self) -> None:
         """Send and receive until the connection fails; every caller then learns of it."""
         reason: Exception = Unavailable(f"The connection to {self._where} was closed")
         try:
-            connection = await opened(self._connect, self._where)
+            connection = await self._open()
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._send(connection))
@@ -206,3 +204,9 @@ class PipelinedConnection:
         for future in lost:
             if not future.done():
                 future.set_exception(reason)
+
+
+def _ignored(answered: asyncio.Future[Any]) -> None:
+    """Look at a result that nobody waits for, so that asyncio does not complain of an error in it."""
+    if not answered.cancelled():
+        answered.exception()

@@ -30,6 +30,13 @@ def _tag(partition: int, partitions: int) -> str:
     return next(name for name in names if crc_hqx(name.encode(), 0) % SLOTS * partitions // SLOTS == partition)
 
 
+def slot_of(key: str) -> int:
+    """Return the slot of a key or a sharded channel: that of its tag, if it has one."""
+    _, _, rest = key.partition("{")
+    tag, closed, _ = rest.partition("}")
+    return crc_hqx((tag if tag and closed else key).encode(), 0) % SLOTS
+
+
 class PartitionKeys:
     """The keys of one partition."""
 
@@ -42,6 +49,8 @@ class PartitionKeys:
         self.index = f"{self.prefix}index"
         self.events = f"{self.prefix}events"
         self.malformed = f"{self.prefix}malformed"
+        self.absent = f"{self.prefix}absent"
+        self.live = f"{self.prefix}live"
         self._session = f"{self.prefix}session:"
         self._messages = f"{self.prefix}messages:"
         self._order = f"{self.prefix}order:"
@@ -75,10 +84,12 @@ class PartitionKeys:
 
 
 class Keys:
-    """The keys of a deployment."""
+    """The keys of a deployment; in a cluster its channels are sharded: they lie with the keys of their partition."""
 
-    def __init__(self, namespace: str, partitions: int) -> None:
+    def __init__(self, namespace: str, partitions: int, *, sharded: bool = False) -> None:
         """Build the keys under a namespace."""
+        self.sharded = sharded
+        self.publish = "SPUBLISH" if sharded else "PUBLISH"
         self.partitions = tuple(PartitionKeys(namespace, tag) for tag in tags(partitions))
         self.layout = f"{namespace}:layout"
         self.workers = f"{namespace}:workers"

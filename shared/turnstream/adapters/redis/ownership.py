@@ -13,11 +13,15 @@ from turnstream.adapters.redis.server import Server
 from turnstream.codec.records import decode_type_sequences
 from turnstream.errors import ConfigurationError
 from turnstream.ports import START, PartitionState
+from turnstream.telemetry import get_logger
 
 GROUP = "turnstream"
 """The consumer group that shows a partition's progress to standard tools; nobody reads through it."""
 
 GENERATION_BYTES = 8
+TOKEN_BYTES = 4
+
+log = get_logger(__name__)
 
 
 class RedisOwnership:
@@ -28,18 +32,33 @@ class RedisOwnership:
         self._server = server
         self._channels = channels
         self._tokens: dict[tuple[int, str], str] = {}
+        self._alive: dict[str, str] = {}
+        self._suspect: tuple[str, str] | None = None
 
     async def beat(self, worker_id: str) -> Sequence[str]:
         """Announce that a worker lives; return all live workers."""
-        keys = self._server.keys
-        arguments = (worker_id, self._lease_ms, keys.changes)
-        alive: list[bytes] = await self._server.scripts.beat.run(self._server.connection, [keys.workers], arguments)
-        return [worker.decode() for worker in alive]
+        server = self._server
+        own = await server.registry.call("CLIENT", "ID") if server.knows_replication else ""
+        arguments = (worker_id, own, self._lease_ms, server.keys.changes)
+        answer: list[bytes] = await server.scripts.beat.run(server.registry, [server.keys.workers], arguments)
+        self._alive = {i.decode(): c.decode() for i, c in zip(answer[::2], answer[1::2], strict=True)}
+        return list(self._alive)
+
+    async def watch(self, worker_id: str) -> None:
+        """Look whether the worker next to this one has a connection; without one at two looks, it is forgotten."""
+        suspect = self._next_to(worker_id)
+        if suspect is None or await self._is_connected(suspect[1]):
+            self._suspect = None
+        elif suspect != self._suspect:
+            # It may be opening another one just now.
+            self._suspect = suspect
+        else:
+            log.warning("worker lost its connection, its partitions are free", lost=suspect[0])
+            await self._forget(*suspect)
 
     async def depart(self, worker_id: str) -> None:
         """Announce that a worker leaves."""
-        await self._server.connection.call("ZREM", self._server.keys.workers, worker_id)
-        await self._ring("workers")
+        await self._forget(worker_id)
 
     async def take(self, partition: int, worker_id: str) -> PartitionState | None:
         """Become the owner of a partition that is free, or was this worker's before; `None` while it has another owner.
@@ -48,21 +67,12 @@ class RedisOwnership:
             ConfigurationError: the partition or the deployment has another number of partitions or layout.
 
         """
-        server, keys = self._server, self._server.partition(partition)
-        arguments = (
-            *(self._tokens.get((partition, worker_id), ""), f"{worker_id}-{secrets.token_hex(4)}", self._lease_ms),
-            *(len(server.keys.partitions), LAYOUT, secrets.token_hex(GENERATION_BYTES)),
-            int(server.knows_replication),
-        )
-        try:
-            answer: list[bytes] = await server.scripts.take.run(
-                server.connection,
-                [keys.lease, keys.partition],
-                arguments,
-            )
-        except ResponseError as error:
-            raise _made_otherwise(error, partition, server) from error
-        if not answer:
+        server = self._server
+        answer = await self._taken(partition, worker_id, self._tokens.get((partition, worker_id), ""))
+        if len(answer) == 1 and not await self._is_registered(_worker_of(answer[0].decode())):
+            # Its owner is dead or was forgotten; should it live, the token fences it.
+            answer = await self._taken(partition, worker_id, answer[0].decode())
+        if len(answer) == 1:
             return None
         token, replication_id, cursor, generation, sequence, types = answer
         self._tokens[partition, worker_id] = token.decode()
@@ -77,14 +87,16 @@ class RedisOwnership:
         )
         if state.cursor == START:
             # Perhaps all keys are gone, the deployment's own among them; then somebody may have made another one.
-            await check_deployment(server.connection, server.keys.layout, len(server.keys.partitions), server.where)
+            await check_deployment(server)
         return state
 
     async def renew(self, states: Sequence[PartitionState]) -> list[bool]:
         """Keep partitions for another lease time; False for each that was lost."""
         server = self._server
         calls = (
-            server.scripts.renew.run(server.connection, [keys.lease, keys.partition], (state.token, self._lease_ms))
+            server.scripts.renew.run(
+                server.calls(state.partition), [keys.lease, keys.partition], (state.token, self._lease_ms)
+            )
             for state, keys in ((state, server.partition(state.partition)) for state in states)
         )
         return [bool(kept) for kept in await asyncio.gather(*calls)]
@@ -93,7 +105,9 @@ class RedisOwnership:
         """Give partitions up, and ring the bell for who waits for them."""
         server = self._server
         calls = (
-            server.scripts.release.run(server.connection, [server.partition(state.partition).lease], [state.token])
+            server.scripts.release.run(
+                server.calls(state.partition), [server.partition(state.partition).lease], [state.token]
+            )
             for state in states
         )
         await asyncio.gather(*calls)
@@ -107,7 +121,7 @@ class RedisOwnership:
             Unavailable: the connection was lost.
 
         """
-        subscription = await self._channels.subscribe([self._server.keys.changes])
+        subscription = await self._channels.hear_changes()
         try:
             yield
             async for _ in subscription:
@@ -119,21 +133,64 @@ class RedisOwnership:
         """Trim the events of partitions and show their progress to standard tools, off the hot path."""
         await asyncio.gather(*(self._tidy(state) for state in states))
 
+    async def _taken(self, partition: int, worker_id: str, void_token: str) -> list[bytes]:
+        server, keys = self._server, self._server.partition(partition)
+        arguments = (
+            *(void_token, f"{worker_id}-{secrets.token_hex(TOKEN_BYTES)}", self._lease_ms),
+            *(len(server.keys.partitions), LAYOUT, secrets.token_hex(GENERATION_BYTES)),
+            int(server.knows_replication),
+        )
+        try:
+            answer: list[bytes] = await server.scripts.take.run(
+                server.calls(partition),
+                [keys.lease, keys.partition],
+                arguments,
+            )
+        except ResponseError as error:
+            raise _made_otherwise(error, partition, server) from error
+        return answer
+
+    def _next_to(self, worker_id: str) -> tuple[str, str] | None:
+        """Return the worker that this one watches, alone itself, and its connection: all together watch all."""
+        if worker_id not in self._alive:
+            return None
+        workers = sorted(self._alive)
+        neighbour = workers[(workers.index(worker_id) + 1) % len(workers)]
+        connection = self._alive[neighbour]
+        same_server = connection.partition(":")[0] == self._alive[worker_id].partition(":")[0]
+        return (neighbour, connection) if connection and same_server else None
+
+    async def _is_connected(self, connection: str) -> bool:
+        return bool(await self._server.registry.call("CLIENT", "LIST", "ID", connection.rpartition(":")[2]))
+
+    async def _is_registered(self, worker_id: str) -> bool:
+        return bool(await self._server.registry.call("HEXISTS", self._server.keys.workers, worker_id))
+
+    async def _forget(self, worker_id: str, connection: str = "") -> None:
+        keys = self._server.keys
+        arguments = (worker_id, connection, keys.changes)
+        await self._server.scripts.forget.run(self._server.registry, [keys.workers], arguments)
+
     @property
     def _lease_ms(self) -> int:
         return int(self._server.settings.lease * 1000)
 
     async def _tidy(self, state: PartitionState) -> None:
-        connection, keys = self._server.connection, self._server.partition(state.partition)
-        await connection.call("XTRIM", keys.events, "MAXLEN", "~", self._server.settings.event_retention)
+        calls, keys = self._server.calls(state.partition), self._server.partition(state.partition)
+        await calls.call("XTRIM", keys.events, "MAXLEN", "~", self._server.settings.event_retention)
         try:
-            await connection.call("XGROUP", "SETID", keys.commands, GROUP, state.cursor)
+            await calls.call("XGROUP", "SETID", keys.commands, GROUP, state.cursor)
         except ResponseError:
             # The first time there is no such group, and perhaps no such stream.
-            await connection.call("XGROUP", "CREATE", keys.commands, GROUP, state.cursor, "MKSTREAM")
+            await calls.call("XGROUP", "CREATE", keys.commands, GROUP, state.cursor, "MKSTREAM")
 
     async def _ring(self, what: str) -> None:
-        await self._server.connection.call("PUBLISH", self._server.keys.changes, what)
+        await self._server.registry.call("PUBLISH", self._server.keys.changes, what)
+
+
+def _worker_of(token: str) -> str:
+    """Return the worker's id in a token: `<epoch>-<worker id>-<random>`."""
+    return token.partition("-")[2].rpartition("-")[0]
 
 
 def _made_otherwise(error: ResponseError, partition: int, server: Server) -> Exception:

@@ -78,8 +78,9 @@ class RedisReader:
 
     async def count(self) -> int:
         """Return how many sessions there are."""
-        calls = (self._server.connection.call("ZCARD", keys.index) for keys in self._server.keys.partitions)
-        return sum(await asyncio.gather(*calls))
+        server = self._server
+        counts = (server.calls(n).call("ZCARD", keys.index) for n, keys in enumerate(server.keys.partitions))
+        return sum(await asyncio.gather(*counts))
 
     def _partition(self, session_id: str) -> int:
         return partition_of(session_id, len(self._server.keys.partitions))
@@ -97,9 +98,8 @@ class RedisReader:
         start: str | int = beyond.updated_ms if beyond else ("+inf" if newest_first else "-inf")
         order = ("-inf", "BYSCORE", "REV") if newest_first else ("+inf", "BYSCORE")
         words: tuple[Word, ...] = (start, *order, "LIMIT", 0, limit, "WITHSCORES")
-        rows: list[bytes] = await self._server.connection.call(
-            "ZRANGE", self._server.partition(partition).index, *words
-        )
+        index = self._server.partition(partition).index
+        rows: list[bytes] = await self._server.calls(partition).call("ZRANGE", index, *words)
         return [IndexEntry(int(ms), i.decode()) for i, ms in zip(rows[::2], rows[1::2], strict=True)]
 
     async def _pieces(
@@ -129,14 +129,15 @@ class RedisReader:
             rest = _beyond(rest, some)
 
     async def _piece(self, session_id: str, wanted: MessageRange) -> tuple[SessionHeader, tuple[ChatMessage, ...]]:
-        keys = self._server.partition(self._partition(session_id))
+        partition = self._partition(session_id)
+        keys = self._server.partition(partition)
         arguments = (
             *(wanted.after or "", wanted.before or ""),
             *(-1 if wanted.count is None else wanted.count, int(wanted.from_end)),
         )
         try:
             answer: list[Any] = await self._server.scripts.messages.run(
-                self._server.connection,
+                self._server.calls(partition),
                 [keys.session(session_id), keys.order(session_id), keys.messages(session_id)],
                 arguments,
             )

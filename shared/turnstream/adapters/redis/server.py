@@ -1,35 +1,56 @@
-"""What all parts of the adapter share: the connection, the keys, the scripts, and what the operator has chosen."""
+"""What all parts of the adapter share: the way to the keys, the scripts, and what the operator has chosen."""
 
+from functools import cached_property
 from typing import Any
 
-import msgspec
-
 from turnstream.adapters.redis.buckets import Buckets
-from turnstream.adapters.redis.connection import Connector, PipelinedConnection
+from turnstream.adapters.redis.cluster import Cluster
 from turnstream.adapters.redis.keys import Keys, PartitionKeys
+from turnstream.adapters.redis.routing import Calls, Topology
 from turnstream.adapters.redis.scripting import Scripts
 from turnstream.adapters.redis.words import WordList
 from turnstream.settings import Settings
 
 
-class Server(msgspec.Struct, frozen=True):
-    """One server that holds a deployment; `knows_replication` where it has a replication id to check."""
+class Server:
+    """The server or the servers that hold a deployment."""
 
-    connect: Connector
-    where: str
-    connection: PipelinedConnection
-    keys: Keys
-    scripts: Scripts
-    buckets: Buckets
-    settings: Settings
-    knows_replication: bool = True
+    def __init__(
+        self, settings: Settings, topology: Topology, scripts: Scripts, *, knows_replication: bool = True
+    ) -> None:
+        """Describe them; nothing is opened yet. `knows_replication` where there is a replication id to check."""
+        self.settings = settings
+        self.topology = topology
+        self.scripts = scripts
+        self.knows_replication = knows_replication
+        self.where = settings.masked_url
+        self.keys = Keys(settings.namespace, settings.partitions, sharded=isinstance(topology, Cluster))
+        self.buckets = Buckets(settings.deduplication_window)
+        self._calls = [topology.calls(keys.partition) for keys in self.keys.partitions]
+
+    @cached_property
+    def registry(self) -> Calls:
+        """What takes the commands on the registry of workers."""
+        return self.topology.calls(self.keys.workers)
 
     def partition(self, number: int) -> PartitionKeys:
         """Return the keys of a partition."""
         return self.keys.partitions[number]
 
+    def calls(self, partition: int) -> Calls:
+        """Return what takes the commands on the keys of a partition."""
+        return self._calls[partition]
+
+    def declared(self, partition: int, *keys: str) -> tuple[str, ...]:
+        """Return the keys to name for a script that touches others as well.
+
+        While the keys of a slot are on their way to another node, a script that meets one that is gone, or not there
+        yet, fails half-way. A key that never exists, named beforehand, has the server refuse such a script as a whole.
+        """
+        return (*keys, self.partition(partition).absent) if self.keys.sharded else keys
+
     async def read(self, partition: int, reads: WordList) -> list[Any]:
         """Return the answers to several reads of a partition, as of one moment."""
-        keys = [self.partition(partition).partition]
-        answers: list[Any] = await self.scripts.read.run(self.connection, keys, reads.words)
+        keys = self.declared(partition, self.partition(partition).partition)
+        answers: list[Any] = await self.scripts.read.run(self.calls(partition), keys, reads.words)
         return answers

@@ -35,10 +35,11 @@ class RedisStore:
         """
         server = self._server
         writing = Writing(server.keys, batch, server.buckets, server.settings.malformed_retention)
-        partition = server.partition(batch.before.partition)
-        keys = [partition.partition, partition.events]
+        number = batch.before.partition
+        partition = server.partition(number)
+        keys = server.declared(number, partition.partition, partition.events)
         try:
-            await server.scripts.commit.run(server.connection, keys, writing.words)
+            await server.scripts.commit.run(server.calls(number), keys, writing.words)
         except ResponseError as error:
             code, _, reason = str(error).partition(" ")
             if code == "FENCED":

@@ -41,7 +41,7 @@ class Writing:
             self._malformed(entry, malformed_retention)
         self._cursor(batch, buckets)
         for channel, replies in batch.replies.items():
-            self._words.add("PUBLISH", channel, encode_replies(replies))
+            self._words.add(keys.publish, channel, encode_replies(replies))
 
     @property
     def words(self) -> list[Word]:
@@ -85,10 +85,11 @@ class Writing:
 
     def _events(self, events: Sequence[AnyEvent]) -> None:
         keys, words = self._all_keys, self._words.words
+        shared = (self._keys.live, "") if keys.sharded else None
         words.append(len(events))
         for event in events:
             sequence = event.meta.sequence if event.meta else 0
-            channels = (keys.event_channel(event.type), keys.session_channel(event.session_id))
+            channels = shared or (keys.event_channel(event.type), keys.session_channel(event.session_id))
             words += (f"{sequence}-0", *channels, encode_event(event))
 
     def _malformed(self, malformed: MalformedEntry, retention: int) -> None:

@@ -1,13 +1,29 @@
 #!lua flags=allow-oom
 -- Notes that a worker lives, forgets those that were silent for too long, and says who is left (design §5).
 --
--- KEYS[1]   the registry
--- ARGV      the worker's id, the milliseconds after which a silent worker is forgotten, the channel for changes
--- Returns   the ids of the living workers
+-- KEYS[1]   the registry: worker id → "<milliseconds of the last beat> <connection>"
+-- ARGV      the worker's id, its connection's id ("" where the server has none), the milliseconds after which a silent
+--           worker is forgotten, the channel for changes
+-- Returns   the ids of the living workers and their connections, one after the other
 
+local connection = ''
+if ARGV[2] ~= '' then
+  -- A server counts its connections anew when it starts, so the id alone could be another's.
+  connection = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') .. ':' .. ARGV[2]
+end
 local now = redis.call('TIME')
 local ms = now[1] * 1000 + math.floor(now[2] / 1000)
-local added = redis.call('ZADD', KEYS[1], ms, ARGV[1])
-local gone = redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ms - ARGV[2])
-if added + gone > 0 then redis.call('PUBLISH', ARGV[3], 'workers') end
-return redis.call('ZRANGE', KEYS[1], 0, -1)
+local changes = redis.call('HSET', KEYS[1], ARGV[1], ms .. ' ' .. connection)
+local known = redis.call('HGETALL', KEYS[1])
+local alive = {}
+for i = 1, #known, 2 do
+  local beaten, of = string.match(known[i + 1], '^(%d+) (.*)$')
+  if ms - tonumber(beaten) > tonumber(ARGV[3]) then
+    changes = changes + redis.call('HDEL', KEYS[1], known[i])
+  else
+    alive[#alive + 1] = known[i]
+    alive[#alive + 1] = of
+  end
+end
+if changes > 0 then redis.call('PUBLISH', ARGV[4], 'workers') end
+return alive

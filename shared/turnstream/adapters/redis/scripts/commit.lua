@@ -1,12 +1,12 @@
 #!lua
 -- Applies one batch of a partition in one step, or nothing (design §3).
 --
--- KEYS      the partition's hash and its event stream
+-- KEYS      the partition's hash and its event stream; in a cluster also a key that never exists
 -- ARGV      token, replication id ("" where the server has none), cursor, sequence
 --           n, then n times: a session's key and the version it must have ("" for no session)
 --           n, then n times new fields: the number of hashes, the number of words, "1" to write them, the hashes'
 --           keys, then the fields and their values: no hash may have one of the fields, the last hash gets them
---           n, then n times: an event's stream id, two channels and the payload
+--           n, then n times: an event's stream id, two channels (the second may be "") and the payload
 --           then the writes: each the number of its words, then the words
 --
 -- Numbers are compared as text: a Lua number loses integers above 2^53.
@@ -52,7 +52,7 @@ end
 -- After the first write nothing may fail: every write's shape, and the type of its key, is checked before.
 local TYPES = {
   HSET = 'hash', HDEL = 'hash', ZADD = 'zset', ZREM = 'zset', XADD = 'stream', XTRIM = 'stream',
-  UNLINK = 'any', PUBLISH = 'any',
+  UNLINK = 'any', PUBLISH = 'any', SPUBLISH = 'any',
 }
 local events, writes, last = at + 1, at + 1 + 4 * tonumber(ARGV[at]), #ARGV
 at = writes
@@ -76,7 +76,7 @@ for i = events, writes - 1, 4 do
   local payload = ARGV[i + 3]
   redis.call('XADD', KEYS[2], ARGV[i], 'event', payload)
   redis.call('PUBLISH', ARGV[i + 1], payload)
-  redis.call('PUBLISH', ARGV[i + 2], payload)
+  if ARGV[i + 2] ~= '' then redis.call('PUBLISH', ARGV[i + 2], payload) end
 end
 at = first_new
 for _ = 1, news do

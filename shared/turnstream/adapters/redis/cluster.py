@@ -1,0 +1,192 @@
+"""A cluster: which node holds which slot, and a shared connection to each, made when it is needed (ADR 14)."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import AskError, MovedError, ResponseError
+
+from turnstream.adapters.redis.addresses import Address, Target
+from turnstream.adapters.redis.connection import PipelinedConnection, Word, opened
+from turnstream.adapters.redis.keys import SLOTS, slot_of
+from turnstream.adapters.redis.routing import Calls
+from turnstream.errors import ConfigurationError, TurnstreamError, Unavailable
+
+REDIRECTS = 5
+"""How often one command follows a slot that moved."""
+
+
+class Cluster:
+    """The nodes of a cluster.
+
+    A slot's holder is looked up in a map that was read from any node. `MOVED` corrects the map for its slot. A node
+    that failed is doubted: the map is read again before it is tried again.
+    """
+
+    def __init__(self, target: Target, where: str, timeout: float) -> None:
+        """Take the URL's meaning, its masked text for errors, and the seconds to wait for an answer."""
+        self._target = target
+        self._where = where
+        self._timeout = timeout
+        self._holders: list[Address | None] = [None] * SLOTS
+        self._doubted: set[Address] = set()
+        self._nodes: dict[Address, PipelinedConnection] = {}
+        self._refreshing: asyncio.Task[TurnstreamError | None] | None = None
+
+    def calls(self, key: str) -> Calls:
+        """Return what takes the commands on the keys of a slot."""
+        return SlotCalls(self, slot_of(key))
+
+    async def connect(self, key: str) -> AbstractConnection:
+        """Open a connection of one's own to the node that holds a key now."""
+        return await self.connect_to(await self.holder(slot_of(key)))
+
+    async def connect_to(self, address: Address) -> AbstractConnection:
+        """Open a connection of one's own to a node.
+
+        Raises:
+            Unavailable: nobody answers there; the map is read again before the next try.
+
+        """
+        try:
+            return await opened(self._target.connector_to(address), self._name(address))
+        except Unavailable:
+            self.doubt(address)
+            raise
+
+    async def primaries(self) -> list[Calls]:
+        """Return every node that holds slots."""
+        await self._refresh()
+        return [self.node(address) for address in sorted(set(filter(None, self._holders)))]
+
+    async def aclose(self) -> None:
+        """Close the shared connections for good."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+        await self._close(list(self._nodes))
+
+    async def holder(self, slot: int) -> Address:
+        """Return the node that holds a slot.
+
+        Raises:
+            Unavailable: nobody is known to hold it.
+            ConfigurationError: this is no cluster.
+
+        """
+        holder = self._holders[slot]
+        if holder is None or holder in self._doubted:
+            await self._refresh()
+            holder = self._holders[slot]
+        if holder is None:
+            raise Unavailable(f"No node of the cluster at {self._where} holds slot {slot} now")
+        return holder
+
+    def node(self, address: Address) -> PipelinedConnection:
+        """Return the shared connection to a node."""
+        node = self._nodes.get(address)
+        if node is None:
+
+            async def open_() -> AbstractConnection:
+                return await opened(self._target.connector_to(address), self._name(address))
+
+            node = self._nodes[address] = PipelinedConnection(open_, self._name(address), self._timeout)
+        return node
+
+    def moved(self, redirection: MovedError, by: Address) -> None:
+        """Note what a node has said of a slot; one that does not know the other's host means its own."""
+        self._holders[redirection.slot_id] = address_in(redirection, by)
+
+    def doubt(self, address: Address) -> None:
+        """Read the map again before this node is asked for anything."""
+        self._doubted.add(address)
+
+    async def _refresh(self) -> None:
+        """Read the map; all who need it at the same time wait for the same answer."""
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.create_task(self._read_map(), name="turnstream-cluster-map")
+        failure = await asyncio.shield(self._refreshing)
+        if failure is not None:
+            raise failure
+
+    async def _read_map(self) -> TurnstreamError | None:
+        """Ask one node after the other; return why none could tell."""
+        failure: TurnstreamError | None = None
+        for address in self._candidates():
+            try:
+                answer = await self.node(address).call("CLUSTER", "SLOTS")
+            except ResponseError as error:
+                return ConfigurationError(
+                    f"The server at {self._where} is not part of a cluster ({error}): "
+                    "write redis:// instead of redis+cluster://"
+                )
+            except Unavailable as error:
+                self.doubt(address)
+                failure = error
+            except ConfigurationError as error:
+                return error
+            else:
+                await self._use(answer, address)
+                return None
+        return (
+            Unavailable(f"No node of the cluster answers at {self._where}: start it, or set TURNSTREAM_REDIS_URL")
+            if failure is None
+            else _unreachable(self._where, failure)
+        )
+
+    def _candidates(self) -> Iterable[Address]:
+        known = [*dict.fromkeys(filter(None, self._holders)), *self._target.asked]
+        return dict.fromkeys((*(a for a in known if a not in self._doubted), *known))
+
+    async def _use(self, answer: Sequence[Any], by: Address) -> None:
+        holders: list[Address | None] = [None] * SLOTS
+        for first, last, (host, port, *_), *_ in answer:
+            name = (host or b"").decode()
+            # A node that does not know its own name is where it was asked.
+            address = Address(by.host if name in ("", "?") else name, int(port))
+            holders[first : last + 1] = [address] * (last + 1 - first)
+        self._holders = holders
+        self._doubted.clear()
+        known = {*holders, *self._target.asked}
+        await self._close([a for a, node in self._nodes.items() if a not in known and node.idle])
+
+    async def _close(self, addresses: Iterable[Address]) -> None:
+        for address in addresses:
+            await self._nodes.pop(address).aclose()
+
+    def _name(self, address: Address) -> str:
+        return f"{address}, a node of {self._where}"
+
+
+class SlotCalls:
+    """Takes the commands on the keys of one slot, wherever it lies."""
+
+    def __init__(self, cluster: Cluster, slot: int) -> None:
+        """Look the slot up at each call."""
+        self._cluster = cluster
+        self._slot = slot
+
+    async def call(self, *words: Word) -> Any:  # noqa: ANN401 - whatever the server answers
+        """Send a command to the slot's holder; a redirection means that it was not carried out, so it is sent again."""
+        cluster = self._cluster
+        for _ in range(REDIRECTS):
+            address = await cluster.holder(self._slot)
+            try:
+                return await cluster.node(address).call(*words)
+            except MovedError as redirection:
+                cluster.moved(redirection, address)
+            except AskError as redirection:
+                return await cluster.node(address_in(redirection, address)).call_asking(*words)
+            except Unavailable:
+                cluster.doubt(address)
+                raise
+        raise Unavailable(f"Slot {self._slot} moved {REDIRECTS} times while a command followed it")
+
+
+def address_in(redirection: AskError, by: Address) -> Address:
+    """Return the node that a redirection names."""
+    return Address(redirection.host or by.host, int(redirection.port))
+
+
+def _unreachable(where: str, failure: TurnstreamError) -> Unavailable:
+    return Unavailable(f"No node of the cluster at {where} can be asked: {failure}")

@@ -1,0 +1,189 @@
+"""Reading the command streams of a cluster: one blocking reader a partition, for no read can span slots (design §2)."""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import AskError, MovedError, RedisError
+
+from turnstream.adapters.redis.addresses import Address
+from turnstream.adapters.redis.cluster import Cluster
+from turnstream.adapters.redis.connection import answer, pack, raise_for
+from turnstream.adapters.redis.keys import slot_of
+from turnstream.adapters.redis.reading import BLOCK_MARGIN, entry_of
+from turnstream.adapters.redis.server import Server
+from turnstream.errors import Unavailable
+from turnstream.ports import RawEntry
+from turnstream.telemetry import get_logger
+
+log = get_logger(__name__)
+
+BLOCK = 5.0
+"""Seconds that a partition's reader waits at the server: longer than a `read`, for an idle partition to cost little."""
+
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 2.0
+"""Seconds until a partition is tried again whose node does not answer; doubled each time, from one to the other."""
+
+
+class PartitionReading:
+    """Readers that go on waiting between two calls of `read`, and keep what they get for the next one."""
+
+    def __init__(self, server: Server, cluster: Cluster) -> None:
+        """Use a cluster; a partition's reader is made when it is first asked for."""
+        self._server = server
+        self._cluster = cluster
+        self._readers: dict[int, _Reader] = {}
+        self._arrived = asyncio.Event()
+        self._waits = False
+        self._woken = False
+
+    async def read(self, cursors: Mapping[int, str], count: int, block: float) -> Mapping[int, Sequence[RawEntry]]:
+        """Return what there is behind the cursors, of each partition as soon as it has something.
+
+        A partition whose node does not answer brings nothing until it does: the others are read meanwhile.
+        """
+        for number in self._readers.keys() - cursors.keys():
+            self._readers[number].forget()
+        self._woken = False
+        self._waits = True
+        try:
+            async with asyncio.timeout(block):
+                while True:
+                    self._arrived.clear()
+                    found = self._found(cursors, count)
+                    if found or self._woken:
+                        return found
+                    await self._arrived.wait()
+        except TimeoutError:
+            return self._found(cursors, count)
+        finally:
+            self._waits = False
+
+    async def wake(self) -> None:
+        """End a `read` that waits; the readers wait on."""
+        if self._waits:
+            self._woken = True
+            self._arrived.set()
+
+    async def aclose(self) -> None:
+        """End the readers."""
+        await self.wake()
+        await asyncio.gather(*(reader.aclose() for reader in self._readers.values()))
+
+    def _found(self, cursors: Mapping[int, str], count: int) -> dict[int, Sequence[RawEntry]]:
+        asked = ((number, self._reader(number).ask(cursor, count)) for number, cursor in cursors.items())
+        return {number: entries for number, entries in asked if entries}
+
+    def _reader(self, number: int) -> "_Reader":
+        if number not in self._readers:
+            self._readers[number] = _Reader(self._cluster, self._server.partition(number).commands, self._arrived.set)
+        return self._readers[number]
+
+
+class _Reader:
+    """Reads one stream; a task waits at the server while nothing is there."""
+
+    def __init__(self, cluster: Cluster, key: str, arrived: Callable[[], None]) -> None:
+        self._cluster = cluster
+        self._key = key
+        self._arrived = arrived
+        self._cursor = ""
+        self._entries: Sequence[RawEntry] = ()
+        self._failure: Exception | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._node: Address | None = None
+        self._connection: AbstractConnection | None = None
+
+    def ask(self, cursor: str, count: int) -> Sequence[RawEntry]:
+        """Return what was read behind a cursor; if nothing was, see to it that somebody reads."""
+        stale = None
+        if cursor != self._cursor:
+            self._cursor, self._entries, self._failure = cursor, (), None
+            stale, self._task = self._task, None
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+        entries, self._entries = self._entries, ()
+        if not entries and self._task is None:
+            self._task = asyncio.create_task(self._read(cursor, count, stale), name="stream-reader")
+        return entries[:count]
+
+    def forget(self) -> None:
+        """Drop what was read: nobody asks for this partition now, and its owner may be another one."""
+        self._entries = ()
+
+    async def aclose(self) -> None:
+        """End the task and the connection."""
+        if self._task is not None:
+            await _ended(self._task)
+        await self._disconnect()
+
+    async def _read(self, cursor: str, count: int, stale: "asyncio.Task[None] | None") -> None:
+        if stale is not None:
+            # It reads behind another cursor, on the same connection.
+            await _ended(stale)
+        try:
+            self._entries = await self._persistently(cursor, count)
+        except Exception as error:  # noqa: BLE001 - `ask` raises it
+            self._failure = error
+        self._task = None
+        self._arrived()
+
+    async def _persistently(self, cursor: str, count: int) -> Sequence[RawEntry]:
+        """Read; while the stream's node does not answer, try again, and say so once."""
+        pause = 0.0
+        while True:
+            try:
+                return await self._once(cursor, count)
+            except MovedError:
+                pass
+            except Unavailable as error:
+                if not pause:
+                    log.warning("command stream cannot be read", stream=self._key, error=str(error))
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads attempts
+            pause = min(LONGEST_PAUSE, max(FIRST_PAUSE, 2 * pause))
+
+    async def _once(self, cursor: str, count: int) -> Sequence[RawEntry]:
+        words = ("XREAD", "COUNT", count, "BLOCK", int(BLOCK * 1000), "STREAMS", self._key, cursor)
+        node = await self._cluster.holder(slot_of(self._key))
+        connection = await self._connected(node)
+        try:
+            async with asyncio.timeout(BLOCK + BLOCK_MARGIN):
+                await connection.send_packed_command([pack(words)])
+                streams = await answer(connection)
+        except MovedError as redirection:
+            self._cluster.moved(redirection, node)
+            raise
+        except AskError:
+            raise Unavailable("Its slot is on the way to another node") from None
+        except (TimeoutError, RedisError) as error:
+            await self._disconnect()
+            self._cluster.doubt(node)
+            if isinstance(error, RedisError):
+                raise_for(error)
+            raise Unavailable(f"The server at {node} does not answer") from None
+        except BaseException:
+            # Whatever ended it, its answer must not be taken for that of the next read.
+            await self._disconnect()
+            raise
+        return [entry_of(*row) for _, rows in streams or () for row in rows]
+
+    async def _connected(self, node: Address) -> AbstractConnection:
+        if self._connection is None or self._node != node:
+            await self._disconnect()
+            self._connection, self._node = await self._cluster.connect_to(node), node
+        return self._connection
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(RedisError):
+                await connection.disconnect(nowait=True)
+
+
+async def _ended(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait([task])

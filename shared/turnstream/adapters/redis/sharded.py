@@ -1,0 +1,136 @@
+"""Sharded channels of a cluster: each is heard on the node that holds its slot (ADR 15)."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import suppress
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import MovedError, RedisError
+
+from turnstream.adapters.redis.addresses import Address
+from turnstream.adapters.redis.cluster import REDIRECTS, Cluster
+from turnstream.adapters.redis.connection import answer, pack, raise_for
+from turnstream.adapters.redis.keys import slot_of
+from turnstream.errors import Unavailable
+
+
+class ShardedSubscription:
+    """The payloads of some sharded channels, over one connection to each node that holds some of them."""
+
+    def __init__(self, where: str) -> None:
+        """Hear nothing yet; `listen` adds channels."""
+        self._where = where
+        self._heard: asyncio.Queue[tuple[str, bytes] | None] = asyncio.Queue()
+        self._failure: Exception | None = None
+        self._closed = False
+        self._listeners: list[tuple[AbstractConnection, asyncio.Task[None]]] = []
+
+    async def listen(self, connection: AbstractConnection, channels: Sequence[str]) -> None:
+        """Subscribe on a connection to the node that holds these channels; on return nothing is missed."""
+        slots: dict[int, list[str]] = {}
+        for channel in channels:
+            slots.setdefault(slot_of(channel), []).append(channel)
+        subscribed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        listener = asyncio.create_task(self._hear(connection, len(channels), subscribed), name="subscription")
+        self._listeners.append((connection, listener))
+        # One command a slot: it takes channels of one slot only.
+        await connection.send_packed_command([pack(("SSUBSCRIBE", *names)) for names in slots.values()])
+        await subscribed
+
+    async def __aiter__(self) -> AsyncIterator[tuple[str, bytes]]:
+        """Yield (channel, payload).
+
+        Raises:
+            Unavailable: a connection was lost, or a channel has moved to another node.
+
+        """
+        while True:
+            # What was heard before the end is given first.
+            if self._heard.empty() and self._failure:
+                raise self._failure
+            if self._heard.empty() and self._closed:
+                return
+            heard = await self._heard.get()
+            if heard is not None:
+                yield heard
+
+    async def aclose(self) -> None:
+        """End it."""
+        self._closed = True
+        listeners, self._listeners = self._listeners, []
+        for connection, listener in listeners:
+            with suppress(RedisError):
+                await connection.disconnect(nowait=True)
+            listener.cancel()
+        if listeners:
+            await asyncio.wait([listener for _, listener in listeners])
+        self._heard.put_nowait(None)
+
+    async def _hear(self, connection: AbstractConnection, channels: int, subscribed: asyncio.Future[None]) -> None:
+        """Take what a node says until it says no more."""
+        try:
+            while True:
+                kind, channel, *rest = await answer(connection)
+                if kind == b"smessage":
+                    self._heard.put_nowait((channel.decode(), rest[0]))
+                elif kind == b"ssubscribe":
+                    channels -= 1
+                    if channels == 0:
+                        subscribed.set_result(None)
+                elif kind == b"sunsubscribe":
+                    moved = Unavailable(f"The channel {channel.decode()} has moved to another node: subscribe again")
+                    self._end(moved, subscribed)
+        except (RedisError, OSError) as error:
+            self._end(error, subscribed)
+
+    def _end(self, error: Exception, subscribed: asyncio.Future[None]) -> None:
+        if not subscribed.done():
+            subscribed.set_exception(error)
+        elif not self._failure:
+            lost = Unavailable(f"The subscription at {self._where} was lost: {error}")
+            self._failure = error if isinstance(error, Unavailable) else lost
+            self._heard.put_nowait(None)
+
+
+async def subscribe_sharded(cluster: Cluster, where: str, channels: Sequence[str]) -> ShardedSubscription:
+    """Listen on the nodes that hold the channels; those that moved meanwhile are looked for again.
+
+    Raises:
+        Unavailable: a node does not answer.
+
+    """
+    for _ in range(REDIRECTS):
+        subscription = ShardedSubscription(where)
+        try:
+            for node, names in (await _by_node(cluster, channels)).items():
+                await _listen(cluster, subscription, node, names)
+        except MovedError:
+            await subscription.aclose()
+        except RedisError as error:
+            await subscription.aclose()
+            raise_for(error)
+        except BaseException:
+            await subscription.aclose()
+            raise
+        else:
+            return subscription
+    raise Unavailable(f"The channels at {where} move faster than they can be followed")
+
+
+async def _listen(cluster: Cluster, subscription: ShardedSubscription, node: Address, names: Sequence[str]) -> None:
+    connection = await cluster.connect_to(node)
+    try:
+        await subscription.listen(connection, names)
+    except MovedError as redirection:
+        cluster.moved(redirection, node)
+        raise
+    except (RedisError, OSError):
+        cluster.doubt(node)
+        raise
+
+
+async def _by_node(cluster: Cluster, channels: Iterable[str]) -> dict[Address, list[str]]:
+    nodes: dict[Address, list[str]] = {}
+    for channel in channels:
+        nodes.setdefault(await cluster.holder(slot_of(channel)), []).append(channel)
+    return nodes

@@ -1,0 +1,182 @@
+"""The commands for one partition on their way out: what is sent at the same time travels together, in order.
+
+A publication whose result is unknown is tried again, with the same commands under the same ids, for as long as workers
+recognise them (design §4). Until then nothing behind it is published.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+from turnstream.errors import Overloaded, Unavailable
+from turnstream.ports import CommandEntry, CommandQueue
+from turnstream.telemetry import get_logger
+from turnstream.worker.backoff import Backoff
+
+log = get_logger(__name__)
+
+MAX_TOGETHER = 256
+MAX_BYTES_TOGETHER = 1024 * 1024
+
+
+class Put:
+    """What one caller put into a lane; `taken` of its entries are under way or published."""
+
+    def __init__(self, entries: Sequence[CommandEntry], deadline: float, *, wait: bool) -> None:
+        """Hold entries that are tried until a deadline of the event loop's clock, in seconds."""
+        self.entries = entries
+        self.deadline = deadline
+        self.wait = wait
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.taken = 0
+
+    @property
+    def all_taken(self) -> bool:
+        """Tell whether nothing of it waits any more."""
+        return self.taken == len(self.entries)
+
+    def settle(self, failure: Exception | None) -> None:
+        """Tell the caller."""
+        if self.future.done():
+            return
+        if failure:
+            self.future.set_exception(failure)
+        else:
+            self.future.set_result(None)
+
+
+class Lane:
+    """One publication is under way at a time."""
+
+    def __init__(self, queue: CommandQueue, partition: int, gate: asyncio.Event, resend_window: float) -> None:
+        """Publish to one partition while the gate is open; try again for up to `resend_window` seconds."""
+        self.task: asyncio.Task[None] | None = None
+        self.closed = False
+        self._queue = queue
+        self._partition = partition
+        self._gate = gate
+        self._resend_window = resend_window
+        self._waiting: deque[Put] = deque()
+        self._again: list[CommandEntry] = []
+        self._again_until = 0.0
+
+    def put(self, put: Put) -> asyncio.Future[None]:
+        """Queue behind all that waits."""
+        self._waiting.append(put)
+        self._start()
+        return put.future
+
+    def put_again(self, entries: Sequence[CommandEntry]) -> None:
+        """Publish what was published before, ahead of everything else; it replaces what was to be published again."""
+        self._again = list(entries)
+        self._again_until = asyncio.get_running_loop().time() + self._resend_window
+        self._start()
+
+    def _start(self) -> None:
+        if self.task is None:
+            self.task = asyncio.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        try:
+            while self._waiting or self._again:
+                await self._publish_again()
+                if self._waiting:
+                    await self._publish(*self._together())
+        finally:
+            self.task = None
+
+    async def _publish(self, entries: Sequence[CommandEntry], puts: Sequence[Put]) -> None:
+        failure: Exception | None = None
+        try:
+            await self._persist(entries, max(put.deadline for put in puts), wait=puts[0].wait)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the callers'
+            failure = error
+            # What is left of a failed put must not be applied without what was lost of it.
+            if puts[-1] in self._waiting:
+                self._waiting.remove(puts[-1])
+        for put in puts:
+            if failure or put.all_taken:
+                put.settle(failure)
+
+    async def _persist(self, entries: Sequence[CommandEntry], deadline: float, *, wait: bool) -> None:
+        """Publish, again and again until the deadline."""
+        backoff = Backoff()
+        clock = asyncio.get_running_loop().time
+        tried = False
+        while True:
+            try:
+                await self._open(deadline)
+                await self._publish_again()
+                tried = True
+                return await self._queue.publish(self._partition, entries)
+            except Overloaded as error:
+                if not wait:
+                    raise
+                self._refuse_those_who_do_not_wait(error)
+                failure: Unavailable = error
+            except Unavailable as error:
+                if not backoff.failing:
+                    log.warning("commands cannot be queued", partition=self._partition, error=str(error))
+                if tried and not wait:
+                    # Some may be queued already: for these, to be refused means to wait.
+                    wait = True
+                    deadline = min(deadline, clock() + self._resend_window)
+                failure = error
+            delay = backoff.failed()
+            if self.closed or clock() + delay > deadline:
+                raise failure
+            await asyncio.sleep(delay)
+
+    async def _open(self, deadline: float) -> None:
+        """Wait until the gate is open."""
+        if self._gate.is_set():
+            return
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._gate.wait()
+        except TimeoutError:
+            raise Unavailable("The connection was lost, and there is no other one yet") from None
+
+    async def _publish_again(self) -> None:
+        """Publish what was published before; who waits for the answers learns of a failure by their own time-outs."""
+        backoff = Backoff()
+        clock = asyncio.get_running_loop().time
+        while self._again and not self.closed:
+            again = self._again
+            some = again[:MAX_TOGETHER]
+            try:
+                await self._open(self._again_until)
+                # Meanwhile the gate may have been closed and opened with another list.
+                if again is self._again:
+                    await self._queue.publish(self._partition, some)
+                    del again[: len(some)]
+            except Unavailable:
+                delay = backoff.failed()
+                if clock() + delay > self._again_until:
+                    self._again = []
+                await asyncio.sleep(delay)
+
+    def _refuse_those_who_do_not_wait(self, error: Overloaded) -> None:
+        refused = [put for put in self._waiting if not put.wait and not put.taken]
+        for put in refused:
+            self._waiting.remove(put)
+            put.settle(error)
+
+    def _together(self) -> tuple[list[CommandEntry], list[Put]]:
+        """Take what travels together, at least one entry, and the puts that it comes from."""
+        entries: list[CommandEntry] = []
+        puts: list[Put] = []
+        size = 0
+        while self._waiting and len(entries) < MAX_TOGETHER:
+            put = self._waiting[0]
+            entry = put.entries[put.taken]
+            size += len(entry.data)
+            if entries and (size > MAX_BYTES_TOGETHER or put.wait is not puts[0].wait):
+                break
+            entries.append(entry)
+            put.taken += 1
+            if not puts or puts[-1] is not put:
+                puts.append(put)
+            if put.all_taken:
+                self._waiting.popleft()
+        return entries, puts

@@ -1,0 +1,196 @@
+"""How replies reach those who wait for them, whatever happens to the connection (design §4, §10).
+
+A lost connection may have taken replies with it. So behind each new one all commands that are still unanswered are sent
+again, under their ids and in their order: a worker applies each once, and tells its recorded outcome again.
+"""
+
+import asyncio
+import math
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+
+import msgspec
+
+from turnstream.client.addressing import Addressed
+from turnstream.client.outbox import Outbox
+from turnstream.client.tickets import Answer
+from turnstream.codec.replies import decode_replies
+from turnstream.errors import DuplicateMismatch, Unavailable
+from turnstream.ports import Channels, CommandEntry, Subscription
+from turnstream.telemetry import get_logger
+from turnstream.worker.backoff import Backoff
+
+log = get_logger(__name__)
+
+FORGOTTEN = 10
+"""Windows after which a command is not waited for any more."""
+
+
+class Pending(msgspec.Struct):
+    """A command that has no answer yet; `sent_at` is when it was first sent, in seconds of the event loop's clock."""
+
+    answer: asyncio.Future[Answer]
+    command: Addressed
+    sent_at: float
+    queued: bool = False
+
+    def is_for(self, command: Addressed) -> bool:
+        """Tell whether it is this command that is waited for."""
+        own, other = self.command.entry, command.entry
+        return own is other or (own.type, own.data) == (other.type, other.data)
+
+    def settle(self, answer: Answer) -> None:
+        """Give the answer to whoever waits."""
+        if not self.answer.done():
+            self.answer.set_result(answer)
+
+
+class Replies:
+    """Listens on the client's reply channels, from the first command on, and hands each reply to its ticket."""
+
+    def __init__(self, channels: Channels, partitions: int, client_id: str, outbox: Outbox) -> None:
+        """Listen on one channel a partition; what must be asked again goes through the outbox."""
+        self._channels = channels
+        self._names = [channels.reply_channel(partition, client_id) for partition in range(partitions)]
+        self._outbox = outbox
+        self._pending: dict[str, Pending] = {}
+        self._opening = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    def channel(self, partition: int) -> str:
+        """Return the channel for replies from a partition."""
+        return self._names[partition]
+
+    async def open(self, timeout: float = 0.0) -> None:
+        """Start to listen, if nobody does.
+
+        Args:
+            timeout: seconds for which it is tried.
+
+        Raises:
+            Unavailable: the server does not answer.
+
+        """
+        if self._task is not None:
+            return
+        async with self._opening:
+            if self._task is None:
+                subscription = await self._subscribed(asyncio.get_running_loop().time() + timeout)
+                self._task = asyncio.create_task(self._run(subscription), name="replies")
+
+    @contextmanager
+    def expecting(self, commands: Sequence[Addressed]) -> Generator[list[asyncio.Future[Answer]]]:
+        """Give the futures of the answers to commands that are sent meanwhile; if that fails, expect none.
+
+        A command that is sent again has the future of the first time, which stays, for that one is queued.
+
+        Raises:
+            DuplicateMismatch: another command of this client is under way under the id.
+
+        """
+        loop = asyncio.get_running_loop()
+        self._forget_unanswered(loop.time())
+        fresh = {
+            command.entry.command_id: Pending(loop.create_future(), command, loop.time())
+            for command in commands
+            if command.entry.command_id not in self._pending
+        }
+        self._pending.update(fresh)
+        try:
+            yield [self._answer(command) for command in commands]
+        except BaseException:
+            for command_id in fresh:
+                self._pending.pop(command_id, None)
+            raise
+        for pending in fresh.values():
+            pending.queued = True
+
+    def _answer(self, command: Addressed) -> asyncio.Future[Answer]:
+        pending = self._pending[command.entry.command_id]
+        if not pending.is_for(command):
+            raise DuplicateMismatch(command.entry.command_id)
+        return pending.answer
+
+    async def aclose(self) -> None:
+        """Stop to listen; whoever still waits gets `Unavailable`."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        self._settle_all(Unavailable("The client was closed before the answer came; the command may still be applied"))
+
+    async def _run(self, subscription: Subscription) -> None:
+        """Listen until closed; a lost connection is opened again, and what it may have lost is asked for."""
+        try:
+            while await self._is_lost(subscription):
+                # What is sent from now on must not overtake what is sent again.
+                self._outbox.hold()
+                subscription = await self._subscribed(math.inf)
+                log.info("listening for replies again")
+                self._outbox.resume(self._unanswered())
+        except Exception as bug:
+            log.exception("replies cannot be received")
+            self._settle_all(Unavailable(f"Replies cannot be received: {bug}"))
+        finally:
+            self._task = None
+            self._outbox.resume({})
+
+    async def _is_lost(self, subscription: Subscription) -> bool:
+        """Hand out replies until the subscription ends; tell whether it was lost."""
+        try:
+            async for _, payload in subscription:
+                self._receive(payload)
+        except Unavailable as error:
+            log.warning("no connection for replies", error=str(error))
+            return True
+        finally:
+            await subscription.aclose()
+        return False
+
+    async def _subscribed(self, deadline: float) -> Subscription:
+        backoff = Backoff()
+        while True:
+            try:
+                return await self._channels.subscribe(self._names)
+            except Unavailable:
+                delay = backoff.failed()
+                if asyncio.get_running_loop().time() + delay > deadline:
+                    raise
+            await asyncio.sleep(delay)
+
+    def _unanswered(self) -> dict[int, list[CommandEntry]]:
+        """Return what is queued and has no answer, by partition, as far as it can still be told from a new command."""
+        now = asyncio.get_running_loop().time()
+        lanes: dict[int, list[CommandEntry]] = {}
+        for pending in [pending for pending in self._pending.values() if pending.queued]:
+            if now - pending.sent_at < self._outbox.resend_window:
+                lanes.setdefault(pending.command.partition, []).append(pending.command.entry)
+            else:
+                del self._pending[pending.command.entry.command_id]
+                pending.settle(
+                    Unavailable("There was no connection for so long that the answer cannot be had any more")
+                )
+        return lanes
+
+    def _forget_unanswered(self, now: float) -> None:
+        """Let go of the oldest commands that nobody can be told about any more."""
+        while self._pending:
+            oldest = next(iter(self._pending.values()))
+            if now - oldest.sent_at <= FORGOTTEN * self._outbox.resend_window or not oldest.queued:
+                return
+            del self._pending[oldest.command.entry.command_id]
+
+    def _settle_all(self, reason: Unavailable) -> None:
+        lost, self._pending = self._pending, {}
+        for pending in lost.values():
+            pending.settle(reason)
+
+    def _receive(self, payload: bytes) -> None:
+        try:
+            replies = decode_replies(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            log.warning("reply cannot be read", size=len(payload))
+            return
+        for reply in replies:
+            pending = self._pending.pop(reply.command_id, None)
+            if pending:
+                pending.settle(reply)

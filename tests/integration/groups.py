@@ -1,0 +1,28 @@
+"""Clients and workers on a group of servers whose slots move and whose nodes end: nobody looks at what is left."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from turnstream.adapters.redis.backend import RedisBackend
+from turnstream.adapters.redis.keys import Keys
+from turnstream.settings import Settings
+
+
+class OnGroup:
+    """A deployment that is opened by a URL."""
+
+    def __init__(self, url: str) -> None:
+        self.settings = Settings(namespace="group", partitions=4, lease=1.0, connect_timeout=1.0).at(url)
+        self.resources = AsyncExitStack()
+        self.keys = Keys(self.settings.namespace, self.settings.partitions, sharded=True)
+
+    async def open(self) -> RedisBackend:
+        return await RedisBackend.open(self.settings, "test", throw_away=True)
+
+
+@asynccontextmanager
+async def on_group(url: str) -> AsyncGenerator[OnGroup]:
+    """Give a deployment; what was opened on it is closed in the end."""
+    deployment = OnGroup(url)
+    async with deployment.resources:
+        yield deployment

@@ -1,0 +1,236 @@
+"""A cluster whose slots move and whose nodes end: commands are applied once, in order, and whoever waits is told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from msgspec.structs import replace
+from tests.contract.chats import CONFIG, a_session, id_in, persistently, texts_of
+from tests.contract.deployments import client_of, opened
+from tests.contract.samples import batch_of, command, committed, created, message, stored, taken
+from tests.contract.workers import worker_of
+from tests.integration.groups import OnGroup, on_group
+from tests.topologies import Node, RunningCluster, running_cluster, slot_on_its_way
+from tests.waiting import SOON, wait_until
+
+from turnstream import AddMessage, CreateSession, MessageAdded, Unavailable, user_message
+from turnstream.adapters.redis.backend import RedisBackend
+from turnstream.errors import ConfigurationError, Fenced
+from turnstream.ports import START, MessageRange, Needs, SessionNeeds, SessionWrite
+
+OURS = id_in(0, 4)
+"""A session of the partition that moves."""
+
+QUICK = 1_000
+"""Milliseconds until a node counts as lost."""
+
+
+@pytest.fixture
+def moving() -> Iterator[RunningCluster]:
+    """A cluster of the test's own."""
+    with running_cluster(QUICK) as running:
+        yield running
+
+
+@pytest.fixture
+async def group(moving: RunningCluster) -> AsyncIterator[OnGroup]:
+    async with on_group(moving.url) as deployment:
+        yield deployment
+
+
+def ends_of(moving: RunningCluster, group: OnGroup, partition: int = 0) -> tuple[str, Node, Node, list[Node]]:
+    """Return a key of a partition, who holds it, who shall, and the other primaries."""
+    key = group.keys.partitions[partition].partition
+    source = moving.holder(key)
+    target, *others = moving.others(source)
+    return key, source, target, others
+
+
+async def read_one(backend: RedisBackend, cursor: str = START) -> list[bytes]:
+    """Read the next commands of the first partition, however many calls that takes."""
+    async with asyncio.timeout(SOON):
+        while True:
+            found = await backend.queue.read({0: cursor}, 10, 1.0)
+            if found:
+                return [entry.fields[b"id"] for entry in found[0]]
+
+
+# ── slots move ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_commands_follow_a_slot_that_moved(moving: RunningCluster, group: OnGroup) -> None:
+    worker = await worker_of(group)
+    client, reader = await client_of(group, worker=False), await opened(group)
+    session = await a_session(client, "one", session_id=OURS)
+    with slot_on_its_way(*ends_of(moving, group)) as move:
+        move()
+    assert len((await reader.reader.messages(session.id, MessageRange()))[1]) == 1
+    for text in ("two", "three"):
+        await persistently(client, AddMessage(session.id, user_message(text)))
+    moved = await client.sessions.get_session(session.id)
+    assert moved is not None
+    assert (texts_of(moved.messages), moved.version) == (["one", "two", "three"], 4)
+    assert not worker.task.done()
+
+
+async def test_commands_flow_while_a_slot_moves_to_and_fro(moving: RunningCluster, group: OnGroup) -> None:
+    for _ in range(2):
+        await worker_of(group)
+    client = await client_of(group, worker=False)
+    names = [(await a_session(client, session_id=id_in(partition, 4))).id for partition in (0, 0, 1, 2)]
+
+    async def chat(name: str) -> None:
+        for turn in range(30):
+            await persistently(client, AddMessage(name, user_message(str(turn))))
+
+    chats = asyncio.gather(*map(chat, names))
+    key, source, target, others = ends_of(moving, group)
+    while not chats.done():
+        with slot_on_its_way(key, source, target, others) as move:
+            await asyncio.to_thread(move)
+        source, target = target, source
+        await asyncio.sleep(0.5)
+    await chats
+    for name in names:
+        session = await client.sessions.get_session(name)
+        assert session is not None
+        assert (texts_of(session.messages), session.version) == ([str(turn) for turn in range(30)], 31)
+
+
+async def test_a_command_stream_that_has_moved_already_is_found(moving: RunningCluster, group: OnGroup) -> None:
+    """`ASK`: the slot's holder does not have the key any more, the next one does."""
+    backend = await opened(group)
+    await backend.queue.publish(0, [command("one")])
+    with slot_on_its_way(*ends_of(moving, group)) as move:
+        move(group.keys.partitions[0].commands)
+        await asyncio.gather(*(backend.queue.publish(0, [command(name)]) for name in ("two", "three")))
+    assert await read_one(backend) == [b"one", b"two", b"three"]
+
+
+async def test_a_commit_on_the_way_writes_nothing(moving: RunningCluster, group: OnGroup) -> None:
+    """A script that met a key that is gone would stop half-way: after the events, before the messages."""
+    backend = await opened(group)
+    state = await committed(backend, await taken(backend), created(OURS, ["m"]))
+    await backend.queue.publish(0, [command("c")])
+    again = SessionWrite(OURS, stored(OURS, message_count=1), stored(OURS, version=2, message_count=1), cleared=True)
+    again.put, again.placed = {"n": message("n")}, {"n": 0}
+    key, source, target, others = ends_of(moving, group)
+    with slot_on_its_way(key, source, target, others):
+        with pytest.raises(Unavailable):
+            await backend.store.commit(batch_of(state, again))
+        with pytest.raises(Unavailable):
+            await backend.store.load(0, Needs({"elsewhere": SessionNeeds()}, {}))
+        assert source.call("XLEN", group.keys.partitions[0].events) == 1
+    with pytest.raises(Fenced, match="replid"):
+        await backend.store.commit(batch_of(state, again))
+    new = await taken(backend)
+    assert new.cursor == state.cursor
+    await backend.store.commit(batch_of(replace(state, token=new.token, replication_id=new.replication_id), again))
+    assert [m.id for m in (await backend.reader.messages(OURS, MessageRange()))[1]] == ["n"]
+
+
+async def test_a_reader_that_waits_follows_its_stream(moving: RunningCluster, group: OnGroup) -> None:
+    backend, peer = await opened(group), await opened(group)
+    waiting = asyncio.create_task(read_one(backend))
+    await wait_until(lambda: _waits(ends_of(moving, group)[1]))
+    with slot_on_its_way(*ends_of(moving, group)) as move:
+        move()
+    await peer.queue.publish(0, [command("one")])
+    assert await waiting == [b"one"]
+
+
+def _waits(node: Node) -> bool:
+    return int(node.call("INFO", "clients")["blocked_clients"]) > 0
+
+
+async def test_a_subscription_whose_slot_moves_is_told(moving: RunningCluster, group: OnGroup) -> None:
+    await worker_of(group)
+    client = await client_of(group, worker=False)
+    session = await a_session(client, session_id=OURS)
+    async with client.subscribe(MessageAdded) as events:
+        await client.execute(AddMessage(session.id, user_message("one")))
+        await wait_until(lambda: len(events._events) == 1)
+        with slot_on_its_way(*ends_of(moving, group)) as move:
+            move()
+        assert (await anext(events)).version == 2
+        with pytest.raises(Unavailable, match="has moved"):
+            async with asyncio.timeout(SOON):
+                await anext(events)
+    async with client.subscribe(MessageAdded, session_id=session.id) as again:
+        await persistently(client, AddMessage(session.id, user_message("two")))
+        async with asyncio.timeout(SOON):
+            assert (await anext(again)).version == 3
+
+
+# ── nodes end ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_primary_is_killed(moving: RunningCluster, group: OnGroup) -> None:
+    worker = await worker_of(group)
+    client = await client_of(group, worker=False)
+    names = [(await a_session(client, "one", session_id=id_in(partition, 4))).id for partition in range(4)]
+    key, lost, *_ = ends_of(moving, group)
+    # What the replica does not have would go with the primary.
+    await wait_until(lambda: _is_copied(moving, lost))
+    lost.stop()
+    for name in names:
+        await persistently(client, AddMessage(name, user_message("two")))
+        assert texts_of(await client.sessions.get_messages(name)) == ["one", "two"]
+    assert not worker.task.done()
+    assert moving.replica_of(lost).call("ROLE")[0] == "master"
+
+
+def _is_copied(moving: RunningCluster, primary: Node) -> bool:
+    written = primary.call("INFO", "replication")["master_repl_offset"]
+    return bool(moving.replica_of(primary).call("INFO", "replication")["slave_repl_offset"] >= written)
+
+
+async def test_a_primary_hands_over_to_its_replica(moving: RunningCluster, group: OnGroup) -> None:
+    worker = await worker_of(group)
+    client = await client_of(group, worker=False)
+    session = await a_session(client, "one", session_id=OURS)
+    _, primary, *_ = ends_of(moving, group)
+    moving.replica_of(primary).call("CLUSTER", "FAILOVER")
+    await wait_until(lambda: primary.call("ROLE")[0] == "slave")
+    for text in ("two", "three"):
+        await persistently(client, AddMessage(session.id, user_message(text)))
+    assert texts_of(await client.sessions.get_messages(session.id)) == ["one", "two", "three"]
+    assert not worker.task.done()
+
+
+# ── what is shared by the tests of a process ─────────────────────────────────────────────────────────────────────────
+
+
+async def test_an_idle_partition_is_not_asked_again_and_again(cluster: RunningCluster) -> None:
+    async with on_group(cluster.url) as deployment:
+        backend = await opened(deployment)
+        cursors = dict.fromkeys(range(4), START)
+        reads, connections = _count(cluster, "commandstats", "cmdstat_xread"), 0
+        for _ in range(20):
+            assert await backend.queue.read(cursors, 10, 0.01) == {}
+            connections = connections or _count(cluster, "stats", "total_connections_received")
+        assert _count(cluster, "stats", "total_connections_received") == connections
+        for partition in range(4):
+            await backend.queue.publish(partition, [command("c")])
+        # A read is counted when it is answered.
+        await wait_until(lambda: _count(cluster, "commandstats", "cmdstat_xread") == reads + 4)
+
+
+def _count(cluster: RunningCluster, section: str, name: str) -> int:
+    counts = [node.call("INFO", section).get(name, 0) for node in cluster.nodes]
+    return sum(count["calls"] if isinstance(count, dict) else count for count in counts)
+
+
+async def test_a_seed_may_be_down(cluster: RunningCluster) -> None:
+    url = cluster.url.replace("//", "//127.0.0.1:1,")
+    async with on_group(url) as deployment:
+        client = await client_of(deployment)
+        session = await client.execute(CreateSession(CONFIG))
+        assert (await client.sessions.get_session(session.id)) == session
+
+
+async def test_every_primary_is_checked(moving: RunningCluster) -> None:
+    moving.nodes[2].call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    async with on_group(moving.url) as deployment:
+        with pytest.raises(ConfigurationError, match="noeviction"):
+            await deployment.open()

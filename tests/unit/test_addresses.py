@@ -1,0 +1,84 @@
+"""URLs of servers: what they say, and what is said of those that cannot be read."""
+
+import pytest
+from redis.asyncio.connection import SSLConnection
+
+from turnstream.adapters.redis.addresses import Address, Target, read_url
+from turnstream.errors import ConfigurationError
+
+
+def read(url: str) -> Target:
+    return read_url(url, 2.5, "name")
+
+
+@pytest.mark.parametrize(
+    ("url", "asked"),
+    [
+        ("redis+cluster://a:7000,b:7001,c", [("a", 7_000), ("b", 7_001), ("c", 6_379)]),
+        ("redis+cluster://a", [("a", 6_379)]),
+        ("redis+cluster://a/", [("a", 6_379)]),
+        ("redis+cluster://a/0?socket_keepalive=true", [("a", 6_379)]),
+        ("redis+cluster://[::1]:7000,[::2]", [("::1", 7_000), ("::2", 6_379)]),
+        ("redis+sentinel://a,b:26380/main", [("a", 26_379), ("b", 26_380)]),
+        ("redis+sentinel://a/main/3", [("a", 26_379)]),
+    ],
+)
+def test_hosts(url: str, asked: list[tuple[str, int]]) -> None:
+    assert read(url).asked == tuple(Address(*one) for one in asked)
+
+
+def test_how_to_connect() -> None:
+    target = read("redis+cluster://me:p%40ss@a,b?health_check_interval=7")
+    connection = target.connector_to(Address("c", 7))()
+    said = dict(connection.repr_pieces())
+    assert (said["host"], said["port"]) == ("c", 7)
+    assert target.options["username"] == "me"
+    assert target.options["password"] == "p@ss"
+    assert target.options["health_check_interval"] == 7
+
+
+def test_users_and_passwords_of_sentinels_are_their_own() -> None:
+    target = read("redis+sentinel://me:secret@a/main/3?sentinel_username=you&sentinel_password=theirs")
+    assert (target.service, target.options["db"]) == ("main", 3)
+    assert (target.options["username"], target.options["password"]) == ("me", "secret")
+    assert (target.sentinel_options["username"], target.sentinel_options["password"]) == ("you", "theirs")
+    assert "db" not in target.sentinel_options
+    assert not any(name.startswith("sentinel_") for name in target.options)
+
+
+@pytest.mark.parametrize("url", ["rediss+cluster://a", "rediss+sentinel://a/main"])
+def test_encrypted_connections(url: str) -> None:
+    target = read(url)
+    assert isinstance(target.connector_to(Address("b", 1))(), SSLConnection)
+    if target.kind == "sentinel":
+        assert isinstance(target.connector_to_sentinel(Address("b", 1))(), SSLConnection)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "localhost:6379",
+        "http://secret@localhost",
+        "redis+others://a:secret@b",
+        "redis://a:secret@b:port",
+        "unix+cluster:///run/secret.sock",
+        "redis+cluster://",
+        "redis+cluster://me:secret@",
+        "redis+cluster://a,,b",
+        "redis+cluster://a/secret",
+        "redis+sentinel://a:secret@b",
+        "redis+sentinel://a:secret@b/",
+        "redis+sentinel://a:secret@b/main/first",
+        "redis+sentinel://a:secret@b/main/1/2",
+    ],
+)
+def test_a_url_that_cannot_be_read(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"redis\+cluster://user:password@host") as caught:
+        read(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_cluster_has_one_database() -> None:
+    with pytest.raises(ConfigurationError, match="namespace"):
+        read("redis+cluster://a/1")
