@@ -124,6 +124,8 @@ class System:
 
     async def open(self) -> None:
         self._backends = {owner: await opened(self.deployment) for owner in OWNERS}
+        for owner, backend in self._backends.items():
+            await backend.ownership.beat(owner)
 
     async def take(self, life: Life) -> tuple[int, int] | None:
         backend = self._backends[life[0]]
