@@ -6,6 +6,9 @@ VENV ?= .venv
 WORKERS ?= auto
 # More arguments for pytest, as in: make test TESTS="tests/unit -k outcome"
 TESTS ?=
+# How long `make chaos` hurts the system, and the seed to do it again; empty is another one each time.
+SECONDS ?= 180
+SEED ?=
 
 PY := $(VENV)/bin/python
 PIP_INSTALL := $(PY) -m pip install --disable-pip-version-check -qq --editable
@@ -14,11 +17,11 @@ PYTEST := $(PY) -m pytest -n $(WORKERS) --dist worksteal
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check lint types imports coverage format bench clean
+.PHONY: help demo test check lint types imports coverage format bench chaos mutants clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo '  variables: PYTHON (the interpreter, 3.11 or later), VENV, WORKERS, TESTS (arguments for pytest)'
+	@echo '  variables: PYTHON (the interpreter, 3.11 or later), VENV, WORKERS, TESTS (arguments for pytest), SECONDS, SEED'
 
 demo: $(VENV)/.installed ## run the demo on an embedded server; nothing else to install
 	$(VENV)/bin/turnstream demo
@@ -52,6 +55,12 @@ format: $(VENV)/.installed-dev ## let ruff sort imports, fix what it can and for
 
 bench: $(VENV)/.installed ## measure commands a second and latency on this machine
 	$(PY) -m benchmarks.spine
+
+chaos: $(VENV)/.installed-dev ## hurt workers, network and server for minutes, then check the history (SECONDS, SEED)
+	$(PY) -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+mutants: $(VENV)/.installed-dev ## take the checks out of the scripts one at a time; some test must fail each time
+	$(PY) -m tests.mutants
 
 clean: ## remove the virtual environments and everything that tools left
 	rm -rf .venv .venv-* build dist htmlcov .coverage .coverage.* coverage.json coverage.xml

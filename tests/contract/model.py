@@ -1,5 +1,6 @@
 """The model that every backend must equal: `decide` and `evolve`, and a dictionary."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,9 @@ from turnstream.domain.evolve import Messages, evolve_header, evolve_messages
 from turnstream.domain.handlers import decide
 from turnstream.domain.models import ChatMessage, Session, SessionHeader, session_of
 from turnstream.errors import DuplicateMismatch, Rejected
+from turnstream.ports import Outcome
+
+TIMES = re.compile(rb'"(createdAt|updatedAt|timestamp)":"[^"]*"')
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -80,6 +84,17 @@ class Model:
         self.events += decision.events
         output = None if decision.output is None else msgspec.json.decode(msgspec.json.encode(decision.output))
         return Recorded("ok", session.version, output=output)
+
+
+def recorded(outcome: Outcome) -> Recorded:
+    """Return what a backend has recorded, in the model's words."""
+    output = None if outcome.output is msgspec.UNSET else msgspec.json.decode(outcome.output)
+    return Recorded(outcome.status, outcome.version, outcome.error.code if outcome.error else None, output)
+
+
+def timeless(value: object) -> Any:  # noqa: ANN401 - JSON
+    """Return a value as JSON without its times, which differ from server to server."""
+    return msgspec.json.decode(TIMES.sub(rb'"\1":null', msgspec.json.encode(value)))
 
 
 def without_places(events: Sequence[AnyEvent]) -> list[AnyEvent]:

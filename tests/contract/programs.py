@@ -1,9 +1,11 @@
 """Any sequence of commands, for the tests by Hypothesis: few names, so that commands meet each other."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
 from hypothesis import strategies as st
+from tests.contract.samples import ENTRY_MS
 
 from turnstream import (
     UNSET,
@@ -38,6 +40,14 @@ class Step(msgspec.Struct, frozen=True):
     id_only: bool = False
 
 
+class Sent(msgspec.Struct, frozen=True):
+    """A command as it stands in the stream."""
+
+    command_id: str
+    command: ChangingCommand
+    entry_ms: int
+
+
 class Cut(msgspec.Struct, frozen=True):
     """How many commands are applied together, and whether a new owner without any memory does it."""
 
@@ -45,7 +55,8 @@ class Cut(msgspec.Struct, frozen=True):
     new_owner: bool
 
 
-session_ids = st.sampled_from(["a", "a", "a", "ü:{x}"])
+SESSIONS = ("a", "ü:{x}")
+session_ids = st.sampled_from(["a", "a", *SESSIONS])
 message_ids = st.sampled_from(["m0", "m1", "m2", "m3", "m4"])
 versions = st.sampled_from([None, None, None, None, None, None, None, 0, 2, 4])
 metadata = st.none() | st.dictionaries(st.sampled_from(["a", "camelCase", "snake_case"]), st.integers() | st.text())
@@ -95,3 +106,15 @@ programs = st.tuples(created, st.lists(steps, min_size=12, max_size=40)).map(
     lambda parts: [parts[0], Step(first_messages, 0), *parts[1]],
 )
 cuts = st.lists(st.builds(Cut, st.integers(1, 8), st.booleans()), min_size=1, max_size=8)
+
+
+def sent_by(steps: Sequence[Step]) -> list[Sent]:
+    """Give each step its command id and the time of its stream entry."""
+    sent: list[Sent] = []
+    entry_ms = ENTRY_MS
+    for number, step in enumerate(steps):
+        entry_ms += step.pause
+        earlier = sent[-step.back] if 0 < step.back <= number else None
+        command = step.command if earlier is None or step.id_only else earlier.command
+        sent.append(Sent(earlier.command_id if earlier else f"c{number}", command, entry_ms))
+    return sent

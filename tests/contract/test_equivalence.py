@@ -4,7 +4,6 @@ The model is `decide` and `evolve` and a dictionary; the backends do the same by
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import count, cycle
 
 import msgspec
@@ -12,21 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as bounded
 from tests.contract.deployments import Deployment, MemoryDeployment, opened
-from tests.contract.model import Model, Recorded, without_places
-from tests.contract.programs import Cut, Step, cuts, programs
+from tests.contract.model import Model, recorded, without_places
+from tests.contract.processors import processor_over
+from tests.contract.programs import SESSIONS, Cut, Sent, Step, cuts, programs, sent_by
 from tests.contract.redis_deployments import EmbeddedDeployment, FakeDeployment
-from tests.contract.samples import CLIENT, ENTRY_MS, taken
+from tests.contract.samples import CLIENT, taken
 
 from turnstream.adapters.embedded import EmbeddedServer
-from turnstream.application.answers import Answers
-from turnstream.application.cache import OwnerMemory
-from turnstream.application.intake import Intake
-from turnstream.application.parking import ParkingLimits
 from turnstream.application.processor import PartitionProcessor
-from turnstream.catalogue import default_catalogue
 from turnstream.codec.envelope import encode_entry
 from turnstream.codec.replies import decode_replies
-from turnstream.domain.commands import ChangingCommand
 from turnstream.domain.events import AnyEvent
 from turnstream.domain.evolve import fold
 from turnstream.domain.models import session_of
@@ -37,39 +31,15 @@ from turnstream.ports import (
     IndexEntry,
     MessageRange,
     Needs,
-    Outcome,
     RawEntry,
     milliseconds,
 )
 from turnstream.settings import Settings
 
-MAX_BYTES = 1024 * 1024
-SESSIONS = ("a", "ü:{x}")
-
 pytestmark = pytest.mark.timeout(600)
 """Seconds; a counterexample is made small by running many others."""
 
 _namespaces = count()
-
-
-class Sent(msgspec.Struct, frozen=True):
-    """A command as it stands in the stream."""
-
-    command_id: str
-    command: ChangingCommand
-    entry_ms: int
-
-
-def sent_by(steps: Sequence[Step]) -> list[Sent]:
-    """Give each step its command id and the time of its stream entry."""
-    sent: list[Sent] = []
-    entry_ms = ENTRY_MS
-    for number, step in enumerate(steps):
-        entry_ms += step.pause
-        earlier = sent[-step.back] if 0 < step.back <= number else None
-        command = step.command if earlier is None or step.id_only else earlier.command
-        sent.append(Sent(earlier.command_id if earlier else f"c{number}", command, entry_ms))
-    return sent
 
 
 def modelled(sent: Sequence[Sent]) -> Model:
@@ -91,11 +61,7 @@ def entries_of(sent: Sequence[Sent], reply_to: str) -> list[RawEntry]:
 
 
 async def processor_of(backend: Backend, cached: int) -> PartitionProcessor:
-    intake = Intake(0, 1, MAX_BYTES, partial(backend.channels.is_reply_channel, 0))
-    answers = Answers(backend.reader, 1)
-    state = await taken(backend)
-    memory = OwnerMemory.empty(backend.quarantine, 0, cached, ParkingLimits())
-    return PartitionProcessor(state, intake, backend.store, answers, default_catalogue(), memory)
+    return processor_over(backend, await taken(backend), cached)
 
 
 async def run(backend: Backend, sent: Sequence[Sent], batches: Sequence[Cut]) -> None:
@@ -159,11 +125,6 @@ def check_chains(events: Sequence[AnyEvent]) -> None:
 async def check_outcomes(backend: Backend, model: Model, last_ms: int) -> None:
     loaded = await backend.store.load(0, Needs({}, dict.fromkeys(model.outcomes, last_ms)))
     assert {i: recorded(outcome) for i, outcome in loaded.outcomes.items()} == model.outcomes
-
-
-def recorded(outcome: Outcome) -> Recorded:
-    output = None if outcome.output is msgspec.UNSET else msgspec.json.decode(outcome.output)
-    return Recorded(outcome.status, outcome.version, outcome.error.code if outcome.error else None, output)
 
 
 async def check_on(

@@ -59,6 +59,17 @@ async def test_a_renewal_prolongs_the_lease(real: EmbeddedDeployment) -> None:
     assert await real.call("PTTL", lease) > 50_000
 
 
+@pytest.mark.parametrize("overrides", [{"partitions": 1, "lease": 60.0}])
+async def test_a_renewal_leaves_a_lease_in_another_name_alone(real: EmbeddedDeployment) -> None:
+    """No script makes such a pair of lease and token; a restored dump, or a hand, can."""
+    backend = await opened(real)
+    state = await taken(backend)
+    lease = real.keys.partitions[0].lease
+    await real.call("SET", lease, "somebody-else", "PX", 60_000)
+    assert await backend.ownership.renew([state]) == [False]
+    assert await real.call("GET", lease) == b"somebody-else"
+
+
 async def test_a_silent_worker_is_forgotten(real: EmbeddedDeployment) -> None:
     backend, peer = await opened(real), await opened(real)
     await backend.ownership.beat("silent")

@@ -1,0 +1,72 @@
+"""`make chaos`: a run of minutes; prints what was done, what it took, and every violation; exits 1 if there is one."""
+
+import argparse
+import asyncio
+import logging
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from random import SystemRandom
+
+from tests.chaos.checker import INVARIANTS, Violation, check
+from tests.chaos.producers import counts
+from tests.chaos.run import Plan, Result, run
+
+SHOWN = 20
+"""Violations that are printed whole."""
+
+
+def main() -> int:
+    """Make a run and check it; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=180.0, help="how long things go wrong")
+    parser.add_argument("--seed", type=int, default=SystemRandom().randrange(10**6), help="to send and choose the same")
+    arguments = parser.parse_args()
+    # Clients say that they wait for the server; here that is the point, and not worth a line each time.
+    logging.getLogger("turnstream").setLevel(logging.ERROR)
+    directory = Path(tempfile.mkdtemp(prefix="turnstream-chaos-"))
+    print(f"seed {arguments.seed}, {arguments.seconds:g} s of faults; files in {directory}", flush=True)
+    result = asyncio.run(run(Plan(arguments.seed, arguments.seconds), directory))
+    violations = check(result.history)
+    print(report(result, violations))
+    if violations or result.died:
+        print(f"The server's files and the workers' logs are kept in {directory}.")
+        return 1
+    shutil.rmtree(directory)
+    return 0
+
+
+def report(result: Result, violations: Sequence[Violation]) -> str:
+    """Return all that is worth telling, with the seed first."""
+    history = result.history
+    slowest = sorted((sent.waited for sent in history.sent), reverse=True)
+    told = {
+        **result.faults,
+        **counts(history),
+        "events": sum(len(end.events) for end in history.partitions),
+        "events seen by subscribers": sum(len(listening.seen) for listening in history.listenings),
+        "subscriptions told of a loss": sum(listening.lost is not None for listening in history.listenings),
+        "takeovers after a kill, s": _spread(result.takeovers),
+        "longest waits for an answer, s": ", ".join(f"{seconds:.1f}" for seconds in slowest[:3]),
+        "settled after the last fault, s": f"{result.settled_after:.1f}",
+        "workers that ended by themselves": ", ".join(result.died) or "none",
+        "invariants checked": ", ".join(INVARIANTS),
+        "violations": len(violations),
+    }
+    lines = [f"seed {history.seed}", *(f"  {name:<44}{value}" for name, value in told.items())]
+    lines += [f"VIOLATION {violation}" for violation in violations[:SHOWN]]
+    return "\n".join(lines)
+
+
+def _spread(seconds: Sequence[float]) -> str:
+    if not seconds:
+        return "none"
+    ordered = sorted(seconds)
+    middle = ordered[len(ordered) // 2]
+    return f"{len(ordered)}: least {ordered[0]:.2f}, median {middle:.2f}, most {ordered[-1]:.2f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

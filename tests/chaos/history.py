@@ -1,0 +1,155 @@
+"""What a run leaves behind for the checker: what producers sent and were told, what others saw, and the end."""
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import msgspec
+
+from turnstream.domain.commands import ChangingCommand
+from turnstream.domain.events import AnyEvent
+from turnstream.domain.models import Session
+from turnstream.ports import Outcome
+
+Durability = Literal["memory", "replicated", "fsync"]
+
+
+class Told(msgspec.Struct, frozen=True):
+    """An answer: `ok` or the code of the rejection, and the session's version where the answer names it."""
+
+    code: str
+    version: int = 0
+
+
+class Sent(msgspec.Struct):
+    """A command as a producer sent it, perhaps several times; `number` counts its commands, in the order sent.
+
+    `accepted` when a send has returned: the command was queued. `told` has every answer, none while it is unknown.
+    The same id with another payload is another `Sent`, behind the first one.
+    """
+
+    command_id: str
+    producer: str
+    number: int
+    command: ChangingCommand
+    accepted: bool = False
+    told: list[Told] = msgspec.field(default_factory=list[Told])
+    sends: int = 0
+    waited: float = 0.0
+
+    @property
+    def session_id(self) -> str:
+        """The session that it is about."""
+        return self.command.session_id or ""
+
+    @property
+    def fingerprint(self) -> bytes:
+        """What tells two payloads apart."""
+        return self.command.type.encode() + msgspec.json.encode(self.command)
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """An event that a subscriber got."""
+
+    partition: int
+    sequence: int
+    event_id: str
+
+
+class Listening(msgspec.Struct):
+    """One life of a subscription: from its opening until it was told of a loss, or closed at the end of the run.
+
+    `heads` are the sequences of the partitions when it was open: all behind them is its own to see. A subscriber of one
+    `type` sees the events of that type only. `lost` is what it was told.
+    """
+
+    subscriber: str
+    heads: Mapping[int, int]
+    type: str | None = None
+    seen: list[Seen] = msgspec.field(default_factory=list[Seen])
+    lost: str | None = None
+
+
+class Glimpse(msgspec.Struct, frozen=True):
+    """A partition's hash as a witness saw it at some moment."""
+
+    at: float
+    partition: int
+    token: str
+    generation: str
+    cursor: str
+    sequence: int
+
+
+class PartitionEnd(msgspec.Struct, frozen=True):
+    """What a partition holds when all is quiet; `lease` is empty where it has no owner."""
+
+    number: int
+    lease: str
+    token: str
+    generation: str
+    cursor: str
+    sequence: int
+    backlog: int
+    events: list[AnyEvent]
+    outcomes: dict[str, Outcome]
+    parked: frozenset[str] = frozenset()
+
+
+class History(msgspec.Struct):
+    """A whole run. `failovers` counts the replicas that were promoted, `poisoned` names the sessions meant to park."""
+
+    seed: int
+    sent: list[Sent] = msgspec.field(default_factory=list[Sent])
+    listenings: list[Listening] = msgspec.field(default_factory=list[Listening])
+    glimpses: list[Glimpse] = msgspec.field(default_factory=list[Glimpse])
+    partitions: list[PartitionEnd] = msgspec.field(default_factory=list[PartitionEnd])
+    sessions: dict[str, Session] = msgspec.field(default_factory=dict[str, Session])
+    durability: Durability = "memory"
+    failovers: int = 0
+    poisoned: frozenset[str] = frozenset()
+
+    @property
+    def commands(self) -> dict[str, Sent]:
+        """The first payload under each command id: the one that counts."""
+        first: dict[str, Sent] = {}
+        for sent in self.sent:
+            first.setdefault(sent.command_id, sent)
+        return first
+
+    @property
+    def outcomes(self) -> dict[str, Outcome]:
+        """Every recorded outcome by its command id."""
+        return {i: outcome for end in self.partitions for i, outcome in end.outcomes.items()}
+
+    @property
+    def parked(self) -> frozenset[str]:
+        """The ids of all parked commands."""
+        return frozenset(command_id for end in self.partitions for command_id in end.parked)
+
+    def events_by_session(self) -> dict[str, list[AnyEvent]]:
+        """Each session's events in the order of its partition's stream."""
+        found: dict[str, list[AnyEvent]] = {}
+        for event in self._events():
+            found.setdefault(event.session_id, []).append(event)
+        return found
+
+    def events_by_command(self) -> dict[str, list[AnyEvent]]:
+        """Each command's events in the order of its partition's stream."""
+        found: dict[str, list[AnyEvent]] = {}
+        for event in self._events():
+            found.setdefault(cause_of(event), []).append(event)
+        return found
+
+    def _events(self) -> Iterator[AnyEvent]:
+        for end in self.partitions:
+            yield from end.events
+
+
+def cause_of(event: AnyEvent) -> str:
+    """Return the id of the command that caused an event."""
+    return event.meta.command_id if event.meta else ""
+
+
+def place_of(event: AnyEvent) -> str:
+    """Return the id of an event's entry in its stream."""
+    return f"{event.meta.sequence}-0" if event.meta else "?"

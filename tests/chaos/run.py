@@ -1,0 +1,209 @@
+"""A run of chaos: producers at full speed while workers, network and server are hurt, then a check of the history.
+
+    producers, subscribers ──▶ proxy "clients" ──┐
+                                                 ├──▶ server (append-only file, synced before each answer)
+    workers (processes)    ──▶ proxy "workers" ──┘          ▲
+                                              witness ──────┘
+
+Seeded: the same seed sends the same commands and chooses the same faults; how they meet is the machine's.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from random import Random
+from time import monotonic
+
+import msgspec
+from pydantic import SecretStr
+from redis.exceptions import RedisError
+from tests.chaos.ending import Ending, stored_sessions
+from tests.chaos.faults import Fault, server_faults, worker_faults
+from tests.chaos.history import History
+from tests.chaos.processes import ChaosServer, Workers
+from tests.chaos.producers import Producer
+from tests.chaos.proxy import Proxy
+from tests.chaos.subscribers import Subscriber, have_caught_up
+from tests.chaos.witness import Witness
+
+from turnstream import MessageAdded, Turnstream
+from turnstream.adapters.redis.keys import Keys
+from turnstream.settings import Settings
+
+BOUND = 120.0
+"""Seconds within which all must be settled after the faults; generous, for a busy machine."""
+CALM = 0.3
+"""Seconds between two faults of a kind, at most."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """How a run is made: its seed and length in seconds, and how much is going on."""
+
+    seed: int
+    seconds: float
+    sessions: int = 24
+    clients: int = 3
+    workers: int = 3
+    partitions: int = 8
+    lease: float = 1.0
+
+    def settings(self) -> Settings:
+        """Return settings that keep everything for the checker: events, and outcomes for longer than the run."""
+        return Settings(
+            namespace="chaos",
+            partitions=self.partitions,
+            lease=self.lease,
+            deduplication_window=max(3_600.0, 4 * self.seconds),
+            event_retention=100_000_000,
+            subscriber_buffer=1_000_000,
+        )
+
+
+class Result(msgspec.Struct):
+    """What a run was: its history, and figures that are told and never judged."""
+
+    history: History
+    faults: dict[str, int]
+    takeovers: Sequence[float]
+    settled_after: float
+    died: Sequence[str]
+
+
+async def run(plan: Plan, directory: Path) -> Result:
+    """Make a run; the server's files and the workers' logs are left in the directory."""
+    async with AsyncExitStack() as open_things:
+        return await Stage(plan, directory, open_things).play()
+
+
+class Stage:
+    """Everything that takes part in a run."""
+
+    def __init__(self, plan: Plan, directory: Path, open_things: AsyncExitStack) -> None:
+        self._plan = plan
+        self._chance = Random(plan.seed)
+        self._open = open_things
+        self._history = History(plan.seed)
+        self._server = ChaosServer(directory)
+        open_things.callback(self._server.close)
+        self._proxies = {"clients": Proxy(self._server.port), "workers": Proxy(self._server.port)}
+        keys = Keys(plan.settings().namespace, plan.partitions)
+        self._witness = Witness(self._server.url, keys)
+        self._ending = Ending(self._server.url, keys)
+        open_things.push_async_callback(self._ending.aclose)
+        self._directory = directory
+
+    async def play(self) -> Result:
+        """Start all, hurt it, let it come to rest, and read what is left."""
+        for proxy in self._proxies.values():
+            await proxy.start()
+            self._open.push_async_callback(proxy.aclose)
+        workers = Workers(self._environment(), self._directory)
+        self._open.callback(workers.close)
+        for _ in range(self._plan.workers):
+            workers.start()
+        await self._until(self._ending.all_owned)
+        clients = [await self._client() for _ in range(self._plan.clients)]
+        faults = [
+            worker_faults(workers, self._witness, Random(self._chance.random()), self._plan.lease),
+            server_faults(self._server, self._proxies, Random(self._chance.random())),
+        ]
+        async with _running([self._witness.watch(), *self._subscribers(clients)]):
+            await self._hurt(self._producers(clients), faults)
+            workers.bury()
+            began = monotonic()
+            await self._settle()
+        return Result(
+            await self._complete(clients[0]),
+            {fault.name: fault.count for kind in faults for fault in kind},
+            self._witness.takeovers(),
+            monotonic() - began,
+            workers.died,
+        )
+
+    async def _hurt(self, producers: Sequence[Producer], faults: Sequence[Sequence[Fault]]) -> None:
+        async with asyncio.timeout(self._plan.seconds + BOUND), asyncio.TaskGroup() as tasks:
+            for producer in producers:
+                tasks.create_task(producer.run())
+            deadline = monotonic() + self._plan.seconds
+            strikes = [tasks.create_task(self._strike(kind, deadline)) for kind in faults]
+            await asyncio.wait(strikes)
+            for producer in producers:
+                producer.stopping = True
+
+    async def _strike(self, faults: Sequence[Fault], deadline: float) -> None:
+        """Apply faults one after the other, all of them in every round."""
+        chance = Random(self._chance.random())
+        while monotonic() < deadline:
+            for fault in chance.sample(faults, len(faults)):
+                if monotonic() < deadline:
+                    await asyncio.sleep(chance.uniform(0, CALM))
+                    await fault.strike()
+
+    async def _settle(self) -> None:
+        """Wait for rest; the checker judges whether it came."""
+
+        async def at_rest() -> bool:
+            if await self._ending.backlog() or not await self._ending.all_owned():
+                return False
+            return have_caught_up(self._history, await self._ending.heads())
+
+        with suppress(TimeoutError):
+            await self._until(at_rest)
+
+    async def _complete(self, client: Turnstream) -> History:
+        self._history.glimpses = self._witness.glimpses
+        self._history.partitions = await self._ending.partitions()
+        self._history.sessions = await stored_sessions(client)
+        return self._history
+
+    def _producers(self, clients: Sequence[Turnstream]) -> list[Producer]:
+        """Give most sessions one producer, and every fourth one two."""
+        producers: list[Producer] = []
+        for number in range(self._plan.sessions):
+            for name in "ab" if number % 4 == 0 else "a":
+                client = clients[len(producers) % len(clients)]
+                chance = Random(self._chance.random())
+                producers.append(Producer(f"p{number}{name}", f"s{number}", client, self._history, chance))
+        return producers
+
+    def _subscribers(self, clients: Sequence[Turnstream]) -> list[Awaitable[None]]:
+        everything = Subscriber("everything", clients[0], self._history, self._ending.heads, None)
+        messages = Subscriber("messages", clients[-1], self._history, self._ending.heads, MessageAdded)
+        return [everything.run(), messages.run()]
+
+    async def _client(self) -> Turnstream:
+        url = SecretStr(self._proxies["clients"].url)
+        settings = self._plan.settings().model_copy(update={"redis_url": url})
+        client = await Turnstream.connect(settings=settings)
+        self._open.push_async_callback(client.aclose)
+        return client
+
+    def _environment(self) -> dict[str, str]:
+        settings = self._plan.settings()
+        names = ("namespace", "partitions", "lease", "deduplication_window", "event_retention")
+        chosen = {f"TURNSTREAM_{name.upper()}": str(getattr(settings, name)) for name in names}
+        return chosen | {"TURNSTREAM_REDIS_URL": self._proxies["workers"].url}
+
+    @staticmethod
+    async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
+        async with asyncio.timeout(BOUND):
+            while True:
+                with suppress(RedisError):
+                    if await condition():
+                        return
+                await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def _running(works: Sequence[Awaitable[None]]) -> AsyncGenerator[None]:
+    """Have tasks running inside the block; one that fails is raised at its end."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, Exception):
+                raise result

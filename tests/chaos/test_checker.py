@@ -1,0 +1,317 @@
+"""The checker on histories made by hand: it is silent on a good one, and names the invariant that a bad one breaks."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+from msgspec.structs import replace
+from tests.chaos.checker import check
+from tests.chaos.history import Glimpse, History, Listening, PartitionEnd, Seen, Sent, Told
+from tests.contract.model import Model
+
+from turnstream import AddMessage, ChatMessage, ChatMessageRole, CreateSession, SessionConfig, TextContent
+from turnstream.domain.commands import ChangingCommand
+from turnstream.domain.events import AnyEvent, EventMeta, MessageAdded
+from turnstream.ports import Outcome, Rejection
+
+AT = datetime(2026, 11, 1, tzinfo=UTC)
+MS = 1_793_491_200_000
+
+
+def adding(number: int) -> AddMessage:
+    return AddMessage("s", ChatMessage(f"m{number}", ChatMessageRole.USER, (TextContent("Hello"),), AT))
+
+
+COMMANDS: list[ChangingCommand] = [CreateSession(SessionConfig("openai", "gpt-4"), "s"), *map(adding, range(1, 4))]
+
+
+def good() -> History:
+    """One producer, one session, four commands applied; one subscriber of all from the second event on."""
+    model = Model()
+    for number, command in enumerate(COMMANDS):
+        model.apply(f"c{number}", command, MS)
+    events = [placed(event, sequence) for sequence, event in enumerate(model.events, start=1)]
+    outcomes = {f"c{number}": Outcome("ok", "hash", number + 1) for number in range(4)}
+    told = [
+        Sent(f"c{n}", "p", n, command, accepted=True, told=[Told("ok", n + 1)]) for n, command in enumerate(COMMANDS)
+    ]
+    seen = [Seen(0, event.meta.sequence, event.meta.event_id) for event in events[1:] if event.meta]
+    return History(
+        seed=7,
+        sent=told,
+        listenings=[Listening("all", {0: 1}, seen=seen)],
+        glimpses=[Glimpse(0.0, 0, "1-w1", "g", "5-0", 1), Glimpse(1.0, 0, "2-w2", "g", "9-0", 4)],
+        partitions=[PartitionEnd(0, "2-w2", "2-w2", "g", "9-0", 4, 0, events, outcomes)],
+        sessions=model.sessions,
+    )
+
+
+def placed(event: AnyEvent, sequence: int, cause: str | None = None, index: int = 0) -> AnyEvent:
+    """Give an event its place, as the only one, or another one, of its command."""
+    command_id = cause or f"c{sequence - 1}"
+    of_type = sequence - 1 if sequence > 2 else 0
+    meta = EventMeta(
+        event_id=f"{command_id}:{index}",
+        partition=0,
+        generation="g",
+        sequence=sequence,
+        previous_of_type=of_type,
+        previous_of_session=sequence - 1,
+        command_id=command_id,
+    )
+    return replace(event, meta=meta)
+
+
+def found(history: History) -> set[str]:
+    return {violation.invariant for violation in check(history)}
+
+
+def end_with(history: History, **changes: object) -> None:
+    history.partitions = [replace(history.partitions[0], **changes)]
+
+
+def test_a_good_history_has_no_violation() -> None:
+    assert check(good()) == []
+
+
+# ── one way to break each ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def applied_twice(history: History) -> None:
+    events = history.partitions[0].events
+    again = placed(replace(events[3], version=5), 5, "c3")
+    end_with(history, events=[*events, again], sequence=5)
+
+
+def never_sent(history: History) -> None:
+    history.sent.pop()
+
+
+def another_effect(history: History) -> None:
+    history.sent[2] = replace(history.sent[2], command=adding(9))
+
+
+def version_skipped(history: History) -> None:
+    events = [replace(e, version=e.version + (e.version > 2)) for e in history.partitions[0].events]
+    end_with(history, events=events)
+
+
+def stored_otherwise(history: History) -> None:
+    history.sessions["s"] = replace(history.sessions["s"], messages=history.sessions["s"].messages[::-1])
+
+
+def not_stored(history: History) -> None:
+    history.sessions.clear()
+
+
+def stored_without_events(history: History) -> None:
+    history.sessions["t"] = replace(history.sessions["s"], id="t")
+
+
+def deleted_without_an_event(history: History) -> None:
+    events = history.partitions[0].events
+    end_with(history, events=[events[0], placed(replace(events[0], version=2), 2), *events[2:]])
+
+
+def out_of_order(history: History) -> None:
+    events = history.partitions[0].events
+    swapped = [placed(replace(events[3], version=3), 3, "c3"), placed(replace(events[2], version=4), 4, "c2")]
+    end_with(history, events=[*events[:2], *swapped])
+
+
+def torn_chain(history: History) -> None:
+    events = history.partitions[0].events
+    assert events[3].meta
+    stale = replace(events[3], meta=replace(events[3].meta, previous_of_session=1))
+    end_with(history, events=[*events[:3], stale])
+
+
+def sequence_without_an_event(history: History) -> None:
+    end_with(history, sequence=5)
+
+
+def old_token_again(history: History) -> None:
+    history.glimpses.append(Glimpse(2.0, 0, "1-w1", "g", "9-0", 4))
+
+
+def cursor_back(history: History) -> None:
+    history.glimpses.append(Glimpse(2.0, 0, "2-w2", "g", "8-9", 4))
+
+
+def sequence_back(history: History) -> None:
+    history.glimpses.append(Glimpse(2.0, 0, "2-w2", "g", "9-0", 3))
+
+
+def accepted_and_lost(history: History) -> None:
+    history.sent.append(Sent("lost", "p", 9, adding(9), accepted=True))
+
+
+def told_and_lost(history: History) -> None:
+    history.sent.append(Sent("lost", "p", 9, adding(9), told=[Told("ok", 5)]))
+
+
+def told_otherwise(history: History) -> None:
+    history.sent[3].told.append(Told("ok", 9))
+
+
+def told_a_rejection_that_was_none(history: History) -> None:
+    history.sent[3].told.append(Told("session-not-found"))
+
+
+def success_without_events(history: History) -> None:
+    history.sent.append(Sent("c4", "p", 4, adding(9), told=[Told("ok", 5)]))
+    history.partitions[0].outcomes["c4"] = Outcome("ok", "hash", 5)
+
+
+def rejected_with_events(history: History) -> None:
+    history.sent[3].told = [Told("message-already-exists")]
+    error = Rejection("message-already-exists", "")
+    history.partitions[0].outcomes["c3"] = Outcome("rejected", "hash", 3, error)
+
+
+def seen_with_a_gap(history: History) -> None:
+    del history.listenings[0].seen[1]
+
+
+def seen_twice(history: History) -> None:
+    history.listenings[0].seen.insert(1, history.listenings[0].seen[0])
+
+
+def seen_what_never_was(history: History) -> None:
+    history.listenings[0].seen[-1] = Seen(0, 4, "c3:9")
+
+
+def end_not_seen(history: History) -> None:
+    history.listenings[0].seen.pop()
+
+
+def type_with_a_gap(history: History) -> None:
+    of_type = Listening("messages", {0: 2}, MessageAdded.type, [Seen(0, 4, "c3:0")])
+    history.listenings.append(of_type)
+
+
+def success_did_not_survive(history: History) -> None:
+    history.durability, history.failovers = "replicated", 1
+    history.sent.append(Sent("lost", "p", 9, adding(9), told=[Told("ok", 5)]))
+
+
+def backlog_left(history: History) -> None:
+    end_with(history, backlog=1)
+
+
+def nobody_owns_it(history: History) -> None:
+    end_with(history, lease="")
+
+
+def the_owner_is_another(history: History) -> None:
+    end_with(history, lease="1-w1")
+
+
+def other_payload_accepted(history: History) -> None:
+    history.sent.append(Sent("c3", "p", 3, adding(9), told=[Told("ok", 4)]))
+
+
+def parked_without_poison(history: History) -> None:
+    history.sent.append(Sent("c4", "p", 4, adding(9), accepted=True))
+    end_with(history, parked=frozenset({"c4"}))
+
+
+BROKEN: list[tuple[str, Callable[[History], None]]] = [
+    ("I1", applied_twice),
+    ("I1", never_sent),
+    ("I1", another_effect),
+    ("I2", version_skipped),
+    ("I2", stored_otherwise),
+    ("I2", not_stored),
+    ("I2", stored_without_events),
+    ("I2", deleted_without_an_event),
+    ("I3", out_of_order),
+    ("I4", torn_chain),
+    ("I4", sequence_without_an_event),
+    ("I4", old_token_again),
+    ("I5", cursor_back),
+    ("I5", sequence_back),
+    ("I6", accepted_and_lost),
+    ("I6", told_and_lost),
+    ("I6", told_otherwise),
+    ("I6", told_a_rejection_that_was_none),
+    ("I6", success_without_events),
+    ("I6", rejected_with_events),
+    ("I7", seen_with_a_gap),
+    ("I7", seen_twice),
+    ("I7", seen_what_never_was),
+    ("I7", end_not_seen),
+    ("I7", type_with_a_gap),
+    ("I8", success_did_not_survive),
+    ("I9", backlog_left),
+    ("I9", nobody_owns_it),
+    ("I9", the_owner_is_another),
+    ("I10", other_payload_accepted),
+    ("I11", parked_without_poison),
+]
+
+
+@pytest.mark.parametrize(("invariant", "damage"), BROKEN, ids=[damage.__name__ for _, damage in BROKEN])
+def test_a_damaged_history_is_found_out(invariant: str, damage: Callable[[History], None]) -> None:
+    history = good()
+    damage(history)
+    assert invariant in found(history)
+
+
+# ── what is allowed ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def unknown_and_never_queued(history: History) -> None:
+    history.sent.append(Sent("c9", "p", 9, adding(9)))
+
+
+def other_payload_refused(history: History) -> None:
+    history.sent.append(Sent("c3", "p", 3, adding(9), told=[Told("duplicate-mismatch")]))
+
+
+def seen_until_a_loss_was_told(history: History) -> None:
+    history.listenings[0].seen.pop()
+    history.listenings[0].lost = "The subscription was lost"
+
+
+def heard_before_the_heads_were_read(history: History) -> None:
+    history.listenings[0].seen.insert(0, Seen(0, 1, "c0:0"))
+
+
+def parked_with_poison(history: History) -> None:
+    parked_without_poison(history)
+    history.poisoned = frozenset({"s"})
+
+
+def lost_by_a_failover(history: History) -> None:
+    told_and_lost(history)
+    history.failovers = 1
+
+
+def another_generation(history: History) -> None:
+    history.glimpses.append(Glimpse(2.0, 0, "2-w2", "h", "1-0", 2))
+
+
+ALLOWED = [
+    unknown_and_never_queued,
+    other_payload_refused,
+    seen_until_a_loss_was_told,
+    heard_before_the_heads_were_read,
+    parked_with_poison,
+    lost_by_a_failover,
+    another_generation,
+]
+
+
+@pytest.mark.parametrize("change", ALLOWED)
+def test_what_is_allowed_is_no_violation(change: Callable[[History], None]) -> None:
+    history = good()
+    change(history)
+    assert check(history) == []
+
+
+def test_a_violation_says_where() -> None:
+    history = good()
+    out_of_order(history)
+    (text,) = [str(violation) for violation in check(history) if violation.invariant == "I3"]
+    assert text == "I3: number 2 was applied after number 3 (partition 0; session s; commands c3, c2; events 3-0, 4-0)"

@@ -1,0 +1,59 @@
+"""Every check of the scripts that keeps a stranger, a stale owner or a repetition from writing, and how it is removed.
+
+A mutation replaces an exact text that stands once in a script; where it does not, the list is out of date, and says so.
+"""
+
+from pathlib import Path
+
+import msgspec
+
+
+class Mutation(msgspec.Struct, frozen=True):
+    """A check of a script, and the text in place of which another one, by default none, removes it."""
+
+    script: str
+    check: str
+    text: str
+    instead: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.script}.lua: {self.check}"
+
+    def applied_to(self, source: str) -> str:
+        """Return a script's text without the check.
+
+        Raises:
+            LookupError: the text stands there never, or several times.
+
+        """
+        found = source.count(self.text)
+        if found != 1:
+            raise LookupError(f"{self.name}: expected the text once, found it {found} times: {self.text}")
+        return source.replace(self.text, self.instead)
+
+
+MUTATIONS = (
+    Mutation("commit", "token", "if state[1] ~= ARGV[1] then return refuse('token') end"),
+    Mutation("commit", "replication id", "return refuse('replid')"),
+    Mutation("commit", "cursor", "if state[2] ~= ARGV[3] then return refuse('cursor') end"),
+    Mutation("commit", "sequence", "if state[3] ~= ARGV[4] then return refuse('sequence') end"),
+    Mutation("commit", "version", "then return refuse('version') end", "then end"),
+    Mutation("commit", "deduplication", "if found then return redis.error_reply('COLLISION ' .. ARGV[key]) end"),
+    Mutation("commit", "size of a write", " or words > 4000"),
+    Mutation("commit", "kind of a write", " or not wanted then", " then wanted = wanted or 'any' end if false then"),
+    Mutation("commit", "type of a key", "return redis.error_reply('BADBATCH ' .. key .. ' is a ' .. types[key])"),
+    Mutation("take", "owner", "if owner and owner ~= ARGV[1] then return {owner} end"),
+    Mutation("take", "layout", "return redis.error_reply('LAYOUT ' .. made[1] .. ' ' .. tostring(made[2]))"),
+    Mutation("take", "history", "elseif made[3] ~= replid then", "elseif false then"),
+    Mutation("forget", "connection", "~= ARGV[2] then return 0 end", "~= ARGV[2] then end"),
+    Mutation("renew", "token", "if redis.call('HGET', KEYS[2], 'token') ~= ARGV[1] then return 0 end"),
+    Mutation("renew", "owner", "if owner then return 0 end"),
+    Mutation("release", "owner", "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end"),
+    Mutation("enqueue", "backlog", "if backlog + #starts > tonumber(ARGV[1]) then return backlog end"),
+)
+
+
+def script_in(package: Path, name: str) -> Path:
+    """Return where a script stands in the package, or in a copy of it."""
+    return package / "adapters" / "redis" / "scripts" / f"{name}.lua"
