@@ -170,7 +170,8 @@ def slot_on_its_way(key: str, source: Node, target: Node, others: Sequence[Node]
     def move(*keys: str) -> None:
         keys = keys or tuple(source.call("CLUSTER", "GETKEYSINSLOT", slot, 1_000))
         if keys:
-            assert source.call("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *keys) == "OK"
+            # No key is left where a lease ran out meanwhile.
+            assert source.call("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *keys) in ("OK", "NOKEY")
 
     yield move
     # A worker may write meanwhile.
