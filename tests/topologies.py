@@ -155,7 +155,7 @@ def running_sentinels() -> Generator[RunningSentinels]:
             f"sentinel down-after-milliseconds {SERVICE} 500\n"
             f"sentinel failover-timeout {SERVICE} 2000\n"
         )
-        sentinels = [_started(started, "--sentinel", config=config) for _ in range(3)]
+        sentinels = [_started(started, "--sentinel", "--bind", "127.0.0.1", config=config) for _ in range(3)]
         _eventually(lambda: replica.call("INFO", "replication")["master_link_status"] == "up")
         yield RunningSentinels([primary, replica], sentinels)
 
