@@ -155,7 +155,7 @@ def running_sentinels() -> Generator[RunningSentinels]:
             f"sentinel down-after-milliseconds {SERVICE} 500\n"
             f"sentinel failover-timeout {SERVICE} 2000\n"
         )
-        sentinels = [_started(started, "--sentinel", config=config) for _ in range(3)]
+        sentinels = [_started(started, "--sentinel", "--bind", "127.0.0.1", config=config) for _ in range(3)]
         _eventually(lambda: replica.call("INFO", "replication")["master_link_status"] == "up")
         yield RunningSentinels([primary, replica], sentinels)
 
@@ -170,7 +170,8 @@ def slot_on_its_way(key: str, source: Node, target: Node, others: Sequence[Node]
     def move(*keys: str) -> None:
         keys = keys or tuple(source.call("CLUSTER", "GETKEYSINSLOT", slot, 1_000))
         if keys:
-            assert source.call("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *keys) == "OK"
+            # No key is left where a lease ran out meanwhile.
+            assert source.call("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *keys) in ("OK", "NOKEY")
 
     yield move
     # A worker may write meanwhile.

@@ -8,7 +8,7 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 from tests.unit.given import unhurried
 
-from turnstream.adapters.redis.keys import SLOTS, Keys, PartitionKeys, tags
+from turnstream.adapters.redis.keys import SLOTS, Keys, PartitionKeys, slot_of, tags
 
 POWERS = [1, 2, 4, 16, 64, 256, 1_024]
 
@@ -44,13 +44,22 @@ def test_the_tags_of_a_deployment_never_change() -> None:
     ]
 
 
+@unhurried
+@for_all(st.text(st.sampled_from("ab:{}é"), max_size=8))
+def test_the_slot_of_any_key_is_found(key: str) -> None:
+    assert slot_of(key) == slot(key)
+
+
 def test_no_two_partitions_of_any_layout_share_a_tag() -> None:
     every = [tag for partitions in POWERS for tag in tags(partitions)]
     assert len(set(every)) == len(every) == sum(POWERS)
 
 
 def fixed(keys: PartitionKeys) -> list[str]:
-    return [keys.commands, keys.lease, keys.partition, keys.index, keys.events, keys.malformed, keys.parked]
+    return [
+        *(keys.commands, keys.lease, keys.partition, keys.index, keys.events, keys.malformed, keys.parked),
+        *(keys.absent, keys.live),
+    ]
 
 
 ids = st.text(min_size=1, max_size=20) | st.sampled_from(["{", "}", "{x}", "}{", ":", "s"])

@@ -30,11 +30,15 @@ class ShardedSubscription:
         slots: dict[int, list[str]] = {}
         for channel in channels:
             slots.setdefault(slot_of(channel), []).append(channel)
+        try:
+            # One command a slot: it takes channels of one slot only.
+            await connection.send_packed_command([pack(("SSUBSCRIBE", *names)) for names in slots.values()])
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
         subscribed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         listener = asyncio.create_task(self._hear(connection, len(channels), subscribed), name="subscription")
         self._listeners.append((connection, listener))
-        # One command a slot: it takes channels of one slot only.
-        await connection.send_packed_command([pack(("SSUBSCRIBE", *names)) for names in slots.values()])
         await subscribed
 
     async def __aiter__(self) -> AsyncIterator[tuple[str, bytes]]:
