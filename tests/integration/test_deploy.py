@@ -20,11 +20,22 @@ from typing import cast
 import msgspec
 import pytest
 import redis
+from redis.asyncio import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from turnstream import CreateSession, SessionConfig, SessionCreated, Turnstream
+from turnstream import (
+    AddMessage,
+    CommandParked,
+    CreateSession,
+    SessionConfig,
+    SessionCreated,
+    Turnstream,
+    user_message,
+)
 from turnstream.adapters.embedded.binary import find_server
+from turnstream.adapters.redis.keys import Keys
+from turnstream.application.routing import partition_of
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -332,10 +343,28 @@ def test_a_user_may_do_nothing_else(guarded: Server, words: tuple[str, ...]) -> 
     assert "permissions" in str(guarded.ask("ACL", "DRYRUN", *words, password=OPERATOR))
 
 
+async def operate(url: str, producer: Turnstream, session_id: str) -> None:
+    """Park a session by a foreign key, and have an operator mend it, with the rights of a worker."""
+    keys = Keys("ts", 64).partitions[partition_of(session_id, 64)]
+    async with Redis.from_url(url) as raw, Turnstream.connect(url) as operator:
+        await raw.set(keys.messages(session_id), "a text")
+        for _ in range(3):
+            with pytest.raises(CommandParked):
+                await producer.execute(AddMessage(session_id, user_message("Hello")))
+        assert (await operator.parked.discard(session_id)).left == 2
+        await raw.unlink(keys.messages(session_id))
+        assert (await operator.parked.redrive(session_id)).done == 2
+        await raw.xadd(keys.commands, {"id": "c1", "type": "unknown"})
+        await producer.execute(AddMessage(session_id, user_message("behind it")))
+        malformed = await anext(operator.malformed.list())
+        assert await operator.malformed.redrive(malformed.id)
+
+
 async def test_workers_and_producers_get_along_with_their_permissions(guarded: Server) -> None:
     urls = {user: f"redis://{user}:change-me-{user}@127.0.0.1:{guarded.port}/0" for user in ("worker", "producer")}
     with working(urls["worker"]):
         async with Turnstream.connect(urls["producer"]) as ts, ts.subscribe(SessionCreated) as events:
             session = await ts.execute(CreateSession(config=SessionConfig(provider="openai", model="gpt-4")))
             assert (await anext(aiter(events))).session_id == session.id
+            await operate(urls["worker"], ts, session.id)
     assert guarded.ask("ACL", "LOG", password=OPERATOR) == []

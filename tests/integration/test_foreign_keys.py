@@ -7,10 +7,21 @@ import pytest
 from tests.contract.chats import CONFIG, a_session, texts_of
 from tests.contract.deployments import client_of
 from tests.contract.redis_deployments import EmbeddedDeployment
+from tests.contract.samples import batch_of, created, taken
 from tests.contract.workers import worker_of
 from tests.waiting import wait_until
 
-from turnstream import AddMessage, CommandParked, CreateSession, RemoveMessages, Ticket, Turnstream, user_message
+from turnstream import (
+    AddMessage,
+    CommandParked,
+    ConfigurationError,
+    CreateSession,
+    RemoveMessages,
+    Ticket,
+    Turnstream,
+    user_message,
+)
+from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.domain.commands import QueueProgress
 
 NAMES = [f"s{number}" for number in range(8)]
@@ -143,3 +154,17 @@ async def test_a_session_that_holds_nonsense_is_parked(real: EmbeddedDeployment)
     assert [await told(ticket) for ticket in tickets] == [CommandParked, 3, CommandParked]
     (info,) = await ts.parked.list()
     assert info.error == "The worker failed on it: KeyError"
+
+
+async def test_nobody_is_parked_for_what_the_user_may_not_do(real: EmbeddedDeployment) -> None:
+    """A setting is wrong, and no command."""
+    await real.call("ACL", "SETUSER", "limited", "on", ">secret", "~*", "&*", "+@all", "-zadd")
+    try:
+        url = real.settings.redis_url.get_secret_value().replace("redis://", "redis://limited:secret@")
+        backend = await RedisBackend.open(real.settings.at(url), "test", throw_away=True)
+        real.resources.push_async_callback(backend.aclose)
+        state = await taken(backend)
+        with pytest.raises(ConfigurationError, match="does not permit"):
+            await backend.store.commit(batch_of(state, created("s"), events=()))
+    finally:
+        await real.call("ACL", "DELUSER", "limited")

@@ -39,6 +39,9 @@ TRANSIENT = (
 TRANSIENT_CODES = ("NOREPLICAS", "BUSY", "MISCONF", "OOM", "UNBLOCKED")
 """Error replies that pass by themselves (design §4): those that redis-py knows, and others by their first word."""
 
+DENIED_IN_SCRIPTS = ("ACL failure in script", "The user executing the script can't")
+"""What Redis 7.2 and Valkey, and Redis 7.0, say where a script runs a command that its user may not."""
+
 
 async def opened(connect: Connector, where: str) -> AbstractConnection:
     """Open a connection.
@@ -68,7 +71,7 @@ def raise_for(error: RedisError) -> NoReturn:
     text = str(error)
     if isinstance(error, TRANSIENT) or text.startswith(TRANSIENT_CODES):
         raise Unavailable(f"The server cannot take this now: {text}") from error
-    if isinstance(error, NoPermissionError):
+    if isinstance(error, NoPermissionError) or any(denied in text for denied in DENIED_IN_SCRIPTS):
         raise ConfigurationError(f"The server does not permit this user a command it needs: {text}") from error
     raise error
 
