@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
+from turnstream_cli.aside import malformed, parked
 from turnstream_cli.options import DEFAULT_DIRECTORY, AsJson, Log, LogLevel, Processes, RedisUrl, Version
 
 EPILOG: Final = """\
@@ -23,6 +24,8 @@ app = typer.Typer(
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(parked, name="parked")
+app.add_typer(malformed, name="malformed")
 
 
 def main() -> None:

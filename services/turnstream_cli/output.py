@@ -100,6 +100,14 @@ def print_infos(infos: Iterable[SessionInfo]) -> None:
     console().print(table)
 
 
+def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Print a table; its cells may hold anything."""
+    table = _table(*columns)
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    console().print(table)
+
+
 def part_text(part: MessageContent) -> str:
     """Return a part of a message as text."""
     match part:

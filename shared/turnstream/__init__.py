@@ -10,6 +10,8 @@ from msgspec import UNSET
 from turnstream.catalogue import ModelCatalogue, calculate_cost, context_window_size
 from turnstream.client.addressing import Trace
 from turnstream.client.facade import Turnstream
+from turnstream.client.malformed import Malformed, MalformedInfo
+from turnstream.client.parked import Parked, ParkedInfo, WaitingCommand
 from turnstream.client.results import CommandResult
 from turnstream.client.sessions import Sessions
 from turnstream.client.subscribe import EventSubscription
@@ -22,6 +24,7 @@ from turnstream.domain.commands import (
     DeleteSession,
     GetSession,
     ListSessions,
+    QueueProgress,
     RemovedMessage,
     RemoveMessages,
     UpdateMessage,
@@ -62,6 +65,7 @@ from turnstream.domain.models import (
 from turnstream.domain.patches import ChatMessagePatch, SessionConfigPatch, SessionPatch, TokenMetricsPatch
 from turnstream.domain.pricing import PriceSource
 from turnstream.errors import (
+    CommandDiscarded,
     CommandParked,
     CommandTimeout,
     ConfigurationError,
@@ -70,6 +74,7 @@ from turnstream.errors import (
     MessageAlreadyExists,
     MessageNotFound,
     Overloaded,
+    ParkedQueueFull,
     Rejected,
     SessionAlreadyExists,
     SessionNotFound,
@@ -90,6 +95,7 @@ __all__ = [
     "ChatMessagePatch",
     "ChatMessageRole",
     "Command",
+    "CommandDiscarded",
     "CommandParked",
     "CommandResult",
     "CommandTimeout",
@@ -105,6 +111,8 @@ __all__ = [
     "ImageContent",
     "InvalidCommand",
     "ListSessions",
+    "Malformed",
+    "MalformedInfo",
     "MessageAdded",
     "MessageAlreadyExists",
     "MessageContent",
@@ -114,7 +122,11 @@ __all__ = [
     "MessageUpdated",
     "ModelCatalogue",
     "Overloaded",
+    "Parked",
+    "ParkedInfo",
+    "ParkedQueueFull",
     "PriceSource",
+    "QueueProgress",
     "Rejected",
     "RemoveMessages",
     "RemovedMessage",
@@ -147,6 +159,7 @@ __all__ = [
     "UpdateSession",
     "UpdateTokenMetrics",
     "VersionConflict",
+    "WaitingCommand",
     "Worker",
     "assistant_message",
     "calculate_cost",

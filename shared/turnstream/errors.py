@@ -8,13 +8,17 @@
     │   ├── MessageNotFound
     │   ├── MessageAlreadyExists
     │   ├── VersionConflict       `expected_version` was not the session's version
-    │   └── DuplicateMismatch     the command id was used before, with another payload
+    │   ├── DuplicateMismatch     the command id was used before, with another payload
+    │   ├── ParkedQueueFull       the session is parked, and no more of its commands may wait
+    │   └── CommandDiscarded      an operator took it out of the queue of its parked session
     ├── CommandParked             the session is parked; the command waits for a redrive
     ├── Unavailable               nothing is wrong with the command; try again
     │   ├── Overloaded            the partition's backlog is over its limit
     │   └── CommandTimeout        no answer in time; the command may still be applied (`command_id`)
     ├── Fenced                    a worker wrote for a partition that it does not own any more
     ├── Collision                 a batch was decided without knowing something that is stored; decide it again
+    ├── WorkerDied                workers died while they applied a command
+    ├── BatchRefused              the store cannot write a batch as it is; one of its commands is to be parked
     └── ConfigurationError        settings, server or deployment do not fit together
 
 Source: design §4 and §10; the messages of the spec where it has one.
@@ -124,6 +128,33 @@ class DuplicateMismatch(Rejected):
         self.command_id = command_id
 
 
+class ParkedQueueFull(Rejected):
+    """The command's session is parked, and the partition keeps no more parked commands."""
+
+    code = "parked-queue-full"
+
+    def __init__(self, session_id: str, limit: str) -> None:
+        """Keep the session, and the limit with its unit."""
+        super().__init__(
+            f"Session {session_id} is parked, and its partition keeps no more than {limit} of parked commands: "
+            "redrive or discard them, then send this command under a new id"
+        )
+        self.session_id = session_id
+        self.limit = limit
+
+
+class CommandDiscarded(Rejected):
+    """An operator took the command out of the queue of its parked session; it was not applied."""
+
+    code = "command-discarded"
+
+    def __init__(self, session_id: str, command_id: str) -> None:
+        """Keep the session and the command."""
+        super().__init__(f"Command {command_id} was parked with its session {session_id}, and discarded by an operator")
+        self.session_id = session_id
+        self.command_id = command_id
+
+
 class CommandParked(TurnstreamError):  # noqa: N818 - a state of the command
     """The command's session is parked: it waits, in order, for an operator's redrive."""
 
@@ -185,6 +216,25 @@ class Collision(TurnstreamError):  # noqa: N818 - a state of the batch
             f"Partition {partition} was not written: a command or a message of the batch is stored already"
         )
         self.partition = partition
+
+
+class WorkerDied(TurnstreamError):  # noqa: N818 - a state of the command
+    """The processes of several workers ended while they applied a command."""
+
+    def __init__(self, deaths: int) -> None:
+        """Keep how many."""
+        super().__init__(f"{deaths} workers died on it")
+        self.deaths = deaths
+
+
+class BatchRefused(TurnstreamError):  # noqa: N818 - a state of the batch
+    """The store cannot write or read what a batch needs, and would not another time: nothing was written."""
+
+    def __init__(self, partition: int, reason: str) -> None:
+        """Name the partition, and say what the store said."""
+        super().__init__(f"Partition {partition} was not written: {reason}")
+        self.partition = partition
+        self.reason = reason
 
 
 class ConfigurationError(TurnstreamError):

@@ -38,6 +38,10 @@ class Settings(BaseSettings):
     """Events kept for late subscribers, of each partition."""
     malformed_retention: PositiveInt = 1_000
     """Entries that could not be read, kept of each partition."""
+    parked_commands: PositiveInt = 10_000
+    """Commands of parked sessions kept of each partition; more are refused."""
+    parked_bytes: PositiveInt = 64 * 1024 * 1024
+    """Their bytes, of each partition."""
     subscriber_buffer: PositiveInt = 10_000
     """Events that may wait in a subscription before it gives up."""
 

@@ -117,13 +117,14 @@ class MemoryDeployment:
                 "events": list(p.events),
                 "outcomes": len(p.outcomes),
                 "malformed": list(p.malformed),
+                "parked": (dict(p.parked.sessions), {i: dict(queue) for i, queue in p.parked.queues.items()}),
                 "progress": (p.cursor, p.sequence, p.type_sequences, p.token, p.generation),
             }
             for p in self._partitions
         ]
 
     async def names(self) -> list[str]:
-        return list(chain.from_iterable(p.sessions for p in self._partitions))
+        return list(chain.from_iterable((*p.sessions, *p.parked.queues) for p in self._partitions))
 
     async def publish(self, channel: str, payload: bytes) -> None:
         self._backend.channels.publish(channel, payload)
@@ -139,7 +140,7 @@ class MemoryDeployment:
         return [Malformed(m.entry.entry_id, m.error, dict(m.entry.fields)) for m in kept]
 
     async def expire(self, state: PartitionState) -> None:
-        await self._backend.ownership.release([state])
+        self._partitions[state.partition].expire()
 
     async def aclose(self) -> None:
         await self.resources.aclose()
@@ -155,6 +156,7 @@ class _Process:
         self.reader = shared.reader
         self.queue = shared.queue
         self.ownership = shared.ownership
+        self.quarantine = shared.quarantine
         self.channels = shared.channels
 
     async def aclose(self) -> None:

@@ -3,8 +3,9 @@
 from functools import partial
 
 from turnstream.application.answers import Answers
-from turnstream.application.cache import HeaderCache
+from turnstream.application.cache import OwnerMemory
 from turnstream.application.intake import Intake
+from turnstream.application.parking import ParkingLimits
 from turnstream.application.processor import PartitionProcessor
 from turnstream.catalogue import default_catalogue
 from turnstream.ports import Backend, PartitionState
@@ -16,4 +17,5 @@ def processor_over(backend: Backend, state: PartitionState, cached: int) -> Part
     """Start where a partition stands, as its owner; it is the only one of its deployment."""
     intake = Intake(0, 1, MAX_BYTES, partial(backend.channels.is_reply_channel, 0))
     answers = Answers(backend.reader, 1)
-    return PartitionProcessor(state, intake, backend.store, answers, default_catalogue(), HeaderCache(cached))
+    memory = OwnerMemory.empty(backend.quarantine, 0, cached, ParkingLimits())
+    return PartitionProcessor(state, intake, backend.store, answers, default_catalogue(), memory)

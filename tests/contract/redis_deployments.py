@@ -35,8 +35,8 @@ def permanent_keys(keys: Keys) -> Iterator[str]:
     """Yield patterns of all keys that may stay for ever; whatever else is written needs a time to live (design §2)."""
     yield from map(re.escape, (keys.layout, keys.workers))
     for of in keys.partitions:
-        yield from map(re.escape, (of.commands, of.partition, of.index, of.events, of.malformed))
-        yield from (re.escape(named("")) + ".+" for named in (of.session, of.messages, of.order))
+        yield from map(re.escape, (of.commands, of.partition, of.index, of.events, of.malformed, of.parked))
+        yield from (re.escape(named("")) + ".+" for named in (of.session, of.messages, of.order, of.queue))
         yield re.escape(of.outcomes(0)).removesuffix("0") + r"\d+"
 
 

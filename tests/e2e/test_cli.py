@@ -104,6 +104,13 @@ class TestHelp:
             (["get"], ["ID", "--json", "Example"]),
             (["list"], ["--limit", "--cursor", "--provider", "--model", "--active", "--inactive", "--all"]),
             (["tail"], ["--type", "--session", "--json", *EVENTS]),
+            (["parked"], ["list", "show", "redrive", "discard", "redrive them", "All other sessions go on"]),
+            (["parked", "list"], ["--json", "Example"]),
+            (["parked", "show"], ["SESSION", "--json", "contents"]),
+            (["parked", "redrive"], ["SESSION", "--json", "in their order", "exits with 1"]),
+            (["parked", "discard"], ["SESSION", "--all", "--json", "no way back"]),
+            (["malformed"], ["list", "show", "redrive", "discard", "upgrade the workers"]),
+            (["malformed", "redrive"], ["ID", "--json", "again"]),
         ],
     )
     def test_it_says_what_there_is(self, command: list[str], words: list[str]) -> None:

@@ -18,8 +18,9 @@ from msgspec import inspect
 
 from turnstream.adapters.memory import MemoryBackend
 from turnstream.application.answers import Answers
-from turnstream.application.cache import HeaderCache
+from turnstream.application.cache import OwnerMemory
 from turnstream.application.intake import Intake
+from turnstream.application.parking import ParkingLimits
 from turnstream.application.processor import PartitionProcessor
 from turnstream.catalogue import ModelCatalogue, ModelEntry
 from turnstream.codec.commands import encode_command
@@ -232,15 +233,23 @@ def raw(sent: CommandEntry, number: int = 1) -> RawEntry:
     return RawEntry(f"{milliseconds(AT) + 1_000 * number}-0", fields_of(sent))
 
 
+ROOM = ParkingLimits()
+
+
 async def owner(
-    backend: MemoryBackend, store: SessionStore | None = None, catalogue: Catalogue = CATALOGUE, cached: int = 100
+    backend: MemoryBackend,
+    store: SessionStore | None = None,
+    catalogue: Catalogue = CATALOGUE,
+    cached: int = 100,
+    limits: ParkingLimits = ROOM,
 ) -> PartitionProcessor:
     """Take partition 0 and return what applies its commands."""
     state = await backend.ownership.take(0, "worker-1")
     assert state is not None
     intake = Intake(0, backend.partitions, MAX_BYTES, partial(backend.channels.is_reply_channel, 0))
     answers = Answers(backend.reader, backend.partitions)
-    return PartitionProcessor(state, intake, store or backend.store, answers, catalogue, HeaderCache(cached))
+    memory = OwnerMemory.empty(backend.quarantine, 0, cached, limits)
+    return PartitionProcessor(state, intake, store or backend.store, answers, catalogue, memory)
 
 
 # ── arbitrary valid values, made from the types themselves ───────────────────────────────────────────────────────────

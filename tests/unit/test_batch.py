@@ -3,11 +3,12 @@
 from functools import partial
 
 import msgspec
-from tests.unit.given import AT, CATALOGUE, MAX_BYTES, REPLY_TO, SMALL, entry, fields_of, message
+from tests.unit.given import AT, CATALOGUE, MAX_BYTES, REPLY_TO, ROOM, SMALL, entry, fields_of, message
 
 from turnstream.adapters.memory import MemoryBackend
 from turnstream.application.batch import BatchInProgress
 from turnstream.application.intake import Accepted, Intake
+from turnstream.application.parking import BatchParking, ParkedSessions
 from turnstream.application.working import WorkingSession
 from turnstream.codec.replies import error_of
 from turnstream.domain.commands import (
@@ -45,7 +46,8 @@ def accepted(sent: CommandEntry) -> Accepted:
 def decided(*entries: CommandEntry, known: dict[str, Outcome] | None = None) -> Batch:
     """Decide commands on the new sessions `s` and `t`."""
     sessions = {name: WorkingSession(name, None, None) for name in ("s", "t", "")}
-    batch = BatchInProgress(STATE, sessions, known or {}, CATALOGUE)
+    parking = BatchParking(ParkedSessions(MemoryBackend(1).quarantine, 0, ROOM), {})
+    batch = BatchInProgress(STATE, sessions, known or {}, CATALOGUE, parking)
     for each in entries:
         batch.decide(accepted(each))
     return batch.finished("9-9")

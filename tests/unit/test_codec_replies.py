@@ -31,6 +31,8 @@ REJECTIONS: list[Rejected] = [
     errors.MessageAlreadyExists("s", "m1"),
     errors.VersionConflict("s", 2**70, 3),
     errors.DuplicateMismatch("c1"),
+    errors.ParkedQueueFull("s", "10 commands"),
+    errors.CommandDiscarded("s", "c1"),
 ]
 
 

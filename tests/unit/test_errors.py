@@ -7,7 +7,9 @@ import pytest
 
 from turnstream import errors
 from turnstream.errors import (
+    BatchRefused,
     Collision,
+    CommandDiscarded,
     CommandParked,
     CommandTimeout,
     ConfigurationError,
@@ -17,12 +19,14 @@ from turnstream.errors import (
     MessageAlreadyExists,
     MessageNotFound,
     Overloaded,
+    ParkedQueueFull,
     Rejected,
     SessionAlreadyExists,
     SessionNotFound,
     TurnstreamError,
     Unavailable,
     VersionConflict,
+    WorkerDied,
 )
 
 EVERY_ERROR: list[TurnstreamError] = [
@@ -33,11 +37,15 @@ EVERY_ERROR: list[TurnstreamError] = [
     MessageAlreadyExists("s", "m1"),
     VersionConflict("s", 3, 4),
     DuplicateMismatch("c1"),
+    ParkedQueueFull("s", "10 commands"),
+    CommandDiscarded("s", "c1"),
     CommandParked("s", "c1"),
     Overloaded(100_001, 100_000),
     CommandTimeout("c1", 30.0),
     Fenced(7, "token"),
     Collision(7),
+    WorkerDied(3),
+    BatchRefused(7, "a key is a string"),
     ConfigurationError("TURNSTREAM_PARTITIONS: a power of two"),
     Unavailable("No server answers"),
 ]

@@ -11,8 +11,9 @@ from tests.waiting import wait_until
 
 from turnstream.adapters.memory import MemoryBackend
 from turnstream.application.answers import Answers
-from turnstream.application.cache import HeaderCache
+from turnstream.application.cache import OwnerMemory
 from turnstream.application.intake import Intake
+from turnstream.application.parking import ParkingLimits
 from turnstream.application.processor import PartitionProcessor
 from turnstream.application.routing import partition_of
 from turnstream.domain.commands import AddMessage, AnyCommand, CreateSession
@@ -89,7 +90,8 @@ async def own(backend: MemoryBackend, number: int, limits: BatchLimits) -> Owned
     assert state is not None
     intake = Intake(number, 4, MAX_BYTES, partial(backend.channels.is_reply_channel, number))
     answers = Answers(backend.reader, 4)
-    return OwnedPartition(PartitionProcessor(state, intake, backend.store, answers, CATALOGUE, HeaderCache(10)), limits)
+    memory = OwnerMemory.empty(backend.quarantine, number, 10, ParkingLimits())
+    return OwnedPartition(PartitionProcessor(state, intake, backend.store, answers, CATALOGUE, memory), limits)
 
 
 @asynccontextmanager

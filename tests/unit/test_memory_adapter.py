@@ -14,8 +14,9 @@ from turnstream.adapters.memory import channels as memory_channels
 from turnstream.adapters.memory.partition import Partition
 from turnstream.adapters.memory.stream import CommandStream
 from turnstream.application.answers import Answers
-from turnstream.application.cache import HeaderCache
+from turnstream.application.cache import OwnerMemory
 from turnstream.application.intake import Intake
+from turnstream.application.parking import ParkingLimits
 from turnstream.application.processor import PartitionProcessor
 from turnstream.catalogue import default_catalogue
 from turnstream.codec.commands import encode_command
@@ -679,7 +680,8 @@ async def test_the_index_is_in_the_order_of_the_last_update(backend: MemoryBacke
 async def test_commands_travel_from_the_queue_to_the_reader(backend: MemoryBackend, state: PartitionState) -> None:
     intake = Intake(0, 1, 100_000, lambda channel: backend.channels.is_reply_channel(0, channel))
     answers = Answers(backend.reader, 1)
-    processor = PartitionProcessor(state, intake, backend.store, answers, default_catalogue(), HeaderCache(10))
+    memory = OwnerMemory.empty(backend.quarantine, 0, 10, ParkingLimits())
+    processor = PartitionProcessor(state, intake, backend.store, answers, default_catalogue(), memory)
     metadata = SessionPatch(metadata={"title": "New"})
     for commands in (
         (CreateSession(SessionConfig("openai", "gpt-4"), "s"), AddMessage("s", message("m0", kept=True))),

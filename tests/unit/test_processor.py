@@ -223,21 +223,20 @@ class Exploding:
         return CATALOGUE.price(usage, model, provider, at)
 
 
-async def test_a_bug_sets_that_one_command_aside_and_the_others_go_on(store: Recording, backend: MemoryBackend) -> None:
+async def test_a_bug_parks_the_session_and_the_others_go_on(store: Recording, backend: MemoryBackend) -> None:
     processor = await owner(backend, store, Exploding())
     bomb = UpdateTokenMetrics("s", 13)
-    await processor.process(
-        entries(CREATE, bomb, UpdateTokenMetrics("s", 5), ADD, bomb, AddMessage("s", message("m2")))
-    )
-    session = await stored(backend)
-    assert (session.version, session.metrics.total_tokens, len(session.messages)) == (4, 5, 2)
-    assert [malformed.entry.entry_id for malformed in store.batches[0].malformed] == [
-        each.entry_id for each in (*entries(bomb, first=2), *entries(bomb, first=5))
+    other = CreateSession(SMALL, "t")
+    await processor.process(entries(CREATE, bomb, UpdateTokenMetrics("s", 5), other, ADD, UpdateTokenMetrics("t", 5)))
+    assert len(store.batches) == 1
+    assert [(reply.command_id, reply.status) for reply in store.replies] == [
+        *(("c1", "ok"), ("c2", "parked"), ("c3", "parked"), ("c4", "ok"), ("c5", "parked"), ("c6", "ok"))
     ]
-    assert sorted((reply.command_id, reply.status) for reply in store.replies) == [
-        *(("c1", "ok"), ("c2", "rejected"), ("c3", "ok"), ("c4", "ok"), ("c5", "rejected"), ("c6", "ok"))
+    assert ((await stored(backend)).version, (await stored(backend, "t")).version) == (1, 2)
+    queue = await backend.quarantine.queue(0, "s", 10)
+    assert [parked.entry for parked in queue] == [
+        *(entries(bomb, first=2)[0], *entries(UpdateTokenMetrics("s", 5), first=3), *entries(ADD, first=5))
     ]
-    assert all(isinstance(error, InvalidCommand) and "RuntimeError" in error.reason for error in store.errors)
 
 
 async def test_a_bug_half_way_through_a_command_leaves_nothing_of_it(
@@ -250,12 +249,13 @@ async def test_a_bug_half_way_through_a_command_leaves_nothing_of_it(
         )
 
     monkeypatch.setitem(cast("dict[Any, Any]", HANDLERS), DeleteSession, buggy)
-    await processor.process(entries(CREATE, DeleteSession("s"), ADD))
+    await processor.process(entries(CREATE, CreateSession(SMALL, "t"), DeleteSession("t"), ADD))
     assert (await stored(backend)).messages == (message("m1"),)
-    assert [(event.type, event.version) for event in store.batches[0].events] == [
-        *(("session-created", 1), ("message-added", 2))
+    assert [(event.type, event.session_id) for event in store.batches[0].events] == [
+        *(("session-created", "s"), ("session-created", "t"), ("message-added", "s"))
     ]
-    assert processor.state.sequence == 2
+    assert processor.state.sequence == 3
+    assert [reply.status for reply in store.replies] == ["ok", "ok", "parked", "ok"]
 
 
 async def test_a_bug_that_a_query_meets_does_not_stop_the_partition(

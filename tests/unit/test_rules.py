@@ -8,6 +8,7 @@ from tests.unit.given import AT, LATER, MAX_BYTES, SMALL, Happening, added, crea
 from turnstream.codec.commands import encode_command
 from turnstream.domain.commands import (
     COMMANDS,
+    OPERATIONS,
     AddMessage,
     AddMessages,
     AnyCommand,
@@ -61,8 +62,10 @@ def test_every_changing_command_has_a_handler() -> None:
 
 
 def test_every_command_has_a_wire_type_of_its_own() -> None:
-    assert set(COMMANDS.values()) == set(get_args(AnyCommand)) == {*get_args(ChangingCommand), *get_args(Query)}
-    assert all(COMMANDS[kind.type] is kind for kind in get_args(AnyCommand))
+    assert set(COMMANDS.values()) == {*get_args(ChangingCommand), *get_args(Query)}
+    assert {*COMMANDS.values(), *OPERATIONS.values()} == set(get_args(AnyCommand))
+    assert COMMANDS.keys().isdisjoint(OPERATIONS)
+    assert all((COMMANDS | OPERATIONS)[kind.type] is kind for kind in get_args(AnyCommand))
 
 
 # ── what holds for every command on a session ────────────────────────────────────────────────────────────────────────

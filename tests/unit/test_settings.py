@@ -33,6 +33,8 @@ def test_every_setting_has_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         "deduplication_window": 7.5,
         "event_retention": 8,
         "malformed_retention": 9,
+        "parked_commands": 14,
+        "parked_bytes": 15,
         "subscriber_buffer": 10,
         "lease": 1.5,
         "worker_id": "worker-7",

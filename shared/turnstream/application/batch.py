@@ -7,6 +7,7 @@ from typing import cast
 from msgspec.structs import replace
 
 from turnstream.application.intake import Accepted, SetAside
+from turnstream.application.parking import BatchParking, can_be_parked
 from turnstream.application.working import WorkingSession
 from turnstream.codec.replies import encode_output, rejection_of
 from turnstream.domain.commands import ChangingCommand
@@ -37,8 +38,10 @@ class BatchInProgress:
         sessions: Mapping[str, WorkingSession],
         outcomes: Mapping[str, Outcome],
         catalogue: Catalogue,
+        parking: BatchParking,
     ) -> None:
         """Start behind `before`, with the sessions and earlier outcomes that the batch's commands need."""
+        self.parking = parking
         self._before = before
         self._sessions = sessions
         self._known = dict(outcomes)
@@ -51,16 +54,43 @@ class BatchInProgress:
         self._replies: dict[str, list[Reply]] = {}
 
     def decide(self, accepted: Accepted) -> None:
-        """Decide a command that changes something, or answer again what it was answered the first time."""
+        """Decide a command that changes something, or answer again what it was answered the first time.
+
+        A command that meets a bug is parked.
+
+        Raises:
+            Exception: it met a bug after some of it had happened; decide the batch again with it among the failures.
+
+        """
         known = self._known.get(accepted.entry.command_id)
         if known is None:
-            known = self._outcome(accepted)
+            known = (self.parking.outcome(accepted) if self.parking.active else None) or self._attempted(accepted)
             self._known[accepted.entry.command_id] = known
             self._recorded.append(RecordedOutcome(accepted.entry.command_id, accepted.entry_ms, known))
         elif known.payload_hash != accepted.payload_hash:
-            mismatch = rejection_of(DuplicateMismatch(accepted.entry.command_id))
-            known = Outcome("rejected", accepted.payload_hash, error=mismatch)
-        self._reply(accepted, known)
+            known = _mismatch(accepted)
+        self.reply(accepted, known)
+
+    def redrive(self, accepted: Accepted) -> Outcome:
+        """Decide a command that was parked; its outcome takes the place of the one that said so.
+
+        Raises:
+            Exception: it cannot be applied; some of it may have happened.
+
+        """
+        known = self._known.get(accepted.entry.command_id)
+        if known is None or known.status == "parked":
+            known = self._outcome(accepted)
+            self._known[accepted.entry.command_id] = known
+        elif known.payload_hash != accepted.payload_hash:
+            known = _mismatch(accepted)
+        self.reply(accepted, known)
+        return known
+
+    def record(self, accepted: Accepted, outcome: Outcome) -> None:
+        """Take the outcome of a command that was decided elsewhere."""
+        self._recorded.append(RecordedOutcome(accepted.entry.command_id, accepted.entry_ms, outcome))
+        self.reply(accepted, outcome)
 
     def set_aside(self, entry: SetAside) -> None:
         """Move an entry that could not be read out of the way."""
@@ -71,6 +101,19 @@ class BatchInProgress:
     def answer(self, reply_to: str, reply: Reply) -> None:
         """Send the answer to a query."""
         self._replies.setdefault(reply_to, []).append(reply)
+
+    def reply(self, accepted: Accepted, outcome: Outcome) -> None:
+        """Tell a command's producer what became of it."""
+        if accepted.entry.reply_to is None:
+            return
+        reply = Reply(
+            accepted.entry.command_id,
+            outcome.status,
+            outcome.version,
+            outcome.error,
+            outcome.output,
+        )
+        self._replies.setdefault(accepted.entry.reply_to, []).append(reply)
 
     def finished(self, cursor: str) -> Batch:
         """Return all that happened, up to and with the entry of this stream id."""
@@ -89,7 +132,17 @@ class BatchInProgress:
             self._recorded,
             self._replies,
             self._malformed,
+            self.parking.changes(),
         )
+
+    def _attempted(self, accepted: Accepted) -> Outcome:
+        sequence = self._sequence
+        try:
+            return self._outcome(accepted)
+        except Exception as bug:
+            if self._sequence != sequence or not can_be_parked(accepted):
+                raise
+            return self.parking.park(accepted, bug)
 
     def _outcome(self, accepted: Accepted) -> Outcome:
         command = cast("ChangingCommand", accepted.command)
@@ -124,14 +177,7 @@ class BatchInProgress:
             session.apply(event, self._sequence)
             self._events.append(replace(event, meta=meta))
 
-    def _reply(self, accepted: Accepted, outcome: Outcome) -> None:
-        if accepted.entry.reply_to is None:
-            return
-        reply = Reply(
-            accepted.entry.command_id,
-            outcome.status,
-            outcome.version,
-            outcome.error,
-            outcome.output,
-        )
-        self._replies.setdefault(accepted.entry.reply_to, []).append(reply)
+
+def _mismatch(accepted: Accepted) -> Outcome:
+    mismatch = rejection_of(DuplicateMismatch(accepted.entry.command_id))
+    return Outcome("rejected", accepted.payload_hash, error=mismatch)

@@ -1,6 +1,9 @@
-"""The session headers that a partition's owner keeps in memory (design §1: one owner)."""
+"""What a partition's owner keeps in memory: session headers, and which sessions are parked (design §1: one owner)."""
 
-from turnstream.ports import SessionWrite, StoredHeader
+import msgspec
+
+from turnstream.application.parking import ParkedSessions, ParkingLimits
+from turnstream.ports import Batch, Quarantine, SessionWrite, StoredHeader
 
 
 class HeaderCache:
@@ -27,3 +30,26 @@ class HeaderCache:
         self._headers[write.session_id] = write.after
         if len(self._headers) > self._capacity:
             del self._headers[next(iter(self._headers))]
+
+    def clear(self) -> None:
+        """Forget all headers."""
+        self._headers.clear()
+
+
+class OwnerMemory(msgspec.Struct, frozen=True):
+    """What nobody else can change as long as the partition has this owner."""
+
+    headers: HeaderCache
+    parked: ParkedSessions
+
+    @classmethod
+    def empty(cls, quarantine: Quarantine, partition: int, headers: int, limits: ParkingLimits) -> "OwnerMemory":
+        """Return the memory of a new owner, for up to so many headers."""
+        return cls(HeaderCache(headers), ParkedSessions(quarantine, partition, limits))
+
+    def keep(self, batch: Batch) -> None:
+        """Remember what a committed batch has left."""
+        for write in batch.writes:
+            self.headers.keep(write)
+        if batch.parking:
+            self.parked.keep(batch.parking.sessions)

@@ -10,7 +10,7 @@ from turnstream.application.routing import partition_of
 from turnstream.codec.commands import decode_command
 from turnstream.codec.envelope import Sender, decode_entry, decode_sender
 from turnstream.codec.replies import rejection_of
-from turnstream.domain.commands import AnyCommand, SessionCommand
+from turnstream.domain.commands import ON_SESSIONS, AnyCommand
 from turnstream.errors import InvalidCommand
 from turnstream.ports import CommandEntry, MalformedEntry, RawEntry, Reply, entry_time
 
@@ -28,6 +28,11 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
     command: AnyCommand
     entry_ms: int
     payload_hash: str
+
+    @property
+    def session_id(self) -> str:
+        """The session that the command is about; empty where it is about none, or names none."""
+        return (isinstance(self.command, ON_SESSIONS) and self.command.session_id) or ""
 
 
 class SetAside(msgspec.Struct, frozen=True, gc=False):
@@ -63,26 +68,26 @@ class Intake:
             command = decode_command(entry.type, entry.data, self._max_bytes)
             self._check_partition(command)
         except InvalidCommand as error:
-            return self._set_aside(raw, error)
+            return self.refuse(raw, error)
         return Accepted(raw, entry, command, entry_time(raw.entry_id), payload_hash(entry))
+
+    def refuse(self, raw: RawEntry, error: InvalidCommand) -> SetAside:
+        """Set an entry aside, without reading its data; its producer is told why if the entry says who that is."""
+        sender = decode_sender(raw.fields)
+        if sender is None or not self._is_reply_channel(sender.reply_to):
+            return SetAside(MalformedEntry(raw, str(error)))
+        return set_aside(raw, sender, error)
 
     def _check_reply_channel(self, entry: CommandEntry) -> None:
         if entry.reply_to is not None and not self._is_reply_channel(entry.reply_to):
             raise InvalidCommand("replyTo", "Not a channel for replies from this partition")
 
     def _check_partition(self, command: AnyCommand) -> None:
-        if not isinstance(command, SessionCommand) or not command.session_id:
+        if not isinstance(command, ON_SESSIONS) or not command.session_id:
             return
         right = partition_of(command.session_id, self._partitions)
         if right != self._partition:
             raise InvalidCommand("$.sessionId", f"The session belongs to partition {right}, not {self._partition}")
-
-    def _set_aside(self, raw: RawEntry, error: InvalidCommand) -> SetAside:
-        """Set an entry aside; its producer is told why if the entry says who that is."""
-        sender = decode_sender(raw.fields)
-        if sender is None or not self._is_reply_channel(sender.reply_to):
-            return SetAside(MalformedEntry(raw, str(error)))
-        return set_aside(raw, sender, error)
 
 
 def set_aside(raw: RawEntry, sender: Sender | None, error: InvalidCommand) -> SetAside:

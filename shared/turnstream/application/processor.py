@@ -1,22 +1,23 @@
 """The owner of a partition at work: load ▸ decide ▸ commit, a batch at a time (design §3)."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from turnstream.application.answers import Answers
 from turnstream.application.batch import BatchInProgress
-from turnstream.application.cache import HeaderCache
+from turnstream.application.cache import OwnerMemory
+from turnstream.application.deciding import NO_FAILURES, Deciding, Failures, Item
 from turnstream.application.intake import Accepted, Intake, SetAside, set_aside
-from turnstream.application.needs import needs_of
-from turnstream.application.working import WorkingSession
+from turnstream.application.parking import BatchParking, can_be_parked, reason_of
+from turnstream.application.redriving import PIECE, Redriving
+from turnstream.application.suspicion import Suspicion
 from turnstream.codec.envelope import decode_sender
-from turnstream.domain.commands import QUERIES, ChangingCommand, Query
+from turnstream.domain.commands import ALONE, QUERIES, Query
 from turnstream.domain.pricing import Catalogue
-from turnstream.errors import Collision, InvalidCommand, Unavailable
-from turnstream.ports import Loaded, LoadedSession, Needs, PartitionState, RawEntry, SessionStore
+from turnstream.errors import BatchRefused, Collision, InvalidCommand, TurnstreamError, Unavailable
+from turnstream.ports import Batch, PartitionState, RawEntry, SessionStore
 from turnstream.telemetry import get_logger
 
 log = get_logger(__name__)
-Item = Accepted | SetAside
 
 
 class PartitionProcessor:
@@ -29,107 +30,146 @@ class PartitionProcessor:
         store: SessionStore,
         answers: Answers,
         catalogue: Catalogue,
-        cache: HeaderCache,
+        memory: OwnerMemory,
     ) -> None:
-        """Start where the partition stands, as its new owner, with an empty cache."""
+        """Start where the partition stands, as its new owner, with an empty memory."""
         self.state = state
         self._intake = intake
         self._store = store
         self._answers = answers
-        self._catalogue = catalogue
-        self._cache = cache
+        self._memory = memory
+        self._deciding = Deciding(store, catalogue, memory)
+        self._redriving = Redriving(self._deciding, intake, memory)
+        self._suspicion = Suspicion(memory.parked.quarantine, intake, state.suspects)
 
     async def process(self, entries: Sequence[RawEntry]) -> None:
         """Apply entries, the ones right behind the cursor, in their order.
 
         Raises:
             Fenced: the partition has another owner; this object is of no use any more.
+            BatchRefused: a command can be neither applied nor parked; those before it are applied.
             Unavailable: the result is unknown; take the partition again and see.
 
         """
-        items = [self._intake.read(entry) for entry in entries]
-        for run in _runs(items):
+        try:
+            await self._process(entries)
+        except TurnstreamError:
+            raise
+        except Exception as fault:
+            raise BatchRefused(self.state.partition, reason_of(fault)) from fault
+
+    async def _process(self, entries: Sequence[RawEntry]) -> None:
+        if not self._memory.parked.loaded:
+            await self._memory.parked.load()
+        while entries and self._suspicion.left:
+            item, failures = await self._suspicion.examine(self.state, entries[0])
+            await self._apply([item], failures)
+            entries = entries[1:]
+        for run in _runs(self._intake.read(entry) for entry in entries):
             await self._apply(run)
 
-    async def _apply(self, run: Sequence[Item]) -> None:
-        """Apply commands that change something in one step; a query is a run of its own."""
+    async def _apply(self, run: Sequence[Item], failures: Failures = NO_FAILURES) -> None:
+        """Apply commands that change something in one step; any other is a run of its own."""
         first = run[0]
         if isinstance(first, Accepted) and isinstance(first.command, QUERIES):
-            await self._commit(await self._answered(first, first.command), first.raw)
-            return
-        try:
-            await self._commit(await self._decided(run, thorough=False), run[-1].raw)
-        except Collision:
-            await self._commit(await self._decided(run, thorough=True), run[-1].raw)
+            batch = await self._answered(first, first.command)
+            await self._commit(batch.finished(first.raw.entry_id))
+        elif isinstance(first, Accepted) and isinstance(first.command, ALONE):
+            await self._operate(first)
+        else:
+            try:
+                await self._together(run, failures)
+            except Exception as fault:
+                if not _is_fault(fault):
+                    raise
+                await self._isolate(run, failures)
 
-    async def _commit(self, batch: BatchInProgress, last: RawEntry) -> None:
-        finished = batch.finished(last.entry_id)
-        await self._store.commit(finished)
-        self.state = finished.after
-        if finished.malformed:
-            first = finished.malformed[0].entry.entry_id
-            log.warning("entries set aside", partition=self.state.partition, first=first, count=len(finished.malformed))
-        for write in finished.writes:
-            self._cache.keep(write)
+    async def _together(self, run: Sequence[Item], failures: Failures) -> None:
+        last = run[-1].raw.entry_id
+        try:
+            batch = await self._deciding.decided(self.state, run, failures, thorough=False)
+            await self._commit(batch.finished(last))
+        except Collision:
+            batch = await self._deciding.decided(self.state, run, failures, thorough=True)
+            await self._commit(batch.finished(last))
+        self._tell(batch.parking)
+
+    async def _isolate(self, run: Sequence[Item], failures: Failures) -> None:
+        """Find, in order, the commands that the store does not take, and park them; what is stored is read again."""
+        self._memory.headers.clear()
+        if len(run) > 1:
+            half = len(run) // 2
+            await self._apply(run[:half])
+            await self._apply(run[half:])
+            return
+        (item,) = run
+        try:
+            await self._together(run, failures)
+        except Exception as fault:
+            if not _is_fault(fault) or isinstance(item, SetAside) or not can_be_parked(item):
+                raise
+            await self._together(run, {item.raw.entry_id: fault})
+
+    async def _operate(self, operation: Accepted) -> None:
+        """Apply an operator's command, with fewer and fewer parked ones for as long as the store does not take them."""
+        most: int = PIECE
+        failure: Exception | None = None
+        while True:
+            try:
+                batch = await self._redriving.decided(self.state, operation, most, failure)
+                await self._commit(batch)
+            except Exception as fault:
+                if not _is_fault(fault) or failure is not None:
+                    raise
+                self._memory.headers.clear()
+                most, failure = most // 2, fault if most == 1 else None
+            else:
+                return
+
+    async def _commit(self, batch: Batch) -> None:
+        await self._store.commit(batch)
+        self.state = batch.after
+        if batch.malformed:
+            first = batch.malformed[0].entry.entry_id
+            log.warning("entries set aside", partition=self.state.partition, first=first, count=len(batch.malformed))
+        self._memory.keep(batch)
 
     async def _answered(self, accepted: Accepted, query: Query) -> BatchInProgress:
-        batch = BatchInProgress(self.state, {}, {}, self._catalogue)
+        batch = self._deciding.begun(self.state)
         if not accepted.entry.reply_to:
             return batch
         try:
             batch.answer(accepted.entry.reply_to, await self._answers.reply(accepted.entry.command_id, query))
         except Unavailable:
             raise
-        except Exception as bug:  # noqa: BLE001 - whatever it is, it is logged
-            batch.set_aside(self._failed_on(accepted, bug))
+        except Exception as bug:
+            log.exception("query set aside", command_id=accepted.entry.command_id, partition=self.state.partition)
+            error = InvalidCommand("$", reason_of(bug))
+            batch.set_aside(set_aside(accepted.raw, decode_sender(accepted.raw.fields), error))
         return batch
 
-    async def _decided(self, run: Sequence[Item], *, thorough: bool) -> BatchInProgress:
-        needs = needs_of(_changing(run), self._cache.__contains__, thorough=thorough)
-        if needs.nothing_to_read:
-            loaded = Loaded({}, {})
-        else:
-            loaded = await self._store.load(self.state.partition, needs)
-        while True:
-            sessions = self._working(needs, loaded.sessions)
-            batch = BatchInProgress(self.state, sessions, loaded.outcomes, self._catalogue)
-            failed = self._decide_all(batch, run)
-            if failed is None:
-                return batch
-            # It may have half happened: the batch is decided again without it.
-            run = [failed if item.raw is failed.raw else item for item in run]
+    def _tell(self, parking: BatchParking) -> None:
+        for accepted, failure in parking.failed:
+            log.error(
+                "command parked" if parking.holds(accepted) else "command rejected: too many are parked",
+                command_id=accepted.entry.command_id,
+                session_id=accepted.session_id,
+                partition=self.state.partition,
+                reason=reason_of(failure),
+                exc_info=None if isinstance(failure, TurnstreamError) else failure,
+            )
 
-    def _decide_all(self, batch: BatchInProgress, run: Sequence[Item]) -> SetAside | None:
-        """Decide commands; a bug that one of them meets must not stop the others, so return that one set aside."""
-        for item in run:
-            if isinstance(item, SetAside):
-                batch.set_aside(item)
-                continue
-            try:
-                batch.decide(item)
-            except Exception as bug:  # noqa: BLE001 - whatever it is, it is logged
-                return self._failed_on(item, bug)
-        return None
 
-    def _failed_on(self, item: Accepted, bug: Exception) -> SetAside:
-        log.error("command set aside", command_id=item.entry.command_id, partition=self.state.partition, exc_info=bug)
-        error = InvalidCommand("$", f"The worker failed on it: {type(bug).__name__}")
-        return set_aside(item.raw, decode_sender(item.raw.fields), error)
-
-    def _working(self, needs: Needs, loaded: Mapping[str, LoadedSession]) -> dict[str, WorkingSession]:
-        sessions: dict[str, WorkingSession] = {}
-        for session_id in needs.sessions:
-            found = loaded.get(session_id)
-            stored = self._cache.get(session_id) or (found.stored if found else None)
-            sessions[session_id] = WorkingSession(session_id, stored, found)
-        return sessions
+def _is_fault(failure: Exception) -> bool:
+    """Tell a fault of the batch itself, which would fail each time, from a state of the server or of the ownership."""
+    return isinstance(failure, BatchRefused) or not isinstance(failure, TurnstreamError)
 
 
 def _runs(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Cut before and behind each query, so that it sees all that was committed before it."""
+    """Cut before and behind each query or operation, so that it sees all that was committed before it."""
     run: list[Item] = []
     for item in items:
-        if isinstance(item, Accepted) and isinstance(item.command, QUERIES):
+        if isinstance(item, Accepted) and isinstance(item.command, ALONE):
             if run:
                 yield run
             yield [item]
@@ -138,9 +178,3 @@ def _runs(items: Iterable[Item]) -> Iterator[list[Item]]:
             run.append(item)
     if run:
         yield run
-
-
-def _changing(run: Sequence[Item]) -> Iterator[tuple[str, int, ChangingCommand]]:
-    for item in run:
-        if isinstance(item, Accepted) and not isinstance(item.command, QUERIES):
-            yield item.entry.command_id, item.entry_ms, item.command

@@ -13,7 +13,9 @@ from turnstream.application.listing import page
 from turnstream.client import opening
 from turnstream.client.addressing import Addressed, Addressing, Trace
 from turnstream.client.connecting import Connecting
+from turnstream.client.malformed import Malformed
 from turnstream.client.outbox import Outbox
+from turnstream.client.parked import Parked
 from turnstream.client.replies import Replies
 from turnstream.client.results import CommandResult, result_of
 from turnstream.client.sessions import Sessions
@@ -42,7 +44,7 @@ YIELD_EVERY = 500
 class Turnstream:
     """A client of a deployment. Make one by `connect`, `embedded` or `in_memory`; they run the same code.
 
-    `ts.sessions` has the repository's methods of the spec.
+    `ts.sessions` has the repository's methods of the spec; `ts.parked` and `ts.malformed` are for operators.
     """
 
     def __init__(self, backend: Backend, settings: Settings, resources: AsyncExitStack) -> None:
@@ -55,6 +57,8 @@ class Turnstream:
         self._addressing = Addressing(backend.partitions, settings.max_message_bytes, self._replies.channel)
         self._subscriptions = WeakSet[EventSubscription[Any]]()
         self.sessions = Sessions(self, backend.reader, backend.partitions)
+        self.parked = Parked(self, backend.quarantine, backend.partitions)
+        self.malformed = Malformed(backend.quarantine, backend.partitions)
 
     @classmethod
     def connect(cls, url: str | None = None, *, settings: Settings | None = None) -> "Connecting[Turnstream]":
@@ -180,6 +184,7 @@ class Turnstream:
 
         Raises:
             Rejected: it was refused; the class says why.
+            CommandParked: its session is parked; it waits for an operator.
             CommandTimeout: no answer came in time; it may still be applied.
             Overloaded: too many commands wait there already.
             Unavailable: it is not known whether it was queued.

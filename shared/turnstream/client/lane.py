@@ -141,7 +141,7 @@ class Lane:
         """Publish what was published before; who waits for the answers learns of a failure by their own time-outs."""
         backoff = Backoff()
         clock = asyncio.get_running_loop().time
-        while self._again and not self.closed:
+        while self._again:
             again = self._again
             some = again[:MAX_TOGETHER]
             try:
@@ -152,8 +152,9 @@ class Lane:
                     del again[: len(some)]
             except Unavailable:
                 delay = backoff.failed()
-                if clock() + delay > self._again_until:
+                if self.closed or clock() + delay > self._again_until:
                     self._again = []
+                    return
                 await asyncio.sleep(delay)
 
     def _refuse_those_who_do_not_wait(self, error: Overloaded) -> None:

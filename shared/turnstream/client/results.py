@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 
 from turnstream.client.tickets import Applied
-from turnstream.codec.replies import decode_flag, decode_removed
-from turnstream.domain.commands import Command, DeleteSession, RemoveMessages
+from turnstream.codec.replies import decode_flag, decode_progress, decode_removed
+from turnstream.domain.commands import Command, DeleteSession, ParkedCommands, RemoveMessages
 from turnstream.domain.models import session_of
 from turnstream.ports import MessageRange, SessionReader
 
@@ -30,4 +30,6 @@ async def result_of(reader: SessionReader, command: Command[Any], applied: Appli
         return decode_flag(applied.output)
     if isinstance(command, RemoveMessages):
         return decode_removed(applied.output)
+    if isinstance(command, ParkedCommands):
+        return decode_progress(applied.output)
     return session_of(*await reader.messages(applied.session_id, MessageRange()))

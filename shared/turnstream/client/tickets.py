@@ -6,7 +6,7 @@ from collections.abc import Generator
 import msgspec
 
 from turnstream.codec.replies import error_of
-from turnstream.errors import CommandTimeout, TurnstreamError
+from turnstream.errors import CommandParked, CommandTimeout, TurnstreamError
 from turnstream.ports import Reply
 
 Answer = Reply | TurnstreamError
@@ -35,6 +35,7 @@ class Ticket:
 
         Raises:
             Rejected: it was refused; the class says why.
+            CommandParked: its session is parked; it waits for an operator.
             CommandTimeout: no answer came in time.
             Unavailable: the client was closed, or it had no connection for so long that it could not ask again.
 
@@ -57,4 +58,6 @@ class Ticket:
             raise answer
         if answer.error:
             raise error_of(answer.error)
+        if answer.status == "parked":
+            raise CommandParked(self.session_id, self.command_id)
         return Applied(self.session_id, answer.version, answer.output)

@@ -7,7 +7,7 @@ import msgspec
 
 from turnstream.codec.depth import deeper_than
 from turnstream.codec.inspection import find_changed, find_unencodable
-from turnstream.domain.commands import COMMANDS, AnyCommand
+from turnstream.domain.commands import COMMANDS, OPERATIONS, AnyCommand
 from turnstream.domain.rules import check_rules
 from turnstream.errors import InvalidCommand
 
@@ -15,7 +15,7 @@ MAX_DEPTH = 64
 """Levels of nesting that a command may have (msgspec's own recursion ends near 1,000)."""
 
 _encoder = msgspec.json.Encoder()
-_decoders = {name: msgspec.json.Decoder(command) for name, command in COMMANDS.items()}
+_decoders = {name: msgspec.json.Decoder(command) for name, command in (COMMANDS | OPERATIONS).items()}
 
 
 def encode_command(command: AnyCommand, max_bytes: int) -> bytes:

@@ -8,7 +8,7 @@ import msgspec
 
 from turnstream.domain.models import ChatMessage, SessionConfig, SessionHeader, SessionInfo, TokenMetrics
 from turnstream.domain.pricing import PriceSource
-from turnstream.ports import Outcome, StoredHeader
+from turnstream.ports import Outcome, ParkedSession, StoredHeader
 
 INFO_FIELDS = ("id", "provider", "model", "createdAt", "updatedAt", "messageCount", "isActive")
 """The fields of a header that a listing shows, in the order in which `decode_info` takes them."""
@@ -27,6 +27,8 @@ encode_outcome = _encode
 encode_type_sequences = _encode
 decode_type_sequences = msgspec.json.Decoder(dict[str, int]).decode
 decode_outcome = _outcome_decoder.decode
+encode_parked_session = _encode
+decode_parked_session = msgspec.json.Decoder(ParkedSession).decode
 
 
 def encode_changes(before: StoredHeader | None, after: StoredHeader) -> list[Field]:

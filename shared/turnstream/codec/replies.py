@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from turnstream import errors
-from turnstream.domain.commands import RemovedMessage
+from turnstream.domain.commands import QueueProgress, RemovedMessage
 from turnstream.domain.decision import CommandOutput
 from turnstream.domain.models import ChatMessage
 from turnstream.ports import Rejection, Reply
@@ -22,6 +22,8 @@ _rejected = {
         errors.MessageAlreadyExists,
         errors.VersionConflict,
         errors.DuplicateMismatch,
+        errors.ParkedQueueFull,
+        errors.CommandDiscarded,
     )
 }
 
@@ -47,7 +49,7 @@ def error_of(rejection: Rejection) -> errors.Rejected:
     return error
 
 
-def encode_output(output: CommandOutput) -> msgspec.Raw | msgspec.UnsetType:
+def encode_output(output: CommandOutput | QueueProgress) -> msgspec.Raw | msgspec.UnsetType:
     """Return what a command gave back, besides the session, as JSON."""
     return msgspec.UNSET if output is None else msgspec.Raw(_encode(output))
 
@@ -65,3 +67,8 @@ def decode_removed(output: msgspec.Raw | msgspec.UnsetType) -> tuple[ChatMessage
 def decode_flag(output: msgspec.Raw | msgspec.UnsetType) -> bool:
     """Return whether a `delete-session` deleted something."""
     return output is not msgspec.UNSET and msgspec.json.decode(output, type=bool)
+
+
+def decode_progress(output: msgspec.Raw | msgspec.UnsetType) -> QueueProgress:
+    """Return what a redrive or a discarding has done."""
+    return QueueProgress(0, 0) if output is msgspec.UNSET else msgspec.json.decode(output, type=QueueProgress)

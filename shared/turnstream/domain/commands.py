@@ -131,6 +131,42 @@ class ListSessions(Command[SessionPage], frozen=True):
     is_active: bool | None = None
 
 
+class QueueProgress(Entity, frozen=True):
+    """What a redrive or a discarding has done of a parked session's queue.
+
+    `done` commands have left it, `left` wait still; `error` says what keeps the first of them from being applied, and
+    is `None` where there is nothing in their way.
+    """
+
+    done: int
+    left: int
+    error: str | None = None
+
+
+class ParkedCommands(Command[QueueProgress], frozen=True, kw_only=True):
+    """An operator's command on the queue of a parked session, applied by the partition's owner (design §4).
+
+    `head` refuses it unless that is the id of the queue's first command; at most `limit` commands leave the queue, and
+    no more than fit into a batch.
+    """
+
+    session_id: str
+    head: str | None = None
+    limit: int | None = None
+
+
+class RedriveParked(ParkedCommands, frozen=True, kw_only=True):
+    """Apply parked commands from the head of the queue; the session is parked no more when none is left."""
+
+    type: ClassVar[str] = "redrive-parked"
+
+
+class DiscardParked(ParkedCommands, frozen=True, kw_only=True):
+    """Take commands from the head of the queue without applying them."""
+
+    type: ClassVar[str] = "discard-parked"
+
+
 ChangingCommand = (
     CreateSession
     | UpdateSession
@@ -142,9 +178,14 @@ ChangingCommand = (
     | UpdateTokenMetrics
 )
 Query = GetSession | ListSessions
-AnyCommand = ChangingCommand | Query
+Operation = RedriveParked | DiscardParked
+AnyCommand = ChangingCommand | Query | Operation
 QUERIES = (GetSession, ListSessions)
 """The classes of `Query`, for a quick isinstance."""
+ALONE = (*QUERIES, RedriveParked, DiscardParked)
+"""The classes of commands that are not decided together with others."""
+ON_SESSIONS = (SessionCommand, ParkedCommands)
+"""The classes of commands that belong to a session, and so to its partition."""
 
 COMMANDS: dict[str, type[AnyCommand]] = {
     command.type: command
@@ -162,3 +203,6 @@ COMMANDS: dict[str, type[AnyCommand]] = {
     )
 }
 """Every command by its wire type."""
+
+OPERATIONS: dict[str, type[Operation]] = {command.type: command for command in (RedriveParked, DiscardParked)}
+"""What operators send, by its wire type; clients have `ts.parked` for it."""

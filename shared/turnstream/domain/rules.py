@@ -16,6 +16,7 @@ from turnstream.domain.commands import (
     AnyCommand,
     CreateSession,
     ListSessions,
+    ParkedCommands,
     RemoveMessages,
     SessionCommand,
     UpdateMessage,
@@ -36,6 +37,9 @@ def check_rules(command: AnyCommand) -> None:
         _check_id("$.sessionId", command.session_id)
         if command.expected_version is not None:
             _check_range("$.expectedVersion", command.expected_version, 0, math.inf)
+    elif isinstance(command, ParkedCommands):
+        _check_id("$.sessionId", command.session_id)
+        _check_range("$.limit", command.limit, 1, math.inf)
     rule = _RULES.get(type(command))
     if rule:
         rule(command)

@@ -3,18 +3,20 @@
 An adapter is a bundle of them, a `Backend`; `turnstream.adapters.memory` and `turnstream.adapters.redis` each make one.
 """
 
+from turnstream.ports.batch import Batch
+from turnstream.ports.parked import ParkedCommand, ParkedSession, ParkingChanges
 from turnstream.ports.protocols import (
     Backend,
     Channels,
     CommandQueue,
     Ownership,
+    Quarantine,
     SessionReader,
     SessionStore,
     Subscription,
 )
 from turnstream.ports.values import (
     START,
-    Batch,
     CommandEntry,
     IndexEntry,
     Loaded,
@@ -30,6 +32,7 @@ from turnstream.ports.values import (
     Reply,
     SessionNeeds,
     SessionWrite,
+    Status,
     StoredHeader,
     entry_time,
     milliseconds,
@@ -50,7 +53,11 @@ __all__ = [
     "Needs",
     "Outcome",
     "Ownership",
+    "ParkedCommand",
+    "ParkedSession",
+    "ParkingChanges",
     "PartitionState",
+    "Quarantine",
     "RawEntry",
     "RecordedOutcome",
     "Rejection",
@@ -59,6 +66,7 @@ __all__ = [
     "SessionReader",
     "SessionStore",
     "SessionWrite",
+    "Status",
     "StoredHeader",
     "Subscription",
     "entry_time",

@@ -4,11 +4,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from turnstream.domain.models import ChatMessage, SessionHeader, SessionInfo
+from turnstream.ports.batch import Batch
+from turnstream.ports.parked import ParkedCommand, ParkedSession
 from turnstream.ports.values import (
-    Batch,
     CommandEntry,
     IndexEntry,
     Loaded,
+    MalformedEntry,
     MessageRange,
     Needs,
     PartitionState,
@@ -29,9 +31,43 @@ class SessionStore(Protocol):
         Raises:
             Fenced: a check failed; nothing was written.
             Collision: an outcome or an unseen message is stored already; nothing was written.
+            BatchRefused: the store cannot write it as it is; nothing was written.
             Unavailable: the result is unknown.
 
         """
+        ...
+
+
+class Quarantine(Protocol):
+    """What could not be applied: for the owner, who parks it, and for operators, who look at it (design §4)."""
+
+    async def parked(self, partition: int) -> Mapping[str, ParkedSession]:
+        """Return the registry of a partition's parked sessions."""
+        ...
+
+    async def queue(self, partition: int, session_id: str, count: int, behind: str = "") -> Sequence[ParkedCommand]:
+        """Return up to `count` parked commands of a session, from the head or from behind a place in its queue."""
+        ...
+
+    async def attempt(self, state: PartitionState, entry_id: str) -> int:
+        """Note that the command behind the cursor is tried alone; return how many owners have died of it so far.
+
+        Raises:
+            Fenced: the partition has another owner.
+
+        """
+        ...
+
+    async def malformed(self, partition: int, count: int, behind: str = "") -> Sequence[tuple[str, MalformedEntry]]:
+        """Return up to `count` entries that could not be read, with their ids, oldest first, from behind an id on."""
+        ...
+
+    async def requeue(self, partition: int, malformed_id: str) -> bool:
+        """Move an entry that could not be read to the end of the command stream; False if there is no such entry."""
+        ...
+
+    async def drop(self, partition: int, malformed_id: str) -> bool:
+        """Forget an entry that could not be read; False if there is no such entry."""
         ...
 
 
@@ -190,6 +226,11 @@ class Backend(Protocol):
     @property
     def ownership(self) -> Ownership:
         """Leases and heartbeats."""
+        ...
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """Parked commands and malformed entries."""
         ...
 
     @property

@@ -1,19 +1,26 @@
 """The values that pass through the ports: what is read, what is written, and what a batch changes (design §3)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Literal
 
 import msgspec
 
-from turnstream.domain.events import AnyEvent
 from turnstream.domain.models import ChatMessage, SessionHeader
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 
+MAX_KEPT_FIELDS = 50
+MAX_KEPT_BYTES = 65_536
+"""What is kept of a malformed entry: so many fields, and so many bytes of each."""
+
 START = "0-0"
 """The cursor of a partition that has applied nothing."""
+
+Status = Literal["ok", "rejected", "parked"]
+"""What became of a command (design §4)."""
 
 
 class CommandEntry(msgspec.Struct, frozen=True, gc=False):
@@ -49,7 +56,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaul
     the command gave back besides the session, as JSON.
     """
 
-    status: Literal["ok", "rejected"]
+    status: Status
     payload_hash: str
     version: int = 0
     error: Rejection | None = None
@@ -60,7 +67,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults
     """What a producer is told about its command."""
 
     command_id: str
-    status: Literal["ok", "rejected"]
+    status: Status
     version: int = 0
     error: Rejection | None = None
     output: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -112,7 +119,8 @@ class PartitionState(msgspec.Struct, frozen=True, gc=False):
     """What the owner of a partition must know; every commit checks it and moves it on (design §3).
 
     `token` fences, `replication_id` names the server's history ("" where it is not known), `cursor` is the stream id of
-    the last applied command, `sequence` and `type_sequences` number the events of the `generation`.
+    the last applied command, `sequence` and `type_sequences` number the events of the `generation`. `suspects` is how
+    many of the commands behind the cursor the owner before may have died of, as of the take.
     """
 
     partition: int
@@ -122,6 +130,7 @@ class PartitionState(msgspec.Struct, frozen=True, gc=False):
     generation: str
     sequence: int
     type_sequences: Mapping[str, int]
+    suspects: int = 0
 
 
 class SessionWrite(msgspec.Struct):
@@ -155,17 +164,17 @@ class MalformedEntry(msgspec.Struct, frozen=True, gc=False):
     entry: RawEntry
     error: str
 
+    def shortened(self) -> "MalformedEntry":
+        """Return what is kept of it."""
+        kept = islice(self.entry.fields.items(), MAX_KEPT_FIELDS)
+        fields = {name[:MAX_KEPT_BYTES]: value[:MAX_KEPT_BYTES] for name, value in kept}
+        return MalformedEntry(RawEntry(self.entry.entry_id, fields), self.error)
 
-class Batch(msgspec.Struct, frozen=True, gc=False):
-    """Everything that applying some commands of a partition changes, in one atomic step."""
-
-    before: PartitionState
-    after: PartitionState
-    writes: Sequence[SessionWrite]
-    events: Sequence[AnyEvent]
-    outcomes: Sequence[RecordedOutcome]
-    replies: Mapping[str, Sequence[Reply]]
-    malformed: Sequence[MalformedEntry]
+    @property
+    def is_shortened(self) -> bool:
+        """Tell of an entry that was kept whether it may have been larger."""
+        longest = max((max(len(name), len(value)) for name, value in self.entry.fields.items()), default=0)
+        return len(self.entry.fields) >= MAX_KEPT_FIELDS or longest >= MAX_KEPT_BYTES
 
 
 class MessageRange(msgspec.Struct, frozen=True, gc=False):

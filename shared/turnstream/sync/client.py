@@ -12,6 +12,7 @@ from turnstream.client.results import CommandResult
 from turnstream.domain.commands import Command, Result
 from turnstream.domain.events import Event
 from turnstream.settings import Settings
+from turnstream.sync.aside import Malformed, Parked
 from turnstream.sync.portal import Portal
 from turnstream.sync.sessions import Sessions
 from turnstream.sync.subscribe import EventSubscription
@@ -29,6 +30,8 @@ class Turnstream:
         self._portal = portal
         self._client = client
         self.sessions = Sessions(portal, client.sessions)
+        self.parked = Parked(portal, client.parked)
+        self.malformed = Malformed(portal, client.malformed)
 
     @classmethod
     def connect(cls, url: str | None = None, *, settings: Settings | None = None) -> Self:

@@ -77,8 +77,8 @@ class Sessions:
     def iterate(self) -> Iterator[SessionInfo]:
         """Walk over all sessions, each once, the one that was not updated for longest first."""
         infos = self._sessions.iterate()
-        while some := self._portal.call(_some(infos)):
-            yield from some
+        while found := self._portal.call(some(infos)):
+            yield from found
 
     def session_exists(self, session_id: str) -> bool:
         """Tell whether there is such a session."""
@@ -89,11 +89,11 @@ class Sessions:
         return self._portal.call(self._sessions.count())
 
 
-async def _some(items: AsyncIterator[Value]) -> list[Value]:
+async def some(items: AsyncIterator[Value]) -> list[Value]:
     """Return the next items, none at the end."""
-    some: list[Value] = []
+    found: list[Value] = []
     async for item in items:
-        some.append(item)
-        if len(some) == WALK_TOGETHER:
+        found.append(item)
+        if len(found) == WALK_TOGETHER:
             break
-    return some
+    return found

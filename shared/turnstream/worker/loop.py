@@ -11,8 +11,9 @@ from functools import partial
 import structlog
 
 from turnstream.application.answers import Answers
-from turnstream.application.cache import HeaderCache
+from turnstream.application.cache import OwnerMemory
 from turnstream.application.intake import Intake
+from turnstream.application.parking import ParkingLimits
 from turnstream.application.processor import PartitionProcessor
 from turnstream.domain.pricing import Catalogue
 from turnstream.errors import Unavailable
@@ -157,5 +158,7 @@ class Worker:
             settings.max_message_bytes,
             partial(backend.channels.is_reply_channel, state.partition),
         )
-        cache = HeaderCache(max(1, settings.cached_sessions // backend.partitions))
-        return PartitionProcessor(state, intake, backend.store, self._answers, self._catalogue, cache)
+        headers = max(1, settings.cached_sessions // backend.partitions)
+        limits = ParkingLimits(settings.parked_commands, settings.parked_bytes)
+        memory = OwnerMemory.empty(backend.quarantine, state.partition, headers, limits)
+        return PartitionProcessor(state, intake, backend.store, self._answers, self._catalogue, memory)

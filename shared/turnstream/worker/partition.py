@@ -3,9 +3,15 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 
 from turnstream.application.processor import PartitionProcessor
+from turnstream.errors import BatchRefused
 from turnstream.ports import PartitionState, RawEntry
+from turnstream.telemetry import get_logger
+from turnstream.worker.backoff import Backoff
+
+log = get_logger(__name__)
 
 
 class BatchLimits:
@@ -27,7 +33,9 @@ class OwnedPartition:
         self._limits = limits
         self._inbox: deque[RawEntry] = deque()
         self._arrived = asyncio.Event()
+        self._stopped = asyncio.Event()
         self._stopping = False
+        self._backoff = Backoff()
 
     @property
     def state(self) -> PartitionState:
@@ -49,6 +57,7 @@ class OwnedPartition:
     def stop(self) -> None:
         """Finish the batch in hand, then end `run`."""
         self._stopping = True
+        self._stopped.set()
         self._arrived.set()
 
     async def run(self) -> None:
@@ -62,9 +71,26 @@ class OwnedPartition:
         while not self._stopping:
             await self._arrived.wait()
             if self._inbox and not self._stopping:
-                await self._processor.process(self._batch())
+                await self._apply(self._batch())
             if not self._inbox and not self._stopping:
                 self._arrived.clear()
+
+    async def _apply(self, entries: Sequence[RawEntry]) -> None:
+        """Apply a batch; where the partition cannot be written, not even to park a command, until it can be."""
+        while entries and not self._stopping:
+            try:
+                await self._processor.process(entries)
+            except BatchRefused as error:
+                if not self._backoff.failing:
+                    log.error("partition cannot be written", reason=error.reason)  # noqa: TRY400 - the store's fault
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopped.wait(), self._backoff.failed())
+                entries = _behind(self.state.cursor, entries)
+            else:
+                if self._backoff.failing:
+                    log.warning("partition can be written again")
+                self._backoff.succeeded()
+                return
 
     def _batch(self) -> list[RawEntry]:
         batch = [self._inbox.popleft()]
@@ -80,3 +106,9 @@ class OwnedPartition:
 def entry_size(entry: RawEntry) -> int:
     """Return the bytes of an entry's payload."""
     return len(entry.fields.get(b"data", b""))
+
+
+def _behind(cursor: str, entries: Sequence[RawEntry]) -> Sequence[RawEntry]:
+    """Return the entries that are not applied yet."""
+    applied = next((n for n, entry in enumerate(entries, start=1) if entry.entry_id == cursor), 0)
+    return entries[applied:]

@@ -6,6 +6,7 @@ from turnstream.adapters.memory.channels import MemoryChannels
 from turnstream.adapters.memory.commands import MemoryQueue
 from turnstream.adapters.memory.ownership import MemoryOwnership
 from turnstream.adapters.memory.partition import Partition
+from turnstream.adapters.memory.quarantine import MemoryQuarantine
 from turnstream.adapters.memory.reader import MemoryReader
 from turnstream.adapters.memory.store import MemoryStore
 
@@ -36,6 +37,7 @@ class MemoryBackend:
         self.store = MemoryStore(stored, self.channels)
         self.reader = MemoryReader(stored)
         self.queue = MemoryQueue(stored, max_backlog)
+        self.quarantine = MemoryQuarantine(stored, self.queue)
         self.ownership = MemoryOwnership(stored, event_retention)
 
     def append_raw(self, partition: int, fields: Mapping[bytes, bytes]) -> str:

@@ -36,7 +36,7 @@ class MemoryOwnership:
         """Become the owner of a partition that is free; `None` while another live worker owns it."""
         wanted = self._partitions[partition]
         if wanted.owner not in self._workers:
-            wanted.abandon()
+            wanted.expire()
         return wanted.take(worker_id)
 
     async def renew(self, states: Sequence[PartitionState]) -> list[bool]:

@@ -8,6 +8,7 @@ from itertools import chain
 import msgspec
 
 from turnstream.adapters.memory.outcomes import Outcomes
+from turnstream.adapters.memory.parking import Deaths, Parked
 from turnstream.adapters.memory.ranking import Ranking
 from turnstream.adapters.memory.stream import CommandStream
 from turnstream.codec.records import (
@@ -73,6 +74,8 @@ class Partition:
         self.events: deque[StoredEvent] = deque()
         self.outcomes = Outcomes(window)
         self.malformed: deque[MalformedEntry] = deque(maxlen=MALFORMED_RETENTION)
+        self.parked = Parked()
+        self.deaths = Deaths()
         self.cursor = START
         self.sequence = 0
         self.type_sequences = encode_type_sequences({})
@@ -86,11 +89,12 @@ class Partition:
         """Give the partition to a worker, under a new token; `None` while it is another one's."""
         if self._leased and self.owner != worker_id:
             return None
+        died = self.deaths.take(self.cursor, self.token, self.token if self.owner == worker_id else None)
         self._epoch += 1
         self.token = f"{self._epoch}-{secrets.token_hex(RANDOM_BYTES)}"
         self.owner = worker_id
         self._leased = True
-        return self._state(self.token)
+        return self._state(self.token, len(self.commands) if died else 0)
 
     def renew(self, token: str) -> bool:
         """Keep the lease; a lease that was given up is taken back as long as nobody else has it."""
@@ -100,14 +104,16 @@ class Partition:
     def release(self, token: str) -> bool:
         """Give the lease up; False if it is another one's. The token holds until the next owner's."""
         released = self._leased and token == self.token
+        if released:
+            self.deaths.released = token
         self._leased = self._leased and not released
         return released
 
-    def abandon(self) -> None:
-        """Give up the lease of an owner that is gone."""
+    def expire(self) -> None:
+        """Let the lease run out: its owner is gone."""
         self._leased = False
 
-    def _state(self, token: str) -> PartitionState:
+    def _state(self, token: str, suspects: int) -> PartitionState:
         return PartitionState(
             partition=self.number,
             token=token,
@@ -116,4 +122,5 @@ class Partition:
             generation=self.generation,
             sequence=self.sequence,
             type_sequences=decode_type_sequences(self.type_sequences),
+            suspects=suspects,
         )

@@ -1,7 +1,5 @@
 """A batch, encoded before anything is written, so that no part of it can fail half-way (design §3)."""
 
-from itertools import islice
-
 import msgspec
 
 from turnstream.adapters.memory.channels import event_channel, session_channel
@@ -18,16 +16,10 @@ from turnstream.codec.replies import encode_replies
 from turnstream.domain.events import AnyEvent
 from turnstream.ports import (
     Batch,
-    MalformedEntry,
-    RawEntry,
     SessionWrite,
     StoredHeader,
     milliseconds,
 )
-
-MAX_KEPT_FIELDS = 50
-MAX_KEPT_BYTES = 65_536
-"""What is kept of a malformed entry: so many fields, and so many bytes of each."""
 
 
 class EncodedSession(msgspec.Struct, frozen=True):
@@ -48,7 +40,9 @@ class Writing:
         self._sessions = [(write, _session(write, write.after)) for write in batch.writes]
         self._events = [self._event(event) for event in batch.events]
         self._outcomes = [(r.command_id, r.entry_ms, encode_outcome(r.outcome)) for r in batch.outcomes]
-        self._malformed = [_shortened(entry) for entry in batch.malformed]
+        self._malformed = [entry.shortened() for entry in batch.malformed]
+        overwritten = batch.parking.outcomes if batch.parking else ()
+        self._overwritten = [(r.command_id, r.entry_ms, encode_outcome(r.outcome)) for r in overwritten]
         self._type_sequences = encode_type_sequences(batch.after.type_sequences)
         self.announcements += ((channel, encode_replies(replies)) for channel, replies in batch.replies.items())
 
@@ -57,8 +51,10 @@ class Writing:
         for write, encoded in self._sessions:
             _write(partition, write, encoded)
         partition.events.extend(self._events)
-        for recorded in self._outcomes:
+        for recorded in (*self._outcomes, *self._overwritten):
             partition.outcomes.record(*recorded)
+        if self._batch.parking:
+            partition.parked.apply(self._batch.parking)
         partition.malformed.extend(self._malformed)
         self._advance(partition)
 
@@ -103,12 +99,6 @@ def _write(partition: Partition, write: SessionWrite, encoded: EncodedSession | 
         session.order.place(message_id, position)
     session.header.update(encoded.header)
     partition.index.place(write.session_id, encoded.updated_ms)
-
-
-def _shortened(malformed: MalformedEntry) -> MalformedEntry:
-    kept = islice(malformed.entry.fields.items(), MAX_KEPT_FIELDS)
-    fields = {name[:MAX_KEPT_BYTES]: value[:MAX_KEPT_BYTES] for name, value in kept}
-    return MalformedEntry(RawEntry(malformed.entry.entry_id, fields), malformed.error)
 
 
 def _word(field: Field) -> bytes:

@@ -9,6 +9,7 @@ from turnstream.adapters.redis.cluster import Cluster
 from turnstream.adapters.redis.commands import RedisQueue
 from turnstream.adapters.redis.connection import Connector, opened
 from turnstream.adapters.redis.ownership import RedisOwnership
+from turnstream.adapters.redis.quarantine import RedisQuarantine
 from turnstream.adapters.redis.reader import RedisReader
 from turnstream.adapters.redis.routing import OneServer
 from turnstream.adapters.redis.scripting import Scripts
@@ -28,6 +29,7 @@ class RedisBackend:
         self.store = RedisStore(server)
         self.reader = RedisReader(server)
         self.queue = RedisQueue(server)
+        self.quarantine = RedisQuarantine(server)
         self.channels = RedisChannels(server)
         self.ownership = RedisOwnership(server, self.channels)
 

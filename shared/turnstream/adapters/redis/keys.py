@@ -49,6 +49,7 @@ class PartitionKeys:
         self.index = f"{self.prefix}index"
         self.events = f"{self.prefix}events"
         self.malformed = f"{self.prefix}malformed"
+        self.parked = f"{self.prefix}parked"
         self.absent = f"{self.prefix}absent"
         self.live = f"{self.prefix}live"
         self._session = f"{self.prefix}session:"
@@ -69,6 +70,10 @@ class PartitionKeys:
     def order(self, session_id: str) -> str:
         """The sorted set of a session's message ids by position."""
         return self._order + session_id
+
+    def queue(self, session_id: str) -> str:
+        """The stream of a parked session's commands."""
+        return f"{self.parked}:{session_id}"
 
     def outcomes(self, bucket: int) -> str:
         """The hash of the outcomes of commands whose entries were made in this bucket of time."""

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 from redis.exceptions import ResponseError
 
@@ -68,13 +69,13 @@ class RedisOwnership:
 
         """
         server = self._server
-        answer = await self._taken(partition, worker_id, self._tokens.get((partition, worker_id), ""))
+        answer = await self._taken(partition, worker_id)
         if len(answer) == 1 and not await self._is_registered(_worker_of(answer[0].decode())):
             # Its owner is dead or was forgotten; should it live, the token fences it.
-            answer = await self._taken(partition, worker_id, answer[0].decode())
+            answer = await self._taken(partition, worker_id, dead_owner=answer[0].decode())
         if len(answer) == 1:
             return None
-        token, replication_id, cursor, generation, sequence, types = answer
+        token, replication_id, cursor, generation, sequence, types, suspects = answer
         self._tokens[partition, worker_id] = token.decode()
         state = PartitionState(
             partition=partition,
@@ -84,6 +85,8 @@ class RedisOwnership:
             generation=generation.decode(),
             sequence=int(sequence),
             type_sequences=decode_type_sequences(types),
+            # No more than were in its hands.
+            suspects=min(suspects, server.settings.batch_commands),
         )
         if state.cursor == START:
             # Perhaps all keys are gone, the deployment's own among them; then somebody may have made another one.
@@ -105,10 +108,8 @@ class RedisOwnership:
         """Give partitions up, and ring the bell for who waits for them."""
         server = self._server
         calls = (
-            server.scripts.release.run(
-                server.calls(state.partition), [server.partition(state.partition).lease], [state.token]
-            )
-            for state in states
+            server.scripts.release.run(server.calls(state.partition), [keys.lease, keys.partition], [state.token])
+            for state, keys in ((state, server.partition(state.partition)) for state in states)
         )
         await asyncio.gather(*calls)
         if states:
@@ -133,17 +134,18 @@ class RedisOwnership:
         """Trim the events of partitions and show their progress to standard tools, off the hot path."""
         await asyncio.gather(*(self._tidy(state) for state in states))
 
-    async def _taken(self, partition: int, worker_id: str, void_token: str) -> list[bytes]:
+    async def _taken(self, partition: int, worker_id: str, dead_owner: str = "") -> list[Any]:
         server, keys = self._server, self._server.partition(partition)
+        own_before = self._tokens.get((partition, worker_id), "")
         arguments = (
-            *(void_token, f"{worker_id}-{secrets.token_hex(TOKEN_BYTES)}", self._lease_ms),
+            *(own_before, f"{worker_id}-{secrets.token_hex(TOKEN_BYTES)}", self._lease_ms),
             *(len(server.keys.partitions), LAYOUT, secrets.token_hex(GENERATION_BYTES)),
-            int(server.knows_replication),
+            *(int(server.knows_replication), dead_owner),
         )
         try:
-            answer: list[bytes] = await server.scripts.take.run(
+            answer: list[Any] = await server.scripts.take.run(
                 server.calls(partition),
-                [keys.lease, keys.partition],
+                [keys.lease, keys.partition, keys.commands],
                 arguments,
             )
         except ResponseError as error:

@@ -5,7 +5,7 @@ from redis.exceptions import ResponseError
 from turnstream.adapters.redis.loading import Reading
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.writing import Writing
-from turnstream.errors import Collision, Fenced
+from turnstream.errors import BatchRefused, Collision, Fenced
 from turnstream.ports import Batch, Loaded, Needs
 
 
@@ -17,11 +17,19 @@ class RedisStore:
         self._server = server
 
     async def load(self, partition: int, needs: Needs) -> Loaded:
-        """Return what is stored of all that is needed."""
+        """Return what is stored of all that is needed.
+
+        Raises:
+            BatchRefused: something else is stored in its place.
+
+        """
         reading = Reading(self._server.partition(partition), self._server.buckets, needs)
-        reading.take(await self._server.read(partition, reading.reads))
-        if reading.read_tails():
+        try:
             reading.take(await self._server.read(partition, reading.reads))
+            if reading.read_tails():
+                reading.take(await self._server.read(partition, reading.reads))
+        except ResponseError as error:
+            raise BatchRefused(partition, str(error)) from None
         return reading.loaded()
 
     async def commit(self, batch: Batch) -> None:
@@ -30,6 +38,7 @@ class RedisStore:
         Raises:
             Fenced: a check failed; nothing was written.
             Collision: an outcome or an unseen message is stored already; nothing was written.
+            BatchRefused: the script met something that it does not know; nothing was written.
             Unavailable: the result is unknown.
 
         """
@@ -46,4 +55,4 @@ class RedisStore:
                 raise Fenced(batch.before.partition, reason) from None
             if code == "COLLISION":
                 raise Collision(batch.before.partition) from None
-            raise
+            raise BatchRefused(batch.before.partition, str(error)) from None

@@ -1,11 +1,13 @@
 """A batch as the words of the commit script: what is written, in which order (design §3)."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 from turnstream.adapters.redis.buckets import Buckets
 from turnstream.adapters.redis.connection import Word
 from turnstream.adapters.redis.keys import Keys, PartitionKeys
 from turnstream.adapters.redis.new_fields import NewFields, new_fields
+from turnstream.adapters.redis.parking import ENTRY_ID, write_parking
 from turnstream.adapters.redis.words import WordList
 from turnstream.codec.events import encode_event
 from turnstream.codec.records import encode_changes, encode_message, encode_type_sequences
@@ -19,10 +21,6 @@ from turnstream.ports import (
     StoredHeader,
     milliseconds,
 )
-
-MAX_KEPT_FIELDS = 50
-MAX_KEPT_BYTES = 65_536
-"""What is kept of a malformed entry: so many fields, and so many bytes of each."""
 
 
 class Writing:
@@ -39,6 +37,8 @@ class Writing:
             self._session(write)
         for entry in batch.malformed:
             self._malformed(entry, malformed_retention)
+        if batch.parking:
+            write_parking(self._words, self._keys, batch, batch.parking, buckets)
         self._cursor(batch, buckets)
         for channel, replies in batch.replies.items():
             self._words.add(keys.publish, channel, encode_replies(replies))
@@ -93,9 +93,8 @@ class Writing:
             words += (f"{sequence}-0", *channels, encode_event(event))
 
     def _malformed(self, malformed: MalformedEntry, retention: int) -> None:
-        kept = list(malformed.entry.fields.items())[:MAX_KEPT_FIELDS]
-        fields = [part[:MAX_KEPT_BYTES] for pair in kept for part in pair]
-        about = ("entryId", malformed.entry.entry_id, "error", malformed.error)
+        fields = chain.from_iterable(malformed.shortened().entry.fields.items())
+        about = (ENTRY_ID, malformed.entry.entry_id, "error", malformed.error)
         self._words.add("XADD", self._keys.malformed, "MAXLEN", "~", retention, "*", *about, *fields)
 
     def _cursor(self, batch: Batch, buckets: Buckets) -> None:

@@ -51,8 +51,8 @@ end
 
 -- After the first write nothing may fail: every write's shape, and the type of its key, is checked before.
 local TYPES = {
-  HSET = 'hash', HDEL = 'hash', ZADD = 'zset', ZREM = 'zset', XADD = 'stream', XTRIM = 'stream',
-  UNLINK = 'any', PUBLISH = 'any', SPUBLISH = 'any',
+  HSET = 'hash', HDEL = 'hash', ZADD = 'zset', ZREM = 'zset', XADD = 'stream', XDEL = 'stream',
+  XTRIM = 'stream', UNLINK = 'any', PUBLISH = 'any', SPUBLISH = 'any',
 }
 local events, writes, last = at + 1, at + 1 + 4 * tonumber(ARGV[at]), #ARGV
 at = writes

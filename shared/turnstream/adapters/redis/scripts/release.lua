@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
 -- Gives a partition up (design §5).
 --
--- KEYS[1]   the partition's lease
+-- KEYS      the partition's lease and hash
 -- ARGV[1]   the token
 -- Returns   1, or 0 where the partition has another owner
 
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[2], 'released', ARGV[1])
 return redis.call('UNLINK', KEYS[1])

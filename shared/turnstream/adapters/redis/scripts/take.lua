@@ -1,15 +1,16 @@
 #!lua
 -- Makes a worker the owner of a partition that is free (design §5).
 --
--- KEYS      the partition's lease and hash
--- ARGV      a token that does not count, of the worker's earlier life or of a dead owner ("" for none), a random text
---           for the new token, the lease time in milliseconds, the number of partitions, the layout, a new generation,
---           "1" where the server has a replication id
+-- KEYS      the partition's lease, hash and command stream
+-- ARGV      the token of the worker's earlier life ("" for none), a random text for the new token, the lease time in
+--           milliseconds, the number of partitions, the layout, a new generation, "1" where the server has a
+--           replication id, the token of an owner that is dead ("" for none)
 -- Returns   {the owner's token} while it has one, else {token, replication id, cursor, generation, sequence, type
---           sequences}; an error LAYOUT <partitions> <layout> where the partition was made otherwise
+--           sequences, the commands that the owner before may have died of};
+--           an error LAYOUT <partitions> <layout> where the partition was made otherwise
 
 local owner = redis.call('GET', KEYS[1])
-if owner and owner ~= ARGV[1] then return {owner} end
+if owner and owner ~= ARGV[1] and owner ~= ARGV[8] then return {owner} end
 
 local made = redis.call('HMGET', KEYS[2], 'partitions', 'layout', 'replicationId', 'generation', 'sequence',
   'formerGenerations')
@@ -34,8 +35,19 @@ elseif made[3] ~= replid then
   redis.call('HSET', KEYS[2], 'generation', ARGV[6], 'formerGenerations', table.concat(former, ' '))
 end
 
+-- An owner that neither gave the partition up nor moved the cursor may have died of a command (design §4).
+local past = redis.call('HMGET', KEYS[2], 'cursor', 'token', 'released', 'takenAt', 'attemptAt', 'deaths', 'attempts')
+local deaths, attempts = 0, tonumber(past[7] or 0)
+if past[1] == past[4] or past[1] == past[5] then
+  local died = past[2] and past[2] ~= past[3] and past[2] ~= ARGV[1]
+  deaths = tonumber(past[6] or 0) + (died and 1 or 0)
+  attempts = attempts + (died and past[1] == past[5] and 1 or 0)
+end
+local suspects = deaths > 0 and redis.call('XLEN', KEYS[3]) or 0
+redis.call('HSET', KEYS[2], 'takenAt', past[1], 'deaths', deaths, 'attempts', attempts)
+
 local token = redis.call('HINCRBY', KEYS[2], 'epoch', 1) .. '-' .. ARGV[2]
 redis.call('SET', KEYS[1], token, 'PX', ARGV[3])
 redis.call('HSET', KEYS[2], 'token', token, 'replicationId', replid)
 local state = redis.call('HMGET', KEYS[2], 'cursor', 'generation', 'sequence', 'types')
-return {token, replid, state[1], state[2], state[3], state[4]}
+return {token, replid, state[1], state[2], state[3], state[4], suspects}

@@ -1,0 +1,140 @@
+"""`turnstream parked …` and `turnstream malformed …`: what can be typed about commands that could not be applied."""
+# ruff: noqa: PLC0415 - `import turnstream` takes half a second
+
+from typing import Annotated, Final
+
+import typer
+
+from turnstream_cli.options import AsJson, Log, LogLevel, RedisUrl
+
+SETTINGS: Final = {"help_option_names": ["-h", "--help"]}
+SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.")]
+EntryId = Annotated[str, typer.Argument(metavar="ID", help="The entry's id, as the listing shows it.")]
+
+parked = typer.Typer(no_args_is_help=True, context_settings=SETTINGS)
+malformed = typer.Typer(no_args_is_help=True, context_settings=SETTINGS)
+
+
+@parked.callback()
+def of_parked() -> None:
+    """Look at sessions whose commands cannot be applied; apply them later, or take them away.
+
+    A command that meets a bug, or that workers die of, is parked with its session:
+    the commands behind it wait, in order, until you redrive them. All other sessions go on.
+
+    [bold]list[/bold] says what is parked and why, [bold]show[/bold] what waits. After a fix, [bold]redrive[/bold];
+    where a command can never be applied, [bold]discard[/bold] it and redrive the rest.
+    """
+
+
+@parked.command("list")
+def list_parked(*, as_json: AsJson = False, redis_url: RedisUrl = None, log_level: Log = LogLevel.ERROR) -> None:
+    """List parked sessions, the one that waits for longest first; nothing of their contents.
+
+    Example:  turnstream parked list --json | jq -r .sessionId
+    """
+    from turnstream_cli.parked import print_parked
+    from turnstream_cli.running import run
+
+    run(print_parked(redis_url, as_json=as_json), log_level)
+
+
+@parked.command("show")
+def show_parked(
+    session_id: SessionId, *, as_json: AsJson = False, redis_url: RedisUrl = None, log_level: Log = LogLevel.ERROR
+) -> None:
+    """Show the commands that wait in a parked session, in their order, with their contents.
+
+    The first one is the one that could not be applied.
+    """
+    from turnstream_cli.parked import print_queue
+    from turnstream_cli.running import run
+
+    run(print_queue(redis_url, session_id, as_json=as_json), log_level)
+
+
+@parked.command("redrive")
+def redrive_parked(
+    session_id: SessionId, *, as_json: AsJson = False, redis_url: RedisUrl = None, log_level: Log = LogLevel.ERROR
+) -> None:
+    """Apply the waiting commands of a session, in their order; with the last one it is parked no more.
+
+    It stops at the first that fails again, says why, and exits with 1: the rest keeps waiting. Needs a running worker.
+    """
+    from turnstream_cli.parked import redrive
+    from turnstream_cli.running import run
+
+    run(redrive(redis_url, session_id, as_json=as_json), log_level)
+
+
+@parked.command("discard")
+def discard_parked(
+    session_id: SessionId,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Not only the first command, but all that wait.")] = False,
+    as_json: AsJson = False,
+    redis_url: RedisUrl = None,
+    log_level: Log = LogLevel.ERROR,
+) -> None:
+    """Take away the first waiting command of a session, the one that failed: it will never be applied.
+
+    The rest stays parked: redrive it then. There is no way back. Needs a running worker.
+    """
+    from turnstream_cli.parked import discard
+    from turnstream_cli.running import run
+
+    run(discard(redis_url, session_id, everything=everything, as_json=as_json), log_level)
+
+
+@malformed.callback()
+def of_malformed() -> None:
+    """Look at entries of the command streams that could not be read; send them once more, or forget them.
+
+    They come from programs that write to the streams themselves, or from a producer that is newer than the workers:
+    upgrade the workers, then [bold]redrive[/bold].
+    """
+
+
+@malformed.command("list")
+def list_malformed(*, as_json: AsJson = False, redis_url: RedisUrl = None, log_level: Log = LogLevel.ERROR) -> None:
+    """List entries that could not be read, with the reason; nothing of their contents."""
+    from turnstream_cli.malformed import print_malformed
+    from turnstream_cli.running import run
+
+    run(print_malformed(redis_url, as_json=as_json), log_level)
+
+
+@malformed.command("show")
+def show_malformed(
+    entry_id: EntryId, *, as_json: AsJson = False, redis_url: RedisUrl = None, log_level: Log = LogLevel.ERROR
+) -> None:
+    """Show what is kept of an entry, with its contents."""
+    from turnstream_cli.malformed import print_entry
+    from turnstream_cli.running import run
+
+    run(print_entry(redis_url, entry_id, as_json=as_json), log_level)
+
+
+@malformed.command("redrive")
+def redrive_malformed(
+    entry_id: EntryId, *, as_json: AsJson = False, redis_url: RedisUrl = None, log_level: Log = LogLevel.ERROR
+) -> None:
+    """Append an entry to its command stream again, behind all that waits there.
+
+    What still cannot be read comes back under another id. Entries that were too large to be kept whole are refused.
+    """
+    from turnstream_cli.malformed import redrive
+    from turnstream_cli.running import run
+
+    run(redrive(redis_url, entry_id, as_json=as_json), log_level)
+
+
+@malformed.command("discard")
+def discard_malformed(
+    entry_id: EntryId, *, as_json: AsJson = False, redis_url: RedisUrl = None, log_level: Log = LogLevel.ERROR
+) -> None:
+    """Forget an entry. There is no way back."""
+    from turnstream_cli.malformed import discard
+    from turnstream_cli.running import run
+
+    run(discard(redis_url, entry_id, as_json=as_json), log_level)

@@ -1,0 +1,61 @@
+"""`turnstream malformed`: entries of the command streams that could not be read."""
+
+import typer
+
+from turnstream import InvalidCommand, Turnstream
+from turnstream_cli.output import print_json, print_table, printable
+
+
+async def print_malformed(redis_url: str | None, *, as_json: bool) -> None:
+    """Print the entries, without their contents."""
+    async with Turnstream.connect(redis_url) as ts:
+        infos = [info async for info in ts.malformed.list()]
+    if as_json:
+        for info in infos:
+            print_json({"id": info.id, "sentAt": info.sent_at, "error": info.error, "shortened": info.shortened})
+        return
+    rows = ((info.id, info.sent_at.isoformat(" ", "seconds"), info.error) for info in infos)
+    print_table(("id", "sent", "error"), rows)
+
+
+async def print_entry(redis_url: str | None, entry_id: str, *, as_json: bool) -> None:
+    """Print an entry with its contents."""
+    async with Turnstream.connect(redis_url) as ts:
+        info = await ts.malformed.show(entry_id)
+    if info is None:
+        raise _absent(entry_id)
+    if as_json:
+        print_json(info)
+        return
+    typer.echo(f"{info.sent_at.isoformat(' ', 'seconds')}  {printable(info.error)}")
+    if info.shortened:
+        typer.echo("It was too large to be kept whole.")
+    for name, value in info.fields.items():
+        typer.echo(f"  {printable(name)}: {printable(value)}")
+
+
+async def redrive(redis_url: str | None, entry_id: str, *, as_json: bool) -> None:
+    """Send an entry once more."""
+    async with Turnstream.connect(redis_url) as ts:
+        found = await ts.malformed.redrive(entry_id)
+    _tell(entry_id, "redriven", found=found, as_json=as_json)
+
+
+async def discard(redis_url: str | None, entry_id: str, *, as_json: bool) -> None:
+    """Forget an entry."""
+    async with Turnstream.connect(redis_url) as ts:
+        found = await ts.malformed.discard(entry_id)
+    _tell(entry_id, "discarded", found=found, as_json=as_json)
+
+
+def _tell(entry_id: str, what: str, *, found: bool, as_json: bool) -> None:
+    if not found:
+        raise _absent(entry_id)
+    if as_json:
+        print_json({"id": entry_id, "status": what})
+    else:
+        typer.echo(what)
+
+
+def _absent(entry_id: str) -> InvalidCommand:
+    return InvalidCommand("ID", f"There is no malformed entry {entry_id}")

@@ -1,0 +1,22 @@
+"""What a commit writes (design §3)."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from turnstream.domain.events import AnyEvent
+from turnstream.ports.parked import ParkingChanges
+from turnstream.ports.values import MalformedEntry, PartitionState, RecordedOutcome, Reply, SessionWrite
+
+
+class Batch(msgspec.Struct, frozen=True, gc=False):
+    """Everything that applying some commands of a partition changes, in one atomic step."""
+
+    before: PartitionState
+    after: PartitionState
+    writes: Sequence[SessionWrite]
+    events: Sequence[AnyEvent]
+    outcomes: Sequence[RecordedOutcome]
+    replies: Mapping[str, Sequence[Reply]]
+    malformed: Sequence[MalformedEntry]
+    parking: ParkingChanges | None = None

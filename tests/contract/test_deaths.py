@@ -1,0 +1,287 @@
+"""Owners that die without moving the cursor are counted; the command they die of is parked undecided (design §4)."""
+
+from typing import Any, Self
+
+import pytest
+from tests.contract.chats import CONFIG
+from tests.contract.deployments import Deployment, client_of, opened
+from tests.contract.redis_deployments import RedisDeployment
+from tests.contract.samples import batch_of, command, taken
+
+from turnstream import (
+    AddMessage,
+    CommandParked,
+    CreateSession,
+    GetSession,
+    InvalidCommand,
+    ListSessions,
+    Turnstream,
+    user_message,
+)
+from turnstream.application.cache import OwnerMemory
+from turnstream.application.intake import Intake
+from turnstream.application.parking import ParkingLimits
+from turnstream.application.processor import PartitionProcessor
+from turnstream.application.suspicion import ATTEMPTS
+from turnstream.catalogue import default_catalogue
+from turnstream.domain.commands import RedriveParked
+from turnstream.errors import Fenced
+from turnstream.ports import START, Backend, Batch, Loaded, Needs, PartitionState, SessionStore
+
+
+@pytest.fixture
+def overrides() -> dict[str, Any]:
+    return {"partitions": 1, "batch_commands": 4}
+
+
+# ── the port ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def died(deployment: Deployment, backend: Backend, state: PartitionState, successor: str) -> PartitionState:
+    """Let the owner die, and another worker take the partition."""
+    await deployment.expire(state)
+    return await taken(backend, successor)
+
+
+async def test_commands_are_suspect_behind_an_owner_that_died(deployment: Deployment, backend: Backend) -> None:
+    first = await taken(backend, "w1")
+    assert first.suspects == 0
+    await backend.queue.publish(0, [command("c1"), command("c2")])
+    second = await died(deployment, backend, first, "w2")
+    assert second.suspects == 2
+
+
+async def test_no_more_are_suspect_than_an_owner_has_in_hand(real: RedisDeployment) -> None:
+    deployment, backend = real, await opened(real)
+    first = await taken(backend, "w1")
+    await backend.queue.publish(0, [command(f"c{number}") for number in range(9)])
+    assert (await died(deployment, backend, first, "w2")).suspects == 4
+
+
+async def test_nobody_is_suspect_where_nothing_waits(deployment: Deployment, backend: Backend) -> None:
+    assert (await died(deployment, backend, await taken(backend, "w1"), "w2")).suspects == 0
+
+
+async def test_nobody_is_suspect_behind_an_owner_that_has_worked(deployment: Deployment, backend: Backend) -> None:
+    first = await taken(backend, "w1")
+    await backend.queue.publish(0, [command("c1"), command("c2")])
+    entries = (await backend.queue.read({0: START}, 10, 1.0))[0]
+    moved = batch_of(first, cursor=entries[0].entry_id)
+    await backend.store.commit(moved)
+    assert (await died(deployment, backend, moved.after, "w2")).suspects == 0
+
+
+async def test_nobody_is_suspect_behind_an_owner_that_left(backend: Backend) -> None:
+    first = await taken(backend, "w1")
+    await backend.queue.publish(0, [command("c1")])
+    await backend.ownership.release([first])
+    second = await taken(backend, "w2")
+    assert second.suspects == 0
+    # Nor where a living worker takes its own partition again.
+    assert (await taken(backend, "w2")).suspects == 0
+
+
+async def test_the_suspicion_outlives_an_owner_that_left(deployment: Deployment, backend: Backend) -> None:
+    first = await taken(backend, "w1")
+    await backend.queue.publish(0, [command("c1")])
+    second = await died(deployment, backend, first, "w2")
+    await backend.ownership.release([second])
+    assert (await taken(backend, "w3")).suspects == 1
+
+
+async def test_attempts_are_counted_by_those_who_died_of_them(deployment: Deployment, backend: Backend) -> None:
+    attempt = backend.quarantine.attempt
+    await backend.queue.publish(0, [command("c1")])
+    state = await taken(backend, "w0")
+    assert await attempt(state, "5-0") == 0
+    assert await attempt(state, "5-0") == 0
+    state = await died(deployment, backend, state, "w1")
+    assert await attempt(state, "5-0") == 1
+    # Who goes on living, or leaves, did not die of it.
+    await backend.ownership.release([state])
+    state = await taken(backend, "w2")
+    assert await attempt(state, "5-0") == 1
+    state = await died(deployment, backend, await taken(backend, "w2"), "w3")
+    assert await attempt(state, "5-0") == 2
+    # Another command at the same cursor, or the same behind another cursor, begins anew.
+    assert await attempt(state, "6-0") == 0
+    moved = batch_of(state)
+    await backend.store.commit(moved)
+    assert await attempt(moved.after, "6-0") == 0
+    state = await died(deployment, backend, moved.after, "w4")
+    assert await attempt(state, "6-0") == 1
+    assert state.suspects == 1
+
+
+async def test_only_the_owner_attempts(deployment: Deployment, backend: Backend) -> None:
+    first = await taken(backend, "w1")
+    second = await died(deployment, backend, first, "w2")
+    with pytest.raises(Fenced, match="token"):
+        await backend.quarantine.attempt(first, "5-0")
+    assert await backend.quarantine.attempt(second, "5-0") == 0
+
+
+# ── a command that kills ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Death(BaseException):
+    """The end of a process."""
+
+
+class Mortal:
+    """A store that ends the process when it is asked to commit a certain command."""
+
+    def __init__(self, store: SessionStore, killer: str) -> None:
+        self._store = store
+        self._killer = killer
+        self.sizes: list[int] = []
+
+    async def load(self, partition: int, needs: Needs) -> Loaded:
+        return await self._store.load(partition, needs)
+
+    async def commit(self, batch: Batch) -> None:
+        statuses = {recorded.command_id: recorded.outcome.status for recorded in batch.outcomes}
+        redriven = {recorded.command_id for recorded in batch.parking.outcomes} if batch.parking else set[str]()
+        if statuses.get(self._killer) in {"ok", "rejected"} or self._killer in redriven:
+            raise Death
+        self.sizes.append(len(batch.outcomes))
+        await self._store.commit(batch)
+
+
+class Lives:
+    """Workers, one after the other, until one has applied everything."""
+
+    def __init__(self, deployment: Deployment, backend: Backend, killer: str) -> None:
+        self._deployment = deployment
+        self._backend = backend
+        self._killer = killer
+        self.deaths = 0
+        self.sizes: list[int] = []
+
+    async def live(self) -> Self:
+        while not await self._life():
+            self.deaths += 1
+            assert self.deaths < 20
+        return self
+
+    async def _life(self) -> bool:
+        backend = self._backend
+        state = await taken(backend, f"w{self.deaths}")
+        store = Mortal(backend.store, self._killer)
+        intake = Intake(0, 1, 100_000, lambda channel: backend.channels.is_reply_channel(0, channel))
+        memory = OwnerMemory.empty(backend.quarantine, 0, 10, ParkingLimits())
+        answers: Any = None
+        processor = PartitionProcessor(state, intake, store, answers, default_catalogue(), memory)
+        try:
+            while await self._deployment.backlog(0):
+                found = await backend.queue.read({0: processor.state.cursor}, 4, 1.0)
+                await processor.process(found.get(0, ()))
+        except Death:
+            await self._deployment.expire(state)
+            return False
+        finally:
+            self.sizes += store.sizes
+        await backend.ownership.release([processor.state])
+        return True
+
+
+async def lives(deployment: Deployment, killer: str = "killer") -> Lives:
+    return await Lives(deployment, await opened(deployment), killer).live()
+
+
+async def several(ts: Turnstream, killer: int, count: int) -> None:
+    """Send commands on two sessions, of which one kills."""
+    for name in ("s", "t"):
+        await ts.send(CreateSession(CONFIG, name), command_id=f"create {name}")
+    for number in range(count):
+        name = "s" if number % 2 == killer % 2 else "t"
+        command_id = "killer" if number == killer else f"c{number}"
+        await ts.send(AddMessage(name, user_message(str(number))), command_id=command_id)
+
+
+@pytest.mark.parametrize("killer", [0, 3, 9])
+async def test_it_ends_parked_and_everything_else_applied(deployment: Deployment, killer: int) -> None:
+    ts = await client_of(deployment, worker=False)
+    await several(ts, killer, 12)
+    lived = await lives(deployment)
+    # Those before the attempts: one that had moved the cursor in its life, and one that had not.
+    assert ATTEMPTS < lived.deaths <= ATTEMPTS + 2
+    of_others = [message.id for message in await ts.sessions.get_messages("t")]
+    assert len(of_others) == 6
+    behind = [number for number in range(12) if number % 2 == killer % 2 and number >= killer]
+    (info,) = await ts.parked.list()
+    assert (info.session_id, info.commands, info.error) == ("s", len(behind), "3 workers died on it")
+
+
+async def test_its_producer_is_told(deployment: Deployment) -> None:
+    ts = await client_of(deployment, worker=False)
+    ticket = await ts.send(AddMessage("s", user_message("one")), command_id="killer")
+    await lives(deployment)
+    with pytest.raises(CommandParked):
+        await ticket
+
+
+async def test_a_redrive_that_kills_is_refused_and_the_queue_stays(deployment: Deployment) -> None:
+    ts = await client_of(deployment, worker=False)
+    await several(ts, 0, 3)
+    await lives(deployment)
+    ticket = await ts.send(RedriveParked(session_id="s"))
+    await lives(deployment)
+    with pytest.raises(InvalidCommand, match="3 workers died on it"):
+        await ticket
+    (info,) = await ts.parked.list()
+    assert info.commands == 2
+    # A worker that survives it applies it.
+    ticket = await ts.send(RedriveParked(session_id="s"))
+    await lives(deployment, "nobody")
+    assert (await ticket).version == 0
+    assert await ts.parked.list() == []
+
+
+@pytest.mark.parametrize("query", [GetSession("s"), ListSessions()])
+async def test_what_has_no_session_to_be_parked_with_is_set_aside(
+    deployment: Deployment, backend: Backend, query: GetSession | ListSessions
+) -> None:
+    ts = await client_of(deployment, worker=False)
+    ticket = await ts.send(query)
+    (entry,) = (await backend.queue.read({0: START}, 1, 1.0))[0]
+    await died_of(deployment, backend, entry.entry_id, ATTEMPTS)
+    await lives(deployment)
+    with pytest.raises(InvalidCommand, match="3 workers died on it"):
+        await ticket
+    assert [malformed.entry_id for malformed in await deployment.malformed(0)] == [entry.entry_id]
+
+
+async def test_a_command_that_kills_whoever_reads_it_is_set_aside_unread(
+    deployment: Deployment, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ts = await client_of(deployment, worker=False)
+    ticket = await ts.send(CreateSession(CONFIG, "s"))
+    (entry,) = (await backend.queue.read({0: START}, 1, 1.0))[0]
+    await died_of(deployment, backend, entry.entry_id, ATTEMPTS + 1)
+
+    def deadly(*_: object) -> None:
+        raise Death
+
+    monkeypatch.setattr(Intake, "read", deadly)
+    await lives(deployment)
+    with pytest.raises(InvalidCommand, match="4 workers died on it"):
+        await ticket
+    assert await ts.parked.list() == []
+
+
+async def died_of(deployment: Deployment, backend: Backend, entry_id: str, times: int) -> None:
+    """Let so many owners die of a command."""
+    for number in range(times):
+        state = await taken(backend, f"died {number}")
+        await backend.quarantine.attempt(state, entry_id)
+        await deployment.expire(state)
+
+
+async def test_who_survives_the_suspects_works_in_batches_again(real: RedisDeployment) -> None:
+    ts = await client_of(real, worker=False)
+    backend = await opened(real)
+    state = await taken(backend, "died")
+    await several(ts, -1, 10)
+    await real.expire(state)
+    assert (await lives(real, "nobody")).sizes == [1, 1, 1, 1, 4, 4]

@@ -1,0 +1,364 @@
+"""A command that cannot be applied parks its session, and nobody else's; operators redrive and discard (design §4)."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+from tests.contract.chats import CONFIG, a_session, messages_of, texts_of
+from tests.contract.deployments import Deployment, client_of, opened
+from tests.waiting import wait_until
+
+from turnstream import (
+    AddMessage,
+    Command,
+    CommandParked,
+    CreateSession,
+    DeleteSession,
+    DuplicateMismatch,
+    GetSession,
+    Rejected,
+    Ticket,
+    Turnstream,
+    UpdateTokenMetrics,
+    user_message,
+)
+from turnstream.application import processor
+from turnstream.codec.replies import decode_replies
+from turnstream.domain.commands import DiscardParked, QueueProgress, RedriveParked
+from turnstream.domain.decision import Context, Decision, SessionView
+from turnstream.domain.handlers import HANDLERS
+from turnstream.errors import CommandDiscarded, InvalidCommand, ParkedQueueFull
+
+BOMB = 13
+"""Tokens on which the code has a bug, as long as it is there."""
+
+
+class Bug:
+    """A bug in the worker's code, until it is fixed."""
+
+    def __init__(self) -> None:
+        self.fixed = False
+        self.tokens = {BOMB}
+        self._correct = HANDLERS[UpdateTokenMetrics]
+
+    def decide(self, view: SessionView, command: UpdateTokenMetrics, context: Context) -> Decision:
+        if not self.fixed and command.prompt_tokens in self.tokens:
+            raise ZeroDivisionError
+        return self._correct(view, command, context)
+
+
+@pytest.fixture
+def overrides() -> dict[str, Any]:
+    return {"partitions": 1, "parked_commands": 50}
+
+
+@pytest.fixture
+def bug(monkeypatch: pytest.MonkeyPatch) -> Bug:
+    bug = Bug()
+    monkeypatch.setitem(cast("dict[Any, Any]", HANDLERS), UpdateTokenMetrics, bug.decide)
+    return bug
+
+
+def bomb(session_id: str = "s") -> UpdateTokenMetrics:
+    return UpdateTokenMetrics(session_id, BOMB)
+
+
+def added(text: str, session_id: str = "s") -> AddMessage:
+    return AddMessage(session_id, user_message(text))
+
+
+async def told(ticket: Ticket) -> object:
+    """Return what a producer is told: a version, or the class of an error."""
+    try:
+        return (await ticket).version
+    except (Rejected, CommandParked) as error:
+        return type(error)
+
+
+async def park(ts: Turnstream, *behind: Command[Any], session_id: str = "s") -> list[object]:
+    """Create a session, park it, and send commands behind."""
+    await a_session(ts, session_id=session_id)
+    tickets = await ts.send_many([bomb(session_id), *behind])
+    return [await told(ticket) for ticket in tickets]
+
+
+async def waiting(ts: Turnstream, session_id: str = "s") -> list[str]:
+    return [each.type for each in [waiting async for waiting in ts.parked.show(session_id)]]
+
+
+# ── parking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_only_the_session_is_parked(ts: Turnstream, bug: Bug) -> None:
+    tickets = await ts.send_many(
+        [
+            *(CreateSession(CONFIG, "s"), CreateSession(CONFIG, "t"), added("one"), added("one", "t")),
+            *(bomb(), added("two", "t"), added("two"), bomb("u"), CreateSession(CONFIG, "u"), added("three", "t")),
+        ]
+    )
+    parked = CommandParked
+    assert [await told(ticket) for ticket in tickets] == [1, 1, 2, 2, parked, 3, parked, parked, parked, 4]
+    assert texts_of(await ts.sessions.get_messages("s")) == ["one"]
+    assert texts_of(await ts.sessions.get_messages("t")) == ["one", "two", "three"]
+    infos = await ts.parked.list()
+    assert [(info.session_id, info.commands) for info in infos] == [("s", 2), ("u", 2)]
+    assert all(info.error == "The worker failed on it: ZeroDivisionError" and info.size > 100 for info in infos)
+
+
+async def test_the_error_names_the_session_and_the_command(ts: Turnstream, bug: Bug) -> None:
+    await a_session(ts, session_id="s")
+    with pytest.raises(CommandParked) as error:
+        await ts.execute(bomb(), command_id="mine")
+    assert (error.value.session_id, error.value.command_id) == ("s", "mine")
+    with pytest.raises(CommandParked):
+        await ts.dispatch(added("behind"))
+
+
+async def test_a_resend_is_told_again_and_not_parked_twice(deployment: Deployment, ts: Turnstream, bug: Bug) -> None:
+    await a_session(ts, session_id="s")
+    for _ in range(3):
+        with pytest.raises(CommandParked):
+            await ts.execute(bomb(), command_id="mine")
+    another = await client_of(deployment, worker=False)
+    tickets = [await client.send(bomb(), command_id="mine") for client in (ts, another)]
+    assert [await told(ticket) for ticket in tickets] == [CommandParked, CommandParked]
+    with pytest.raises(DuplicateMismatch):
+        await ts.execute(added("another"), command_id="mine")
+    assert await waiting(ts) == ["update-token-metrics"]
+
+
+async def test_queries_on_a_parked_session_are_answered(ts: Turnstream, bug: Bug) -> None:
+    await park(ts, added("one"))
+    session = await ts.execute(GetSession("s"))
+    assert session is not None
+    assert session.version == 1
+    assert (await (await ts.send(GetSession("s")))).version == 1
+
+
+async def test_the_next_owner_parks_on(deployment: Deployment, bug: Bug) -> None:
+    first = await client_of(deployment)
+    await park(first, added("one"))
+    await first.aclose()
+    second = await client_of(deployment)
+    with pytest.raises(CommandParked):
+        await second.execute(added("two"))
+    bug.fixed = True
+    assert await second.parked.redrive("s") == QueueProgress(3, 0)
+    assert texts_of(await second.sessions.get_messages("s")) == ["one", "two"]
+
+
+async def test_more_than_may_wait_are_rejected(deployment: Deployment, ts: Turnstream, bug: Bug) -> None:
+    answers = await park(ts, *(added(str(number)) for number in range(60)))
+    assert answers == [CommandParked] * 50 + [ParkedQueueFull] * 11
+    with pytest.raises(ParkedQueueFull, match=r"50 commands.*redrive or discard"):
+        await ts.execute(added("more"), command_id="again")
+    # Another session's bug finds no room; it is refused, and the session goes on.
+    await a_session(ts, session_id="t")
+    with pytest.raises(ParkedQueueFull):
+        await ts.execute(bomb("t"))
+    await ts.execute(added("one", "t"))
+    bug.fixed = True
+    assert await ts.parked.redrive("s") == QueueProgress(50, 0)
+    # What was refused stays refused under its id, and fits under a new one.
+    with pytest.raises((ParkedQueueFull, DuplicateMismatch)):
+        await ts.execute(added("more"), command_id="again")
+    assert len((await ts.execute(added("more"))).messages) == 50
+
+
+@pytest.mark.parametrize("overrides", [{"partitions": 1, "parked_bytes": 5_000}])
+async def test_bytes_are_bounded_too(ts: Turnstream, bug: Bug) -> None:
+    assert await park(ts, added("x" * 6_000), added("small")) == [CommandParked, ParkedQueueFull, CommandParked]
+
+
+# ── redrive ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_redriven_commands_are_applied_in_order_and_answered(
+    deployment: Deployment, ts: Turnstream, bug: Bug
+) -> None:
+    await a_session(ts, session_id="s")
+    commands = [bomb(), added("one"), added("two"), UpdateTokenMetrics("s", 1)]
+    for number, command in enumerate(commands):
+        with pytest.raises(CommandParked):
+            await ts.execute(command, command_id=f"c{number}")
+    bug.fixed = True
+    heard = await (await opened(deployment)).channels.subscribe([ts._replies.channel(0)])
+    assert await ts.parked.redrive("s") == QueueProgress(4, 0)
+    replies = decode_replies((await anext(aiter(heard)))[1])
+    assert [(reply.command_id, reply.status) for reply in replies[:4]] == [(f"c{n}", "ok") for n in range(4)]
+    await heard.aclose()
+    assert await ts.parked.list() == []
+    assert await waiting(ts) == []
+    # The outcomes are the real ones now, and a resend does nothing.
+    resent = [await ts.send(command, command_id=f"c{number}") for number, command in enumerate(commands)]
+    assert [await told(ticket) for ticket in resent] == [2, 3, 4, 5]
+    session = await ts.execute(added("three"))
+    assert (texts_of(session.messages), session.version) == (["one", "two", "three"], 6)
+    events = await deployment.events(0)
+    assert [event.version for event in events if event.session_id == "s"] == [1, 2, 3, 4, 5, 6]
+
+
+async def test_rejections_do_not_stop_a_redrive(ts: Turnstream, bug: Bug) -> None:
+    message = user_message("one")
+    await park(ts, AddMessage("s", message), AddMessage("s", message), added("two"))
+    bug.fixed = True
+    assert await ts.parked.redrive("s") == QueueProgress(4, 0)
+    assert texts_of(await ts.sessions.get_messages("s")) == ["one", "two"]
+
+
+async def test_a_redrive_that_fails_leaves_the_queue_and_says_so(ts: Turnstream, bug: Bug) -> None:
+    await park(ts, added("one"), UpdateTokenMetrics("s", 14), added("two"))
+    failed = "The worker failed on it: ZeroDivisionError"
+    assert await ts.parked.redrive("s") == QueueProgress(0, 4, failed)
+    bug.tokens = {14}
+    assert await ts.parked.redrive("s") == QueueProgress(2, 2, failed)
+    (info,) = await ts.parked.list()
+    assert (info.commands, info.error) == (2, failed)
+    assert await waiting(ts) == ["update-token-metrics", "add-message"]
+    bug.fixed = True
+    assert await ts.parked.redrive("s") == QueueProgress(2, 0)
+    assert texts_of(await ts.sessions.get_messages("s")) == ["one", "two"]
+
+
+async def test_a_redrive_of_what_is_not_parked(ts: Turnstream) -> None:
+    await a_session(ts, "one", session_id="s")
+    assert await ts.parked.redrive("s") == QueueProgress(0, 0)
+    assert await ts.parked.discard("s") == QueueProgress(0, 0)
+    assert await ts.parked.discard("nobody", everything=True) == QueueProgress(0, 0)
+
+
+async def test_a_long_queue_is_redriven_in_pieces(ts: Turnstream, bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While new commands come: they queue behind."""
+    monkeypatch.setattr(processor, "PIECE", 8)
+    await park(ts, *(added(str(number)) for number in range(40)))
+    bug.fixed = True
+    operation = RedriveParked(session_id="s")
+    assert await ts.execute(operation) == QueueProgress(8, 33)
+    with pytest.raises(CommandParked):
+        await ts.execute(added("40"))
+    assert await ts.parked.redrive("s") == QueueProgress(34, 0)
+    assert texts_of(await ts.sessions.get_messages("s")) == [str(number) for number in range(41)]
+
+
+async def test_a_resent_operation_is_done_once(ts: Turnstream, bug: Bug) -> None:
+    await park(ts, added("one"), added("two"))
+    first = DiscardParked(session_id="s", limit=1)
+    for _ in range(3):
+        assert (await ts.execute(first, command_id="mine")).left == 2
+    assert await waiting(ts) == ["add-message", "add-message"]
+    with pytest.raises(DuplicateMismatch):
+        await ts.execute(DiscardParked(session_id="s", limit=2), command_id="mine")
+
+
+async def test_a_session_that_is_deleted_and_created_while_it_is_parked(ts: Turnstream, bug: Bug) -> None:
+    await park(ts, added("one"), DeleteSession("s"), CreateSession(CONFIG, "s"), added("two"), DeleteSession("t"))
+    bug.fixed = True
+    assert await ts.parked.redrive("s") == QueueProgress(5, 0)
+    session = await ts.execute(GetSession("s"))
+    assert session is not None
+    assert (texts_of(session.messages), session.version) == (["two"], 2)
+
+
+async def test_commands_flow_while_sessions_are_parked_and_redriven(ts: Turnstream, bug: Bug) -> None:
+    for name in ("s", "t"):
+        await park(ts, *(added(text, name) for text in "ab"), session_id=name)
+    await a_session(ts, session_id="u")
+    bug.fixed = True
+    sends = [ts.execute(added(str(number), "u")) for number in range(30)]
+    *_, one, other = await asyncio.gather(*sends, ts.parked.redrive("s"), ts.parked.redrive("t"))
+    assert (one, other) == (QueueProgress(3, 0), QueueProgress(3, 0))
+    assert len(await ts.sessions.get_messages("u")) == 30
+
+
+# ── discard ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_first_is_discarded_and_the_rest_redriven(ts: Turnstream, bug: Bug) -> None:
+    await a_session(ts, session_id="s")
+    with pytest.raises(CommandParked):
+        await ts.execute(bomb(), command_id="mine")
+    for text in ("one", "two"):
+        with pytest.raises(CommandParked):
+            await ts.execute(added(text))
+    assert await ts.parked.discard("s") == QueueProgress(1, 2)
+    with pytest.raises(CommandDiscarded) as error:
+        await ts.execute(bomb(), command_id="mine")
+    assert (error.value.session_id, error.value.command_id) == ("s", "mine")
+    assert await ts.parked.redrive("s") == QueueProgress(2, 0)
+    assert texts_of(await ts.sessions.get_messages("s")) == ["one", "two"]
+
+
+async def test_everything_is_discarded(ts: Turnstream, bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processor, "PIECE", 4)
+    await park(ts, *(added(text) for text in "abcdefgh"))
+    assert await ts.parked.discard("s", everything=True) == QueueProgress(9, 0)
+    assert texts_of((await ts.execute(added("new"))).messages) == ["new"]
+
+
+async def test_another_head_than_the_operator_saw_stays(ts: Turnstream, bug: Bug) -> None:
+    await park(ts, added("one"))
+    for operation in (DiscardParked(session_id="s", head="other"), RedriveParked(session_id="s", head="other")):
+        with pytest.raises(InvalidCommand, match="head"):
+            await ts.execute(operation)
+    head = (await anext(ts.parked.show("s"))).command_id
+    assert await ts.execute(DiscardParked(session_id="s", head=head, limit=1)) == QueueProgress(1, 1)
+
+
+async def test_what_is_shown_is_what_was_sent(ts: Turnstream, bug: Bug) -> None:
+    await a_session(ts, session_id="s")
+    with pytest.raises(CommandParked):
+        await ts.execute(bomb(), command_id="mine")
+    (shown,) = [each async for each in ts.parked.show("s")]
+    assert (shown.command_id, shown.type, bytes(shown.data)) == (
+        *("mine", "update-token-metrics"),
+        b'{"sessionId":"s","promptTokens":13}',
+    )
+
+
+# ── malformed entries ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_malformed_entry_is_redriven_when_workers_can_read_it(
+    deployment: Deployment, ts: Turnstream, bug: Bug
+) -> None:
+    await deployment.append(0, {b"id": b"c1", b"type": b"not-yet", b"data": b"{}", b"other": b"\xff"})
+    await deployment.append(0, {b"id": b"c2"})
+    await wait_until(lambda: _listed(ts, 2))
+    first, second = [each async for each in ts.malformed.list()]
+    assert first.fields == {"id": "c1", "type": "not-yet", "data": "{}", "other": "�"}
+    assert "not-yet" in first.error
+    assert await ts.malformed.show(second.id) == second
+    assert await ts.malformed.redrive(first.id)
+    # The worker still cannot read it: it comes back behind the other.
+    await wait_until(lambda: _listed(ts, 2))
+    ids = [each.id async for each in ts.malformed.list()]
+    assert ids[0] == second.id
+    assert ids[1] != first.id
+    assert not await ts.malformed.redrive(first.id)
+    assert await ts.malformed.discard(second.id)
+    assert not await ts.malformed.discard(second.id)
+    assert await ts.malformed.show(second.id) is None
+
+
+async def test_a_shortened_entry_is_not_redriven(deployment: Deployment, ts: Turnstream) -> None:
+    await deployment.append(0, {b"id": b"c1", b"data": b"x" * 70_000})
+    await wait_until(lambda: _listed(ts, 1))
+    (entry,) = [each async for each in ts.malformed.list()]
+    assert entry.shortened
+    with pytest.raises(InvalidCommand, match="too large to be kept"):
+        await ts.malformed.redrive(entry.id)
+    for wrong in ("", "0", "9:1-0", "0:x", "x:1-0"):
+        with pytest.raises(InvalidCommand, match="id of a malformed entry"):
+            await ts.malformed.discard(wrong)
+
+
+async def _listed(ts: Turnstream, count: int) -> bool:
+    return len([each async for each in ts.malformed.list()]) == count
+
+
+async def test_redriven_messages_keep_their_content(ts: Turnstream, bug: Bug) -> None:
+    texts = ["ü", "x" * 100_000, '"{}']
+    await park(ts, *(AddMessage("s", message) for message in messages_of(texts)))
+    bug.fixed = True
+    await ts.parked.redrive("s")
+    assert texts_of(await ts.sessions.get_messages("s")) == texts

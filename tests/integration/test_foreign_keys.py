@@ -1,0 +1,145 @@
+"""What else stands where a session or a partition should: one session is parked, or the partition waits (design §3)."""
+
+import logging
+from typing import Any
+
+import pytest
+from tests.contract.chats import CONFIG, a_session, texts_of
+from tests.contract.deployments import client_of
+from tests.contract.redis_deployments import EmbeddedDeployment
+from tests.contract.workers import worker_of
+from tests.waiting import wait_until
+
+from turnstream import AddMessage, CommandParked, CreateSession, RemoveMessages, Ticket, Turnstream, user_message
+from turnstream.domain.commands import QueueProgress
+
+NAMES = [f"s{number}" for number in range(8)]
+VICTIM = "s5"
+
+
+@pytest.fixture
+def overrides() -> dict[str, Any]:
+    return {"partitions": 1}
+
+
+def added(text: str, session_id: str) -> AddMessage:
+    return AddMessage(session_id, user_message(text))
+
+
+async def told(ticket: Ticket) -> object:
+    try:
+        return (await ticket).version
+    except CommandParked:
+        return CommandParked
+
+
+async def sessions_of(real: EmbeddedDeployment, names: list[str]) -> Turnstream:
+    """Create sessions with a message each, by a worker that is gone then."""
+    worker = await worker_of(real)
+    ts = await client_of(real, worker=False)
+    for name in names:
+        await a_session(ts, "one", session_id=name)
+    await worker.stop()
+    return ts
+
+
+@pytest.mark.parametrize("kind", ["session", "messages", "order"])
+async def test_one_session_is_parked_and_the_rest_of_the_batch_applied(
+    real: EmbeddedDeployment, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ts = await sessions_of(real, NAMES)
+    key = getattr(real.keys.partitions[0], kind)(VICTIM)
+    await real.call("RENAME", key, f"{key}:away")
+    await real.call("SET", key, "a secret")
+    tickets = await ts.send_many([added(text, name) for text in ("two", "three") for name in NAMES])
+    worker = await worker_of(real)
+    healthy = [3, 4]
+    for name in NAMES:
+        mine = [await told(ticket) for ticket in tickets if ticket.session_id == name]
+        assert mine == ([CommandParked] * 2 if name == VICTIM else healthy)
+    (info,) = await ts.parked.list()
+    assert (info.session_id, info.commands) == (VICTIM, 2)
+    parked = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [(record.message, vars(record)["session_id"]) for record in parked] == [("command parked", VICTIM)]
+    assert "a secret" not in caplog.text
+
+    # It fails again until the key is right.
+    progress = await ts.parked.redrive(VICTIM)
+    assert (progress.done, progress.left) == (0, 2)
+    assert progress.error
+    await real.call("RENAME", f"{key}:away", key)
+    assert await ts.parked.redrive(VICTIM) == QueueProgress(2, 0)
+    assert texts_of(await ts.sessions.get_messages(VICTIM)) == ["one", "two", "three"]
+    assert not worker.task.done()
+
+
+async def test_two_of_them_in_one_batch(real: EmbeddedDeployment) -> None:
+    ts = await sessions_of(real, NAMES)
+    for victim in ("s0", "s7"):
+        await real.call("DEL", real.keys.partitions[0].messages(victim))
+        await real.call("SET", real.keys.partitions[0].messages(victim), "text")
+    commands = [*(added("two", name) for name in NAMES), *(RemoveMessages(name, last=1) for name in NAMES)]
+    tickets = await ts.send_many(commands)
+    await worker_of(real)
+    answers = [await told(ticket) for ticket in tickets]
+    expected: list[object] = [CommandParked, 3, 3, 3, 3, 3, 3, CommandParked]
+    assert answers == [*expected, *(CommandParked if e is CommandParked else 4 for e in expected)]
+    # What is parked does not disturb later batches: nothing of it is read.
+    assert await told(await ts.send(added("three", "s0"))) is CommandParked
+    assert await told(await ts.send(added("three", "s1"))) == 5
+
+
+@pytest.mark.parametrize("kind", ["index", "events", "parked"])
+async def test_a_partition_that_cannot_be_written_waits_and_says_so_once(
+    real: EmbeddedDeployment, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody is parked for what is wrong with the whole partition."""
+    ts = await sessions_of(real, ["s", "t"])
+    key = getattr(real.keys.partitions[0], kind)
+    if kind != "parked":
+        await real.call("RENAME", key, f"{key}:away")
+    await real.call("SET", key, "a text")
+    tickets = await ts.send_many([added("two", "s"), added("two", "t"), added("three", "s")])
+    worker = await worker_of(real)
+
+    def written() -> list[str]:
+        return [record.message for record in caplog.records if "partition can" in record.message]
+
+    await wait_until(lambda: bool(written()))
+    owned = worker._worker._holdings.owned[0]
+    await wait_until(lambda: owned._backoff._failures >= 4)
+    assert written() == ["partition cannot be written"]
+    assert not [record for record in caplog.records if record.exc_info]
+    await real.call("DEL", key)
+    if kind != "parked":
+        await real.call("RENAME", f"{key}:away", key)
+    assert [await told(ticket) for ticket in tickets] == [3, 3, 4]
+    assert written() == ["partition cannot be written", "partition can be written again"]
+    assert await ts.parked.list() == []
+
+
+async def test_a_worker_that_waits_for_its_partition_stops_at_once(
+    real: EmbeddedDeployment, caplog: pytest.LogCaptureFixture
+) -> None:
+    ts = await sessions_of(real, ["s"])
+    index = real.keys.partitions[0].index
+    await real.call("DEL", index)
+    await real.call("SET", index, "a text")
+    await ts.send(added("two", "s"))
+    worker = await worker_of(real)
+    owned = worker._worker._holdings.owned[0]
+    await wait_until(lambda: owned._backoff._failures >= 5)
+    await worker.stop()
+    assert await real.backlog(0) == 1
+    await real.call("DEL", index)
+
+
+async def test_a_session_that_holds_nonsense_is_parked(real: EmbeddedDeployment) -> None:
+    """A hash without the fields of a header cannot be read."""
+    ts = await sessions_of(real, ["t"])
+    await real.call("HSET", real.keys.partitions[0].session("s"), "version", "3")
+    tickets = await ts.send_many([CreateSession(CONFIG, "s"), added("two", "t"), added("two", "s")])
+    await worker_of(real)
+    assert [await told(ticket) for ticket in tickets] == [CommandParked, 3, CommandParked]
+    (info,) = await ts.parked.list()
+    assert info.error == "The worker failed on it: KeyError"
