@@ -204,8 +204,11 @@ async def _running(works: Sequence[Awaitable[None]]) -> AsyncGenerator[None]:
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
+        while not all(task.done() for task in tasks):
+            # Again and again: `asyncio.wait_for`, which libraries use, can swallow one before Python 3.12.
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=1.0)
         for result in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(result, Exception):
                 raise result
