@@ -51,7 +51,8 @@ def report(result: Result, violations: Sequence[Violation]) -> str:
         "takeovers after a kill, s": _spread(result.takeovers),
         "longest waits for an answer, s": ", ".join(f"{seconds:.1f}" for seconds in slowest[:3]),
         "settled after the last fault, s": f"{result.settled_after:.1f}",
-        "workers that ended by themselves": ", ".join(result.died) or "none",
+        "workers that found no server at their start": result.without_server,
+        "workers that ended without a reason": ", ".join(result.died) or "none",
         "invariants checked": ", ".join(INVARIANTS),
         "violations": len(violations),
     }

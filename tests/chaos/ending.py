@@ -58,6 +58,8 @@ class Ending:
         fields = ("token", "generation", "cursor", "sequence")
         values: list[bytes | None] = await self._call("HMGET", keys.partition, *fields)
         token, generation, cursor, sequence = ((value or b"").decode() for value in values)
+        outcomes = await self._outcomes(keys)
+        parked = frozenset(command_id for command_id, outcome in outcomes.items() if outcome.status == "parked")
         return PartitionEnd(
             number=number,
             lease=(await self._call("GET", keys.lease) or b"").decode(),
@@ -67,7 +69,8 @@ class Ending:
             sequence=int(sequence or 0),
             backlog=await self._call("XLEN", keys.commands),
             events=[event async for event in self._events(keys.events)],
-            outcomes=await self._outcomes(keys),
+            outcomes={i: outcome for i, outcome in outcomes.items() if i not in parked},
+            parked=parked,
         )
 
     async def _events(self, key: str) -> AsyncIterator[AnyEvent]:

@@ -46,6 +46,7 @@ class _WorkerFault(Fault):
 
     def taken_out(self) -> WorkerProcess:
         """Choose a worker that is about to go."""
+        self.workers.replace_ended()
         worker = self.chance.choice(self.workers.alive)
         self.workers.remove(worker)
         return worker
@@ -69,6 +70,7 @@ class PauseWorker(_WorkerFault):
     name = "worker paused beyond its lease"
 
     async def apply(self) -> None:
+        self.workers.replace_ended()
         worker = self.chance.choice(self.workers.alive)
         worker.pause()
         try:
@@ -85,10 +87,9 @@ class DrainWorker(_WorkerFault):
     async def apply(self) -> None:
         worker = self.taken_out()
         self.workers.start()
-        status = await worker.drain()
+        await worker.drain()
         # One that is asked before Python has even started ends by the signal itself.
-        if status not in (0, -signal.SIGTERM):
-            self.workers.died.append(f"{worker.name} (drained, status {status})")
+        self.workers.ended(worker, 0, -signal.SIGTERM)
 
 
 class StartWorker(_WorkerFault):

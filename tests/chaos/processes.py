@@ -15,6 +15,8 @@ from turnstream.adapters.embedded.process import GuardedProcess
 
 GRACE = 30.0
 """Seconds that a worker gets to drain."""
+NO_SERVER = 2
+"""What a worker exits with that finds no server when it starts."""
 
 
 class WorkerProcess:
@@ -32,6 +34,11 @@ class WorkerProcess:
     def runs(self) -> bool:
         return self._process.server.poll() is None
 
+    @property
+    def status(self) -> int | None:
+        """The exit status, once it has ended."""
+        return self._process.server.poll()
+
     def kill(self) -> None:
         self._process.stop(grace=0)
 
@@ -41,10 +48,9 @@ class WorkerProcess:
     def resume(self) -> None:
         self._process.server.send_signal(signal.SIGCONT)
 
-    async def drain(self) -> int:
-        """Ask it to finish; return its exit status."""
+    async def drain(self) -> None:
+        """Ask it to finish, and wait until it has ended."""
         await asyncio.to_thread(self._process.stop, GRACE)
-        return self._process.server.returncode
 
 
 class Workers:
@@ -53,6 +59,7 @@ class Workers:
     def __init__(self, environment: Mapping[str, str], directory: Path) -> None:
         self.alive: list[WorkerProcess] = []
         self.died: list[str] = []
+        self.without_server = 0
         self._environment = environment
         self._directory = directory
         self._started = 0
@@ -67,12 +74,20 @@ class Workers:
         """Take a worker off the list, before it is ended."""
         self.alive.remove(worker)
 
-    def bury(self) -> None:
-        """Note the workers that have ended although nobody ended them."""
+    def replace_ended(self) -> None:
+        """Start others in place of workers that ended although nobody ended them, and note those that had no reason."""
         for worker in [worker for worker in self.alive if not worker.runs]:
-            self.died.append(worker.name)
+            self.ended(worker)
             self.remove(worker)
-            worker.kill()
+            self.start()
+
+    def ended(self, worker: WorkerProcess, *fine: int) -> None:
+        """Judge the exit status of a worker: one that starts while the server is away says so, and ends with 2."""
+        status = worker.status
+        if status == NO_SERVER:
+            self.without_server += 1
+        elif status not in fine:
+            self.died.append(f"{worker.name} (status {status})")
 
     def close(self) -> None:
         for worker in self.alive:

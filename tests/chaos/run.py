@@ -68,6 +68,7 @@ class Result(msgspec.Struct):
     takeovers: Sequence[float]
     settled_after: float
     died: Sequence[str]
+    without_server: int
 
 
 async def run(plan: Plan, directory: Path) -> Result:
@@ -110,7 +111,7 @@ class Stage:
         ]
         async with _running([self._witness.watch(), *self._subscribers(clients)]):
             await self._hurt(self._producers(clients), faults)
-            workers.bury()
+            workers.replace_ended()
             began = monotonic()
             await self._settle()
         return Result(
@@ -119,6 +120,7 @@ class Stage:
             self._witness.takeovers(),
             monotonic() - began,
             workers.died,
+            workers.without_server,
         )
 
     async def _hurt(self, producers: Sequence[Producer], faults: Sequence[Sequence[Fault]]) -> None:
@@ -162,9 +164,9 @@ class Stage:
         producers: list[Producer] = []
         for number in range(self._plan.sessions):
             for name in "ab" if number % 4 == 0 else "a":
-                client = clients[len(producers) % len(clients)]
+                client, other = (clients[(len(producers) + n) % len(clients)] for n in range(2))
                 chance = Random(self._chance.random())
-                producers.append(Producer(f"p{number}{name}", f"s{number}", client, self._history, chance))
+                producers.append(Producer(f"p{number}{name}", f"s{number}", client, other, self._history, chance))
         return producers
 
     def _subscribers(self, clients: Sequence[Turnstream]) -> list[Awaitable[None]]:
@@ -202,8 +204,11 @@ async def _running(works: Sequence[Awaitable[None]]) -> AsyncGenerator[None]:
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
+        while not all(task.done() for task in tasks):
+            # Again and again: `asyncio.wait_for`, which libraries use, can swallow one before Python 3.12.
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=1.0)
         for result in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(result, Exception):
                 raise result

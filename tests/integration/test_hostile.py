@@ -43,6 +43,9 @@ MISPLACED = 0.1
 """The part of the hostile entries that stands in another partition besides."""
 QUERIES = (GetSession.type.encode(), ListSessions.type.encode())
 
+BUGS = ("batch failed", "command parked", "query set aside", "workers died on it")
+"""What a worker logs that met something nobody had thought of."""
+
 QUICK, ALL = 4_000, 100_000
 
 
@@ -157,8 +160,7 @@ async def test_every_hostile_entry_is_accounted_for(
     (worker,) = workers.alive
     assert worker.runs
     log = (tmp_path / f"{worker.name}.log").read_text()
-    assert "batch failed" not in log
-    assert "command set aside" not in log
+    assert [bug for bug in BUGS if bug in log] == []
     record_property("hostile", f"{number}: {len(set_aside)} set aside, {len(decided)} decided; {dict(flood.damages)}")
 
 

@@ -14,6 +14,7 @@ from tests.contract.workers import worker_of
 
 from turnstream import AddMessage, user_message
 from turnstream.adapters.redis.scripting import Scripts
+from turnstream.errors import Overloaded
 from turnstream.ports import START, MessageRange
 
 FOLDER = files("turnstream.adapters.redis") / "scripts"
@@ -89,6 +90,18 @@ async def test_scripts_are_flushed_while_commands_flow(real: EmbeddedDeployment)
         flushes = await flushing
     assert flushes > 100
     assert texts_of(await clients[1].sessions.get_messages(session.id)) == [str(number) for number in range(400)]
+
+
+@pytest.mark.parametrize("overrides", [{"partitions": 1, "max_backlog": 2}])
+async def test_a_malformed_entry_stays_where_it_is_while_too_many_wait(real: EmbeddedDeployment) -> None:
+    backend = await opened(real)
+    fields = ("entryId", "1-0", "error", "Not JSON", "id", "c")
+    malformed_id: bytes = await real.call("XADD", real.keys.partitions[0].malformed, "*", *fields)
+    await backend.queue.publish(0, [command("c1"), command("c2")])
+    with pytest.raises(Overloaded):
+        await backend.quarantine.requeue(0, malformed_id.decode())
+    assert await real.backlog(0) == 2
+    assert len(await real.malformed(0)) == 1
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ SUITE = (
     "tests/contract/test_ownership.py",
     "tests/contract/test_queue.py",
     "tests/contract/test_dedup.py",
+    "tests/contract/test_deaths.py",
+    "tests/contract/test_parking.py",
     "tests/integration/test_scripts.py",
     "tests/integration/test_ownership_redis.py",
 )

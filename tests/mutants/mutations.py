@@ -43,13 +43,15 @@ MUTATIONS = (
     Mutation("commit", "size of a write", " or words > 4000"),
     Mutation("commit", "kind of a write", " or not wanted then", " then wanted = wanted or 'any' end if false then"),
     Mutation("commit", "type of a key", "return redis.error_reply('BADBATCH ' .. key .. ' is a ' .. types[key])"),
-    Mutation("take", "owner", "if owner and owner ~= ARGV[1] then return {owner} end"),
+    Mutation("take", "owner", "if owner and owner ~= ARGV[1] and owner ~= ARGV[8] then return {owner} end"),
     Mutation("take", "layout", "return redis.error_reply('LAYOUT ' .. made[1] .. ' ' .. tostring(made[2]))"),
     Mutation("take", "history", "elseif made[3] ~= replid then", "elseif false then"),
     Mutation("forget", "connection", "~= ARGV[2] then return 0 end", "~= ARGV[2] then end"),
     Mutation("renew", "token", "if redis.call('HGET', KEYS[2], 'token') ~= ARGV[1] then return 0 end"),
     Mutation("renew", "owner", "if owner then return 0 end"),
     Mutation("release", "owner", "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end"),
+    Mutation("attempt", "token", "if state[1] ~= ARGV[1] then return -1 end"),
+    Mutation("requeue", "backlog", "if redis.call('XLEN', KEYS[2]) >= tonumber(ARGV[2]) then return -1 end"),
     Mutation("enqueue", "backlog", "if backlog + #starts > tonumber(ARGV[1]) then return backlog end"),
 )
 

@@ -67,6 +67,19 @@ async def test_a_ticket_can_be_awaited_again_and_by_many(backend: MemoryBackend,
     assert [applied.version for applied in (*await asyncio.gather(*waiting), await ticket, await ticket)] == [7] * 5
 
 
+async def test_a_second_answer_is_not_taken_for_that_of_another_payload(
+    backend: MemoryBackend, replies: Replies
+) -> None:
+    (ticket,) = tickets(replies, "c1")
+    answer(backend, Reply("c1", "ok", 7))
+    assert (await ticket).version == 7
+    with pytest.raises(DuplicateMismatch), replies.expecting([command("c1", b'{"other":1}')]):
+        pass
+    (again,) = tickets(replies, "c1")
+    answer(backend, Reply("c1", "ok", 7))
+    assert (await again).version == 7
+
+
 async def test_who_gives_up_does_not_take_the_answer_from_others(backend: MemoryBackend, replies: Replies) -> None:
     (ticket,) = tickets(replies, "c1")
 

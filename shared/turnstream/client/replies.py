@@ -6,6 +6,7 @@ again, under their ids and in their order: a worker applies each once, and tells
 
 import asyncio
 import math
+from collections import OrderedDict
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
@@ -21,6 +22,9 @@ from turnstream.ports import Channels, CommandEntry, Subscription
 from turnstream.telemetry import get_logger
 
 log = get_logger(__name__)
+
+REMEMBERED = 4_096
+"""Answered commands whose ids another payload of this client may not use: their answers may come a second time."""
 
 FORGOTTEN = 10
 """Windows after which a command is not waited for any more."""
@@ -54,6 +58,8 @@ class Replies:
         self._names = [channels.reply_channel(partition, client_id) for partition in range(partitions)]
         self._outbox = outbox
         self._pending: dict[str, Pending] = {}
+        # The partition, what tells the payload from another one, and when it was sent.
+        self._answered: OrderedDict[str, tuple[int, int, float]] = OrderedDict()
         self._opening = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
@@ -85,11 +91,12 @@ class Replies:
         A command that is sent again has the future of the first time, which stays, for that one is queued.
 
         Raises:
-            DuplicateMismatch: another command of this client is under way under the id.
+            DuplicateMismatch: another command of this client is, or was just now, under way under the id.
 
         """
         loop = asyncio.get_running_loop()
         self._forget_unanswered(loop.time())
+        self._refuse_reuse(commands, loop.time())
         fresh = {
             command.entry.command_id: Pending(loop.create_future(), command, loop.time())
             for command in commands
@@ -104,6 +111,14 @@ class Replies:
             raise
         for pending in fresh.values():
             pending.queued = True
+
+    def _refuse_reuse(self, commands: Sequence[Addressed], now: float) -> None:
+        """What was sent twice is answered twice: the second answer must not be taken for that of another payload."""
+        for command in commands:
+            partition, payload, sent_at = self._answered.get(command.entry.command_id, (-1, 0, 0.0))
+            recent = partition == command.partition and now - sent_at < self._outbox.resend_window
+            if recent and payload != _payload(command):
+                raise DuplicateMismatch(command.entry.command_id)
 
     def _answer(self, command: Addressed) -> asyncio.Future[Answer]:
         pending = self._pending[command.entry.command_id]
@@ -194,3 +209,14 @@ class Replies:
             pending = self._pending.pop(reply.command_id, None)
             if pending:
                 pending.settle(reply)
+                self._remember(pending)
+
+    def _remember(self, pending: Pending) -> None:
+        command = pending.command
+        self._answered[command.entry.command_id] = (command.partition, _payload(command), pending.sent_at)
+        if len(self._answered) > REMEMBERED:
+            self._answered.popitem(last=False)
+
+
+def _payload(command: Addressed) -> int:
+    return hash((command.entry.type, command.entry.data))
