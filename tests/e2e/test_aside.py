@@ -1,6 +1,7 @@
 """Commands that cannot be applied, with real processes: workers that die of one, and the operator at the terminal."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from turnstream.settings import load_settings
 
 CONFIG = SessionConfig("openai", "gpt-4")
 VICTIM = "victim"
+ROOT = Path(__file__).parents[2]
 
 
 def neighbours() -> list[str]:
@@ -36,7 +38,8 @@ def json_lines(programs: Programs, *arguments: str) -> list[dict[str, Any]]:
 
 def mortal(programs: Programs) -> Program:
     """Start a worker that may die; its leases end soon."""
-    return programs.start("tests.e2e.dying_worker", environment={"TURNSTREAM_LEASE": "0.3"})
+    environment = {"TURNSTREAM_LEASE": "0.3", "PYTHONPATH": str(ROOT)}
+    return programs.start("tests.e2e.dying_worker", environment=environment)
 
 
 async def test_a_command_that_kills_workers_ends_parked(programs: Programs, deployment: Deployment) -> None:

@@ -30,6 +30,8 @@ def test_every_setting_has_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         "partitions": 128,
         "max_message_bytes": 5,
         "max_backlog": 6,
+        "durability": "replicated",
+        "replicas": 16,
         "deduplication_window": 7.5,
         "event_retention": 8,
         "malformed_retention": 9,

@@ -112,6 +112,7 @@ class BatchInProgress:
             outcome.version,
             outcome.error,
             outcome.output,
+            accepted.payload_hash,
         )
         self._replies.setdefault(accepted.entry.reply_to, []).append(reply)
 

@@ -131,7 +131,7 @@ class Turnstream:
         """
         addressed = self._addressing.address(command, command_id, trace)
         await self._replies.open(timeout)
-        with self._replies.expecting([addressed]) as (answer,):
+        with self._replies.expecting([addressed], own_ids=command_id is not None) as (answer,):
             await self._queued(addressed.partition, [addressed.entry], timeout, wait=wait)
         return Ticket(addressed.entry.command_id, addressed.session_id, answer, timeout)
 

@@ -6,42 +6,50 @@ again, under their ids and in their order: a worker applies each once, and tells
 
 import asyncio
 import math
-from collections import OrderedDict
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 import msgspec
 
+from turnstream.application.intake import payload_hash
 from turnstream.backoff import Backoff
 from turnstream.client.addressing import Addressed
 from turnstream.client.outbox import Outbox
 from turnstream.client.tickets import Answer
 from turnstream.codec.replies import decode_replies
 from turnstream.errors import DuplicateMismatch, Unavailable
-from turnstream.ports import Channels, CommandEntry, Subscription
+from turnstream.ports import Channels, CommandEntry, Reply, Subscription
 from turnstream.telemetry import get_logger
 
 log = get_logger(__name__)
-
-REMEMBERED = 4_096
-"""Answered commands whose ids another payload of this client may not use: their answers may come a second time."""
 
 FORGOTTEN = 10
 """Windows after which a command is not waited for any more."""
 
 
 class Pending(msgspec.Struct):
-    """A command that has no answer yet; `sent_at` is when it was first sent, in seconds of the event loop's clock."""
+    """A command that has no answer yet.
+
+    `sent_at` is when it was first sent, in seconds of the event loop's clock; `own_id` is an id that the caller chose.
+    """
 
     answer: asyncio.Future[Answer]
     command: Addressed
     sent_at: float
+    own_id: bool
     queued: bool = False
 
     def is_for(self, command: Addressed) -> bool:
         """Tell whether it is this command that is waited for."""
         own, other = self.command.entry, command.entry
         return own is other or (own.type, own.data) == (other.type, other.data)
+
+    def is_meant_by(self, reply: Reply) -> bool:
+        """Tell whether a reply is about this command, and not about an earlier one under the id that the caller chose.
+
+        What was sent twice is answered twice, and the second answer may come when nobody waits for it any more.
+        """
+        return not self.own_id or reply.payload_hash in {"", payload_hash(self.command.entry)}
 
     def settle(self, answer: Answer) -> None:
         """Give the answer to whoever waits."""
@@ -58,8 +66,6 @@ class Replies:
         self._names = [channels.reply_channel(partition, client_id) for partition in range(partitions)]
         self._outbox = outbox
         self._pending: dict[str, Pending] = {}
-        # The partition, what tells the payload from another one, and when it was sent.
-        self._answered: OrderedDict[str, tuple[int, int, float]] = OrderedDict()
         self._opening = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
@@ -85,10 +91,13 @@ class Replies:
                 self._task = asyncio.create_task(self._run(subscription), name="replies")
 
     @contextmanager
-    def expecting(self, commands: Sequence[Addressed]) -> Generator[list[asyncio.Future[Answer]]]:
+    def expecting(
+        self, commands: Sequence[Addressed], *, own_ids: bool = False
+    ) -> Generator[list[asyncio.Future[Answer]]]:
         """Give the futures of the answers to commands that are sent meanwhile; if that fails, expect none.
 
-        A command that is sent again has the future of the first time, which stays, for that one is queued.
+        A command that is sent again has the future of the first time, which stays, for that one is queued. `own_ids` where
+        the caller chose the ids, and may have used them before.
 
         Raises:
             DuplicateMismatch: another command of this client is, or was just now, under way under the id.
@@ -96,9 +105,8 @@ class Replies:
         """
         loop = asyncio.get_running_loop()
         self._forget_unanswered(loop.time())
-        self._refuse_reuse(commands, loop.time())
         fresh = {
-            command.entry.command_id: Pending(loop.create_future(), command, loop.time())
+            command.entry.command_id: Pending(loop.create_future(), command, loop.time(), own_ids)
             for command in commands
             if command.entry.command_id not in self._pending
         }
@@ -111,14 +119,6 @@ class Replies:
             raise
         for pending in fresh.values():
             pending.queued = True
-
-    def _refuse_reuse(self, commands: Sequence[Addressed], now: float) -> None:
-        """What was sent twice is answered twice: the second answer must not be taken for that of another payload."""
-        for command in commands:
-            partition, payload, sent_at = self._answered.get(command.entry.command_id, (-1, 0, 0.0))
-            recent = partition == command.partition and now - sent_at < self._outbox.resend_window
-            if recent and payload != _payload(command):
-                raise DuplicateMismatch(command.entry.command_id)
 
     def _answer(self, command: Addressed) -> asyncio.Future[Answer]:
         pending = self._pending[command.entry.command_id]
@@ -206,17 +206,7 @@ class Replies:
             log.warning("reply cannot be read", size=len(payload))
             return
         for reply in replies:
-            pending = self._pending.pop(reply.command_id, None)
-            if pending:
+            pending = self._pending.get(reply.command_id)
+            if pending and pending.is_meant_by(reply):
+                del self._pending[reply.command_id]
                 pending.settle(reply)
-                self._remember(pending)
-
-    def _remember(self, pending: Pending) -> None:
-        command = pending.command
-        self._answered[command.entry.command_id] = (command.partition, _payload(command), pending.sent_at)
-        if len(self._answered) > REMEMBERED:
-            self._answered.popitem(last=False)
-
-
-def _payload(command: Addressed) -> int:
-    return hash((command.entry.type, command.entry.data))

@@ -64,13 +64,17 @@ class Outcome(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaul
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
-    """What a producer is told about its command."""
+    """What a producer is told about its command.
+
+    `payload_hash` says which command it is about, where several were sent under one id; "" where it is not known.
+    """
 
     command_id: str
     status: Status
     version: int = 0
     error: Rejection | None = None
     output: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    payload_hash: str = ""
 
 
 class StoredHeader(msgspec.Struct, frozen=True, gc=False):
