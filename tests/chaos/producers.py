@@ -101,15 +101,12 @@ class Script:
 class Producer:
     """Sends the commands of a script until it is stopped; what is under way then is brought to its end."""
 
-    def __init__(
-        self, name: str, session_id: str, ts: Turnstream, other: Turnstream, history: History, chance: Random
-    ) -> None:
-        """Use one client, and another one for forged payloads: the first would refuse them by itself."""
+    def __init__(self, name: str, session_id: str, ts: Turnstream, history: History, chance: Random) -> None:
+        """Use a client."""
         self.stopping = False
         self._name = name
         self._session_id = session_id
         self._ts = ts
-        self._other = other
         self._history = history
         self._chance = chance
         self._script = Script(name, session_id, chance)
@@ -141,29 +138,29 @@ class Producer:
                 await self._bring_about([earlier])
             case 2:
                 changed = UpdateSession(self._session_id, SessionPatch(metadata={"forged": earlier.command_id}))
-                await self._bring_about([self._noted(earlier.command_id, earlier.number, changed)], self._other)
+                await self._bring_about([self._noted(earlier.command_id, earlier.number, changed)])
             case _:
                 pass
 
-    async def _bring_about(self, batch: Sequence[Sent], ts: Turnstream | None = None) -> None:
+    async def _bring_about(self, batch: Sequence[Sent]) -> None:
         """Send commands, in order, until each has been answered once more."""
         wanted = {id(sent): len(sent.told) + 1 for sent in batch}
         began = monotonic()
         left = list(batch)
         while left:
-            await self._attempt(left, ts or self._ts)
+            await self._attempt(left)
             for sent in left:
                 sent.waited = max(sent.waited, monotonic() - began)
             left = [sent for sent in left if len(sent.told) < wanted[id(sent)]]
             if left:
                 await asyncio.sleep(self._chance.uniform(PAUSE, 2 * PAUSE))
 
-    async def _attempt(self, batch: Sequence[Sent], ts: Turnstream) -> None:
+    async def _attempt(self, batch: Sequence[Sent]) -> None:
         tickets: list[tuple[Sent, Ticket]] = []
         try:
             for sent in batch:
                 sent.sends += 1
-                ticket = await ts.send(sent.command, command_id=sent.command_id, timeout=ANSWER)
+                ticket = await self._ts.send(sent.command, command_id=sent.command_id, timeout=ANSWER)
                 sent.accepted = True
                 tickets.append((sent, ticket))
         except Unavailable:

@@ -164,9 +164,9 @@ class Stage:
         producers: list[Producer] = []
         for number in range(self._plan.sessions):
             for name in "ab" if number % 4 == 0 else "a":
-                client, other = (clients[(len(producers) + n) % len(clients)] for n in range(2))
+                client = clients[len(producers) % len(clients)]
                 chance = Random(self._chance.random())
-                producers.append(Producer(f"p{number}{name}", f"s{number}", client, other, self._history, chance))
+                producers.append(Producer(f"p{number}{name}", f"s{number}", client, self._history, chance))
         return producers
 
     def _subscribers(self, clients: Sequence[Turnstream]) -> list[Awaitable[None]]:

@@ -11,7 +11,7 @@ from tests.contract.model import Model, timeless
 from tests.contract.programs import SESSIONS, Sent, Step, programs, sent_by
 from tests.contract.redis_deployments import EmbeddedDeployment, FakeDeployment
 
-from turnstream import DuplicateMismatch, InvalidCommand, Rejected, Turnstream
+from turnstream import InvalidCommand, Rejected, Turnstream
 from turnstream.adapters.embedded import EmbeddedServer
 from turnstream.settings import Settings
 
@@ -27,8 +27,6 @@ async def answer_to(ts: Turnstream, sent: Sent) -> tuple[str, int] | str | None:
         ticket = await ts.send(sent.command, command_id=sent.command_id)
     except InvalidCommand:
         return None
-    except DuplicateMismatch as error:
-        return error.code
     try:
         return "ok", (await ticket).version
     except Rejected as error:

@@ -51,7 +51,7 @@ MUTATIONS = (
     Mutation("renew", "owner", "if owner then return 0 end"),
     Mutation("release", "owner", "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end"),
     Mutation("attempt", "token", "if state[1] ~= ARGV[1] then return -1 end"),
-    Mutation("requeue", "backlog", "if redis.call('XLEN', KEYS[2]) >= tonumber(ARGV[2]) then return -1 end"),
+    Mutation("requeue", "backlog", "if backlog >= tonumber(ARGV[2]) then return -backlog end"),
     Mutation("enqueue", "backlog", "if backlog + #starts > tonumber(ARGV[1]) then return backlog end"),
 )
 

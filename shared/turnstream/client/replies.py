@@ -96,8 +96,8 @@ class Replies:
     ) -> Generator[list[asyncio.Future[Answer]]]:
         """Give the futures of the answers to commands that are sent meanwhile; if that fails, expect none.
 
-        A command that is sent again has the future of the first time, which stays, for that one is queued. `own_ids` where
-        the caller chose the ids, and may have used them before.
+        A command that is sent again has the future of the first time, which stays, for that one is queued. `own_ids`
+        where the caller chose the ids, and may have used them before.
 
         Raises:
             DuplicateMismatch: another command of this client is, or was just now, under way under the id.
