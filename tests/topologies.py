@@ -24,6 +24,7 @@ PASSWORD = "secret"
 PRIMARIES = 3
 
 _COMMON = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0")
+_ROW_WITHOUT_SLOTS = 8
 _STEADY = 15_000
 """Milliseconds without an answer after which a node counts as lost: so many that a busy machine loses none."""
 
@@ -35,9 +36,10 @@ class NotStartedError(Exception):
 class Node:
     """One server of a group."""
 
-    def __init__(self, *options: str, config: str = "") -> None:
-        self.port = _free_port()
-        self.bus = _free_port()
+    def __init__(self, *options: str, config: str = "", at: "Node | None" = None) -> None:
+        """Start it, on free ports or on those of a node that has ended."""
+        self.port: int = at.port if at else _free_port()
+        self.bus: int = at.bus if at else _free_port()
         home = Path(tempfile.mkdtemp(prefix="turnstream-node-"))
         file = home / "server.conf"
         file.write_text(config.format(port=self.port, bus=self.bus))
@@ -83,8 +85,10 @@ class Node:
 class RunningCluster:
     """Three primaries with a replica each; `nodes` holds the primaries, then their replicas in the same order."""
 
-    def __init__(self, nodes: Sequence[Node]) -> None:
+    def __init__(self, nodes: Sequence[Node], start: Callable[[Node], Node]) -> None:
+        """Take the nodes, and what starts another one in the place of one that has ended."""
         self.nodes = list(nodes)
+        self._start = start
 
     @property
     def url(self) -> str:
@@ -96,6 +100,28 @@ class RunningCluster:
 
     def replica_of(self, node: Node) -> Node:
         return self.nodes[self.nodes.index(node) + PRIMARIES]
+
+    def fail_over(self, primary: Node, replica: Node) -> Node:
+        """Kill a primary, promote its replica, and return a new, empty node on the ports of the first as its replica.
+
+        The promotion is ordered: nobody waits until enough nodes miss the one that is gone, and all agree.
+        """
+        lost = primary.call("CLUSTER", "MYID")
+        primary.stop()
+        replica.call("CLUSTER", "FAILOVER", "TAKEOVER")
+        promoted = replica.call("CLUSTER", "MYID")
+        left = [node for node in self.nodes if node is not primary]
+        for node in left:
+            _eventually(_has_slots, promoted, node)
+        for node in left:
+            node.call("CLUSTER", "FORGET", lost)
+        added = self._start(primary)
+        self.nodes[self.nodes.index(primary)] = added
+        _introduce(added, left)
+        _eventually(_replicates, added, promoted)
+        for node in self.nodes:
+            _eventually(_is_ready, node)
+        return added
 
     def others(self, *without: Node) -> list[Node]:
         """Return the first primaries but some."""
@@ -128,9 +154,8 @@ def running_cluster(node_timeout: int = _STEADY) -> Generator[RunningCluster]:
     )
     with ExitStack() as started:
         nodes = [_started(started, *options) for _ in range(2 * PRIMARIES)]
-        for node, others in ((node, nodes[:number]) for number, node in enumerate(nodes)):
-            for other in others:
-                node.call("CLUSTER", "MEET", "127.0.0.1", other.port, other.bus)
+        for number, node in enumerate(nodes):
+            _introduce(node, nodes[:number])
         for number, node in enumerate(nodes[:PRIMARIES]):
             first, behind = (-(-SLOTS * n // PRIMARIES) for n in (number, number + 1))
             node.call("CLUSTER", "ADDSLOTSRANGE", first, behind - 1)
@@ -138,7 +163,7 @@ def running_cluster(node_timeout: int = _STEADY) -> Generator[RunningCluster]:
             _eventually(_replicates, node, primary.call("CLUSTER", "MYID"))
         for node in nodes:
             _eventually(_is_ready, node)
-        yield RunningCluster(nodes)
+        yield RunningCluster(nodes, lambda lost: _started(started, *options, at=lost))
 
 
 @contextmanager
@@ -181,16 +206,27 @@ def slot_on_its_way(key: str, source: Node, target: Node, others: Sequence[Node]
         node.call("CLUSTER", "SETSLOT", slot, "NODE", target.call("CLUSTER", "MYID"))
 
 
-def _started(started: ExitStack, *options: str, config: str = "") -> Node:
+def copied(primary: Node, replica: Node) -> None:
+    """Wait until a replica has all that its primary has written up to now."""
+    written = primary.call("INFO", "replication")["master_repl_offset"]
+    _eventually(lambda: replica.call("INFO", "replication")["slave_repl_offset"] >= written)
+
+
+def _started(started: ExitStack, *options: str, config: str = "", at: Node | None = None) -> Node:
     for _ in range(_PORT_ATTEMPTS - 1):
         with suppress(NotStartedError):
-            return _kept(started, Node(*options, config=config))
-    return _kept(started, Node(*options, config=config))
+            return _kept(started, Node(*options, config=config, at=at))
+    return _kept(started, Node(*options, config=config, at=at))
 
 
 def _kept(started: ExitStack, node: Node) -> Node:
     started.callback(node.stop)
     return node
+
+
+def _introduce(node: Node, others: Sequence[Node]) -> None:
+    for other in others:
+        node.call("CLUSTER", "MEET", "127.0.0.1", other.port, other.bus)
 
 
 def _replicates(node: Node, primary: str) -> bool:
@@ -204,6 +240,12 @@ def _is_ready(node: Node) -> bool:
     info = str(node.call("CLUSTER", "INFO"))
     linked = node.call("ROLE")[0] == "master" or node.call("ROLE")[3] == "connected"
     return linked and "cluster_state:ok" in info and f"cluster_known_nodes:{2 * PRIMARIES}" in info
+
+
+def _has_slots(name: str, node: Node) -> bool:
+    """Tell whether a node knows that another one holds slots."""
+    rows = [line.split() for line in str(node.call("CLUSTER", "NODES")).splitlines()]
+    return any(row[0] == name and len(row) > _ROW_WITHOUT_SLOTS for row in rows)
 
 
 def _is_informed(sentinel: Node) -> bool:

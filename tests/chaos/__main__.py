@@ -1,4 +1,7 @@
-"""`make chaos`: a run of minutes; prints what was done, what it took, and every violation; exits 1 if there is one."""
+"""`make chaos`: runs of minutes, first on one server, then on a cluster.
+
+Prints of each what was done, what it took, and every violation; exits 1 if there is one.
+"""
 
 import argparse
 import asyncio
@@ -13,29 +16,36 @@ from random import SystemRandom
 from tests.chaos.checker import INVARIANTS, Violation, check
 from tests.chaos.producers import counts
 from tests.chaos.run import Plan, Result, run
+from tests.chaos.sites import SITES
 
 SHOWN = 20
 """Violations that are printed whole."""
 
 
 def main() -> int:
-    """Make a run and check it; return the exit status."""
+    """Make the runs and check them; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=180.0, help="how long things go wrong")
+    parser.add_argument("--seconds", type=float, default=180.0, help="how long things go wrong, in all")
     parser.add_argument("--seed", type=int, default=SystemRandom().randrange(10**6), help="to send and choose the same")
     arguments = parser.parse_args()
     # Clients say that they wait for the server; here that is the point, and not worth a line each time.
     logging.getLogger("turnstream").setLevel(logging.ERROR)
+    plan = Plan(arguments.seed, arguments.seconds / len(SITES))
+    # All runs are made, whatever becomes of one.
+    return max([_is_broken(plan, site) for site in SITES])
+
+
+def _is_broken(plan: Plan, site: str) -> bool:
     directory = Path(tempfile.mkdtemp(prefix="turnstream-chaos-"))
-    print(f"seed {arguments.seed}, {arguments.seconds:g} s of faults; files in {directory}", flush=True)
-    result = asyncio.run(run(Plan(arguments.seed, arguments.seconds), directory))
+    print(f"{site}: seed {plan.seed}, {plan.seconds:g} s of faults; files in {directory}", flush=True)
+    result = asyncio.run(run(plan, site, directory))
     violations = check(result.history)
-    print(report(result, violations))
+    print(report(result, violations), flush=True)
     if violations or result.died:
         print(f"The server's files and the workers' logs are kept in {directory}.")
-        return 1
+        return True
     shutil.rmtree(directory)
-    return 0
+    return False
 
 
 def report(result: Result, violations: Sequence[Violation]) -> str:
@@ -56,7 +66,10 @@ def report(result: Result, violations: Sequence[Violation]) -> str:
         "invariants checked": ", ".join(INVARIANTS),
         "violations": len(violations),
     }
-    lines = [f"seed {history.seed}", *(f"  {name:<44}{value}" for name, value in told.items())]
+    lines = [
+        f"seed {history.seed}, durability {history.durability}",
+        *(f"  {name:<44}{value}" for name, value in told.items()),
+    ]
     lines += [f"VIOLATION {violation}" for violation in violations[:SHOWN]]
     return "\n".join(lines)
 

@@ -1,16 +1,18 @@
 """What is done to a running system. A fault is a small object: `name`, `count` of its applications, and `apply`.
 
-Add a fault by writing another one and putting it into `worker_faults` or `server_faults`; the two kinds go on at the
-same time, so that they meet.
+Add a fault by writing another one and putting it into `worker_faults`, `server_faults` or `cluster_faults`; those of
+workers and those of servers go on at the same time, so that they meet.
 """
 
 import asyncio
 import signal
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import ClassVar
 
 from redis import Redis
+from tests.chaos.cluster import ChaosCluster
 from tests.chaos.processes import ChaosServer, WorkerProcess, Workers
 from tests.chaos.proxy import Proxy
 from tests.chaos.witness import Witness
@@ -22,6 +24,7 @@ class Fault(ABC):
     """Something that goes wrong, again and again."""
 
     name: ClassVar[str]
+    fails_over: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.count = 0
@@ -118,17 +121,48 @@ class KillServer(Fault):
 
 
 class FlushScripts(Fault):
-    """The server forgets all scripts."""
+    """The servers forget all scripts."""
 
     name = "scripts flushed"
 
-    def __init__(self, server: ChaosServer) -> None:
+    def __init__(self, urls: Callable[[], Sequence[str]]) -> None:
         super().__init__()
-        self._server = server
+        self._urls = urls
 
     async def apply(self) -> None:
-        with Redis.from_url(self._server.url, protocol=2) as raw:
-            raw.script_flush()
+        for url in self._urls():
+            with Redis.from_url(url, protocol=2) as raw:
+                raw.script_flush()
+
+
+class KillPrimary(Fault):
+    """A primary of a cluster dies, its replica is promoted, and an empty node becomes the replica of that."""
+
+    name = "primary killed, replica promoted"
+    fails_over = True
+
+    def __init__(self, cluster: ChaosCluster, chance: Random) -> None:
+        super().__init__()
+        self._cluster = cluster
+        self._chance = chance
+
+    async def apply(self) -> None:
+        await asyncio.to_thread(self._cluster.fail_over, self._chance)
+
+
+class MoveSlot(Fault):
+    """The slot of a partition goes to another primary, key by key, while commands flow."""
+
+    name = "slot moved"
+
+    def __init__(self, cluster: ChaosCluster, keys: Sequence[str], chance: Random) -> None:
+        super().__init__()
+        self._cluster = cluster
+        self._keys = keys
+        self._chance = chance
+
+    async def apply(self) -> None:
+        await asyncio.to_thread(self._cluster.move_slot, self._keys, self._chance)
 
 
 class _NetworkFault(Fault):
@@ -180,10 +214,16 @@ def worker_faults(workers: Workers, witness: Witness, chance: Random, lease: flo
 
 def server_faults(server: ChaosServer, proxies: dict[str, Proxy], chance: Random) -> list[Fault]:
     """Return the faults of the server, and of the ways to it; the name of a way is put behind the fault's."""
-    faults: list[Fault] = [KillServer(server), FlushScripts(server)]
+    faults: list[Fault] = [KillServer(server), FlushScripts(lambda: [server.url])]
     for way, proxy in proxies.items():
         for kind in (Cut, DropReplies, Delay):
             fault = kind(proxy, chance)
             fault.name = f"{kind.name} ({way})"  # type: ignore[misc]
             faults.append(fault)
     return faults
+
+
+def cluster_faults(cluster: ChaosCluster, keys: Sequence[str], chance: Random) -> list[Fault]:
+    """Return the faults of a cluster in which partitions have these keys."""
+    flush = FlushScripts(lambda: [node.url for node in cluster.running.nodes])
+    return [flush, KillPrimary(cluster, chance), MoveSlot(cluster, keys, chance)]

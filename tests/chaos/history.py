@@ -23,6 +23,8 @@ class Told(msgspec.Struct, frozen=True):
 class Sent(msgspec.Struct):
     """A command as a producer sent it, perhaps several times; `number` counts its commands, in the order sent.
 
+    Commands of one `round` are under way together; the next round begins when all of them have been answered.
+
     `accepted` when a send has returned: the command was queued. `told` has every answer, none while it is unknown.
     The same id with another payload is another `Sent`, behind the first one.
     """
@@ -35,6 +37,7 @@ class Sent(msgspec.Struct):
     told: list[Told] = msgspec.field(default_factory=list[Told])
     sends: int = 0
     waited: float = 0.0
+    round: int = 0
 
     @property
     def session_id(self) -> str:
@@ -70,7 +73,7 @@ class Listening(msgspec.Struct):
 
 
 class Glimpse(msgspec.Struct, frozen=True):
-    """A partition's hash as a witness saw it at some moment."""
+    """A partition's hash as a witness saw it at some moment, on a server with this replication id."""
 
     at: float
     partition: int
@@ -78,6 +81,7 @@ class Glimpse(msgspec.Struct, frozen=True):
     generation: str
     cursor: str
     sequence: int
+    replication_id: str = ""
 
 
 class PartitionEnd(msgspec.Struct, frozen=True):

@@ -79,6 +79,8 @@ class Workers:
         for worker in [worker for worker in self.alive if not worker.runs]:
             self.ended(worker)
             self.remove(worker)
+            # Its watchdog is still there.
+            worker.kill()
             self.start()
 
     def ended(self, worker: WorkerProcess, *fine: int) -> None:

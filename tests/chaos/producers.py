@@ -111,11 +111,13 @@ class Producer:
         self._chance = chance
         self._script = Script(name, session_id, chance)
         self._number = 0
+        self._round = 0
         self._answered: list[Sent] = []
 
     async def run(self) -> None:
         """Work until stopped."""
         while not self.stopping:
+            self._round += 1
             batch = [self._new() for _ in range(self._chance.randint(1, MOST_TOGETHER))]
             await self._bring_about(batch)
             self._answered = [*self._answered, *batch][-50:]
@@ -126,7 +128,7 @@ class Producer:
         return self._noted(f"{self._name}-{self._number}", self._number, self._script.command())
 
     def _noted(self, command_id: str, number: int, command: ChangingCommand) -> Sent:
-        sent = Sent(command_id, self._name, number, command)
+        sent = Sent(command_id, self._name, number, command, round=self._round)
         self._history.sent.append(sent)
         return sent
 

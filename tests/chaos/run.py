@@ -1,10 +1,11 @@
-"""A run of chaos: producers at full speed while workers, network and server are hurt, then a check of the history.
+"""A run of chaos: producers at full speed while workers, network and servers are hurt, then a check of the history.
 
     producers, subscribers ──▶ proxy "clients" ──┐
                                                  ├──▶ server (append-only file, synced before each answer)
     workers (processes)    ──▶ proxy "workers" ──┘          ▲
                                               witness ──────┘
 
+or, without proxies, a cluster of three primaries with a replica each, in which nobody is told before a replica has it.
 Seeded: the same seed sends the same commands and chooses the same faults; how they meet is the machine's.
 """
 
@@ -19,16 +20,17 @@ import msgspec
 from pydantic import SecretStr
 from redis.exceptions import RedisError
 from tests.chaos.ending import Ending, stored_sessions
-from tests.chaos.faults import Fault, server_faults, worker_faults
+from tests.chaos.faults import Fault, worker_faults
 from tests.chaos.history import History
-from tests.chaos.processes import ChaosServer, Workers
+from tests.chaos.processes import Workers
 from tests.chaos.producers import Producer
-from tests.chaos.proxy import Proxy
+from tests.chaos.sites import SITES, Site
 from tests.chaos.subscribers import Subscriber, have_caught_up
 from tests.chaos.witness import Witness
 
 from turnstream import MessageAdded, Turnstream
-from turnstream.adapters.redis.keys import Keys
+from turnstream.adapters.redis.backend import server_at
+from turnstream.errors import Unavailable
 from turnstream.settings import Settings
 
 BOUND = 120.0
@@ -48,9 +50,11 @@ class Plan(msgspec.Struct, frozen=True):
     partitions: int = 8
     lease: float = 1.0
 
-    def settings(self) -> Settings:
+    def settings(self, site: Site) -> Settings:
         """Return settings that keep everything for the checker: events, and outcomes for longer than the run."""
         return Settings(
+            redis_url=SecretStr(site.url),
+            durability=site.durability,
             namespace="chaos",
             partitions=self.partitions,
             lease=self.lease,
@@ -71,34 +75,30 @@ class Result(msgspec.Struct):
     without_server: int
 
 
-async def run(plan: Plan, directory: Path) -> Result:
-    """Make a run; the server's files and the workers' logs are left in the directory."""
-    async with AsyncExitStack() as open_things:
-        return await Stage(plan, directory, open_things).play()
+async def run(plan: Plan, site: str, directory: Path) -> Result:
+    """Make a run on one of `SITES`; the workers' logs, and the files of one server, are left in the directory."""
+    async with SITES[site](directory) as servers, AsyncExitStack() as open_things:
+        return await Stage(plan, servers, directory, open_things).play()
 
 
 class Stage:
     """Everything that takes part in a run."""
 
-    def __init__(self, plan: Plan, directory: Path, open_things: AsyncExitStack) -> None:
+    def __init__(self, plan: Plan, site: Site, directory: Path, open_things: AsyncExitStack) -> None:
         self._plan = plan
+        self._site = site
+        self._settings = plan.settings(site)
         self._chance = Random(plan.seed)
         self._open = open_things
-        self._history = History(plan.seed)
-        self._server = ChaosServer(directory)
-        open_things.callback(self._server.close)
-        self._proxies = {"clients": Proxy(self._server.port), "workers": Proxy(self._server.port)}
-        keys = Keys(plan.settings().namespace, plan.partitions)
-        self._witness = Witness(self._server.url, keys)
-        self._ending = Ending(self._server.url, keys)
-        open_things.push_async_callback(self._ending.aclose)
+        self._history = History(plan.seed, durability=site.durability)
+        self._past = server_at(self._settings, "witness")
+        open_things.push_async_callback(self._past.topology.aclose)
+        self._witness = Witness(self._past)
+        self._ending = Ending(self._past)
         self._directory = directory
 
     async def play(self) -> Result:
         """Start all, hurt it, let it come to rest, and read what is left."""
-        for proxy in self._proxies.values():
-            await proxy.start()
-            self._open.push_async_callback(proxy.aclose)
         workers = Workers(self._environment(), self._directory)
         self._open.callback(workers.close)
         for _ in range(self._plan.workers):
@@ -107,13 +107,14 @@ class Stage:
         clients = [await self._client() for _ in range(self._plan.clients)]
         faults = [
             worker_faults(workers, self._witness, Random(self._chance.random()), self._plan.lease),
-            server_faults(self._server, self._proxies, Random(self._chance.random())),
+            self._site.faults(self._past.keys, Random(self._chance.random())),
         ]
         async with _running([self._witness.watch(), *self._subscribers(clients)]):
             await self._hurt(self._producers(clients), faults)
             workers.replace_ended()
             began = monotonic()
             await self._settle()
+        self._history.failovers = sum(fault.count for kind in faults for fault in kind if fault.fails_over)
         return Result(
             await self._complete(clients[0]),
             {fault.name: fault.count for kind in faults for fault in kind},
@@ -134,13 +135,15 @@ class Stage:
                 producer.stopping = True
 
     async def _strike(self, faults: Sequence[Fault], deadline: float) -> None:
-        """Apply faults one after the other, all of them in every round."""
+        """Apply faults one after the other, all of them in every round; the first round is made in any case."""
         chance = Random(self._chance.random())
-        while monotonic() < deadline:
+        first = True
+        while first or monotonic() < deadline:
             for fault in chance.sample(faults, len(faults)):
-                if monotonic() < deadline:
+                if first or monotonic() < deadline:
                     await asyncio.sleep(chance.uniform(0, CALM))
                     await fault.strike()
+            first = False
 
     async def _settle(self) -> None:
         """Wait for rest; the checker judges whether it came."""
@@ -175,23 +178,20 @@ class Stage:
         return [everything.run(), messages.run()]
 
     async def _client(self) -> Turnstream:
-        url = SecretStr(self._proxies["clients"].url)
-        settings = self._plan.settings().model_copy(update={"redis_url": url})
-        client = await Turnstream.connect(settings=settings)
+        client = await Turnstream.connect(settings=self._settings.at(self._site.for_clients))
         self._open.push_async_callback(client.aclose)
         return client
 
     def _environment(self) -> dict[str, str]:
-        settings = self._plan.settings()
-        names = ("namespace", "partitions", "lease", "deduplication_window", "event_retention")
-        chosen = {f"TURNSTREAM_{name.upper()}": str(getattr(settings, name)) for name in names}
-        return chosen | {"TURNSTREAM_REDIS_URL": self._proxies["workers"].url}
+        names = ("namespace", "partitions", "lease", "deduplication_window", "event_retention", "durability")
+        chosen = {f"TURNSTREAM_{name.upper()}": str(getattr(self._settings, name)) for name in names}
+        return chosen | {"TURNSTREAM_REDIS_URL": self._site.for_workers}
 
     @staticmethod
     async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
         async with asyncio.timeout(BOUND):
             while True:
-                with suppress(RedisError):
+                with suppress(RedisError, Unavailable):
                     if await condition():
                         return
                 await asyncio.sleep(0.02)

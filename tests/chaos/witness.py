@@ -2,39 +2,40 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, cast
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from tests.chaos.history import Glimpse
 
-from turnstream.adapters.redis.keys import Keys
+from turnstream.adapters.redis.server import Server
+from turnstream.errors import Unavailable
 
 INTERVAL = 0.05
 """Seconds between two looks."""
 
-FIELDS = ("token", "generation", "cursor", "sequence")
+LOOK = """
+local found = redis.call('HMGET', KEYS[1], 'token', 'generation', 'cursor', 'sequence')
+found[5] = redis.call('INFO', 'replication'):match('master_replid:(%w+)')
+return found
+"""
+"""One moment of a partition, and whose: the replication id is that of the server that answers."""
 
 
 class Witness:
     """Takes glimpses until it is stopped, and knows when workers went."""
 
-    def __init__(self, url: str, keys: Keys) -> None:
+    def __init__(self, server: Server) -> None:
         self.glimpses: list[Glimpse] = []
-        self._url = url
-        self._keys = keys
+        self._server = server
         self._gone: list[tuple[str, float]] = []
 
     async def watch(self) -> None:
         """Look again and again, also at a server that comes back."""
-        async with Redis.from_url(self._url, protocol=2) as raw:
-            call = cast("Callable[..., Awaitable[Any]]", raw.execute_command)
-            while True:
-                with suppress(RedisError, OSError):
-                    await self._look(call)
-                await asyncio.sleep(INTERVAL)
+        while True:
+            for number in range(len(self._server.keys.partitions)):
+                with suppress(Unavailable, RedisError):
+                    await self._look(number)
+            await asyncio.sleep(INTERVAL)
 
     def gone(self, worker: str) -> None:
         """Note that a worker was killed just now."""
@@ -56,13 +57,13 @@ class Witness:
     def _latest(self, at: float) -> dict[int, Glimpse]:
         return {glimpse.partition: glimpse for glimpse in self.glimpses if glimpse.at <= at}
 
-    async def _look(self, call: Callable[..., Awaitable[Any]]) -> None:
-        for number, keys in enumerate(self._keys.partitions):
-            found: list[bytes | None] = await call("HMGET", keys.partition, *FIELDS)
-            if None not in found:
-                token, generation, cursor, sequence = (value.decode() for value in found if value is not None)
-                now = time.monotonic()
-                self.glimpses.append(Glimpse(now, number, token, generation, cursor, int(sequence)))
+    async def _look(self, number: int) -> None:
+        key = self._server.partition(number).partition
+        found: list[bytes | None] = await self._server.calls(number).call("EVAL", LOOK, 1, key)
+        if None not in found:
+            token, generation, cursor, sequence, replid = (value.decode() for value in found if value is not None)
+            glimpse = Glimpse(time.monotonic(), number, token, generation, cursor, int(sequence), replid)
+            self.glimpses.append(glimpse)
 
 
 def _owner(glimpse: Glimpse) -> str:

@@ -33,6 +33,7 @@ from turnstream import (
     UpdateTokenMetrics,
     user_message,
 )
+from turnstream.adapters.redis.backend import server_at
 from turnstream.domain.commands import AnyCommand
 
 PARTITIONS = 4
@@ -148,8 +149,9 @@ async def test_every_hostile_entry_is_accounted_for(
 
     for target, texts in flood.valid.items():
         assert texts_of(await ts.sessions.get_messages(target)) == texts
-    async with aclosing(Ending(real.settings.redis_url.get_secret_value(), real.keys)) as ending:
-        ends = await ending.partitions()
+    server = server_at(real.settings, "test")
+    async with aclosing(server.topology):
+        ends = await Ending(server).partitions()
     set_aside = {(p, m.entry_id) for p in range(PARTITIONS) for m in await real.malformed(p)}
     assert set_aside <= flood.hostile.keys()
     decided = {place: fields for place, fields in flood.hostile.items() if place not in set_aside}
