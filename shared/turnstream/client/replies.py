@@ -23,6 +23,8 @@ from turnstream.telemetry import get_logger
 
 log = get_logger(__name__)
 
+CLOSED = "The client was closed before the answer came; the command may still be applied"
+
 FORGOTTEN = 10
 """Windows after which a command is not waited for any more."""
 
@@ -100,7 +102,7 @@ class Replies:
         where the caller chose the ids, and may have used them before.
 
         Raises:
-            DuplicateMismatch: another command of this client is, or was just now, under way under the id.
+            DuplicateMismatch: another command of this client is under way under the id.
 
         """
         loop = asyncio.get_running_loop()
@@ -131,10 +133,11 @@ class Replies:
         if self._task:
             self._task.cancel()
             await asyncio.wait([self._task])
-        self._settle_all(Unavailable("The client was closed before the answer came; the command may still be applied"))
+        self._settle_all(Unavailable(CLOSED))
 
     async def _run(self, subscription: Subscription) -> None:
         """Listen until closed; a lost connection is opened again, and what it may have lost is asked for."""
+        reason = CLOSED
         try:
             while await self._is_lost(subscription):
                 # What is sent from now on must not overtake what is sent again.
@@ -144,9 +147,10 @@ class Replies:
                 self._outbox.resume(self._unanswered())
         except Exception as bug:
             log.exception("replies cannot be received")
-            self._settle_all(Unavailable(f"Replies cannot be received: {bug}"))
+            reason = f"Replies cannot be received: {bug}"
         finally:
             self._task = None
+            self._settle_all(Unavailable(reason))
             self._outbox.resume({})
 
     async def _is_lost(self, subscription: Subscription) -> bool:
