@@ -379,3 +379,30 @@ async def test_a_partition_that_cannot_be_tidied_does_not_end_the_worker(
     client = await client_of(real, worker=False)
     await a_session(client, "one", session_id=id_in(1, PARTITIONS))
     assert not worker.task.done()
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_a_worker_ends_even_if_a_cancellation_gets_lost(
+    real: EmbeddedDeployment, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """As where one of many calls fails in the moment in which all of them are cancelled."""
+    monkeypatch.setattr(loop, "TIDY_EVERY", 0.01)
+    worker = await worker_of(real)
+    tidying = asyncio.Event()
+
+    async def swallows(states: Sequence[PartitionState]) -> None:
+        tidying.set()
+        try:
+            await asyncio.sleep(SOON)
+        except asyncio.CancelledError:
+            raise RuntimeError(f"{len(states)} calls") from None
+
+    monkeypatch.setattr(worker.backend.ownership, "tidy", swallows)
+    await tidying.wait()
+    async with asyncio.timeout(SOON):
+        if fails:
+            worker._worker._holdings._misfit = ConfigurationError("no right")
+            with pytest.raises(ConfigurationError):
+                await worker.task
+        else:
+            await worker.stop()
