@@ -139,7 +139,8 @@ async def test_a_batch_of_a_wrong_shape_writes_nothing(real: EmbeddedDeployment,
 
 @pytest.mark.parametrize("overrides", [{"partitions": 1}])
 async def test_only_the_owner_tells_of_a_batch_and_of_its_events_once(real: EmbeddedDeployment) -> None:
-    backend = await opened(real)
+    backend = await real.open()
+    real.resources.push_async_callback(backend.aclose)
     first = await taken(backend, "worker-1")
     await backend.ownership.release([first])
     owner = await taken(backend, "worker-2")

@@ -272,7 +272,7 @@ async def partition_dump(real: EmbeddedDeployment, partition: int) -> dict[str, 
     return {name: value for name, value in whole.items() if name.startswith(keys.prefix) and name != keys.lease}
 
 
-@pytest.mark.parametrize("overrides", [{"partitions": 1, "lease": 1.0}])
+@pytest.mark.parametrize("overrides", [{"partitions": 1, "lease": 30.0}])
 async def test_a_batch_under_way_is_fenced_whole(
     real: EmbeddedDeployment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
