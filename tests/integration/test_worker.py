@@ -261,6 +261,7 @@ async def test_a_worker_that_lost_its_token_stops_writing(
     assert await real.backlog(0) == 1
 
     await thief.ownership.release([stolen])
+    await thief.ownership.depart("thief")
     assert (await ticket).version == 3
     assert texts_of(await client.sessions.get_messages(name)) == ["one", "two"]
 
@@ -295,6 +296,7 @@ async def test_a_batch_under_way_is_fenced_whole(
             await commit(batch)
         assert await real.dump() == before
         await thief.ownership.release([stolen])
+        await thief.ownership.depart("thief")
         fenced.set()
         raise Fenced(0, "token")
 
