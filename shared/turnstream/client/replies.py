@@ -106,9 +106,10 @@ class Replies:
 
         """
         loop = asyncio.get_running_loop()
-        self._forget_unanswered(loop.time())
+        now = loop.time()
+        self._forget_unanswered(now)
         fresh = {
-            command.entry.command_id: Pending(loop.create_future(), command, loop.time(), own_ids)
+            command.entry.command_id: Pending(loop.create_future(), command, now, own_ids)
             for command in commands
             if command.entry.command_id not in self._pending
         }
