@@ -17,6 +17,9 @@ from turnstream_worker.supervisor import Supervisor
 MISFIT: Final = 2
 """The exit status where the server or a setting does not fit: starting again would not help."""
 
+UNREACHABLE: Final = 69
+"""The exit status of a supervised worker that finds no server: started again later, it may find one."""
+
 
 def run(options: Options) -> int:
     """Do what the command line says until told to stop; return the exit status."""
@@ -26,7 +29,8 @@ def run(options: Options) -> int:
             return runner.run(_run(options))
     except (ConfigurationError, Unavailable) as error:
         sys.stderr.write(f"error: {error}\n")
-        return MISFIT
+        supervised = options.stop_at_eof
+        return UNREACHABLE if supervised and isinstance(error, Unavailable) else MISFIT
 
 
 async def _run(options: Options) -> int:

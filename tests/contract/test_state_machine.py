@@ -26,7 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from tests.contract.deployments import Deployment, MemoryDeployment, opened
-from tests.contract.model import Model, Recorded, recorded, timeless, without_places
+from tests.contract.model import Model, recorded, timeless, without_places
 from tests.contract.processors import processor_over
 from tests.contract.programs import SESSIONS, commands
 from tests.contract.redis_deployments import EmbeddedDeployment, FakeDeployment
@@ -102,7 +102,7 @@ class Plain:
             "waiting": self.waiting,
             "events": timeless(self.applied.events),
             "sessions": timeless(self.applied.sessions),
-            "outcomes": {command_id: self.applied.outcomes[command_id] for command_id in known},
+            "outcomes": timeless({command_id: self.applied.outcomes[command_id] for command_id in known}),
         }
 
     def commit(self, life: Life, size: int) -> str:
@@ -180,10 +180,10 @@ async def _session(backend: Backend, session_id: str) -> Any:  # noqa: ANN401 - 
     return None
 
 
-async def _outcomes(backend: Backend, command_ids: Iterable[str]) -> dict[str, Recorded]:
+async def _outcomes(backend: Backend, command_ids: Iterable[str]) -> Any:  # noqa: ANN401 - as JSON
     now_ms = int(time.time() * 1000)
     loaded = await backend.store.load(0, Needs({}, dict.fromkeys(command_ids, now_ms)))
-    return {i: recorded(outcome) for i, outcome in loaded.outcomes.items()}
+    return timeless({i: recorded(outcome) for i, outcome in loaded.outcomes.items()})
 
 
 class Machine(RuleBasedStateMachine):

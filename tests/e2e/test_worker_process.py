@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 import redis
@@ -15,6 +16,8 @@ from turnstream.adapters.embedded import start_embedded_server
 from turnstream.settings import load_settings
 
 CONFIG = SessionConfig("openai", "gpt-4")
+SHARES = {"one-1": PARTITIONS // 2, "one-2": PARTITIONS // 2}
+"""What a supervisor's two workers own."""
 
 
 def settings_of(deployment: Deployment) -> Settings:
@@ -121,6 +124,18 @@ class TestSupervisor:
         assert supervisor.errors.count("worker stopped") == 2
         assert deployment.owners() == []
 
+    def test_a_worker_that_crashes_while_the_server_is_away_is_started_again(
+        self, programs: Programs, tmp_path: Path
+    ) -> None:
+        with start_embedded_server(tmp_path) as server:
+            deployment = Deployment(server.url, "ts")
+            supervisor, workers = self.start(programs, deployment)
+        os.kill(min(workers), signal.SIGKILL)
+        until(lambda: supervisor.errors.count("worker process ended, starting another") > 1)
+        with start_embedded_server(tmp_path, port=server.port):
+            until(lambda: deployment.owned_by(**SHARES))
+            assert supervisor.stop() == 0
+
     @pytest.mark.slow
     def test_a_killed_supervisor_leaves_no_worker(self, programs: Programs, deployment: Deployment) -> None:
         supervisor, _ = self.start(programs, deployment)
@@ -150,12 +165,7 @@ class TestSupervisor:
     def start(programs: Programs, deployment: Deployment) -> tuple[Program, set[int]]:
         """Start a supervisor of two, and wait until both work."""
         supervisor = programs.worker("--processes", "2", deployment=deployment)
-        until(
-            lambda: (
-                deployment.workers() == 2
-                and deployment.owned_by(**{"one-1": PARTITIONS // 2, "one-2": PARTITIONS // 2})
-            )
-        )
+        until(lambda: deployment.workers() == 2 and deployment.owned_by(**SHARES))
         workers = children(supervisor, programs.left())
         assert len(workers) == 2
         return supervisor, workers

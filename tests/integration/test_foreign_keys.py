@@ -166,5 +166,13 @@ async def test_nobody_is_parked_for_what_the_user_may_not_do(real: EmbeddedDeplo
         state = await taken(backend)
         with pytest.raises(ConfigurationError, match="does not permit"):
             await backend.store.commit(batch_of(state, created("s"), events=()))
+        await backend.ownership.release([state])
+        limited = EmbeddedDeployment(real.settings.at(url))
+        real.resources.push_async_callback(limited.raw.aclose)
+        worker = await worker_of(limited)
+        await (await client_of(real, worker=False)).send(CreateSession(CONFIG, "s"))
+        with pytest.raises(ConfigurationError, match="does not permit"):
+            await worker.task
+        await limited.resources.aclose()
     finally:
         await real.call("ACL", "DELUSER", "limited")

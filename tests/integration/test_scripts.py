@@ -135,3 +135,33 @@ async def test_a_batch_of_a_wrong_shape_writes_nothing(real: EmbeddedDeployment,
             ],
         )
     assert await real.dump() == before
+
+
+@pytest.mark.parametrize("overrides", [{"partitions": 1}])
+async def test_only_the_owner_tells_of_a_batch_and_of_its_events_once(real: EmbeddedDeployment) -> None:
+    backend = await real.open()
+    real.resources.push_async_callback(backend.aclose)
+    first = await taken(backend, "worker-1")
+    await backend.ownership.release([first])
+    owner = await taken(backend, "worker-2")
+    heard = await backend.channels.subscribe(["events", "replies"])
+    settle, keys = backend.server.scripts.settle, [real.keys.partitions[0].partition]
+
+    async def tell(token: str, replication_id: str, text: str) -> None:
+        words = (token, replication_id, 7, 2, "events", text, "replies", text)
+        await settle.run(backend.server.calls(0), keys, words)
+
+    with pytest.raises(ResponseError, match="FENCED token"):
+        await tell(first.token, owner.replication_id, "of who lost the partition")
+    with pytest.raises(ResponseError, match="FENCED replid"):
+        await tell(owner.token, "0" * 40, "of another history")
+    await tell(owner.token, owner.replication_id, "one")
+    await tell(owner.token, owner.replication_id, "again")
+    messages = aiter(heard)
+    assert [await anext(messages) for _ in range(3)] == [
+        ("events", b"one"),
+        ("replies", b"one"),
+        ("replies", b"again"),
+    ]
+    assert await real.call("HGET", keys[0], "stable") == b"7"
+    await heard.aclose()

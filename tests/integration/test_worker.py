@@ -261,6 +261,7 @@ async def test_a_worker_that_lost_its_token_stops_writing(
     assert await real.backlog(0) == 1
 
     await thief.ownership.release([stolen])
+    await thief.ownership.depart("thief")
     assert (await ticket).version == 3
     assert texts_of(await client.sessions.get_messages(name)) == ["one", "two"]
 
@@ -272,7 +273,7 @@ async def partition_dump(real: EmbeddedDeployment, partition: int) -> dict[str, 
     return {name: value for name, value in whole.items() if name.startswith(keys.prefix) and name != keys.lease}
 
 
-@pytest.mark.parametrize("overrides", [{"partitions": 1, "lease": 1.0}])
+@pytest.mark.parametrize("overrides", [{"partitions": 1, "lease": 30.0}])
 async def test_a_batch_under_way_is_fenced_whole(
     real: EmbeddedDeployment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -295,6 +296,7 @@ async def test_a_batch_under_way_is_fenced_whole(
             await commit(batch)
         assert await real.dump() == before
         await thief.ownership.release([stolen])
+        await thief.ownership.depart("thief")
         fenced.set()
         raise Fenced(0, "token")
 
@@ -379,3 +381,30 @@ async def test_a_partition_that_cannot_be_tidied_does_not_end_the_worker(
     client = await client_of(real, worker=False)
     await a_session(client, "one", session_id=id_in(1, PARTITIONS))
     assert not worker.task.done()
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_a_worker_ends_even_if_a_cancellation_gets_lost(
+    real: EmbeddedDeployment, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """As where one of many calls fails in the moment in which all of them are cancelled."""
+    monkeypatch.setattr(loop, "TIDY_EVERY", 0.01)
+    worker = await worker_of(real)
+    tidying = asyncio.Event()
+
+    async def swallows(states: Sequence[PartitionState]) -> None:
+        tidying.set()
+        try:
+            await asyncio.sleep(SOON)
+        except asyncio.CancelledError:
+            raise RuntimeError(f"{len(states)} calls") from None
+
+    monkeypatch.setattr(worker.backend.ownership, "tidy", swallows)
+    await tidying.wait()
+    async with asyncio.timeout(SOON):
+        if fails:
+            worker._worker._holdings._misfit = ConfigurationError("no right")
+            with pytest.raises(ConfigurationError):
+                await worker.task
+        else:
+            await worker.stop()

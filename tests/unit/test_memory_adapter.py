@@ -698,3 +698,13 @@ async def test_commands_travel_from_the_queue_to_the_reader(backend: MemoryBacke
     assert session_of(header, messages) == fold(happened for happened in events if happened)
     assert await backend.queue.read({0: START}, 10, 0) == {}
     assert await taken(backend.ownership, "worker-1") == replace(processor.state, token=stored_partition(backend).token)
+
+
+async def test_a_malformed_entry_stays_where_it_is_while_too_many_wait() -> None:
+    backend = MemoryBackend(1, max_backlog=1)
+    malformed = backend.store._partitions[0].malformed
+    malformed.append(MalformedEntry(RawEntry("1-0", {b"id": b"c"}), "Not JSON"))
+    await backend.queue.publish(0, [command("c1")])
+    with pytest.raises(Overloaded):
+        await backend.quarantine.requeue(0, "1-0")
+    assert len(malformed) == 1

@@ -234,6 +234,18 @@ async def test_waiting_ends_with_the_time_that_was_given(queue: Recorded) -> Non
         await outbox.put(0, [command("c2")], 0.2)
 
 
+async def test_who_has_little_time_is_told_before_those_who_have_more(queue: Recorded) -> None:
+    outbox = Outbox(queue, WINDOW)
+    queue.failures += [Unavailable("gone")] * 1_000
+    brief, patient = outbox.put(0, [command("c1")], 0.1), outbox.put(0, [command("c2")], SOON)
+    with pytest.raises(Unavailable, match="gone"):
+        await brief
+    assert not patient.done()
+    queue.failures.clear()
+    await patient
+    assert await queue.queued() == ["c2"]
+
+
 async def test_nothing_is_tried_again_when_workers_would_not_recognise_it(queue: Recorded) -> None:
     outbox = Outbox(queue, 0.2)
     queue.failures += [Unavailable("gone")] * 1_000

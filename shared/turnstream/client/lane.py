@@ -18,6 +18,9 @@ log = get_logger(__name__)
 MAX_TOGETHER = 256
 MAX_BYTES_TOGETHER = 1024 * 1024
 
+SAME_TIME = 1.0
+"""Seconds between the deadlines of what travels together."""
+
 
 class Put:
     """What one caller put into a lane; `taken` of its entries are under way or published."""
@@ -34,6 +37,10 @@ class Put:
     def all_taken(self) -> bool:
         """Tell whether nothing of it waits any more."""
         return self.taken == len(self.entries)
+
+    def goes_with(self, other: "Put") -> bool:
+        """Tell whether both may fail together: they wait for the same, and about as long."""
+        return self.wait is other.wait and abs(self.deadline - other.deadline) <= SAME_TIME
 
     def settle(self, failure: Exception | None) -> None:
         """Tell the caller."""
@@ -172,7 +179,7 @@ class Lane:
             put = self._waiting[0]
             entry = put.entries[put.taken]
             size += len(entry.data)
-            if entries and (size > MAX_BYTES_TOGETHER or put.wait is not puts[0].wait):
+            if entries and (size > MAX_BYTES_TOGETHER or not put.goes_with(puts[0])):
                 break
             entries.append(entry)
             put.taken += 1

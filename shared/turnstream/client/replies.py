@@ -23,6 +23,8 @@ from turnstream.telemetry import get_logger
 
 log = get_logger(__name__)
 
+CLOSED = "The client was closed before the answer came; the command may still be applied"
+
 FORGOTTEN = 10
 """Windows after which a command is not waited for any more."""
 
@@ -100,13 +102,14 @@ class Replies:
         where the caller chose the ids, and may have used them before.
 
         Raises:
-            DuplicateMismatch: another command of this client is, or was just now, under way under the id.
+            DuplicateMismatch: another command of this client is under way under the id.
 
         """
         loop = asyncio.get_running_loop()
-        self._forget_unanswered(loop.time())
+        now = loop.time()
+        self._forget_unanswered(now)
         fresh = {
-            command.entry.command_id: Pending(loop.create_future(), command, loop.time(), own_ids)
+            command.entry.command_id: Pending(loop.create_future(), command, now, own_ids)
             for command in commands
             if command.entry.command_id not in self._pending
         }
@@ -131,10 +134,11 @@ class Replies:
         if self._task:
             self._task.cancel()
             await asyncio.wait([self._task])
-        self._settle_all(Unavailable("The client was closed before the answer came; the command may still be applied"))
+        self._settle_all(Unavailable(CLOSED))
 
     async def _run(self, subscription: Subscription) -> None:
         """Listen until closed; a lost connection is opened again, and what it may have lost is asked for."""
+        reason = CLOSED
         try:
             while await self._is_lost(subscription):
                 # What is sent from now on must not overtake what is sent again.
@@ -144,9 +148,10 @@ class Replies:
                 self._outbox.resume(self._unanswered())
         except Exception as bug:
             log.exception("replies cannot be received")
-            self._settle_all(Unavailable(f"Replies cannot be received: {bug}"))
+            reason = f"Replies cannot be received: {bug}"
         finally:
             self._task = None
+            self._settle_all(Unavailable(reason))
             self._outbox.resume({})
 
     async def _is_lost(self, subscription: Subscription) -> bool:

@@ -63,7 +63,12 @@ class Quarantine(Protocol):
         ...
 
     async def requeue(self, partition: int, malformed_id: str) -> bool:
-        """Move an entry that could not be read to the end of the command stream; False if there is no such entry."""
+        """Move an entry that could not be read to the end of the command stream; False if there is no such entry.
+
+        Raises:
+            Overloaded: more commands wait there than may.
+
+        """
         ...
 
     async def drop(self, partition: int, malformed_id: str) -> bool:

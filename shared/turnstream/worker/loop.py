@@ -101,6 +101,10 @@ class Worker:
                 if not backoff.failing:
                     log.warning("server unavailable", while_=what, error=str(error))
                 await asyncio.sleep(backoff.failed())
+            except BaseException:
+                # One that ends for good ends all; a cancellation alone may get lost on its way.
+                self._stopping = True
+                raise
 
     async def _keep(self) -> None:
         """Settle who owns what: on every change, and often enough that no lease runs out."""
@@ -123,13 +127,14 @@ class Worker:
             self._bell.set()
 
     async def _watch(self) -> None:
-        while True:
+        while not self._stopping:
             await asyncio.sleep(WATCH_EVERY)
             await self._backend.ownership.watch(self.worker_id)
 
     async def _tidy(self) -> None:
         failing = False
-        while True:
+        # Its cancellation can be lost: of many calls one may fail in the moment in which all are cancelled.
+        while not self._stopping:
             await asyncio.sleep(TIDY_EVERY)
             try:
                 await self._holdings.tidy()

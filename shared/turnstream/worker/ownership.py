@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from turnstream.application.processor import PartitionProcessor
-from turnstream.errors import Fenced, Unavailable
+from turnstream.errors import ConfigurationError, Fenced, Unavailable
 from turnstream.ports import Backend, PartitionState
 from turnstream.telemetry import get_logger
 from turnstream.worker.assignment import assigned
@@ -42,6 +42,7 @@ class Holdings:
         self.owned: dict[int, OwnedPartition] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._losses = 0
+        self._misfit: ConfigurationError | None = None
         self._worker_id = worker_id
         self._partitions = backend.partitions
         self._ownership = backend.ownership
@@ -54,8 +55,11 @@ class Holdings:
 
         Raises:
             Unavailable: the server does not answer.
+            ConfigurationError: the server does not let this worker do what it must.
 
         """
+        if self._misfit:
+            raise self._misfit
         before = set(self.owned)
         alive = await self._ownership.beat(self._worker_id)
         wanted = assigned(self._worker_id, alive, self._partitions)
@@ -123,6 +127,9 @@ class Holdings:
                 self._drop(number)
             except Unavailable as error:
                 log.warning("batch interrupted", error=str(error))
+                self._drop(number)
+            except ConfigurationError as error:
+                self._misfit = error
                 self._drop(number)
             except Exception:
                 log.exception("batch failed")

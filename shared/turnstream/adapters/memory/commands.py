@@ -29,12 +29,17 @@ class MemoryQueue:
         """
         # A producer that only sends waits for nothing else: the workers need a turn.
         await asyncio.sleep(0)
+        self.check_room(partition, len(entries))
         stream = self._partitions[partition].commands
-        if len(stream) + len(entries) > self._max_backlog:
-            raise Overloaded(len(stream), self._max_backlog)
         for fields in [_fields(entry) for entry in entries]:
             stream.append(fields)
         self._bell.ring()
+
+    def check_room(self, partition: int, commands: int) -> None:
+        """Raise `Overloaded` unless so many commands more may wait."""
+        backlog = len(self._partitions[partition].commands)
+        if backlog + commands > self._max_backlog:
+            raise Overloaded(backlog, self._max_backlog)
 
     def append_raw(self, partition: int, fields: Mapping[bytes, bytes]) -> str:
         """Append any fields to a partition's stream and return the entry's id."""

@@ -47,10 +47,16 @@ class MemoryQuarantine:
         return entries[start : start + count]
 
     async def requeue(self, partition: int, malformed_id: str) -> bool:
-        """Move an entry that could not be read to the end of the command stream; False if there is no such entry."""
+        """Move an entry that could not be read to the end of the command stream; False if there is no such entry.
+
+        Raises:
+            Overloaded: more commands wait there than may.
+
+        """
         kept = self._find(partition, malformed_id)
         if kept is None:
             return False
+        self._queue.check_room(partition, 1)
         self._partitions[partition].malformed.remove(kept)
         self._queue.append_raw(partition, kept.entry.fields)
         return True
