@@ -6,7 +6,8 @@ VENV ?= .venv
 WORKERS ?= auto
 # More arguments for pytest, as in: make test TESTS="tests/unit -k outcome"
 TESTS ?=
-# How long `make chaos` hurts the system, and the seed to do it again; empty is another one each time.
+# How long `make chaos` hurts the system, half of it on one server and half of it on a cluster, and the seed to do it
+# again; empty is another one each time.
 SECONDS ?= 180
 SEED ?=
 
@@ -56,7 +57,7 @@ format: $(VENV)/.installed-dev ## let ruff sort imports, fix what it can and for
 bench: $(VENV)/.installed ## measure commands a second and latency on this machine
 	$(PY) -m benchmarks.spine
 
-chaos: $(VENV)/.installed-dev ## hurt workers, network and server for minutes, then check the history (SECONDS, SEED)
+chaos: $(VENV)/.installed-dev ## hurt workers, network and servers for minutes, then check the history (SECONDS, SEED)
 	$(PY) -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 mutants: $(VENV)/.installed-dev ## take the checks out of the scripts one at a time; some test must fail each time

@@ -112,14 +112,13 @@ class Stage:
         async with _running([self._witness.watch(), *self._subscribers(clients)]):
             await self._hurt(self._producers(clients), faults)
             workers.replace_ended()
-            began = monotonic()
-            await self._settle()
+            settled_after = await self._settle()
         self._history.failovers = sum(fault.count for kind in faults for fault in kind if fault.fails_over)
         return Result(
             await self._complete(clients[0]),
             {fault.name: fault.count for kind in faults for fault in kind},
             self._witness.takeovers(),
-            monotonic() - began,
+            settled_after,
             workers.died,
             workers.without_server,
         )
@@ -145,20 +144,30 @@ class Stage:
                     await fault.strike()
             first = False
 
-    async def _settle(self) -> None:
-        """Wait for rest; the checker judges whether it came."""
+    async def _settle(self) -> float:
+        """Wait for rest and read what is left; the checker judges whether it came. Returns the seconds until then."""
+        began = rest = monotonic()
 
         async def at_rest() -> bool:
+            nonlocal rest
             if await self._ending.backlog() or not await self._ending.all_owned():
                 return False
-            return have_caught_up(self._history, await self._ending.heads())
+            if not have_caught_up(self._history, await self._ending.heads()):
+                return False
+            rest = monotonic()
+            # While it is read, a worker that came last may be handed its share: then there was no rest yet.
+            self._history.partitions = await self._ending.partitions()
+            return all(end.lease == end.token for end in self._history.partitions)
 
-        with suppress(TimeoutError):
+        try:
             await self._until(at_rest)
+        except TimeoutError:
+            rest = monotonic()
+            self._history.partitions = await self._ending.partitions()
+        return rest - began
 
     async def _complete(self, client: Turnstream) -> History:
         self._history.glimpses = self._witness.glimpses
-        self._history.partitions = await self._ending.partitions()
         self._history.sessions = await stored_sessions(client)
         return self._history
 
