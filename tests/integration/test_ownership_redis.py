@@ -146,6 +146,18 @@ async def test_a_worker_of_the_servers_earlier_life_is_left_to_its_lease(real: E
     assert len(await watcher.ownership.beat("watcher")) == 2
 
 
+@LASTING
+async def test_a_take_whose_answer_was_lost_is_taken_again(real: EmbeddedDeployment) -> None:
+    backend = await real.open()
+    real.resources.push_async_callback(backend.aclose)
+    await backend.queue.publish(0, [command("c1")])
+    lost = await taken(backend, "worker-1")
+    backend.ownership._tokens.clear()
+    state = await taken(backend, "worker-1")
+    assert state.token != lost.token
+    assert state.suspects == 0
+
+
 # ── generations ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

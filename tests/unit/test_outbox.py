@@ -253,6 +253,23 @@ async def test_nothing_is_tried_again_when_workers_would_not_recognise_it(queue:
         await outbox.put(0, [command("c1")], SOON)
 
 
+async def test_waiting_for_room_ends_when_workers_would_not_recognise_what_may_be_queued(queue: Recorded) -> None:
+    outbox = Outbox(queue, 0.5)
+    queue.failures += [Unavailable("gone")]
+    queue.failures += [Overloaded(100, 100)] * 1_000
+    with pytest.raises(Overloaded):
+        await outbox.put(0, [command("c1")], 1_000 * SOON, wait=True)
+
+
+async def test_a_lane_outlives_what_cannot_be_published_again(queue: Recorded) -> None:
+    outbox = Outbox(queue, WINDOW)
+    queue.failures += [RuntimeError("a bug")]
+    outbox.resume({0: [command("c1")]})
+    await outbox.put(0, [command("c2")])
+    assert await queue.queued() == ["c2"]
+    await outbox.aclose()
+
+
 async def test_what_was_published_before_goes_first(queue: Recorded) -> None:
     outbox = Outbox(queue, WINDOW)
     await outbox.put(0, [command("c1")])

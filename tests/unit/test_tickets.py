@@ -42,7 +42,9 @@ def command(command_id: str, data: bytes = b"{}") -> Addressed:
 
 
 def tickets(replies: Replies, *command_ids: str, timeout: float = SOON) -> list[Ticket]:
-    with replies.expecting([command(command_id) for command_id in command_ids]) as answers:
+    sent = [command(command_id) for command_id in command_ids]
+    with replies.expecting(sent) as answers:
+        replies.queued(0, [each.entry for each in sent])
         return [Ticket(i, "s", answer, timeout) for i, answer in zip(command_ids, answers, strict=True)]
 
 
@@ -231,6 +233,23 @@ async def test_what_is_unanswered_when_the_subscription_is_lost_is_sent_again(
 
 async def _sent(backend: MemoryBackend, names: list[str]) -> bool:
     return await queued(backend) == names
+
+
+async def test_what_was_under_way_when_the_subscription_was_lost_is_asked_for_as_well(
+    backend: MemoryBackend, replies: Replies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been applied, and answered, before its sender knew that it was queued."""
+    sent = command("c1")
+    with replies.expecting([sent]) as (waiting,):
+        await lose_the_subscription(backend, monkeypatch)
+        await wait_until(lambda: replies._connections == 1)
+        assert await queued(backend) == []
+        replies.queued(0, [sent.entry])
+    await wait_until(lambda: _sent(backend, ["c1"]))
+    answer(backend, Reply("c1", "ok", 7))
+    reply = await waiting
+    assert isinstance(reply, Reply)
+    assert reply.version == 7
 
 
 async def test_what_workers_would_not_recognise_is_not_sent_again_but_told(

@@ -56,7 +56,8 @@ class Deciding:
         filtering = parking if parking and parking.active else None
         needs = needs_of(_changing(run, filtering), self._memory.headers.__contains__, thorough=thorough)
         if thorough and filtering:
-            times = {item.entry.command_id: item.entry_ms for item in run if isinstance(item, Accepted)}
+            # Of a command that stands there twice the first time counts: its outcome lies no later.
+            times = {item.entry.command_id: item.entry_ms for item in reversed(run) if isinstance(item, Accepted)}
             needs = Needs(needs.sessions, times)
         if needs.nothing_to_read:
             return needs, NOTHING_LOADED

@@ -91,7 +91,11 @@ class PartitionProcessor:
             await self._commit(batch.finished(last))
         except Collision:
             batch = await self._deciding.decided(self.state, run, failures, thorough=True)
-            await self._commit(batch.finished(last))
+            try:
+                await self._commit(batch.finished(last))
+            except Collision as again:
+                # All that could collide was read.
+                raise BatchRefused(self.state.partition, str(again)) from again
         self._tell(batch.parking)
 
     async def _isolate(self, run: Sequence[Item], failures: Failures) -> None:

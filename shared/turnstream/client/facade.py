@@ -131,7 +131,7 @@ class Turnstream:
         """
         addressed = self._addressing.address(command, command_id, trace)
         await self._replies.open(timeout)
-        with self._replies.expecting([addressed], own_ids=command_id is not None) as (answer,):
+        with self._replies.expecting([addressed], timeout, own_ids=command_id is not None) as (answer,):
             await self._queued(addressed.partition, [addressed.entry], timeout, wait=wait)
         return Ticket(addressed.entry.command_id, addressed.session_id, answer, timeout)
 
@@ -161,7 +161,7 @@ class Turnstream:
             if len(all_addressed) % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
         await self._replies.open(timeout)
-        with self._replies.expecting(all_addressed) as answers:
+        with self._replies.expecting(all_addressed, timeout) as answers:
             queued = [self._queued(partition, entries, timeout, wait=wait) for partition, entries in lanes.items()]
             for failure in await asyncio.gather(*queued, return_exceptions=True):
                 if failure is not None:
@@ -257,6 +257,7 @@ class Turnstream:
     async def _queued(self, partition: int, entries: Sequence[CommandEntry], timeout: float, *, wait: bool) -> None:
         try:
             await self._outbox.put(partition, entries, timeout, wait=wait)
+            self._replies.queued(partition, entries)
         except Overloaded:
             raise
         except Unavailable as error:

@@ -109,7 +109,7 @@ class Lane:
         """Publish, again and again until the deadline."""
         backoff = Backoff()
         clock = asyncio.get_running_loop().time
-        tried = False
+        tried = unknown = False
         while True:
             try:
                 await self._open(deadline)
@@ -124,9 +124,9 @@ class Lane:
             except Unavailable as error:
                 if not backoff.failing:
                     log.warning("commands cannot be queued", partition=self._partition, error=str(error))
-                if tried and not wait:
-                    # Some may be queued already: for these, to be refused means to wait.
-                    wait = True
+                if tried and not unknown:
+                    # Some may be queued already: for these a refusal means to wait, as long as they are recognised.
+                    wait = unknown = True
                     deadline = min(deadline, clock() + self._resend_window)
                 failure = error
             delay = backoff.failed()
@@ -163,6 +163,9 @@ class Lane:
                     self._again = []
                     return
                 await asyncio.sleep(delay)
+            except Exception:
+                log.exception("commands cannot be published again", partition=self._partition)
+                self._again = []
 
     def _refuse_those_who_do_not_wait(self, error: Overloaded) -> None:
         refused = [put for put in self._waiting if not put.wait and not put.taken]

@@ -32,13 +32,16 @@ FORGOTTEN = 10
 class Pending(msgspec.Struct):
     """A command that has no answer yet.
 
-    `sent_at` is when it was first sent, in seconds of the event loop's clock; `own_id` is an id that the caller chose.
+    `sent_at` is when it was first sent, in seconds of the event loop's clock, over which connection for replies, the
+    how manieth; somebody waits for it for `timeout` seconds; `own_id` is an id that the caller chose.
     """
 
     answer: asyncio.Future[Answer]
     command: Addressed
     sent_at: float
+    timeout: float
     own_id: bool
+    connection: int
     queued: bool = False
 
     def is_for(self, command: Addressed) -> bool:
@@ -68,6 +71,7 @@ class Replies:
         self._names = [channels.reply_channel(partition, client_id) for partition in range(partitions)]
         self._outbox = outbox
         self._pending: dict[str, Pending] = {}
+        self._connections = 0
         self._opening = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
@@ -94,12 +98,13 @@ class Replies:
 
     @contextmanager
     def expecting(
-        self, commands: Sequence[Addressed], *, own_ids: bool = False
+        self, commands: Sequence[Addressed], timeout: float = 0.0, *, own_ids: bool = False
     ) -> Generator[list[asyncio.Future[Answer]]]:
         """Give the futures of the answers to commands that are sent meanwhile; if that fails, expect none.
 
-        A command that is sent again has the future of the first time, which stays, for that one is queued. `own_ids`
-        where the caller chose the ids, and may have used them before.
+        A command that is sent again has the future of the first time, which stays, for that one is queued. Answers
+        are waited for `timeout` seconds, at least. `own_ids` where the caller chose the ids, and may have used them
+        before.
 
         Raises:
             DuplicateMismatch: another command of this client is under way under the id.
@@ -109,7 +114,7 @@ class Replies:
         now = loop.time()
         self._forget_unanswered(now)
         fresh = {
-            command.entry.command_id: Pending(loop.create_future(), command, now, own_ids)
+            command.entry.command_id: Pending(loop.create_future(), command, now, timeout, own_ids, self._connections)
             for command in commands
             if command.entry.command_id not in self._pending
         }
@@ -120,8 +125,19 @@ class Replies:
             for command_id in fresh:
                 self._pending.pop(command_id, None)
             raise
-        for pending in fresh.values():
-            pending.queued = True
+
+    def queued(self, partition: int, entries: Sequence[CommandEntry]) -> None:
+        """Note that commands are queued; what was answered while nobody listened is asked for at once."""
+        lost: list[CommandEntry] = []
+        for entry in entries:
+            pending = self._pending.get(entry.command_id)
+            if pending:
+                pending.queued = True
+                if pending.connection != self._connections:
+                    lost.append(entry)
+        if lost:
+            again = self._outbox.put(partition, lost, self._outbox.resend_window, wait=True)
+            again.add_done_callback(_heard)
 
     def _answer(self, command: Addressed) -> asyncio.Future[Answer]:
         pending = self._pending[command.entry.command_id]
@@ -144,6 +160,7 @@ class Replies:
                 # What is sent from now on must not overtake what is sent again.
                 self._outbox.hold()
                 subscription = await self._subscribed(math.inf)
+                self._connections += 1
                 log.info("listening for replies again")
                 self._outbox.resume(self._unanswered())
         except Exception as bug:
@@ -195,7 +212,7 @@ class Replies:
         """Let go of the oldest commands that nobody can be told about any more."""
         while self._pending:
             oldest = next(iter(self._pending.values()))
-            if now - oldest.sent_at <= FORGOTTEN * self._outbox.resend_window or not oldest.queued:
+            if now - oldest.sent_at <= max(FORGOTTEN * self._outbox.resend_window, oldest.timeout) or not oldest.queued:
                 return
             del self._pending[oldest.command.entry.command_id]
 
@@ -215,3 +232,9 @@ class Replies:
             if pending and pending.is_meant_by(reply):
                 del self._pending[reply.command_id]
                 pending.settle(reply)
+
+
+def _heard(future: asyncio.Future[None]) -> None:
+    """Look at a failure that nobody waits for, so that it is not reported as overlooked."""
+    if not future.cancelled():
+        future.exception()

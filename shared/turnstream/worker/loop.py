@@ -73,6 +73,7 @@ class Worker:
                     loops = [
                         tasks.create_task(self._forever("reading commands", self._feeder.run)),
                         tasks.create_task(self._forever("listening for changes", self._listen)),
+                        tasks.create_task(self._forever("renewing leases", self._renew)),
                         tasks.create_task(self._forever("watching another worker", self._watch)),
                         tasks.create_task(self._forever("tidying", self._tidy)),
                     ]
@@ -107,7 +108,7 @@ class Worker:
                 raise
 
     async def _keep(self) -> None:
-        """Settle who owns what: on every change, and often enough that no lease runs out."""
+        """Settle who owns what: on every change, and often enough to see who fell silent."""
         backoff = Backoff()
         while not self._stopping:
             self._bell.clear()
@@ -125,6 +126,14 @@ class Worker:
     async def _listen(self) -> None:
         async for _ in self._backend.ownership.changes():
             self._bell.set()
+
+    async def _renew(self) -> None:
+        while not self._stopping:
+            # Of several nodes one may not answer; the others are asked in time all the same.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.lease / RENEWALS):
+                    await self._holdings.keep()
+            await asyncio.sleep(self._settings.lease / RENEWALS)
 
     async def _watch(self) -> None:
         while not self._stopping:

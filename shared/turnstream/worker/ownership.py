@@ -14,6 +14,9 @@ from turnstream.worker.partition import BatchLimits, OwnedPartition
 
 log = get_logger(__name__)
 
+HANDOVER = 10.0
+"""Seconds that a batch in hand may take when its partition is to be given up."""
+
 MOVES = 8
 """The part of all partitions that a worker gives up at a time, so that few stand still while they change hands."""
 
@@ -63,7 +66,6 @@ class Holdings:
         before = set(self.owned)
         alive = await self._ownership.beat(self._worker_id)
         wanted = assigned(self._worker_id, alive, self._partitions)
-        await self._renew()
         surplus = sorted(before - wanted)
         await self.give_up(surplus[: max(1, self._partitions // MOVES)])
         taken = await self._take(wanted - set(self.owned))
@@ -71,13 +73,33 @@ class Holdings:
             log.info("partitions changed", owned=len(self.owned), wanted=len(wanted), workers=len(alive))
         return taken > 0 or set(self.owned) != before
 
+    async def keep(self) -> None:
+        """Say that this worker lives, and renew its leases: on time, whatever else takes long.
+
+        Raises:
+            Unavailable: the server does not answer.
+
+        """
+        await self._ownership.beat(self._worker_id)
+        states = [owned.state for owned in self.owned.values()]
+        for state, kept in zip(states, await self._ownership.renew(states), strict=True):
+            owned = self.owned.get(state.partition)
+            if not kept and owned and owned.state.token == state.token:
+                log.warning("partition lost", partition=state.partition)
+                await self._abandon(state.partition)
+
     async def give_up(self, numbers: Iterable[int]) -> None:
-        """Finish the batch in hand of some partitions and release them."""
+        """Finish the batch in hand of some partitions and release them; one that takes too long is cut short."""
         leaving = [number for number in numbers if number in self.owned]
         for number in leaving:
             self.owned[number].stop()
         if leaving:
-            await asyncio.wait([self._tasks[number] for number in leaving])
+            _, late = await asyncio.wait([self._tasks[number] for number in leaving], timeout=HANDOVER)
+            for task in late:
+                log.warning("batch cut short", task=task.get_name())
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
         left = [self.owned.pop(number) for number in leaving if number in self.owned]
         await self._ownership.release([owned.state for owned in left])
 
@@ -89,13 +111,6 @@ class Holdings:
     async def tidy(self) -> None:
         """Trim events and show progress, off the hot path."""
         await self._ownership.tidy([owned.state for owned in self.owned.values()])
-
-    async def _renew(self) -> None:
-        states = [owned.state for owned in self.owned.values()]
-        for state, kept in zip(states, await self._ownership.renew(states), strict=True):
-            if not kept:
-                log.warning("partition lost", partition=state.partition)
-                await self._abandon(state.partition)
 
     async def _take(self, numbers: Iterable[int]) -> int:
         takes = [self._ownership.take(number, self._worker_id) for number in sorted(numbers)]

@@ -72,6 +72,10 @@ class RedisOwnership:
         """
         server = self._server
         answer = await self._taken(partition, worker_id)
+        if len(answer) == 1 and _worker_of(answer[0].decode()) == worker_id:
+            # It was this worker who took it, and the answer was lost.
+            self._tokens[partition, worker_id] = answer[0].decode()
+            answer = await self._taken(partition, worker_id)
         if len(answer) == 1 and not await self._is_registered(_worker_of(answer[0].decode())):
             # Its owner is dead or was forgotten; should it live, the token fences it.
             answer = await self._taken(partition, worker_id, dead_owner=answer[0].decode())
@@ -123,6 +127,8 @@ class RedisOwnership:
     async def release(self, states: Sequence[PartitionState]) -> None:
         """Give partitions up, and ring the bell for who waits for them."""
         server = self._server
+        if self._settling:
+            await self._settling.told(state.partition for state in states)
         calls = (
             server.scripts.release.run(server.calls(state.partition), [keys.lease, keys.partition], [state.token])
             for state, keys in ((state, server.partition(state.partition)) for state in states)

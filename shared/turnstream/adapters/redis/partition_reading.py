@@ -121,11 +121,16 @@ class _Reader:
         if stale is not None:
             # It reads behind another cursor, on the same connection.
             await _ended(stale)
+        entries: Sequence[RawEntry] = ()
+        failure: Exception | None = None
         try:
-            self._entries = await self._persistently(cursor, count)
+            entries = await self._persistently(cursor, count)
         except Exception as error:  # noqa: BLE001 - `ask` raises it
-            self._failure = error
-        self._task = None
+            failure = error
+        if self._task is not asyncio.current_task():
+            # Meanwhile somebody asked behind another cursor: these entries do not stand right behind that.
+            return
+        self._entries, self._failure, self._task = entries, failure, None
         self._arrived()
 
     async def _persistently(self, cursor: str, count: int) -> Sequence[RawEntry]:

@@ -5,11 +5,12 @@ replicas or the disk. The batches that were committed before the wait are then t
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
@@ -19,7 +20,7 @@ from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.writing import told
 from turnstream.backoff import Backoff
 from turnstream.codec.events import decode_event
-from turnstream.errors import Unavailable
+from turnstream.errors import ConfigurationError, Unavailable
 from turnstream.ports import PartitionState
 from turnstream.settings import Settings
 from turnstream.telemetry import get_logger
@@ -35,8 +36,8 @@ WAIT_MS = 1_000
 GRACE = 2.0
 """Seconds for which closing waits for what is not told yet."""
 
-MOST_REPEATED = 10_000
-"""Events that a new owner tells of at most, of those that the one before could not."""
+PIECE = 1_000
+"""Events that a new owner reads at a time, of those that the one before could not tell of."""
 
 
 class Untold(msgspec.Struct, frozen=True):
@@ -58,29 +59,41 @@ class Settling:
     async def add(self, untold: Untold) -> None:
         """Tell of a batch later; waits while too many wait."""
         partition = untold.state.partition
-        place = partition if isinstance(self._server.topology, Cluster) else 0
+        place = self._place(partition)
         if place not in self._places:
             self._places[place] = _Place(self._server, self._server.partition(partition).partition)
         await self._places[place].add(untold)
 
     async def take_over(self, state: PartitionState, stable: int) -> None:
-        """Tell of the events behind `stable`, of which the owner before could not; their producers will ask again."""
-        if stable >= state.sequence:
-            return
-        server = self._server
-        partition = server.partition(state.partition)
-        span = (f"{stable + 1}-0", f"{state.sequence}-0")
-        rows = await server.calls(state.partition).call("XRANGE", partition.events, *span, "COUNT", MOST_REPEATED)
-        words: list[Word] = []
-        for _, (_, payload) in rows:
-            event = decode_event(payload)
-            if event:
-                words += told(server.keys.live_channels(partition, event.type, event.session_id), payload)
-        await self.add(Untold(state, words, ()))
+        """Tell of the events behind `stable`, of which the owner before could not.
+
+        Replies cannot be told again: a producer that sends its command again gets the recorded outcome.
+        """
+        server, keys = self._server, self._server.partition(state.partition)
+        while stable < state.sequence:
+            span = (f"{stable + 1}-0", f"{state.sequence}-0")
+            rows = await server.calls(state.partition).call("XRANGE", keys.events, *span, "COUNT", PIECE)
+            words: list[Word] = []
+            for _, (_, payload) in rows:
+                event = decode_event(payload)
+                if event:
+                    words += told(server.keys.live_channels(keys, event.type, event.session_id), payload)
+            # What retention has taken meanwhile cannot be told.
+            stable = int(rows[-1][0].partition(b"-")[0]) if len(rows) == PIECE else state.sequence
+            await self.add(Untold(replace(state, sequence=stable), words, ()))
+
+    async def told(self, partitions: Iterable[int]) -> None:
+        """Wait a little until all batches of partitions are told: who releases them cannot tell any more."""
+        await asyncio.gather(
+            *{place.told() for place in {self._places.get(self._place(p)) for p in partitions} if place}
+        )
 
     async def aclose(self) -> None:
         """Wait a little for what is not told yet, then end."""
         await asyncio.gather(*(place.aclose() for place in self._places.values()))
+
+    def _place(self, partition: int) -> int:
+        return partition if isinstance(self._server.topology, Cluster) else 0
 
 
 class _Place:
@@ -92,18 +105,29 @@ class _Place:
         self._confirm, self._wanted = _confirmation(server.settings)
         self._untold: list[Untold] = []
         self._room = asyncio.Semaphore(MOST_UNTOLD)
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._misfit: ConfigurationError | None = None
         self._task: asyncio.Task[None] | None = None
         self._connection: AbstractConnection | None = None
 
     async def add(self, untold: Untold) -> None:
         await self._room.acquire()
+        if self._misfit:
+            self._room.release()
+            raise self._misfit
+        self._idle.clear()
         self._untold.append(untold)
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="settling")
 
+    async def told(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GRACE):
+                await self._idle.wait()
+
     async def aclose(self) -> None:
-        if self._task is not None:
-            await asyncio.wait([self._task], timeout=GRACE)
+        await self.told()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -113,11 +137,16 @@ class _Place:
         try:
             while self._untold:
                 batches, self._untold = self._untold, []
-                await self._persistently(batches)
-                for _ in batches:
-                    self._room.release()
+                try:
+                    await self._persistently(batches)
+                finally:
+                    for _ in batches:
+                        self._room.release()
+        except ConfigurationError as error:
+            self._misfit = error
         finally:
             self._task = None
+            self._idle.set()
 
     async def _persistently(self, batches: Sequence[Untold]) -> None:
         backoff = Backoff()
@@ -126,7 +155,9 @@ class _Place:
                 await self._confirmed()
                 for batch in batches:
                     await self._tell(batch)
-            except (Unavailable, TimeoutError, RedisError, OSError) as error:
+            except ConfigurationError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, nobody is told before it is safe
                 await self._disconnect()
                 if not backoff.failing:
                     log.warning("writes are not confirmed, nobody is told of them yet", error=str(error))
@@ -160,7 +191,7 @@ class _Place:
         try:
             await server.scripts.settle.run(server.calls(state.partition), [self._key_of(state)], words)
         except ResponseError as error:
-            # Another owner will tell of it, or it is gone; producers ask again.
+            # Another owner tells of its events, or it is gone.
             log.info("batch not told of", partition=state.partition, reason=str(error))
 
     def _key_of(self, state: PartitionState) -> str:

@@ -19,6 +19,9 @@ if made[1] and (made[1] ~= ARGV[4] or made[2] ~= ARGV[5]) then
   return redis.error_reply('LAYOUT ' .. made[1] .. ' ' .. tostring(made[2]))
 end
 
+-- Read before the first write, for it fails where something else stands there.
+local waiting = redis.call('XLEN', KEYS[3])
+
 local replid = ''
 if ARGV[7] == '1' then
   replid = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
@@ -44,7 +47,7 @@ if past[1] == past[4] or past[1] == past[5] then
   deaths = tonumber(past[6] or 0) + (died and 1 or 0)
   attempts = attempts + (died and past[1] == past[5] and 1 or 0)
 end
-local suspects = deaths > 0 and redis.call('XLEN', KEYS[3]) or 0
+local suspects = deaths > 0 and waiting or 0
 redis.call('HSET', KEYS[2], 'takenAt', past[1], 'deaths', deaths, 'attempts', attempts)
 
 local token = redis.call('HINCRBY', KEYS[2], 'epoch', 1) .. '-' .. ARGV[2]

@@ -1,0 +1,31 @@
+"""The reader of one stream of a cluster, at the moments that a real one hardly shows."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+from tests.waiting import wait_until
+
+from turnstream.adapters.redis.partition_reading import _Reader
+from turnstream.ports import RawEntry
+
+
+async def test_what_was_read_behind_another_cursor_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer to the old question comes in the same moment in which the new one is asked."""
+    reader = _Reader(cast("Any", None), "key", lambda: None)
+    loop = asyncio.get_running_loop()
+    answers: dict[str, asyncio.Future[Sequence[RawEntry]]] = {"10-0": loop.create_future(), "5-0": loop.create_future()}
+
+    async def persistently(cursor: str, _count: int) -> Sequence[RawEntry]:
+        return await answers[cursor]
+
+    monkeypatch.setattr(reader, "_persistently", persistently)
+    assert list(reader.ask("10-0", 10)) == []
+    await asyncio.sleep(0)
+    answers["10-0"].set_result([RawEntry("11-0", {})])
+    assert list(reader.ask("5-0", 10)) == []
+    answers["5-0"].set_result([RawEntry("6-0", {})])
+    await wait_until(lambda: reader._task is None)
+    assert [entry.entry_id for entry in reader.ask("5-0", 10)] == ["6-0"]
+    await reader.aclose()
