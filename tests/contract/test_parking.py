@@ -296,6 +296,25 @@ async def test_everything_is_discarded(ts: Turnstream, bug: Bug, monkeypatch: py
     assert texts_of((await ts.execute(added("new"))).messages) == ["new"]
 
 
+@pytest.mark.parametrize("overrides", [{"partitions": 1, "deduplication_window": 0.5}])
+async def test_copies_of_a_command_are_redriven_once_also_in_different_pieces(
+    ts: Turnstream, bug: Bug, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sent again behind the deduplication window, so it stands in the queue twice."""
+    monkeypatch.setattr(processor, "PIECE", 2)
+    await a_session(ts, session_id="s")
+    twice = UpdateTokenMetrics("s", 100)
+    for command, command_id in ((bomb(), None), (twice, "twice"), (UpdateTokenMetrics("s", 7), None), (twice, "twice")):
+        with pytest.raises(CommandParked):
+            await ts.execute(command, command_id=command_id)
+        await asyncio.sleep(1.1)
+    bug.fixed = True
+    assert await ts.parked.redrive("s") == QueueProgress(4, 0)
+    session = await ts.sessions.get_session("s")
+    assert session is not None
+    assert session.metrics.prompt_tokens == BOMB + 107
+
+
 async def test_another_head_than_the_operator_saw_stays(ts: Turnstream, bug: Bug) -> None:
     await park(ts, added("one"))
     for operation in (DiscardParked(session_id="s", head="other"), RedriveParked(session_id="s", head="other")):

@@ -22,7 +22,9 @@ from turnstream import (
     user_message,
 )
 from turnstream.adapters.redis.backend import RedisBackend
-from turnstream.domain.commands import QueueProgress
+from turnstream.codec.records import encode_parked_session
+from turnstream.domain.commands import QueueProgress, RedriveParked
+from turnstream.ports import ParkedSession
 
 NAMES = [f"s{number}" for number in range(8)]
 VICTIM = "s5"
@@ -176,3 +178,15 @@ async def test_nobody_is_parked_for_what_the_user_may_not_do(real: EmbeddedDeplo
         await limited.resources.aclose()
     finally:
         await real.call("ACL", "DELUSER", "limited")
+
+
+async def test_a_queue_that_cannot_be_read_holds_up_nobody_else(real: EmbeddedDeployment) -> None:
+    ts = await sessions_of(real, ["s", "t"])
+    registry, queue = real.keys.partitions[0].parked, real.keys.partitions[0].queue("s")
+    await real.call("HSET", registry, "s", encode_parked_session(ParkedSession(1, 10, 0, "a bug")))
+    await real.call("SET", queue, "a text", "EX", 60)
+    await worker_of(real)
+    progress = await ts.execute(RedriveParked(session_id="s"))
+    assert (progress.done, progress.left) == (0, 1)
+    assert await told(await ts.send(added("two", "t"))) == 3
+    await real.call("HDEL", registry, "s")

@@ -79,13 +79,18 @@ class BatchInProgress:
 
         """
         known = self._known.get(accepted.entry.command_id)
-        if known is None or known.status == "parked":
+        if known is None or not self.has_decided(accepted.entry.command_id):
             known = self._outcome(accepted)
             self._known[accepted.entry.command_id] = known
         elif known.payload_hash != accepted.payload_hash:
             known = _mismatch(accepted)
         self.reply(accepted, known)
         return known
+
+    def has_decided(self, command_id: str) -> bool:
+        """Tell whether there is an outcome that says more than that the command is parked."""
+        known = self._known.get(command_id)
+        return known is not None and known.status != "parked"
 
     def record(self, accepted: Accepted, outcome: Outcome) -> None:
         """Take the outcome of a command that was decided elsewhere."""

@@ -63,10 +63,11 @@ class Deciding:
             return needs, NOTHING_LOADED
         return needs, await self._store.load(state.partition, needs)
 
-    async def outcomes(self, state: PartitionState, accepted: Accepted) -> Mapping[str, Outcome]:
-        """Return the earlier outcome of a command under its id, if there is one."""
-        needs = Needs({}, {accepted.entry.command_id: accepted.entry_ms})
-        return (await self._store.load(state.partition, needs)).outcomes
+    async def outcomes(self, state: PartitionState, commands: Mapping[str, int]) -> Mapping[str, Outcome]:
+        """Return the earlier outcomes of commands, as far as there are any (id → entry time in ms)."""
+        if not commands:
+            return {}
+        return (await self._store.load(state.partition, Needs({}, commands))).outcomes
 
     def begun(
         self,

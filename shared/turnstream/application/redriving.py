@@ -64,14 +64,15 @@ class Redriving:
             failure: what its head has failed on, where it need not be tried.
 
         """
-        outcomes = await self._deciding.outcomes(state, operation)
+        outcomes = await self._deciding.outcomes(state, {operation.entry.command_id: operation.entry_ms})
         if outcomes:
             batch = self._deciding.begun(state, loaded=Loaded({}, outcomes))
             batch.decide(operation)
             return batch.finished(operation.raw.entry_id)
         changes = None
         try:
-            queue = await self._head(state, operation, most)
+            # Where nothing can be done about the queue it is not looked at either: perhaps it cannot be read.
+            queue = await self._head(state, operation, most) if failure is None else ()
         except Rejected as error:
             batch = self._deciding.begun(state)
             outcome = Outcome("rejected", operation.payload_hash, error=rejection_of(error))
@@ -110,15 +111,22 @@ class Redriving:
             return batch, Piece(queue, [_discarded(batch, operation, i) for i in read if isinstance(i, Accepted)])
         items, failure = self._read(queue)
         needs, loaded = await self._deciding.loaded(state, items, None, thorough=True)
+        # A copy of a command may have left the queue before: its outcome has the time of the operation.
+        recent = await self._deciding.outcomes(state, {item.entry.command_id: operation.entry_ms for item in items})
+        applied = {i: outcome for i, outcome in recent.items() if outcome.status != "parked"}
+        loaded = replace(loaded, outcomes={**loaded.outcomes, **applied})
         while True:
-            batch, outcomes = self._deciding.begun(state, needs, loaded), list[RecordedOutcome]()
+            batch, outcomes, done = self._deciding.begun(state, needs, loaded), list[RecordedOutcome](), 0
             try:
                 for item in items:
+                    first = not batch.has_decided(item.entry.command_id)
                     outcome = batch.redrive(item)
-                    outcomes.append(RecordedOutcome(item.entry.command_id, operation.entry_ms, outcome))
+                    done += 1
+                    if first:
+                        outcomes.append(RecordedOutcome(item.entry.command_id, operation.entry_ms, outcome))
             except Exception as bug:  # noqa: BLE001 - whatever it is, the registry says it
                 # It may have half happened: those before it are decided again without it.
-                items, failure = items[: len(outcomes)], bug
+                items, failure = items[:done], bug
             else:
                 return batch, Piece(queue[: len(items)], outcomes, failure)
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import MovedError, RedisError, ResponseError
 
 from turnstream.adapters.redis.cluster import Cluster
 from turnstream.adapters.redis.connection import Word, answer, pack
@@ -159,6 +159,8 @@ class _Place:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, nobody is told before it is safe
                 await self._disconnect()
+                if isinstance(error, MovedError):
+                    await self._follow()
                 if not backoff.failing:
                     log.warning("writes are not confirmed, nobody is told of them yet", error=str(error))
             else:
@@ -184,6 +186,11 @@ class _Place:
         by: int = confirmed[0] if self._confirm[0] == "WAITAOF" else confirmed
         if by < self._wanted:
             raise Unavailable(f"{by} of {self._wanted} have them")
+
+    async def _follow(self) -> None:
+        """Have the way to the key corrected, as any call on it does."""
+        with suppress(Unavailable):
+            await self._server.topology.calls(self._key).call("EXISTS", self._key)
 
     async def _tell(self, batch: Untold) -> None:
         server, state = self._server, batch.state
