@@ -1,5 +1,6 @@
 """The backends under test, and clients of them; every test gets a deployment of its own."""
 
+import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
@@ -28,6 +29,11 @@ _namespaces = count()
 
 # A shell starts background jobs with SIGINT ignored, and the programs under test would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two processes a core with `-n auto`: half of the suite's time is spent waiting for other processes."""
+    return 2 * (os.cpu_count() or 1)
 
 
 @pytest.fixture(scope="session")

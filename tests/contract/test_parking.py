@@ -296,7 +296,7 @@ async def test_everything_is_discarded(ts: Turnstream, bug: Bug, monkeypatch: py
     assert texts_of((await ts.execute(added("new"))).messages) == ["new"]
 
 
-@pytest.mark.parametrize("overrides", [{"partitions": 1, "deduplication_window": 0.5}])
+@pytest.mark.parametrize("overrides", [{"partitions": 1, "deduplication_window": 0.1}])
 async def test_copies_of_a_command_are_redriven_once_also_in_different_pieces(
     ts: Turnstream, bug: Bug, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,7 +307,7 @@ async def test_copies_of_a_command_are_redriven_once_also_in_different_pieces(
     for command, command_id in ((bomb(), None), (twice, "twice"), (UpdateTokenMetrics("s", 7), None), (twice, "twice")):
         with pytest.raises(CommandParked):
             await ts.execute(command, command_id=command_id)
-        await asyncio.sleep(1.1)
+        await asyncio.sleep(0.21)
     bug.fixed = True
     assert await ts.parked.redrive("s") == QueueProgress(4, 0)
     session = await ts.sessions.get_session("s")
