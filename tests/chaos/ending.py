@@ -6,8 +6,8 @@ from tests.chaos.history import PartitionEnd
 
 from turnstream import Session, Turnstream
 from turnstream.adapters.redis.keys import PartitionKeys
-from turnstream.adapters.redis.routing import Calls
 from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.topology.routing import Calls
 from turnstream.codec.events import decode_event
 from turnstream.codec.records import decode_outcome
 from turnstream.domain.events import AnyEvent

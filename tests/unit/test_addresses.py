@@ -3,7 +3,7 @@
 import pytest
 from redis.asyncio.connection import Connection, SSLConnection
 
-from turnstream.adapters.redis.addresses import Address, Target, read_url
+from turnstream.adapters.redis.topology.addresses import Address, Target, read_url
 from turnstream.errors import ConfigurationError
 
 

@@ -4,7 +4,7 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 from tests.unit.given import unhurried
 
-from turnstream.adapters.redis.connection import Word
+from turnstream.adapters.redis.topology.connection import Word
 from turnstream.adapters.redis.words import MAX_WORDS, WordList, portions_of
 
 

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from tests.unit.given import AT, LATER, Happening, added, created, deleted, given, message, unhurried, updated
 
 from turnstream.adapters.redis.buckets import Buckets
-from turnstream.adapters.redis.connection import Word
 from turnstream.adapters.redis.keys import Keys
+from turnstream.adapters.redis.topology.connection import Word
 from turnstream.adapters.redis.words import MAX_WORDS
 from turnstream.adapters.redis.writing import Writing
 from turnstream.application.working import WorkingSession

@@ -2,21 +2,21 @@
 
 from functools import partial
 
-from turnstream.adapters.redis.addresses import read_url
 from turnstream.adapters.redis.channels import RedisChannels
 from turnstream.adapters.redis.checks import check_deployment, check_servers
-from turnstream.adapters.redis.cluster import Cluster
 from turnstream.adapters.redis.commands import RedisQueue
-from turnstream.adapters.redis.connection import Connector, opened
 from turnstream.adapters.redis.ownership import RedisOwnership
 from turnstream.adapters.redis.quarantine import RedisQuarantine
 from turnstream.adapters.redis.reader import RedisReader
-from turnstream.adapters.redis.routing import OneServer
 from turnstream.adapters.redis.scripting import Scripts
-from turnstream.adapters.redis.sentinel import Sentinels
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.settling import Settling
 from turnstream.adapters.redis.store import RedisStore
+from turnstream.adapters.redis.topology.addresses import read_url
+from turnstream.adapters.redis.topology.cluster import Cluster
+from turnstream.adapters.redis.topology.connection import Connector, opened
+from turnstream.adapters.redis.topology.routing import OneServer
+from turnstream.adapters.redis.topology.sentinel import Sentinels
 from turnstream.settings import Settings
 
 

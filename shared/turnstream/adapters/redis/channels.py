@@ -6,10 +6,10 @@ from contextlib import suppress
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from turnstream.adapters.redis.cluster import Cluster
-from turnstream.adapters.redis.connection import answer, raise_for
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.sharded import subscribe_sharded
+from turnstream.adapters.redis.topology.cluster import Cluster
+from turnstream.adapters.redis.topology.connection import answer, raise_for
 from turnstream.application.routing import partition_of
 from turnstream.domain.events import EVENTS
 from turnstream.errors import Unavailable

@@ -3,9 +3,9 @@
 import asyncio
 from typing import Any
 
-from turnstream.adapters.redis.addresses import SENTINEL
 from turnstream.adapters.redis.keys import LAYOUT
 from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.topology.addresses import SENTINEL
 from turnstream.errors import ConfigurationError, Unavailable
 from turnstream.telemetry import get_logger
 

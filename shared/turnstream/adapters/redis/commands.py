@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from turnstream.adapters.redis.cluster import Cluster
-from turnstream.adapters.redis.connection import Word
 from turnstream.adapters.redis.partition_reading import PartitionReading
 from turnstream.adapters.redis.reading import SharedReading
 from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.topology.cluster import Cluster
+from turnstream.adapters.redis.topology.connection import Word
 from turnstream.codec.envelope import encode_optional
 from turnstream.errors import Overloaded
 from turnstream.ports import CommandEntry, RawEntry

@@ -4,14 +4,14 @@ All keys and channels of a partition carry its tag in braces, so they share one 
 """
 
 import re
-from binascii import crc_hqx
 from functools import cache
 from itertools import count
+
+from turnstream.adapters.redis.topology.slots import SLOTS, slot_of
 
 LAYOUT = 1
 """The version of the layout of keys and values; a deployment holds the one that it was made with."""
 
-SLOTS = 16_384
 CLIENT_ID = r"[A-Za-z0-9_-]{1,64}"
 
 
@@ -27,14 +27,7 @@ def tags(partitions: int) -> tuple[str, ...]:
 
 def _tag(partition: int, partitions: int) -> str:
     names = (f"{LAYOUT}.{partitions}.{partition}.{salt}" for salt in count())
-    return next(name for name in names if crc_hqx(name.encode(), 0) % SLOTS * partitions // SLOTS == partition)
-
-
-def slot_of(key: str) -> int:
-    """Return the slot of a key or a sharded channel: that of its tag, if it has one."""
-    _, _, rest = key.partition("{")
-    tag, closed, _ = rest.partition("}")
-    return crc_hqx((tag if tag and closed else key).encode(), 0) % SLOTS
+    return next(name for name in names if slot_of(name) * partitions // SLOTS == partition)
 
 
 class PartitionKeys:

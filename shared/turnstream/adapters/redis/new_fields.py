@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from turnstream.adapters.redis.buckets import Buckets
-from turnstream.adapters.redis.connection import Word
 from turnstream.adapters.redis.keys import PartitionKeys
+from turnstream.adapters.redis.topology.connection import Word
 from turnstream.adapters.redis.words import MAX_WORDS
 from turnstream.codec.records import encode_message, encode_outcome
 from turnstream.ports import Batch, SessionWrite

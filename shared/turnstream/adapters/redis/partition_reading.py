@@ -7,12 +7,12 @@ from contextlib import suppress
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AskError, MovedError, RedisError
 
-from turnstream.adapters.redis.addresses import Address
-from turnstream.adapters.redis.cluster import Cluster
-from turnstream.adapters.redis.connection import answer, pack, raise_for
-from turnstream.adapters.redis.keys import slot_of
 from turnstream.adapters.redis.reading import BLOCK_MARGIN, entry_of
 from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.topology.addresses import Address
+from turnstream.adapters.redis.topology.cluster import Cluster
+from turnstream.adapters.redis.topology.connection import answer, pack, raise_for
+from turnstream.adapters.redis.topology.slots import slot_of
 from turnstream.backoff import Backoff
 from turnstream.errors import Unavailable
 from turnstream.ports import RawEntry

@@ -6,8 +6,8 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from turnstream.adapters.redis.connection import Word
 from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.topology.connection import Word
 from turnstream.adapters.redis.words import WordList
 from turnstream.application.routing import partition_of
 from turnstream.codec.records import INFO_FIELDS, decode_header, decode_info, decode_message

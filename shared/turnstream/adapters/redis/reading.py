@@ -8,8 +8,8 @@ from typing import Any
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from turnstream.adapters.redis.connection import Word, answer, pack, raise_for
 from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.topology.connection import Word, answer, pack, raise_for
 from turnstream.errors import Unavailable
 from turnstream.ports import RawEntry
 

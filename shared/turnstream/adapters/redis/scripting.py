@@ -7,8 +7,8 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
-from turnstream.adapters.redis.connection import Word
-from turnstream.adapters.redis.routing import Calls
+from turnstream.adapters.redis.topology.connection import Word
+from turnstream.adapters.redis.topology.routing import Calls
 
 
 class Script:

@@ -4,10 +4,10 @@ from functools import cached_property
 from typing import Any
 
 from turnstream.adapters.redis.buckets import Buckets
-from turnstream.adapters.redis.cluster import Cluster
 from turnstream.adapters.redis.keys import Keys, PartitionKeys
-from turnstream.adapters.redis.routing import Calls, Topology
 from turnstream.adapters.redis.scripting import Scripts
+from turnstream.adapters.redis.topology.cluster import Cluster
+from turnstream.adapters.redis.topology.routing import Calls, Topology
 from turnstream.adapters.redis.words import WordList
 from turnstream.settings import Settings
 

@@ -14,9 +14,9 @@ from msgspec.structs import replace
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import MovedError, RedisError, ResponseError
 
-from turnstream.adapters.redis.cluster import Cluster
-from turnstream.adapters.redis.connection import Word, answer, pack
 from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.topology.cluster import Cluster
+from turnstream.adapters.redis.topology.connection import Word, answer, pack
 from turnstream.adapters.redis.writing import told
 from turnstream.backoff import Backoff
 from turnstream.codec.events import decode_event

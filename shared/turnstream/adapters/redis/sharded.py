@@ -7,10 +7,10 @@ from contextlib import suppress
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import MovedError, RedisError
 
-from turnstream.adapters.redis.addresses import Address
-from turnstream.adapters.redis.cluster import REDIRECTS, Cluster
-from turnstream.adapters.redis.connection import answer, pack, raise_for
-from turnstream.adapters.redis.keys import slot_of
+from turnstream.adapters.redis.topology.addresses import Address
+from turnstream.adapters.redis.topology.cluster import REDIRECTS, Cluster
+from turnstream.adapters.redis.topology.connection import answer, pack, raise_for
+from turnstream.adapters.redis.topology.slots import slot_of
 from turnstream.errors import Unavailable
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from turnstream.adapters.redis.connection import Word
+from turnstream.adapters.redis.topology.connection import Word
 
 MAX_WORDS = 4_000
 """Words of one command inside a script: Lua cannot unpack 8,000."""

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from itertools import chain
 
 from turnstream.adapters.redis.buckets import Buckets
-from turnstream.adapters.redis.connection import Word
 from turnstream.adapters.redis.keys import Keys, PartitionKeys
 from turnstream.adapters.redis.new_fields import NewFields, new_fields
 from turnstream.adapters.redis.parking import ENTRY_ID, write_parking
+from turnstream.adapters.redis.topology.connection import Word
 from turnstream.adapters.redis.words import WordList
 from turnstream.codec.events import encode_event
 from turnstream.codec.records import encode_changes, encode_message, encode_type_sequences

@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
 
-from turnstream.adapters.redis.connection import Connector
+from turnstream.adapters.redis.topology.connection import Connector
 from turnstream.errors import ConfigurationError
 
 CLUSTER = "redis+cluster://user:password@host:6379,host:6379"

@@ -6,8 +6,8 @@ from typing import Any
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
-from turnstream.adapters.redis.addresses import SENTINEL, Address, Target
-from turnstream.adapters.redis.connection import answer, opened, raise_for
+from turnstream.adapters.redis.topology.addresses import SENTINEL, Address, Target
+from turnstream.adapters.redis.topology.connection import answer, opened, raise_for
 from turnstream.errors import ConfigurationError, Unavailable
 
 

@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 from redis.asyncio.connection import AbstractConnection
 
-from turnstream.adapters.redis.connection import Open, PipelinedConnection, Word
+from turnstream.adapters.redis.topology.connection import Open, PipelinedConnection, Word
 
 
 class Calls(Protocol):

@@ -7,10 +7,10 @@ from typing import Any
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AskError, MovedError, ResponseError
 
-from turnstream.adapters.redis.addresses import Address, Target
-from turnstream.adapters.redis.connection import PipelinedConnection, Word, opened
-from turnstream.adapters.redis.keys import SLOTS, slot_of
-from turnstream.adapters.redis.routing import Calls
+from turnstream.adapters.redis.topology.addresses import Address, Target
+from turnstream.adapters.redis.topology.connection import PipelinedConnection, Word, opened
+from turnstream.adapters.redis.topology.routing import Calls
+from turnstream.adapters.redis.topology.slots import SLOTS, slot_of
 from turnstream.errors import ConfigurationError, TurnstreamError, Unavailable
 
 REDIRECTS = 5
