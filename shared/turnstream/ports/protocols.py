@@ -177,6 +177,15 @@ class Subscription(Protocol):
         """Yield (channel, payload); raises `Unavailable` when the connection is lost."""
         ...
 
+    async def ping(self) -> None:
+        """Return when all that was published before has been taken out by whoever iterates.
+
+        Raises:
+            Unavailable: the connection was lost, or the server does not answer.
+
+        """
+        ...
+
     async def aclose(self) -> None:
         """End it."""
         ...
