@@ -4,6 +4,7 @@ An adapter is a bundle of them, a `Backend`; `turnstream.adapters.memory` and `t
 """
 
 from turnstream.ports.batch import Batch
+from turnstream.ports.events import EventLog, EventPage
 from turnstream.ports.parked import ParkedCommand, ParkedSession, ParkingChanges
 from turnstream.ports.protocols import (
     Backend,
@@ -45,6 +46,8 @@ __all__ = [
     "Channels",
     "CommandEntry",
     "CommandQueue",
+    "EventLog",
+    "EventPage",
     "IndexEntry",
     "Loaded",
     "LoadedSession",

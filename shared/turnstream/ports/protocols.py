@@ -5,6 +5,7 @@ from typing import Protocol
 
 from turnstream.domain.models import ChatMessage, SessionHeader, SessionInfo
 from turnstream.ports.batch import Batch
+from turnstream.ports.events import EventLog
 from turnstream.ports.parked import ParkedCommand, ParkedSession
 from turnstream.ports.values import (
     CommandEntry,
@@ -230,6 +231,11 @@ class Backend(Protocol):
     @property
     def reader(self) -> SessionReader:
         """The reader's side of the repository."""
+        ...
+
+    @property
+    def events(self) -> EventLog:
+        """The event streams."""
         ...
 
     @property
