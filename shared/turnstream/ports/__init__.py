@@ -4,6 +4,7 @@ An adapter is a bundle of them, a `Backend`; `turnstream.adapters.memory` and `t
 """
 
 from turnstream.ports.batch import Batch
+from turnstream.ports.membership import Lease, Membership
 from turnstream.ports.parked import ParkedCommand, ParkedSession, ParkingChanges
 from turnstream.ports.protocols import (
     Backend,
@@ -14,6 +15,15 @@ from turnstream.ports.protocols import (
     SessionReader,
     SessionStore,
     Subscription,
+)
+from turnstream.ports.subscriptions import (
+    SUBSCRIPTION_NAME,
+    FailedEvent,
+    Mark,
+    ParkedEvents,
+    Request,
+    Subscriptions,
+    SubscriptionState,
 )
 from turnstream.ports.values import (
     START,
@@ -40,20 +50,26 @@ from turnstream.ports.values import (
 
 __all__ = [
     "START",
+    "SUBSCRIPTION_NAME",
     "Backend",
     "Batch",
     "Channels",
     "CommandEntry",
     "CommandQueue",
+    "FailedEvent",
     "IndexEntry",
+    "Lease",
     "Loaded",
     "LoadedSession",
     "MalformedEntry",
+    "Mark",
+    "Membership",
     "MessageRange",
     "Needs",
     "Outcome",
     "Ownership",
     "ParkedCommand",
+    "ParkedEvents",
     "ParkedSession",
     "ParkingChanges",
     "PartitionState",
@@ -62,6 +78,7 @@ __all__ = [
     "RecordedOutcome",
     "Rejection",
     "Reply",
+    "Request",
     "SessionNeeds",
     "SessionReader",
     "SessionStore",
@@ -69,6 +86,8 @@ __all__ = [
     "Status",
     "StoredHeader",
     "Subscription",
+    "SubscriptionState",
+    "Subscriptions",
     "entry_time",
     "milliseconds",
 ]
