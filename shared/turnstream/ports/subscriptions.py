@@ -131,7 +131,10 @@ class Subscriptions(Protocol):
         ...
 
     async def reset(self, name: str, marks: Mapping[int, Mark]) -> None:
-        """Set checkpoints; who owns one of these partitions is fenced, and has to take it again."""
+        """Set checkpoints; who owns one of these partitions is fenced, and has to take it again.
+
+        Sessions that are parked stay so: of what is read again, their queues take no event that they had before.
+        """
         ...
 
     async def forget(self, name: str) -> None:
