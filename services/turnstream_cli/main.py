@@ -179,24 +179,32 @@ def list_sessions(  # noqa: PLR0913 - the options of a query
 
 
 @app.command()
-def tail(
+def tail(  # noqa: PLR0913 - what to show
     *,
     kinds: Annotated[
         list[str] | None, typer.Option("--type", help="Only events of this type; can be repeated.")
     ] = None,
     session: Annotated[str | None, typer.Option(metavar="ID", help="Only events of this session.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="AGE", help="Also those of the last 30s, 10m, 2h or 1d.")] = None,
+    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Also all that are kept.")] = False,
     as_json: AsJson = False,
     redis_url: RedisUrl = None,
     log_level: Log = LogLevel.ERROR,
 ) -> None:
-    """Show events as they happen, until Ctrl-C; what happened before is not shown.
+    """Show events as they happen, until Ctrl-C, and past ones first if they are wanted.
+
+    None is left out while the server is away or a failover happens; what cannot be had any more is said.
 
     Types: session-created, session-updated, session-deleted, message-added, message-updated, message-removed,
     token-metrics-updated, session-config-updated, context-window-critical.
 
     Example:  turnstream tail --type message-added --type context-window-critical --json
     """
-    from turnstream_cli.running import run
-    from turnstream_cli.tail import event_classes, follow
+    if since is not None and from_beginning:
+        raise typer.BadParameter("is one start, --from-beginning another", param_hint="--since")
 
-    run(follow(redis_url, event_classes(kinds or []), session, as_json=as_json), log_level, until_stopped=True)
+    from turnstream_cli.running import run
+    from turnstream_cli.tail import event_classes, follow, moment
+
+    start = moment(since) if since is not None else "beginning" if from_beginning else "now"
+    run(follow(redis_url, event_classes(kinds or []), session, start, as_json=as_json), log_level, until_stopped=True)

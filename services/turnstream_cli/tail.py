@@ -1,8 +1,11 @@
-"""`turnstream tail`: live events, as they happen."""
+"""`turnstream tail`: past events, and live ones as they happen."""
 
+import re
 from collections.abc import Sequence
-from typing import Final
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal
 
+import msgspec
 import typer
 from rich.text import Text
 
@@ -12,13 +15,14 @@ from turnstream import (
     MessageAdded,
     MessageRemoved,
     MessageUpdated,
+    ResyncRequired,
     SessionCreated,
     TokenMetricsUpdated,
     Turnstream,
 )
 from turnstream.codec.events import encode_event
 from turnstream.domain.events import EVENTS, AnyEvent
-from turnstream_cli.output import console, part_text, printable
+from turnstream_cli.output import console, part_text, print_json, printable
 
 TYPE_WIDTH: Final = max(map(len, EVENTS))
 
@@ -31,18 +35,52 @@ def event_classes(names: Sequence[str]) -> list[type[AnyEvent]]:
     return [EVENTS[name] for name in names]
 
 
+def moment(age: str) -> datetime:
+    """Return the time that lies `10m`, `2h`, `1d`, `30s` or `1h30m` back."""
+    found = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", age)
+    numbers = [int(number or 0) for number in found.groups()] if age and found else []
+    try:
+        days, hours, minutes, seconds = numbers
+        return datetime.now(UTC) - timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(f"{age!r} is no time like 30s, 10m, 2h or 1h30m", param_hint="--since") from None
+
+
 async def follow(
-    redis_url: str | None, types: Sequence[type[AnyEvent]], session_id: str | None, *, as_json: bool
+    redis_url: str | None,
+    types: Sequence[type[AnyEvent]],
+    session_id: str | None,
+    start: Literal["now", "beginning"] | datetime,
+    *,
+    as_json: bool,
 ) -> None:
-    """Print events until the connection is lost or this is cancelled."""
-    async with Turnstream.connect(redis_url) as ts, ts.subscribe(*types, session_id=session_id) as events:
-        typer.echo("Listening for events; Ctrl-C ends.", err=True)
-        out = console()
-        async for event in events:
-            if as_json:
-                typer.echo(encode_event(event))
-            else:
-                out.print(_line(event), soft_wrap=True)
+    """Print events, past ones too if wanted, until this is cancelled."""
+    show = _print_json if as_json else _print
+    async with Turnstream.connect(redis_url) as ts:
+        place = await ts.position(start) if isinstance(start, datetime) else start
+        async with ts.subscribe(*types, session_id=session_id, start=place) as events:
+            typer.echo("Listening for events; Ctrl-C ends.", err=True)
+            async for event in events:
+                show(event)
+
+
+def _print(event: Event | ResyncRequired) -> None:
+    line = _gone(event) if isinstance(event, ResyncRequired) else _line(event)
+    console().print(line, soft_wrap=True)
+
+
+def _print_json(event: Event | ResyncRequired) -> None:
+    if isinstance(event, ResyncRequired):
+        print_json({"type": event.type, **msgspec.to_builtins(event), "position": str(event.position)})
+    else:
+        typer.echo(encode_event(event))
+
+
+def _gone(resync: ResyncRequired) -> Text:
+    lost = "an unknown number of" if resync.lost is None else str(resync.lost)
+    return Text(
+        f"{resync.type}: {lost} events of partition {resync.partition} are gone ({resync.reason})", "bold yellow"
+    )
 
 
 def _line(event: Event) -> Text:

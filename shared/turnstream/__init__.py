@@ -10,11 +10,12 @@ from msgspec import UNSET
 from turnstream.catalogue import ModelCatalogue, calculate_cost, context_window_size
 from turnstream.client.addressing import Trace
 from turnstream.client.facade import Turnstream
+from turnstream.client.listening.resync import ResyncRequired
+from turnstream.client.listening.subscription import EventSubscription
 from turnstream.client.malformed import Malformed, MalformedInfo
 from turnstream.client.parked import Parked, ParkedInfo, WaitingCommand
 from turnstream.client.results import CommandResult
 from turnstream.client.sessions import Sessions
-from turnstream.client.subscribe import EventSubscription
 from turnstream.client.tickets import Applied, Ticket
 from turnstream.domain.commands import (
     AddMessage,
@@ -63,6 +64,7 @@ from turnstream.domain.models import (
     TokenMetrics,
 )
 from turnstream.domain.patches import ChatMessagePatch, SessionConfigPatch, SessionPatch, TokenMetricsPatch
+from turnstream.domain.position import Position
 from turnstream.domain.pricing import PriceSource
 from turnstream.errors import (
     CommandDiscarded,
@@ -125,11 +127,13 @@ __all__ = [
     "Parked",
     "ParkedInfo",
     "ParkedQueueFull",
+    "Position",
     "PriceSource",
     "QueueProgress",
     "Rejected",
     "RemoveMessages",
     "RemovedMessage",
+    "ResyncRequired",
     "Session",
     "SessionAlreadyExists",
     "SessionConfig",

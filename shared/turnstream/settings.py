@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     parked_event_bytes: PositiveInt = 64 * 1024 * 1024
     """Their bytes, of each partition."""
     subscriber_buffer: PositiveInt = 10_000
-    """Events that may wait in a subscription before it gives up."""
+    """Events that may wait in a subscription; more are read from the streams when there is room again."""
 
     lease: PositiveFloat = 5.0
     """Seconds after which the partitions of a silent worker are free to take."""

@@ -159,6 +159,7 @@ class _Process:
         self.partitions = shared.partitions
         self.store = shared.store
         self.reader = shared.reader
+        self.events = shared.events
         self.queue = shared.queue
         self.ownership = shared.ownership
         self.quarantine = shared.quarantine

@@ -58,6 +58,8 @@ async def test_every_script_comes_back_after_a_flush(real: EmbeddedDeployment) -
     await flush()
     assert [info.id if info else None for info in await backend.reader.infos(["s"])] == ["s"]
     await flush()
+    assert (await backend.events.read(0, 0, 1)).head == 1
+    await flush()
     assert list(await backend.ownership.beat("worker-1")) == ["worker-1"]
     await flush()
     await backend.ownership.release([batch.after])

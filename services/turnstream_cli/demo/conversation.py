@@ -15,6 +15,7 @@ from turnstream import (
     CreateSession,
     ListSessions,
     MessageAdded,
+    ResyncRequired,
     SessionConfig,
     SessionCreated,
     TokenMetricsUpdated,
@@ -80,6 +81,8 @@ async def _listening(ts: Turnstream) -> AsyncGenerator[asyncio.Task[list[DemoEve
         async def hear() -> list[DemoEvent]:
             heard: list[DemoEvent] = []
             async for event in events:
+                if isinstance(event, ResyncRequired):
+                    raise Unavailable("The server has lost events of the demo")
                 typer.echo(f"[Event] {_told(event)}")
                 heard.append(event)
                 if len(heard) == EXPECTED:

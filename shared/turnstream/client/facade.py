@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast, overload
@@ -13,17 +14,19 @@ from turnstream.application.listing import page
 from turnstream.client import opening
 from turnstream.client.addressing import Addressed, Addressing, Trace
 from turnstream.client.connecting import Connecting
+from turnstream.client.listening.moments import position
+from turnstream.client.listening.subscription import EventSubscription, Start
 from turnstream.client.malformed import Malformed
 from turnstream.client.outbox import Outbox
 from turnstream.client.parked import Parked
 from turnstream.client.replies import Replies
 from turnstream.client.results import CommandResult, result_of
 from turnstream.client.sessions import Sessions
-from turnstream.client.subscribe import EventSubscription
 from turnstream.client.tickets import Ticket
 from turnstream.codec.commands import encode_command
 from turnstream.domain.commands import QUERIES, Command, GetSession, ListSessions, Result
 from turnstream.domain.events import Event
+from turnstream.domain.position import Position
 from turnstream.errors import Overloaded, Rejected, Unavailable
 from turnstream.messages import new_id
 from turnstream.ports import Backend, CommandEntry
@@ -212,39 +215,62 @@ class Turnstream:
 
     # One overload a number of classes, because type checkers would join several into `Event`.
     @overload
-    def subscribe(self, *, session_id: str | None = None) -> EventSubscription[Event]: ...
-
-    @overload
-    def subscribe(self, a: type[A], /, *, session_id: str | None = None) -> EventSubscription[A]: ...
-
-    @overload
-    def subscribe(self, a: type[A], b: type[B], /, *, session_id: str | None = None) -> EventSubscription[A | B]: ...
+    def subscribe(self, *, session_id: str | None = None, start: Start = "now") -> EventSubscription[Event]: ...
 
     @overload
     def subscribe(
-        self, a: type[A], b: type[B], c: type[C], /, *, session_id: str | None = None
+        self, a: type[A], /, *, session_id: str | None = None, start: Start = "now"
+    ) -> EventSubscription[A]: ...
+
+    @overload
+    def subscribe(
+        self, a: type[A], b: type[B], /, *, session_id: str | None = None, start: Start = "now"
+    ) -> EventSubscription[A | B]: ...
+
+    @overload
+    def subscribe(
+        self, a: type[A], b: type[B], c: type[C], /, *, session_id: str | None = None, start: Start = "now"
     ) -> EventSubscription[A | B | C]: ...
 
     @overload
     def subscribe(
-        self, a: type[A], b: type[B], c: type[C], d: type[D], /, *, session_id: str | None = None
+        self, a: type[A], b: type[B], c: type[C], d: type[D], /, *, session_id: str | None = None, start: Start = "now"
     ) -> EventSubscription[A | B | C | D]: ...
 
     @overload
-    def subscribe(self, *types: type[A], session_id: str | None = None) -> EventSubscription[A]: ...
+    def subscribe(
+        self, *types: type[A], session_id: str | None = None, start: Start = "now"
+    ) -> EventSubscription[A]: ...
 
-    def subscribe(self, *types: type[Any], session_id: str | None = None) -> EventSubscription[Any]:
-        """Return an async iterator of live events.
+    def subscribe(
+        self, *types: type[Any], session_id: str | None = None, start: Start = "now"
+    ) -> EventSubscription[Any]:
+        """Return an async iterator of events: each once, those of a session in their order, and nothing left out.
+
+        Where history is gone that was not seen yet, a `ResyncRequired` stands in its place.
 
         Args:
             types: the classes of event; none for all.
             session_id: only events of this session.
+            start: `"now"`; `"beginning"`, of what is kept; or behind a position that was stored, `event.meta.position`.
+
+        Raises:
+            ValueError: the position is not one of this deployment, or not one for these sessions.
 
         """
         buffer = self._settings.subscriber_buffer
-        subscription = EventSubscription(self._backend.channels, types, session_id, buffer)
+        subscription = EventSubscription(self._backend, types, session_id, start, buffer)
         self._subscriptions.add(subscription)
         return subscription
+
+    async def position(self, since: datetime | None = None) -> Position:
+        """Return the place in the history that is reached now, or from which on events are not older than a moment.
+
+        Raises:
+            Unavailable: the server does not answer.
+
+        """
+        return await position(self._backend, since)
 
     async def aclose(self) -> None:
         """Close the client and its subscriptions; queued commands outlive it."""

@@ -28,6 +28,10 @@ class EventEnvelope(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename=
     data: Any
 
 
+class _Timed(msgspec.Struct):
+    timestamp: datetime
+
+
 class _ReadEnvelope(EventEnvelope, frozen=True, kw_only=True, rename="camel"):
     data: msgspec.Raw
 
@@ -35,6 +39,7 @@ class _ReadEnvelope(EventEnvelope, frozen=True, kw_only=True, rename="camel"):
 _COMMON = frozenset(Event.__struct_fields__)
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(_ReadEnvelope)
+_timed_decoder = msgspec.json.Decoder(_Timed)
 _own_fields = {
     name: tuple((f.name, f.encode_name) for f in msgspec.structs.fields(event) if f.name not in _COMMON)
     for name, event in EVENTS.items()
@@ -101,6 +106,16 @@ def decode_event(payload: bytes) -> AnyEvent | None:
         meta=_meta(envelope),
         **{name: getattr(data, name) for name, _ in _own_fields[envelope.type]},
     )
+
+
+def decode_timestamp(payload: bytes) -> datetime:
+    """Return when the event of an envelope happened, of whatever type it is.
+
+    Raises:
+        msgspec.DecodeError: it is not an event's envelope.
+
+    """
+    return _timed_decoder.decode(payload).timestamp
 
 
 def _meta(envelope: EventEnvelope) -> EventMeta:

@@ -7,13 +7,15 @@ from typing import ClassVar
 
 from turnstream.domain.models import ChatMessage, Entity, Session, Timestamp, TokenMetrics
 from turnstream.domain.patches import ChatMessagePatch, SessionConfigPatch, SessionPatch
+from turnstream.domain.position import Position
 
 
 class EventMeta(Entity, frozen=True, kw_only=True):
     """Where an event stands in its partition's stream, and what caused it (design §6).
 
     `previous_of_type` and `previous_of_session` are the sequences of the events before it of its type and of its
-    session (0: none), so that a filtered listener can see a broken chain.
+    session (0: none), so that a filtered listener can see a broken chain. `position` is for a subscriber to store:
+    `ts.subscribe(start=position)` goes on behind this event; only a subscription knows it.
     """
 
     event_id: str
@@ -25,6 +27,7 @@ class EventMeta(Entity, frozen=True, kw_only=True):
     command_id: str
     correlation_id: str | None = None
     traceparent: str | None = None
+    position: Position | None = None
 
 
 class Event(Entity, frozen=True, kw_only=True):

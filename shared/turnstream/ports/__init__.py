@@ -4,6 +4,7 @@ An adapter is a bundle of them, a `Backend`; `turnstream.adapters.memory` and `t
 """
 
 from turnstream.ports.batch import Batch
+from turnstream.ports.events import EventLog, EventPage
 from turnstream.ports.membership import Lease, Membership
 from turnstream.ports.parked import ParkedCommand, ParkedSession, ParkingChanges
 from turnstream.ports.protocols import (
@@ -19,7 +20,6 @@ from turnstream.ports.protocols import (
 from turnstream.ports.subscriptions import (
     SUBSCRIPTION_NAME,
     FailedEvent,
-    Mark,
     ParkedEvents,
     Request,
     Subscriptions,
@@ -56,13 +56,14 @@ __all__ = [
     "Channels",
     "CommandEntry",
     "CommandQueue",
+    "EventLog",
+    "EventPage",
     "FailedEvent",
     "IndexEntry",
     "Lease",
     "Loaded",
     "LoadedSession",
     "MalformedEntry",
-    "Mark",
     "Membership",
     "MessageRange",
     "Needs",

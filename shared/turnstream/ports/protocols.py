@@ -5,6 +5,7 @@ from typing import Protocol
 
 from turnstream.domain.models import ChatMessage, SessionHeader, SessionInfo
 from turnstream.ports.batch import Batch
+from turnstream.ports.events import EventLog
 from turnstream.ports.membership import Membership
 from turnstream.ports.parked import ParkedCommand, ParkedSession
 from turnstream.ports.subscriptions import Subscriptions
@@ -151,6 +152,15 @@ class Subscription(Protocol):
         """Yield (channel, payload); raises `Unavailable` when the connection is lost."""
         ...
 
+    async def ping(self) -> None:
+        """Return when all that was published before has been taken out by whoever iterates.
+
+        Raises:
+            Unavailable: the connection was lost, or the server does not answer.
+
+        """
+        ...
+
     async def aclose(self) -> None:
         """End it."""
         ...
@@ -195,6 +205,11 @@ class Backend(Protocol):
     @property
     def reader(self) -> SessionReader:
         """The reader's side of the repository."""
+        ...
+
+    @property
+    def events(self) -> EventLog:
+        """The event streams."""
         ...
 
     @property

@@ -6,20 +6,21 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from turnstream.domain.position import Mark
 from turnstream.ports.membership import Membership
 
 SUBSCRIPTION_NAME = r"[A-Za-z0-9_.-]{1,64}"
 """What a subscription may be called; whoever makes one checks it."""
-
-Mark = tuple[str, int]
-"""A checkpoint: the generation, and the sequence of the last event that is handled or set aside."""
 
 Request = Literal["redrive", "discard"]
 """What an operator asks for a parked session: handle its events again, or drop them."""
 
 
 class SubscriptionState(msgspec.Struct, frozen=True, gc=False):
-    """What a member must know of a partition that it owns; `mark` is `None` where there was no checkpoint so far."""
+    """What a member must know of a partition that it owns.
+
+    `mark` is the checkpoint: the last event that is handled or set aside, as all before it are; `None` without one.
+    """
 
     partition: int
     token: str

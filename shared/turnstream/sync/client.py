@@ -8,9 +8,11 @@ from typing import Any, Self, overload
 from turnstream.client.addressing import Trace
 from turnstream.client.facade import DEFAULT_TIMEOUT, A, B, C, D
 from turnstream.client.facade import Turnstream as AsyncTurnstream
+from turnstream.client.listening.subscription import Start
 from turnstream.client.results import CommandResult
 from turnstream.domain.commands import Command, Result
 from turnstream.domain.events import Event
+from turnstream.domain.position import Position
 from turnstream.settings import Settings
 from turnstream.sync.aside import Malformed, Parked
 from turnstream.sync.portal import Portal
@@ -117,30 +119,42 @@ class Turnstream:
 
     # One overload a number of classes, because type checkers would join several into `Event`.
     @overload
-    def subscribe(self, *, session_id: str | None = None) -> EventSubscription[Event]: ...
-
-    @overload
-    def subscribe(self, a: type[A], /, *, session_id: str | None = None) -> EventSubscription[A]: ...
-
-    @overload
-    def subscribe(self, a: type[A], b: type[B], /, *, session_id: str | None = None) -> EventSubscription[A | B]: ...
+    def subscribe(self, *, session_id: str | None = None, start: Start = "now") -> EventSubscription[Event]: ...
 
     @overload
     def subscribe(
-        self, a: type[A], b: type[B], c: type[C], /, *, session_id: str | None = None
+        self, a: type[A], /, *, session_id: str | None = None, start: Start = "now"
+    ) -> EventSubscription[A]: ...
+
+    @overload
+    def subscribe(
+        self, a: type[A], b: type[B], /, *, session_id: str | None = None, start: Start = "now"
+    ) -> EventSubscription[A | B]: ...
+
+    @overload
+    def subscribe(
+        self, a: type[A], b: type[B], c: type[C], /, *, session_id: str | None = None, start: Start = "now"
     ) -> EventSubscription[A | B | C]: ...
 
     @overload
     def subscribe(
-        self, a: type[A], b: type[B], c: type[C], d: type[D], /, *, session_id: str | None = None
+        self, a: type[A], b: type[B], c: type[C], d: type[D], /, *, session_id: str | None = None, start: Start = "now"
     ) -> EventSubscription[A | B | C | D]: ...
 
     @overload
-    def subscribe(self, *types: type[A], session_id: str | None = None) -> EventSubscription[A]: ...
+    def subscribe(
+        self, *types: type[A], session_id: str | None = None, start: Start = "now"
+    ) -> EventSubscription[A]: ...
 
-    def subscribe(self, *types: type[Any], session_id: str | None = None) -> EventSubscription[Any]:
-        """Return an iterator of live events: of these classes (none: all), of one session or of all."""
-        return EventSubscription(self._portal, self._client.subscribe(*types, session_id=session_id))
+    def subscribe(
+        self, *types: type[Any], session_id: str | None = None, start: Start = "now"
+    ) -> EventSubscription[Any]:
+        """Return an iterator of events: of these classes (none: all), of one session or of all, from `start` on."""
+        return EventSubscription(self._portal, self._client.subscribe(*types, session_id=session_id, start=start))
+
+    def position(self, since: datetime | None = None) -> Position:
+        """Return the place in the history that is reached now, or from which on events are not older than a moment."""
+        return self._portal.call(self._client.position(since))
 
     def close(self) -> None:
         """Close the client; queued commands outlive it, subscriptions end."""

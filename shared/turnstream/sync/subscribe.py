@@ -3,19 +3,21 @@
 from contextlib import suppress
 from typing import Generic, Self
 
-from turnstream.client import subscribe
+from turnstream.client.listening import subscription
+from turnstream.client.listening.resync import ResyncRequired
+from turnstream.domain.position import Position
 from turnstream.errors import Unavailable
 from turnstream.sync.portal import ClosedError, Portal
 
 
-class EventSubscription(Generic[subscribe.SomeEvent]):
+class EventSubscription(Generic[subscription.SomeEvent]):
     """An iterator of events, live from entering `with`, or from the first step of a bare `for`.
 
-    Any thread may iterate or close it. It ends when it or its client is closed; a lost connection, or a consumer so
-    slow that the buffer fills, raises `Unavailable`.
+    Any thread may iterate or close it. It ends when it or its client is closed. Each event that was asked for comes
+    once; where history is gone that was not seen yet, a `ResyncRequired` stands in its place.
     """
 
-    def __init__(self, portal: Portal, events: subscribe.EventSubscription[subscribe.SomeEvent]) -> None:
+    def __init__(self, portal: Portal, events: subscription.EventSubscription[subscription.SomeEvent]) -> None:
         """Hold a subscription of the client of asyncio."""
         self._portal = portal
         self._events = events
@@ -38,11 +40,16 @@ class EventSubscription(Generic[subscribe.SomeEvent]):
         """Return itself."""
         return self
 
-    def __next__(self) -> subscribe.SomeEvent:
+    @property
+    def position(self) -> Position | None:
+        """The place behind the last event that the iteration gave; `None` before it is open."""
+        return self._events.position
+
+    def __next__(self) -> subscription.SomeEvent | ResyncRequired:
         """Wait for the next event.
 
         Raises:
-            Unavailable: the connection was lost, or the buffer was full.
+            Unavailable: it is not open yet, and the server does not answer.
 
         """
         try:

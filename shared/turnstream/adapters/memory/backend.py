@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from turnstream.adapters.memory.channels import MemoryChannels
 from turnstream.adapters.memory.commands import MemoryQueue
+from turnstream.adapters.memory.event_log import MemoryEventLog
 from turnstream.adapters.memory.ownership import MemoryOwnership
 from turnstream.adapters.memory.parked_events import ParkedEventLimits
 from turnstream.adapters.memory.partition import Partition
@@ -40,6 +41,7 @@ class MemoryBackend:
         self.channels = MemoryChannels()
         self.store = MemoryStore(stored, self.channels)
         self.reader = MemoryReader(stored)
+        self.events = MemoryEventLog(stored)
         self.queue = MemoryQueue(stored, max_backlog)
         self.quarantine = MemoryQuarantine(stored, self.queue)
         self.ownership = MemoryOwnership(stored, event_retention)

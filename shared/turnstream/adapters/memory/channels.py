@@ -1,5 +1,6 @@
 """Publish and subscribe inside one process (design §6)."""
 
+import asyncio
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -31,7 +32,7 @@ class MemorySubscription:
     def __init__(self, detach: Callable[["MemorySubscription"], None]) -> None:
         """Take what stops the delivery."""
         self._detach = detach
-        self._waiting: deque[tuple[str, bytes]] = deque()
+        self._waiting: deque[tuple[str, bytes] | asyncio.Event] = deque()
         self._bell = Bell()
         self._lost = False
 
@@ -44,11 +45,22 @@ class MemorySubscription:
         """
         while not self._bell.closed:
             if self._waiting:
-                yield self._waiting.popleft()
+                first = self._waiting.popleft()
+                if isinstance(first, asyncio.Event):
+                    first.set()
+                else:
+                    yield first
             elif self._lost:
                 raise Unavailable(f"The subscription was lost: {MAX_WAITING} payloads waited in it")
             else:
                 await self._bell.wait()
+
+    async def ping(self) -> None:
+        """Return when all that was published before has been taken out."""
+        taken_out = asyncio.Event()
+        self._waiting.append(taken_out)
+        self._bell.ring()
+        await taken_out.wait()
 
     async def aclose(self) -> None:
         """End it."""

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from turnstream.adapters.memory.lease import MemoryLease
 from turnstream.adapters.memory.members import MemoryMembers
 from turnstream.adapters.memory.parked_events import ParkedEventLimits, ParkedSessions
+from turnstream.domain.position import Mark
 from turnstream.errors import Fenced, SubscriptionInUse
-from turnstream.ports import FailedEvent, Mark, ParkedEvents, Request, SubscriptionState
+from turnstream.ports import FailedEvent, ParkedEvents, Request, SubscriptionState
 
 
 class SubscribedPartition:

@@ -5,6 +5,7 @@ from functools import partial
 from turnstream.adapters.redis.channels import RedisChannels
 from turnstream.adapters.redis.checks import check_deployment, check_servers
 from turnstream.adapters.redis.commands import RedisQueue
+from turnstream.adapters.redis.event_log import RedisEventLog
 from turnstream.adapters.redis.ownership import RedisOwnership
 from turnstream.adapters.redis.quarantine import RedisQuarantine
 from turnstream.adapters.redis.reader import RedisReader
@@ -30,6 +31,7 @@ class RedisBackend:
         self._settling = None if server.settings.durability == "memory" else Settling(server)
         self.store = RedisStore(server, self._settling)
         self.reader = RedisReader(server)
+        self.events = RedisEventLog(server)
         self.queue = RedisQueue(server)
         self.quarantine = RedisQuarantine(server)
         self.channels = RedisChannels(server)

@@ -1,11 +1,13 @@
 """Publish and subscribe: a doorbell, lossy by nature (design §6)."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
+from turnstream.adapters.redis.pinging import Pings
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.sharded import subscribe_sharded
 from turnstream.adapters.redis.topology.cluster import Cluster
@@ -19,10 +21,11 @@ from turnstream.ports import Subscription
 class RedisSubscription:
     """The payloads of some channels, over a connection of their own."""
 
-    def __init__(self, connection: AbstractConnection, where: str) -> None:
-        """Listen on a connection that is subscribed."""
+    def __init__(self, connection: AbstractConnection, where: str, timeout: float) -> None:
+        """Listen on a connection that is subscribed; a ping is answered within `timeout` seconds."""
         self._connection = connection
         self._where = where
+        self._pings = Pings(connection, where, timeout)
         self._closed = False
 
     async def __aiter__(self) -> AsyncIterator[tuple[str, bytes]]:
@@ -41,6 +44,17 @@ class RedisSubscription:
             if kind == b"message":
                 channel, payload = rest
                 yield channel.decode(), payload
+            elif kind == b"pong":
+                self._pings.answer()
+
+    async def ping(self) -> None:
+        """Return when all that was published before has been taken out.
+
+        Raises:
+            Unavailable: the connection was lost, or the server does not answer.
+
+        """
+        await self._pings.ask()
 
     def _raise_unless_closed(self, error: Exception) -> None:
         if not self._closed:
@@ -85,7 +99,8 @@ class RedisChannels:
         """Listen; on return nothing published from now on is missed."""
         topology = self._server.topology
         if isinstance(topology, Cluster):
-            return await subscribe_sharded(topology, self._server.where, channels)
+            timeout = self._server.settings.response_timeout
+            return await subscribe_sharded(topology, self._server.where, channels, timeout)
         return await self._subscribe(channels)
 
     async def hear_changes(self) -> Subscription:
@@ -93,15 +108,20 @@ class RedisChannels:
         return await self._subscribe([self._server.keys.changes])
 
     async def _subscribe(self, channels: Sequence[str]) -> RedisSubscription:
+        where, timeout = self._server.where, self._server.settings.response_timeout
         connection = await self._server.topology.connect(self._server.keys.workers)
         try:
-            await connection.send_command("SUBSCRIBE", *channels)
-            for _ in channels:
-                await connection.read_response()
+            async with asyncio.timeout(timeout):
+                await connection.send_command("SUBSCRIBE", *channels)
+                for _ in channels:
+                    await connection.read_response()
+        except TimeoutError:
+            await connection.disconnect(nowait=True)
+            raise Unavailable(f"The server at {where} did not answer within {timeout:g} s") from None
         except RedisError as error:
             await connection.disconnect(nowait=True)
             raise_for(error)
-        return RedisSubscription(connection, self._server.where)
+        return RedisSubscription(connection, where, timeout)
 
 
 def _partitions(session_id: str | None, partitions: int) -> Sequence[int]:

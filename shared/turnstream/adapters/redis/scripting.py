@@ -51,6 +51,7 @@ class Scripts:
         self.settle = Script("settle", plain=plain, sharded=sharded)
         self.read = Script("read", reads=True, plain=plain)
         self.messages = Script("messages", reads=True, plain=plain)
+        self.events = Script("events", reads=True, plain=plain)
         self.enqueue = Script("enqueue", plain=plain)
         self.take = Script("take", plain=plain)
         self.renew = Script("renew", plain=plain)

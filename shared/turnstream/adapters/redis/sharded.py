@@ -7,6 +7,7 @@ from contextlib import suppress
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import MovedError, RedisError
 
+from turnstream.adapters.redis.pinging import Pings
 from turnstream.adapters.redis.topology.addresses import Address
 from turnstream.adapters.redis.topology.cluster import REDIRECTS, Cluster
 from turnstream.adapters.redis.topology.connection import answer, pack, raise_for
@@ -17,13 +18,15 @@ from turnstream.errors import Unavailable
 class ShardedSubscription:
     """The payloads of some sharded channels, over one connection to each node that holds some of them."""
 
-    def __init__(self, where: str) -> None:
-        """Hear nothing yet; `listen` adds channels."""
+    def __init__(self, where: str, timeout: float) -> None:
+        """Hear nothing yet; `listen` adds channels; a node answers within `timeout` seconds."""
         self._where = where
-        self._heard: asyncio.Queue[tuple[str, bytes] | None] = asyncio.Queue()
+        self._timeout = timeout
+        self._heard: asyncio.Queue[tuple[str, bytes] | Pings | None] = asyncio.Queue()
         self._failure: Exception | None = None
         self._closed = False
         self._listeners: list[tuple[AbstractConnection, asyncio.Task[None]]] = []
+        self._pings: list[Pings] = []
 
     async def listen(self, connection: AbstractConnection, channels: Sequence[str]) -> None:
         """Subscribe on a connection to the node that holds these channels; on return nothing is missed."""
@@ -37,9 +40,24 @@ class ShardedSubscription:
             await connection.disconnect(nowait=True)
             raise
         subscribed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        listener = asyncio.create_task(self._hear(connection, len(channels), subscribed), name="subscription")
+        pings = Pings(connection, self._where, self._timeout)
+        listener = asyncio.create_task(self._hear(connection, pings, len(channels), subscribed), name="subscription")
         self._listeners.append((connection, listener))
-        await subscribed
+        self._pings.append(pings)
+        try:
+            async with asyncio.timeout(self._timeout):
+                await subscribed
+        except TimeoutError:
+            raise Unavailable(f"A node at {self._where} did not answer within {self._timeout:g} s") from None
+
+    async def ping(self) -> None:
+        """Return when all that was published before has been taken out.
+
+        Raises:
+            Unavailable: a connection was lost, or a node does not answer.
+
+        """
+        await asyncio.gather(*(pings.ask() for pings in self._pings))
 
     async def __aiter__(self) -> AsyncIterator[tuple[str, bytes]]:
         """Yield (channel, payload).
@@ -55,7 +73,9 @@ class ShardedSubscription:
             if self._heard.empty() and self._closed:
                 return
             heard = await self._heard.get()
-            if heard is not None:
+            if isinstance(heard, Pings):
+                heard.answer()
+            elif heard is not None:
                 yield heard
 
     async def aclose(self) -> None:
@@ -70,13 +90,17 @@ class ShardedSubscription:
             await asyncio.wait([listener for _, listener in listeners])
         self._heard.put_nowait(None)
 
-    async def _hear(self, connection: AbstractConnection, channels: int, subscribed: asyncio.Future[None]) -> None:
+    async def _hear(
+        self, connection: AbstractConnection, pings: Pings, channels: int, subscribed: asyncio.Future[None]
+    ) -> None:
         """Take what a node says until it says no more."""
         try:
             while True:
                 kind, channel, *rest = await answer(connection)
                 if kind == b"smessage":
                     self._heard.put_nowait((channel.decode(), rest[0]))
+                elif kind == b"pong":
+                    self._heard.put_nowait(pings)
                 elif kind == b"ssubscribe":
                     channels -= 1
                     if channels == 0:
@@ -96,15 +120,19 @@ class ShardedSubscription:
             self._heard.put_nowait(None)
 
 
-async def subscribe_sharded(cluster: Cluster, where: str, channels: Sequence[str]) -> ShardedSubscription:
+async def subscribe_sharded(
+    cluster: Cluster, where: str, channels: Sequence[str], timeout: float
+) -> ShardedSubscription:
     """Listen on the nodes that hold the channels; those that moved meanwhile are looked for again.
+
+    Each answers within `timeout` seconds.
 
     Raises:
         Unavailable: a node does not answer.
 
     """
     for _ in range(REDIRECTS):
-        subscription = ShardedSubscription(where)
+        subscription = ShardedSubscription(where, timeout)
         try:
             for node, names in (await _by_node(cluster, channels)).items():
                 await _listen(cluster, subscription, node, names)
@@ -128,7 +156,7 @@ async def _listen(cluster: Cluster, subscription: ShardedSubscription, node: Add
     except MovedError as redirection:
         cluster.moved(redirection, node)
         raise
-    except (RedisError, OSError):
+    except (RedisError, OSError, Unavailable):
         cluster.doubt(node)
         raise
 

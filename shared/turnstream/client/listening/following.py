@@ -1,0 +1,164 @@
+"""One partition as a subscriber follows it: what is next, what is missing, and what is gone (design §6)."""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from turnstream.client.listening.resync import Reason
+from turnstream.domain.events import AnyEvent, EventMeta, SessionDeleted
+from turnstream.domain.position import Mark
+from turnstream.ports import EventPage
+
+HELD = 256
+"""Live events that are held back while the stream is read, to go on from there without another look."""
+
+
+class Wanted:
+    """Which events a subscriber has asked for."""
+
+    def __init__(self, types: Iterable[str], session_id: str | None) -> None:
+        """Want these types (none: all), of one session or of all."""
+        self.types = frozenset(types)
+        self.session_id = session_id
+
+    def includes(self, event: AnyEvent) -> bool:
+        """Tell whether an event was asked for."""
+        return self.concerns(event) and (not self.types or event.type in self.types)
+
+    def concerns(self, event: AnyEvent) -> bool:
+        """Tell whether an event belongs to the chain by which a missing one is noticed."""
+        if self.session_id is not None:
+            return event.session_id == self.session_id
+        return not self.types or event.type in self.types
+
+
+class Break(NamedTuple):
+    """History that cannot be given any more."""
+
+    reason: Reason
+    lost: int | None
+    seen: Mark
+
+
+class Following:
+    """Up to `mark` everything was taken. While it is live, the next live event is next; otherwise the stream is."""
+
+    def __init__(self, wanted: Wanted, mark: Mark) -> None:
+        """Start behind a mark."""
+        self.is_live = False
+        self._wanted = wanted
+        self._generation, self._sequence = mark
+        # Of the types that are wanted, the last sequence that was taken since the stream was read.
+        self._last: dict[str, int] = {}
+        self._read_up_to = self._sequence
+        self._held: deque[AnyEvent] | None = None
+
+    @property
+    def mark(self) -> Mark:
+        """The place up to which everything was taken."""
+        return self._generation, self._sequence
+
+    def hear(self, event: AnyEvent, *, room: bool) -> bool:
+        """Tell whether a live event is the next one, and take it; where one is missing, the stream is to be read.
+
+        Args:
+            event: it concerns this subscriber.
+            room: whether it may be taken; without, it is read when there is.
+
+        """
+        meta = _meta(event)
+        if self.is_live and meta.generation == self._generation and meta.sequence <= self._sequence:
+            return False
+        if self.is_live and room and self._follows(event, meta):
+            self._sequence = self._last[event.type] = meta.sequence
+            return True
+        self.is_live = False
+        if self._held is not None:
+            self._held.append(event)
+        return False
+
+    def reading(self) -> None:
+        """From now on hold back what is heard: the page that is being read may end before it."""
+        self._held = deque(maxlen=HELD)
+
+    def held(self) -> Iterable[AnyEvent]:
+        """Give, once, what was heard while the page was read."""
+        held, self._held = self._held, None
+        return held or ()
+
+    def interrupt(self) -> None:
+        """Read the stream before anything live, for live events may be lost."""
+        self.is_live = False
+        self._held = None
+
+    def continue_in(self, page: EventPage) -> Break | None:
+        """Find the place in the history that a page is of; return what is gone between the two."""
+        seen, gone = self.mark, None
+        if self._generation != page.generation:
+            gone = self._change(page, seen)
+        if self._sequence < page.oldest - 1:
+            if gone is None and self._may_have_missed(page):
+                gone = Break("retention", page.oldest - 1 - self._sequence, seen)
+            self._move(page.generation, page.oldest - 1)
+        return gone
+
+    def advance(self, page: EventPage) -> None:
+        """Note that all of a page was taken; at the head of the stream, what is live is next."""
+        last = page.payloads[-1][0] if page.payloads else page.head
+        self._move(self._generation, max(self._sequence, last))
+        self.is_live = self._sequence >= page.head
+
+    def check(self, page: EventPage) -> None:
+        """Compare with how things stood before all that was heard by now: was one missed that none has followed?"""
+        if not self.is_live:
+            return
+        if page.generation != self._generation or self._may_have_missed(page):
+            self.is_live = False
+        elif page.head > self._sequence:
+            self._move(self._generation, page.head)
+
+    def _move(self, generation: str, sequence: int) -> None:
+        self._generation, self._sequence = generation, sequence
+        self._read_up_to = sequence
+        self._last.clear()
+
+    def _change(self, page: EventPage, seen: Mark) -> Break | None:
+        """Go on in another generation: from where the two parted, as far as that is known."""
+        if not self._generation:
+            # Nothing had happened there yet.
+            self._move(page.generation, 0)
+            return None
+        survived = dict(page.former).get(self._generation)
+        if survived is None:
+            self._move(page.generation, page.oldest - 1)
+            return Break("reset", None, seen)
+        lost = self._sequence - survived
+        self._move(page.generation, min(self._sequence, survived))
+        return Break("failover", lost, seen) if lost > 0 else None
+
+    def _follows(self, event: AnyEvent, meta: EventMeta) -> bool:
+        """Tell whether nothing that was asked for lies between the last event and this one."""
+        if meta.generation != self._generation:
+            return False
+        if self._wanted.session_id is not None:
+            # The first event of a session names none before it: perhaps another life of it ended unheard.
+            return 0 < meta.previous_of_session <= self._sequence
+        if self._wanted.types:
+            return meta.previous_of_type <= self._last.get(event.type, self._read_up_to)
+        return meta.sequence == self._sequence + 1
+
+    def _may_have_missed(self, page: EventPage) -> bool:
+        """Tell whether events that were asked for may lie behind what was taken."""
+        wanted = self._wanted
+        if wanted.session_id is not None:
+            # A session that is gone leaves no sequence, but its deletion was an event.
+            return (page.session or page.types.get(SessionDeleted.type, 0)) > self._sequence
+        if wanted.types:
+            return any(page.types.get(name, 0) > self._last.get(name, self._read_up_to) for name in wanted.types)
+        return page.head > self._sequence
+
+
+def _meta(event: AnyEvent) -> EventMeta:
+    if event.meta is None:
+        raise ValueError("a published event has a place in its stream")
+    return event.meta

@@ -1,0 +1,321 @@
+"""Events for subscribers, live and from the stream, without a gap (design §6, §10)."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Generic, Literal, Self, TypeVar, cast, get_args
+
+import msgspec
+from msgspec.structs import force_setattr
+
+from turnstream.application.routing import partition_of
+from turnstream.backoff import Backoff
+from turnstream.client.listening.following import Break, Following, Wanted
+from turnstream.client.listening.resync import ResyncRequired
+from turnstream.codec.events import decode_event
+from turnstream.domain.events import AnyEvent, Event, EventMeta
+from turnstream.domain.position import Mark, Position
+from turnstream.errors import Unavailable
+from turnstream.ports import Backend, EventPage, Subscription
+from turnstream.telemetry import get_logger
+
+log = get_logger(__name__)
+SomeEvent = TypeVar("SomeEvent", bound=Event, covariant=True)
+Start = Literal["now", "beginning"] | Position
+
+CHECK_EVERY = 5.0
+"""Seconds between two looks whether a live event was missed that nothing has followed."""
+
+PIECE = 500
+"""Events that are read from a stream at a time."""
+
+TOGETHER = 8
+"""Streams that are read at the same time."""
+
+
+class EventSubscription(Generic[SomeEvent]):
+    """An async iterator of events, live from entering `async with`, or from the first step of a bare `async for`.
+
+    Each event that was asked for comes once, those of a session in their order. A lost connection is opened again, and
+    what happened meanwhile is read from the event streams, as it is for a consumer so slow that the buffer fills. Where
+    the streams do not reach back far enough, or the server has lost history, a `ResyncRequired` says so in its place.
+    """
+
+    def __init__(
+        self, backend: Backend, types: tuple[type[SomeEvent], ...], session_id: str | None, start: Start, buffer: int
+    ) -> None:
+        """Listen for these classes (none: all), of one session or of all; hold up to `buffer` events.
+
+        Raises:
+            ValueError: the position to start from does not fit this deployment or this subscription.
+
+        """
+        self._backend = backend
+        self._wanted = Wanted((event.type for event in types), session_id)
+        own = range(backend.partitions) if session_id is None else (partition_of(session_id, backend.partitions),)
+        self._numbers: Sequence[int] = own
+        self._start = _fitting(start, own, backend.partitions)
+        self._buffer = buffer
+        self._followed: dict[int, Following] = {}
+        self._marks: list[Mark | None] = [None] * backend.partitions
+        self._position: Position | None = None
+        self._waiting: deque[SomeEvent | ResyncRequired] = deque()
+        self._arrived = asyncio.Event()
+        self._behind = asyncio.Event()
+        self._room = asyncio.Event()
+        self._opening = asyncio.Lock()
+        self._failure: BaseException | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Listen; what happens from now on is seen.
+
+        Raises:
+            Unavailable: the server does not answer.
+
+        """
+        await self._open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop to listen; the iteration ends behind what has arrived."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    @property
+    def position(self) -> Position | None:
+        """The place behind the last event that the iteration gave, and behind all that was not asked for before it.
+
+        `None` before it is open.
+        """
+        return self._position
+
+    def __aiter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> SomeEvent | ResyncRequired:
+        """Return the next event.
+
+        Raises:
+            Unavailable: it is not open yet, and the server does not answer.
+
+        """
+        await self._open()
+        while not self._waiting:
+            if self._task is None or self._task.done():
+                raise self._failure or StopAsyncIteration
+            self._arrived.clear()
+            await self._arrived.wait()
+        event = self._waiting.popleft()
+        if len(self._waiting) <= self._buffer // 2:
+            self._room.set()
+        told = event if isinstance(event, ResyncRequired) else event.meta
+        self._position = told.position if told else None
+        return event
+
+    async def _open(self) -> None:
+        if self._task is not None:
+            return
+        async with self._opening:
+            if self._task is None:
+                subscription = await self._subscribed()
+                try:
+                    await self._begin()
+                except BaseException:
+                    await subscription.aclose()
+                    raise
+                self._task = asyncio.create_task(self._run(subscription), name="subscription")
+                self._task.add_done_callback(self._ended)
+
+    async def _subscribed(self) -> Subscription:
+        channels = self._backend.channels
+        return await channels.subscribe(channels.event_channels(sorted(self._wanted.types), self._wanted.session_id))
+
+    async def _begin(self) -> None:
+        """Fix the position from which it goes on."""
+        start = self._start
+        if isinstance(start, Position):
+            marks = {number: cast("Mark", start.marks[number]) for number in self._numbers}
+        else:
+            pages = await asyncio.gather(*(self._read(number, 0, 0) for number in self._numbers))
+            places = [page.head if start == "now" else page.oldest - 1 for page in pages]
+            each = zip(self._numbers, pages, places, strict=True)
+            marks = {number: (page.generation, place) for number, page, place in each}
+        for number, mark in marks.items():
+            self._followed[number] = Following(self._wanted, mark)
+            self._marks[number] = mark
+        self._position = Position(tuple(self._marks))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            self._failure = task.exception()
+        self._arrived.set()
+
+    async def _run(self, subscription: Subscription) -> None:
+        """Listen until closed; a lost connection is opened again, and the streams tell what was missed."""
+        backoff = Backoff()
+        while True:
+            try:
+                await self._listen(subscription, backoff)
+            except ExceptionGroup as group:
+                failure = group.exceptions[0]
+                if not isinstance(failure, Unavailable):
+                    raise failure from None
+                if not backoff.failing:
+                    log.warning("subscription interrupted", error=str(failure))
+            subscription = await self._subscribed_again(backoff)
+
+    async def _subscribed_again(self, backoff: Backoff) -> Subscription:
+        while True:
+            await asyncio.sleep(backoff.failed())
+            try:
+                return await self._subscribed()
+            except Unavailable:
+                continue
+
+    async def _listen(self, subscription: Subscription, backoff: Backoff) -> None:
+        """Take what is heard and what is read, until the connection is lost."""
+        for followed in self._followed.values():
+            followed.interrupt()
+        self._behind.set()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._hear(subscription))
+                tasks.create_task(self._catch_up(backoff))
+                tasks.create_task(self._check(subscription))
+        finally:
+            await subscription.aclose()
+
+    async def _hear(self, subscription: Subscription) -> None:
+        async for _, payload in subscription:
+            event = _decoded(payload)
+            if event is not None and event.meta and self._wanted.concerns(event):
+                followed = self._followed.get(event.meta.partition)
+                if followed:
+                    self._heard(followed, event, event.meta)
+        raise Unavailable("The subscription was closed")
+
+    def _heard(self, followed: Following, event: AnyEvent, meta: EventMeta) -> None:
+        if followed.hear(event, room=len(self._waiting) < self._buffer):
+            self._append(meta.partition, followed.mark, event)
+        elif not followed.is_live:
+            self._behind.set()
+
+    async def _catch_up(self, backoff: Backoff) -> None:
+        """Read the streams of those that are not live, as far as there is room."""
+        while True:
+            await self._behind.wait()
+            self._behind.clear()
+            behind = [number for number, followed in self._followed.items() if not followed.is_live]
+            for start in range(0, len(behind), TOGETHER):
+                some = behind[start : start + TOGETHER]
+                await self._has_room(len(some))
+                count = min(PIECE, (self._buffer - len(self._waiting)) // len(some) or 1)
+                await asyncio.gather(*(self._catch_up_with(number, count) for number in some))
+            if backoff.failing and not self._behind.is_set():
+                log.info("subscription goes on")
+                backoff.succeeded()
+
+    async def _catch_up_with(self, partition: int, count: int) -> None:
+        followed = self._followed[partition]
+        followed.reading()
+        after = followed.mark[1]
+        page = await self._read(partition, after, count)
+        gone = followed.continue_in(page)
+        if gone:
+            self._tell(partition, followed, gone)
+        if followed.mark[1] >= after:
+            self._take(partition, followed, page)
+        else:
+            # What was read lies behind the place from which it goes on.
+            self._behind.set()
+
+    def _take(self, partition: int, followed: Following, page: EventPage) -> None:
+        for sequence, payload in page.payloads:
+            event = _decoded(payload)
+            if event is not None and self._wanted.concerns(event):
+                self._append(partition, (page.generation, sequence), event)
+        followed.advance(page)
+        self._marks[partition] = followed.mark
+        for event in followed.held():
+            if event.meta:
+                self._heard(followed, event, event.meta)
+        if not followed.is_live:
+            self._behind.set()
+
+    def _append(self, partition: int, mark: Mark, event: AnyEvent) -> None:
+        self._marks[partition] = mark
+        if event.meta and self._wanted.includes(event):
+            # Nobody else has seen this object yet.
+            force_setattr(event.meta, "position", Position(tuple(self._marks)))
+            self._waiting.append(cast("SomeEvent", event))
+            self._arrived.set()
+
+    def _tell(self, partition: int, followed: Following, gone: Break) -> None:
+        self._marks[partition] = followed.mark
+        resync = ResyncRequired(
+            partition=partition,
+            reason=gone.reason,
+            lost=gone.lost,
+            seen=gone.seen,
+            resumed=followed.mark,
+            position=Position(tuple(self._marks)),
+        )
+        log.warning("history is gone", partition=partition, reason=gone.reason, lost=gone.lost)
+        self._waiting.append(resync)
+        self._arrived.set()
+
+    async def _has_room(self, needed: int) -> None:
+        while len(self._waiting) + needed > max(self._buffer, needed):
+            self._room.clear()
+            await self._room.wait()
+
+    async def _check(self, subscription: Subscription) -> None:
+        """Look at the heads; whatever was published before is heard, when what is asked behind it is answered."""
+        while True:
+            await asyncio.sleep(CHECK_EVERY)
+            live = [number for number, followed in self._followed.items() if followed.is_live]
+            pages = await asyncio.gather(*(self._read(number, 0, 0) for number in live))
+            await subscription.ping()
+            for number, page in zip(live, pages, strict=True):
+                followed = self._followed[number]
+                followed.check(page)
+                self._marks[number] = followed.mark
+                if not followed.is_live:
+                    self._behind.set()
+            if not self._waiting:
+                self._position = Position(tuple(self._marks))
+
+    async def _read(self, partition: int, after: int, count: int) -> EventPage:
+        return await self._backend.events.read(partition, after, count, self._wanted.session_id)
+
+
+def _fitting(start: Start, own: Iterable[int], partitions: int) -> Start:
+    if not isinstance(start, Position):
+        if start not in get_args(get_args(Start)[0]):
+            raise ValueError(f"start is 'now', 'beginning' or a Position, not {start!r}")
+        return start
+    if len(start.marks) != partitions:
+        raise ValueError(f"The position is of {len(start.marks)} partitions, the deployment has {partitions}")
+    missing = [number for number in own if start.marks[number] is None]
+    if missing:
+        raise ValueError(
+            f"The position knows nothing of partition {missing[0]}: it was stored by a subscription to one session, "
+            "and serves that session only",
+        )
+    return start
+
+
+def _decoded(payload: bytes) -> AnyEvent | None:
+    """Return the event of a payload; what is none is passed over, for anybody may publish."""
+    try:
+        return decode_event(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        log.warning("event cannot be read", size=len(payload))
+        return None

@@ -1,0 +1,42 @@
+"""Reading the events of the past (design §6)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+
+class EventPage(msgspec.Struct, frozen=True, gc=False):
+    """What a partition's event stream holds behind a sequence, read in one step.
+
+    `generation` is "" where no worker ever took the partition. `former` are the generations before it, newest first,
+    each with the last sequence that survived of it. `oldest` is the sequence of the oldest event that is kept,
+    `head + 1` where none is; `head` is the last one that may be told: in the stricter modes of durability the last
+    that is safe. `types` are the last sequences of each type of event, `session` is the last sequence of the events of
+    the session that was asked for (0: it is not there, or none was asked for); both may lie above `head`, as events do
+    that may not be told yet. `payloads` are sequences and envelopes, ascending, none above `head`.
+    """
+
+    generation: str
+    former: Sequence[tuple[str, int]]
+    oldest: int
+    head: int
+    types: Mapping[str, int]
+    session: int
+    payloads: Sequence[tuple[int, bytes]]
+
+
+class EventLog(Protocol):
+    """The event streams, as anybody may read them."""
+
+    async def read(self, partition: int, after: int, count: int, session_id: str | None = None) -> EventPage:
+        """Return up to `count` events behind a sequence (0: none, only how things stand), all of one moment.
+
+        There may be fewer although more are kept, where they are large; at least one, if there is one. `session_id`
+        names a session of the partition, whose last sequence is wanted as well.
+
+        Raises:
+            Unavailable: the server does not answer.
+
+        """
+        ...
