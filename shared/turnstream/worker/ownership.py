@@ -8,7 +8,7 @@ import structlog
 from turnstream.application.processor import PartitionProcessor
 from turnstream.errors import ConfigurationError, Fenced, Unavailable
 from turnstream.ports import Backend, PartitionState
-from turnstream.telemetry import get_logger
+from turnstream.telemetry import get_logger, where_of
 from turnstream.worker.assignment import assigned
 from turnstream.worker.partition import BatchLimits, OwnedPartition
 
@@ -146,8 +146,9 @@ class Holdings:
             except ConfigurationError as error:
                 self._misfit = error
                 self._drop(number)
-            except Exception:
-                log.exception("batch failed")
+            except Exception as bug:  # noqa: BLE001 - logged, and the partition taken again
+                # Without a traceback: it may quote a message's content.
+                log.error("batch failed", reason=type(bug).__name__, where=where_of(bug))  # noqa: TRY400
                 self._drop(number)
 
     def _drop(self, number: int) -> None:
