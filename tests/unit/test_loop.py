@@ -46,6 +46,25 @@ async def test_a_worker_stops_at_once_while_it_waits_to_take_what_it_lost(
     await stops(worker)
 
 
+async def test_a_worker_departs_although_it_could_not_release(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def away(_: object) -> None:
+        raise Unavailable("away")
+
+    backend = MemoryBackend(1)
+    worker = Worker(backend, Settings(), default_catalogue())
+    running = asyncio.create_task(worker.run())
+    await worker.ready.wait()
+    monkeypatch.setattr(backend.ownership, "release", away)
+    worker.stop()
+    await running
+    assert await backend.ownership.beat("other") == ["other"]
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "left without releasing all: the leases run out by themselves"
+    ]
+
+
 async def stops(worker: Worker) -> None:
     running = asyncio.create_task(worker.run())
     await wait_until(lambda: Endless.begun > 0)

@@ -166,11 +166,16 @@ class Worker:
                 failing = False
 
     async def _leave(self) -> None:
-        try:
-            await self._holdings.give_up(list(self._holdings.owned))
-            await self._backend.ownership.depart(self.worker_id)
-        except Unavailable as error:
-            log.warning("left without releasing: the leases run out by themselves", error=str(error))
+        failures: list[Unavailable] = []
+        give_up = partial(self._holdings.give_up, list(self._holdings.owned))
+        # Also where a partition could not be released: others need not wait for what this worker would take.
+        for leave in (give_up, partial(self._backend.ownership.depart, self.worker_id)):
+            try:
+                await leave()
+            except Unavailable as error:
+                failures.append(error)
+        if failures:
+            log.warning("left without releasing all: the leases run out by themselves", error=str(failures[0]))
 
     def _processor(self, state: PartitionState) -> PartitionProcessor:
         settings, backend = self._settings, self._backend
