@@ -81,15 +81,25 @@ class RedisMembership(ABC, Generic[State]):
         return [bool(answer) for answer in answers]
 
     async def release(self, states: Sequence[State]) -> None:
-        """Give partitions up, and ring the bell for who waits for them."""
+        """Give partitions up, and ring the bell for who waits for them.
+
+        Of several nodes one may not answer: what the others hold is given up and announced all the same.
+
+        Raises:
+            Unavailable: something could not be given up or announced; leases run out by themselves.
+
+        """
         server = self._server
         calls = (
             server.scripts.release.run(server.calls(state.partition), self._keys(state.partition), [state.token])
             for state in states
         )
-        await asyncio.gather(*calls)
+        answers = await asyncio.gather(*calls, return_exceptions=True)
         if states:
             await self._registry.ring("partitions")
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
 
     async def changes(self) -> AsyncIterator[None]:
         """Yield once when nothing can be missed any more, then whenever a member came, left or released something.

@@ -2,57 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
-from contextlib import suppress
 from datetime import timedelta
-from typing import Any, TypeVar, cast
-
-from redis.exceptions import ResponseError
+from typing import Any, cast
 
 from turnstream.adapters.redis.channels import RedisChannels
 from turnstream.adapters.redis.keys import SubscriptionKeys
-from turnstream.adapters.redis.membership import RedisMembership
-from turnstream.adapters.redis.registry import Registry
 from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.subscription_membership import SubscriptionMembership, mark_of, understood
 from turnstream.adapters.redis.words import portions_of
 from turnstream.domain.position import Mark
-from turnstream.errors import BatchRefused, Fenced, SubscriptionInUse, Unavailable
+from turnstream.errors import Fenced, SubscriptionInUse
 from turnstream.ports import FailedEvent, ParkedEvents, Request, SubscriptionState
 from turnstream.ports.values import EPOCH
-
-Answer = TypeVar("Answer")
-
-
-class SubscriptionMembership(RedisMembership[SubscriptionState]):
-    """The members of one subscription, and the hash that it has in each partition."""
-
-    def __init__(self, server: Server, channels: RedisChannels, name: str) -> None:
-        """Use a server."""
-        keys = server.keys
-        self.registry = Registry(server, channels, keys.members(name), keys.member_changes(name))
-        super().__init__(server, self.registry)
-        self._name = name
-        self._names = server.topology.calls(keys.subscriptions)
-
-    async def beat(self, member_id: str) -> Sequence[str]:
-        """Announce that a member lives; return all live members."""
-        with suppress(Unavailable):
-            # In a cluster the list of names may be on a node that is away; members go on without it.
-            await self._names.call("SADD", self._server.keys.subscriptions, self._name)
-        return await super().beat(member_id)
-
-    def _keys(self, partition: int) -> tuple[str, str]:
-        keys = self._server.partition(partition).subscription(self._name)
-        return keys.lease, keys.state
-
-    async def _run_take(self, partition: int, own_before: str, name: str, dead_owner: str) -> list[Any]:
-        script, calls = self._server.scripts.subscription_take, self._server.calls(partition)
-        arguments = (own_before, name, self._lease_ms, dead_owner)
-        answer: list[Any] = await _understood(partition, script.run(calls, self._keys(partition), arguments))
-        return answer
-
-    async def _taken(self, partition: int, answer: list[Any]) -> SubscriptionState:
-        token, generation, sequence = answer
-        return SubscriptionState(partition, token.decode(), _mark(generation, sequence))
 
 
 class RedisSubscriptions:
@@ -150,19 +111,27 @@ class RedisSubscriptions:
         """Return the checkpoints, by partition."""
         partitions = range(len(self._server.keys.partitions))
         read = (self._call(n, "HMGET", self._keys(name, n).state, "generation", "sequence") for n in partitions)
-        marks = [_mark(*answer) for answer in await asyncio.gather(*read)]
+        marks = [mark_of(*answer) for answer in await asyncio.gather(*read)]
         return {partition: mark for partition, mark in zip(partitions, marks, strict=True) if mark}
 
     async def reset(self, name: str, marks: Mapping[int, Mark]) -> None:
-        """Set checkpoints; who owns one of these partitions is fenced, and has to take it again."""
+        """Set checkpoints; who owns one of these partitions is fenced, and has to take it again.
+
+        Raises:
+            Unavailable: some of them could not be set; repeat it.
+
+        """
         server = self._server
         calls = (
-            _understood(partition, server.scripts.reset.run(server.calls(partition), (keys.lease, keys.state), mark))
+            understood(partition, server.scripts.reset.run(server.calls(partition), (keys.lease, keys.state), mark))
             for partition, mark in marks.items()
             for keys in [self._keys(name, partition)]
         )
-        await asyncio.gather(*calls)
+        answers = await asyncio.gather(*calls, return_exceptions=True)
         await self.membership(name).registry.ring("checkpoints")
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
 
     async def forget(self, name: str) -> None:
         """Forget everything of a subscription.
@@ -193,27 +162,15 @@ class RedisSubscriptions:
         return self._server.partition(partition).subscription(name)
 
     async def _call(self, partition: int, *words: str | int) -> Any:  # noqa: ANN401 - whatever the server answers
-        return await _understood(partition, self._server.calls(partition).call(*words))
+        return await understood(partition, self._server.calls(partition).call(*words))
 
 
 async def _as_owner(state: SubscriptionState, answer: Awaitable[int]) -> int:
     """Return the answer of a script that checks the token."""
-    done = await _understood(state.partition, answer)
+    done = await understood(state.partition, answer)
     if done < 0:
         raise Fenced(state.partition, "token")
     return done
-
-
-async def _understood(partition: int, answer: Awaitable[Answer]) -> Answer:
-    """Return an answer; an error that does not pass by itself says that something else stands at a key."""
-    try:
-        return await answer
-    except ResponseError as error:
-        raise BatchRefused(partition, str(error)) from None
-
-
-def _mark(generation: bytes | None, sequence: bytes | None) -> Mark | None:
-    return (generation.decode(), int(sequence)) if generation and sequence else None
 
 
 def _parked(record: bytes) -> ParkedEvents:
