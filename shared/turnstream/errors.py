@@ -19,6 +19,7 @@
     ├── Collision                 a batch was decided without knowing something that is stored; decide it again
     ├── WorkerDied                workers died while they applied a command
     ├── BatchRefused              the store cannot write a batch as it is; one of its commands is to be parked
+    ├── SubscriptionInUse         a subscription has live members, so it cannot be forgotten
     └── ConfigurationError        settings, server or deployment do not fit together
 
 Source: design §4 and §10; the messages of the spec where it has one.
@@ -235,6 +236,16 @@ class BatchRefused(TurnstreamError):  # noqa: N818 - a state of the batch
         super().__init__(f"Partition {partition} was not written: {reason}")
         self.partition = partition
         self.reason = reason
+
+
+class SubscriptionInUse(TurnstreamError):  # noqa: N818 - a state of the subscription
+    """Members of the subscription live, so what it stores cannot be forgotten."""
+
+    def __init__(self, name: str, members: int) -> None:
+        """Keep the subscription and how many members it has."""
+        super().__init__(f"The subscription {name} has {members} live members: stop them before it is forgotten")
+        self.name = name
+        self.members = members
 
 
 class ConfigurationError(TurnstreamError):

@@ -46,6 +46,10 @@ class Settings(BaseSettings):
     """Commands of parked sessions kept of each partition; more are refused."""
     parked_bytes: PositiveInt = 64 * 1024 * 1024
     """Their bytes, of each partition."""
+    parked_events: PositiveInt = 10_000
+    """Events that a durable subscription sets aside of each partition; more are lost to it."""
+    parked_event_bytes: PositiveInt = 64 * 1024 * 1024
+    """Their bytes, of each partition."""
     subscriber_buffer: PositiveInt = 10_000
     """Events that may wait in a subscription; more are read from the streams when there is room again."""
 

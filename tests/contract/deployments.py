@@ -9,6 +9,7 @@ import pytest
 
 from turnstream import Turnstream
 from turnstream.adapters.memory import MemoryBackend
+from turnstream.adapters.memory.parked_events import ParkedEventLimits
 from turnstream.client import opening
 from turnstream.codec.events import decode_event
 from turnstream.domain.events import AnyEvent
@@ -97,6 +98,7 @@ class MemoryDeployment:
             max_backlog=settings.max_backlog,
             deduplication_window=settings.deduplication_window,
             event_retention=settings.event_retention,
+            parked_events=ParkedEventLimits(settings.parked_events, settings.parked_event_bytes),
         )
         self._partitions = self._backend.store._partitions
 
@@ -143,7 +145,7 @@ class MemoryDeployment:
         return [Malformed(m.entry.entry_id, m.error, dict(m.entry.fields)) for m in kept]
 
     async def expire(self, state: PartitionState) -> None:
-        self._partitions[state.partition].expire()
+        self._partitions[state.partition].lease.expire()
 
     async def aclose(self) -> None:
         await self.resources.aclose()
@@ -162,6 +164,7 @@ class _Process:
         self.ownership = shared.ownership
         self.quarantine = shared.quarantine
         self.channels = shared.channels
+        self.subscriptions = shared.subscriptions
 
     async def aclose(self) -> None:
         """Leave it to the others."""

@@ -19,7 +19,7 @@ from turnstream.adapters.redis.backend import RedisBackend, one_server
 from turnstream.adapters.redis.keys import Keys
 from turnstream.adapters.redis.scripting import Scripts
 from turnstream.domain.events import AnyEvent
-from turnstream.ports import PartitionState
+from turnstream.ports import SUBSCRIPTION_NAME, PartitionState
 from turnstream.settings import Settings
 
 WHOLE: dict[str, tuple[str | int, ...]] = {
@@ -33,10 +33,12 @@ WHOLE: dict[str, tuple[str | int, ...]] = {
 
 def permanent_keys(keys: Keys) -> Iterator[str]:
     """Yield patterns of all keys that may stay for ever; whatever else is written needs a time to live (design §2)."""
-    yield from map(re.escape, (keys.layout, keys.workers))
+    yield from map(re.escape, (keys.layout, keys.workers, keys.subscriptions))
+    yield re.escape(keys.members("")).replace("::", f":{SUBSCRIPTION_NAME}:")
     for of in keys.partitions:
         yield from map(re.escape, (of.commands, of.partition, of.index, of.events, of.malformed, of.parked))
         yield from (re.escape(named("")) + ".+" for named in (of.session, of.messages, of.order, of.queue))
+        yield f"{re.escape(of.subscription('').state)}{SUBSCRIPTION_NAME}(:requests|:parked(:.+)?)?"
         yield re.escape(of.outcomes(0)).removesuffix("0") + r"\d+"
 
 

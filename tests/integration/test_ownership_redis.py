@@ -120,7 +120,7 @@ async def test_a_worker_that_only_says_nothing_is_left_alone(real: EmbeddedDeplo
 @LASTING
 async def test_a_worker_that_opens_another_connection_is_left_alone(real: EmbeddedDeployment) -> None:
     watcher, watched = await two_workers(real)
-    await real.call("CLIENT", "KILL", "ID", await watched.server.registry.call("CLIENT", "ID"))
+    await real.call("CLIENT", "KILL", "ID", await watched.server.calls(0).call("CLIENT", "ID"))
     await watcher.ownership.watch("watcher")
     await wait_until(partial(_beats, watched, "watched"))
     for _ in range(5):

@@ -23,6 +23,7 @@ from turnstream.errors import (
     Rejected,
     SessionAlreadyExists,
     SessionNotFound,
+    SubscriptionInUse,
     TurnstreamError,
     Unavailable,
     VersionConflict,
@@ -46,6 +47,7 @@ EVERY_ERROR: list[TurnstreamError] = [
     Collision(7),
     WorkerDied(3),
     BatchRefused(7, "a key is a string"),
+    SubscriptionInUse("billing", 2),
     ConfigurationError("TURNSTREAM_PARTITIONS: a power of two"),
     Unavailable("No server answers"),
 ]

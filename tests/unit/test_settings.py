@@ -37,6 +37,8 @@ def test_every_setting_has_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         "malformed_retention": 9,
         "parked_commands": 14,
         "parked_bytes": 15,
+        "parked_events": 17,
+        "parked_event_bytes": 18,
         "subscriber_buffer": 10,
         "lease": 1.5,
         "worker_id": "worker-7",

@@ -5,6 +5,7 @@ An adapter is a bundle of them, a `Backend`; `turnstream.adapters.memory` and `t
 
 from turnstream.ports.batch import Batch
 from turnstream.ports.events import EventLog, EventPage
+from turnstream.ports.membership import Lease, Membership
 from turnstream.ports.parked import ParkedCommand, ParkedSession, ParkingChanges
 from turnstream.ports.protocols import (
     Backend,
@@ -15,6 +16,14 @@ from turnstream.ports.protocols import (
     SessionReader,
     SessionStore,
     Subscription,
+)
+from turnstream.ports.subscriptions import (
+    SUBSCRIPTION_NAME,
+    FailedEvent,
+    ParkedEvents,
+    Request,
+    Subscriptions,
+    SubscriptionState,
 )
 from turnstream.ports.values import (
     START,
@@ -41,6 +50,7 @@ from turnstream.ports.values import (
 
 __all__ = [
     "START",
+    "SUBSCRIPTION_NAME",
     "Backend",
     "Batch",
     "Channels",
@@ -48,15 +58,19 @@ __all__ = [
     "CommandQueue",
     "EventLog",
     "EventPage",
+    "FailedEvent",
     "IndexEntry",
+    "Lease",
     "Loaded",
     "LoadedSession",
     "MalformedEntry",
+    "Membership",
     "MessageRange",
     "Needs",
     "Outcome",
     "Ownership",
     "ParkedCommand",
+    "ParkedEvents",
     "ParkedSession",
     "ParkingChanges",
     "PartitionState",
@@ -65,6 +79,7 @@ __all__ = [
     "RecordedOutcome",
     "Rejection",
     "Reply",
+    "Request",
     "SessionNeeds",
     "SessionReader",
     "SessionStore",
@@ -72,6 +87,8 @@ __all__ = [
     "Status",
     "StoredHeader",
     "Subscription",
+    "SubscriptionState",
+    "Subscriptions",
     "entry_time",
     "milliseconds",
 ]

@@ -6,7 +6,9 @@ from typing import Protocol
 from turnstream.domain.models import ChatMessage, SessionHeader, SessionInfo
 from turnstream.ports.batch import Batch
 from turnstream.ports.events import EventLog
+from turnstream.ports.membership import Membership
 from turnstream.ports.parked import ParkedCommand, ParkedSession
+from turnstream.ports.subscriptions import Subscriptions
 from turnstream.ports.values import (
     CommandEntry,
     IndexEntry,
@@ -135,36 +137,8 @@ class CommandQueue(Protocol):
         ...
 
 
-class Ownership(Protocol):
-    """Who applies the commands of which partition (design §5)."""
-
-    async def beat(self, worker_id: str) -> Sequence[str]:
-        """Announce that a worker lives; return all live workers."""
-        ...
-
-    async def watch(self, worker_id: str) -> None:
-        """Look whether another worker died without a word, and forget it; all together watch all."""
-        ...
-
-    async def depart(self, worker_id: str) -> None:
-        """Announce that a worker leaves."""
-        ...
-
-    async def take(self, partition: int, worker_id: str) -> PartitionState | None:
-        """Become the owner of a partition that is free; `None` while another live worker owns it."""
-        ...
-
-    async def renew(self, states: Sequence[PartitionState]) -> list[bool]:
-        """Keep partitions for another lease time; False for each that was lost."""
-        ...
-
-    async def release(self, states: Sequence[PartitionState]) -> None:
-        """Give partitions up, and ring the bell for who waits for them."""
-        ...
-
-    def changes(self) -> AsyncIterator[None]:
-        """Yield once when nothing can be missed any more, then whenever a worker came, left or released something."""
-        ...
+class Ownership(Membership[PartitionState], Protocol):
+    """Who applies the commands of which partition: the members are the workers (design §5)."""
 
     async def tidy(self, states: Sequence[PartitionState]) -> None:
         """Trim the events of partitions and show their progress to standard tools, off the hot path."""
@@ -256,6 +230,11 @@ class Backend(Protocol):
     @property
     def channels(self) -> Channels:
         """Publish and subscribe."""
+        ...
+
+    @property
+    def subscriptions(self) -> Subscriptions:
+        """Checkpoints and parked events of durable subscriptions."""
         ...
 
     async def aclose(self) -> None:

@@ -6,10 +6,12 @@ from turnstream.adapters.memory.channels import MemoryChannels
 from turnstream.adapters.memory.commands import MemoryQueue
 from turnstream.adapters.memory.event_log import MemoryEventLog
 from turnstream.adapters.memory.ownership import MemoryOwnership
+from turnstream.adapters.memory.parked_events import ParkedEventLimits
 from turnstream.adapters.memory.partition import Partition
 from turnstream.adapters.memory.quarantine import MemoryQuarantine
 from turnstream.adapters.memory.reader import MemoryReader
 from turnstream.adapters.memory.store import MemoryStore
+from turnstream.adapters.memory.subscriptions import MemorySubscriptions
 
 
 class MemoryBackend:
@@ -22,6 +24,7 @@ class MemoryBackend:
         max_backlog: int = 100_000,
         deduplication_window: float = 120.0,
         event_retention: int = 10_000,
+        parked_events: ParkedEventLimits | None = None,
     ) -> None:
         """Start empty.
 
@@ -30,6 +33,7 @@ class MemoryBackend:
             max_backlog: waiting commands of one partition above which new ones are refused.
             deduplication_window: seconds for which a resent command is recognised.
             event_retention: events of each partition that `tidy` leaves.
+            parked_events: how many of them one subscription may set aside in one partition.
 
         """
         stored = [Partition(number, deduplication_window) for number in range(partitions)]
@@ -41,6 +45,7 @@ class MemoryBackend:
         self.queue = MemoryQueue(stored, max_backlog)
         self.quarantine = MemoryQuarantine(stored, self.queue)
         self.ownership = MemoryOwnership(stored, event_retention)
+        self.subscriptions = MemorySubscriptions(partitions, parked_events or ParkedEventLimits())
 
     def append_raw(self, partition: int, fields: Mapping[bytes, bytes]) -> str:
         """Append any fields to a partition's stream, as a foreign program might; return the entry's id."""
@@ -50,4 +55,5 @@ class MemoryBackend:
         """End all subscriptions and whatever else waits; what is stored stays."""
         await self.channels.aclose()
         await self.ownership.aclose()
+        await self.subscriptions.aclose()
         await self.queue.wake()

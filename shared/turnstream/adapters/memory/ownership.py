@@ -1,60 +1,35 @@
 """Who applies the commands of which partition (design §5): workers of one process, so no lease ever runs out."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
-from turnstream.adapters.memory.bell import Bell
+from turnstream.adapters.memory.members import MemoryMembers
 from turnstream.adapters.memory.partition import Partition
 from turnstream.ports import PartitionState
 
 
-class MemoryOwnership:
+class MemoryOwnership(MemoryMembers):
     """The leases of partitions, and the registry of the workers that share them."""
 
     def __init__(self, partitions: Sequence[Partition], event_retention: int) -> None:
         """Lend these partitions; `tidy` leaves `event_retention` events of each."""
+        super().__init__()
         self._partitions = partitions
         self._event_retention = event_retention
-        self._workers: dict[str, None] = {}
-        self._bell = Bell()
 
-    async def beat(self, worker_id: str) -> Sequence[str]:
-        """Announce that a worker lives; return all live workers."""
-        if worker_id not in self._workers:
-            self._workers[worker_id] = None
-            self._bell.ring()
-        return list(self._workers)
-
-    async def watch(self, worker_id: str) -> None:
-        """Do nothing: what ends a worker of this process ends all of them."""
-
-    async def depart(self, worker_id: str) -> None:
-        """Announce that a worker leaves; what it still holds is free to take."""
-        self._workers.pop(worker_id, None)
-        self._bell.ring()
-
-    async def take(self, partition: int, worker_id: str) -> PartitionState | None:
+    async def take(self, partition: int, member_id: str) -> PartitionState | None:
         """Become the owner of a partition that is free; `None` while another live worker owns it."""
         wanted = self._partitions[partition]
-        if wanted.owner not in self._workers:
-            wanted.expire()
-        return wanted.take(worker_id)
+        return wanted.take(member_id) if self.may_take(wanted.lease, member_id) else None
 
     async def renew(self, states: Sequence[PartitionState]) -> list[bool]:
         """Keep partitions; False for each that was lost."""
-        return [self._partitions[state.partition].renew(state.token) for state in states]
+        return [self._partitions[state.partition].lease.renew(state.token) for state in states]
 
     async def release(self, states: Sequence[PartitionState]) -> None:
         """Give partitions up, and ring the bell for who waits for them."""
         released = [self._partitions[state.partition].release(state.token) for state in states]
         if any(released):
-            self._bell.ring()
-
-    async def changes(self) -> AsyncIterator[None]:
-        """Yield once when nothing can be missed any more, then whenever a worker came, left or released something."""
-        rings = self._bell.listen()
-        yield
-        async for _ in rings:
-            yield
+            self.bell.ring()
 
     async def tidy(self, states: Sequence[PartitionState]) -> None:
         """Trim the events of partitions."""
@@ -62,7 +37,3 @@ class MemoryOwnership:
             events = self._partitions[state.partition].events
             for _ in range(len(events) - self._event_retention):
                 events.popleft()
-
-    async def aclose(self) -> None:
-        """End all waiting for changes."""
-        self._bell.close()

@@ -7,6 +7,7 @@ from itertools import chain
 
 import msgspec
 
+from turnstream.adapters.memory.lease import RANDOM_BYTES, MemoryLease
 from turnstream.adapters.memory.outcomes import Outcomes
 from turnstream.adapters.memory.parking import Deaths, Parked
 from turnstream.adapters.memory.ranking import Ranking
@@ -25,8 +26,6 @@ REPLICATION_ID = ""
 
 MALFORMED_RETENTION = 1_000
 """Entries that could not be read, kept of each partition."""
-
-RANDOM_BYTES = 8
 
 
 class StoredEvent(msgspec.Struct, frozen=True):
@@ -80,38 +79,24 @@ class Partition:
         self.sequence = 0
         self.type_sequences = encode_type_sequences({})
         self.generation = secrets.token_hex(RANDOM_BYTES)
-        self.token: str | None = None
-        self._epoch = 0
-        self.owner: str | None = None
-        self._leased = False
+        self.lease = MemoryLease()
 
-    def take(self, worker_id: str) -> PartitionState | None:
-        """Give the partition to a worker, under a new token; `None` while it is another one's."""
-        if self._leased and self.owner != worker_id:
-            return None
-        died = self.deaths.take(self.cursor, self.token, self.token if self.owner == worker_id else None)
-        self._epoch += 1
-        self.token = f"{self._epoch}-{secrets.token_hex(RANDOM_BYTES)}"
-        self.owner = worker_id
-        self._leased = True
-        return self._state(self.token, len(self.commands) if died else 0)
+    @property
+    def token(self) -> str | None:
+        """The owner's token, also of one that has given the partition up."""
+        return self.lease.token
 
-    def renew(self, token: str) -> bool:
-        """Keep the lease; a lease that was given up is taken back as long as nobody else has it."""
-        self._leased = self._leased or token == self.token
-        return token == self.token
+    def take(self, worker_id: str) -> PartitionState:
+        """Give the partition, which is free for it, to a worker, under a new token."""
+        died = self.deaths.take(self.cursor, self.token, self.token if self.lease.owner == worker_id else None)
+        return self._state(self.lease.take(worker_id), len(self.commands) if died else 0)
 
     def release(self, token: str) -> bool:
-        """Give the lease up; False if it is another one's. The token holds until the next owner's."""
-        released = self._leased and token == self.token
+        """Give the lease up; False if it is another one's."""
+        released = self.lease.release(token)
         if released:
             self.deaths.released = token
-        self._leased = self._leased and not released
         return released
-
-    def expire(self) -> None:
-        """Let the lease run out: its owner is gone."""
-        self._leased = False
 
     def _state(self, token: str, suspects: int) -> PartitionState:
         return PartitionState(

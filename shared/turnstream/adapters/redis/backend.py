@@ -13,6 +13,7 @@ from turnstream.adapters.redis.scripting import Scripts
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.settling import Settling
 from turnstream.adapters.redis.store import RedisStore
+from turnstream.adapters.redis.subscriptions import RedisSubscriptions
 from turnstream.adapters.redis.topology.addresses import read_url
 from turnstream.adapters.redis.topology.cluster import Cluster
 from turnstream.adapters.redis.topology.connection import Connector, opened
@@ -35,6 +36,7 @@ class RedisBackend:
         self.queue = RedisQueue(server)
         self.quarantine = RedisQuarantine(server)
         self.channels = RedisChannels(server)
+        self.subscriptions = RedisSubscriptions(server, self.channels)
         self.ownership = RedisOwnership(server, self.channels, self._settling)
 
     @classmethod

@@ -103,9 +103,9 @@ class RedisChannels:
             return await subscribe_sharded(topology, self._server.where, channels, timeout)
         return await self._subscribe(channels)
 
-    async def hear_changes(self) -> Subscription:
-        """Listen to what workers announce: on a channel that is not sharded, for a cluster's nodes pass it on."""
-        return await self._subscribe([self._server.keys.changes])
+    async def hear_changes(self, channel: str) -> Subscription:
+        """Listen to what members announce: on a channel that is not sharded, for a cluster's nodes pass it on."""
+        return await self._subscribe([channel])
 
     async def _subscribe(self, channels: Sequence[str]) -> RedisSubscription:
         where, timeout = self._server.where, self._server.settings.response_timeout

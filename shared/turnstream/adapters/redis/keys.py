@@ -30,6 +30,21 @@ def _tag(partition: int, partitions: int) -> str:
     return next(name for name in names if slot_of(name) * partitions // SLOTS == partition)
 
 
+class SubscriptionKeys:
+    """The keys of a durable subscription in one partition; its name has no colon, so none can meet another's."""
+
+    def __init__(self, prefix: str, name: str) -> None:
+        """Build them under the partition's prefix."""
+        self.state = f"{prefix}subscription:{name}"
+        self.lease = f"{self.state}:lease"
+        self.parked = f"{self.state}:parked"
+        self.requests = f"{self.state}:requests"
+
+    def queue(self, session_id: str) -> str:
+        """The stream of a parked session's events."""
+        return f"{self.parked}:{session_id}"
+
+
 class PartitionKeys:
     """The keys of one partition."""
 
@@ -72,6 +87,10 @@ class PartitionKeys:
         """The hash of the outcomes of commands whose entries were made in this bucket of time."""
         return f"{self._outcomes}{bucket}"
 
+    def subscription(self, name: str) -> SubscriptionKeys:
+        """The keys of a durable subscription."""
+        return SubscriptionKeys(self.prefix, name)
+
     def reply_channel(self, client_id: str) -> str:
         """The channel on which a client gets its replies."""
         return self._reply + client_id
@@ -92,8 +111,18 @@ class Keys:
         self.layout = f"{namespace}:layout"
         self.workers = f"{namespace}:workers"
         self.changes = f"{namespace}:workers:changes"
+        self.subscriptions = f"{namespace}:subscriptions"
+        self._subscription = f"{namespace}:subscription:"
         self._events = f"{namespace}:events:"
         self._session = f"{namespace}:session:"
+
+    def members(self, name: str) -> str:
+        """The hash of a subscription's members."""
+        return f"{self._subscription}{name}:members"
+
+    def member_changes(self, name: str) -> str:
+        """The channel on which the members of a subscription announce changes."""
+        return f"{self._subscription}{name}:changes"
 
     def event_channel(self, event_type: str) -> str:
         """The channel of all events of a type."""

@@ -1,6 +1,5 @@
 """What all parts of the adapter share: the way to the keys, the scripts, and what the operator has chosen."""
 
-from functools import cached_property
 from typing import Any
 
 from turnstream.adapters.redis.buckets import Buckets
@@ -27,11 +26,6 @@ class Server:
         self.keys = Keys(settings.namespace, settings.partitions, sharded=isinstance(topology, Cluster))
         self.buckets = Buckets(settings.deduplication_window)
         self._calls = [topology.calls(keys.partition) for keys in self.keys.partitions]
-
-    @cached_property
-    def registry(self) -> Calls:
-        """What takes the commands on the registry of workers."""
-        return self.topology.calls(self.keys.workers)
 
     def partition(self, number: int) -> PartitionKeys:
         """Return the keys of a partition."""

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- Notes that a worker lives, forgets those that were silent for too long, and says who is left (design §5).
+-- Notes that a member lives, forgets those that were silent for too long, and says who is left (design §5).
 --
--- KEYS[1]   the registry: worker id → "<milliseconds of the last beat> <connection>"
--- ARGV      the worker's id, its connection's id ("" where the server has none), the milliseconds after which a silent
+-- KEYS[1]   the registry: member id → "<milliseconds of the last beat> <connection>"
+-- ARGV      the member's id, its connection's id ("" where the server has none), the milliseconds after which a silent
 --           worker is forgotten, the channel for changes
--- Returns   the ids of the living workers and their connections, one after the other
+-- Returns   the ids of the living members and their connections, one after the other
 
 local connection = ''
 if ARGV[2] ~= '' then

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Forgets a worker that left or whose connection is gone, and rings for those who should take what it held (design §5).
+-- Forgets a member that left or whose connection is gone, and rings for those who should take what it held (design §5).
 --
--- KEYS[1]   the registry: worker id → "<milliseconds of the last beat> <connection>"
--- ARGV      the worker's id, the connection that is gone ("" for any), the channel for changes
+-- KEYS[1]   the registry: member id → "<milliseconds of the last beat> <connection>"
+-- ARGV      the member's id, the connection that is gone ("" for any), the channel for changes
 -- Returns   1, or 0 where it is not registered, or with another connection
 
 local known = redis.call('HGET', KEYS[1], ARGV[1])

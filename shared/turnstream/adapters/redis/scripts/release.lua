@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Gives a partition up (design §5).
 --
--- KEYS      the partition's lease and hash
+-- KEYS      the lease of a partition, and the hash with its token
 -- ARGV[1]   the token
 -- Returns   1, or 0 where the partition has another owner
 

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Keeps a partition for another lease time; it must work when memory is full (design §5).
 --
--- KEYS      the partition's lease and hash
+-- KEYS      the lease of a partition, and the hash with its token
 -- ARGV      the token, the lease time in milliseconds
 -- Returns   1, or 0 where the partition has another owner
 

@@ -1,0 +1,150 @@
+"""Leases and fencing tokens: who owns which partition (design §5)."""
+
+import asyncio
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Generic, TypeVar
+
+from turnstream.adapters.redis.registry import Registry
+from turnstream.adapters.redis.server import Server
+from turnstream.errors import Unavailable
+from turnstream.ports import Lease
+
+TOKEN_BYTES = 4
+
+State = TypeVar("State", bound=Lease)
+
+
+class RedisMembership(ABC, Generic[State]):
+    """Members that share partitions, by scripts on a lease and a hash of each."""
+
+    def __init__(self, server: Server, registry: Registry) -> None:
+        """Use a server, and the registry of the members."""
+        self._server = server
+        self._registry = registry
+        self._tokens: dict[tuple[int, str], str] = {}
+
+    async def beat(self, member_id: str) -> Sequence[str]:
+        """Announce that a member lives; return all live members."""
+        return await self._registry.beat(member_id)
+
+    async def watch(self, member_id: str) -> None:
+        """Look whether the member next to this one has a connection; without one at two looks, it is forgotten."""
+        await self._registry.watch(member_id)
+
+    async def depart(self, member_id: str) -> None:
+        """Announce that a member leaves."""
+        await self._registry.forget(member_id)
+
+    async def take(self, partition: int, member_id: str) -> State | None:
+        """Become the owner of a partition that is free, or was this member's before; `None` while it has another owner.
+
+        Raises:
+            ConfigurationError: the partition or the deployment has another number of partitions or layout.
+
+        """
+        answer = await self._take(partition, member_id)
+        if len(answer) == 1 and _member_of(answer[0].decode()) == member_id:
+            # It was this member who took it, and the answer was lost.
+            self._tokens[partition, member_id] = answer[0].decode()
+            answer = await self._take(partition, member_id)
+        if len(answer) == 1 and not await self._registry.has(_member_of(answer[0].decode())):
+            # Its owner is dead or was forgotten; should it live, the token fences it.
+            answer = await self._take(partition, member_id, dead_owner=answer[0].decode())
+        if len(answer) == 1:
+            return None
+        self._tokens[partition, member_id] = answer[0].decode()
+        return await self._taken(partition, answer)
+
+    async def renew(self, states: Sequence[State]) -> list[bool]:
+        """Keep partitions for another lease time; False for each that was lost.
+
+        Of several nodes one may not answer: its partitions count as kept, for nobody can take them from there.
+
+        Raises:
+            Unavailable: no node answers.
+
+        """
+        server = self._server
+        calls = (
+            server.scripts.renew.run(
+                server.calls(state.partition), self._keys(state.partition), (state.token, self._lease_ms)
+            )
+            for state in states
+        )
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        failures = [answer for answer in answers if isinstance(answer, BaseException)]
+        for failure in failures:
+            if len(failures) == len(answers) or not isinstance(failure, Unavailable):
+                raise failure
+        return [bool(answer) for answer in answers]
+
+    async def release(self, states: Sequence[State]) -> None:
+        """Give partitions up, and ring the bell for who waits for them.
+
+        Of several nodes one may not answer: what the others hold is given up and announced all the same.
+
+        Raises:
+            Unavailable: something could not be given up or announced; leases run out by themselves.
+
+        """
+        server = self._server
+        calls = (
+            server.scripts.release.run(server.calls(state.partition), self._keys(state.partition), [state.token])
+            for state in states
+        )
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        if states:
+            await self._registry.ring("partitions")
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+
+    async def changes(self) -> AsyncIterator[None]:
+        """Yield once when nothing can be missed any more, then whenever a member came, left or released something.
+
+        Raises:
+            Unavailable: the connection was lost.
+
+        """
+        subscription = await self._registry.hear()
+        try:
+            yield
+            async for _ in subscription:
+                yield
+        finally:
+            await subscription.aclose()
+
+    @abstractmethod
+    def _keys(self, partition: int) -> tuple[str, str]:
+        """Return the lease of a partition, and the hash that holds its token."""
+
+    @abstractmethod
+    async def _run_take(self, partition: int, own_before: str, name: str, dead_owner: str) -> list[Any]:
+        """Take a partition by a script; the answer begins with the owner's token, and is that alone while it is taken.
+
+        Args:
+            partition: its number.
+            own_before: the token of the member's earlier life, "" for none.
+            name: the token that it gets, without the epoch.
+            dead_owner: the token of an owner that is dead, "" for none.
+
+        """
+
+    @abstractmethod
+    async def _taken(self, partition: int, answer: list[Any]) -> State:
+        """Understand the answer to a take."""
+
+    @property
+    def _lease_ms(self) -> int:
+        return int(self._server.settings.lease * 1000)
+
+    async def _take(self, partition: int, member_id: str, dead_owner: str = "") -> list[Any]:
+        own_before = self._tokens.get((partition, member_id), "")
+        return await self._run_take(partition, own_before, f"{member_id}-{secrets.token_hex(TOKEN_BYTES)}", dead_owner)
+
+
+def _member_of(token: str) -> str:
+    """Return the member's id in a token: `<epoch>-<member id>-<random>`."""
+    return token.partition("-")[2].rpartition("-")[0]

@@ -1,0 +1,89 @@
+"""Who is there to own partitions: heartbeats, and connections that tell of the dead at once (design §5)."""
+
+from collections.abc import Sequence
+
+from turnstream.adapters.redis.channels import RedisChannels
+from turnstream.adapters.redis.server import Server
+from turnstream.ports import Subscription
+from turnstream.telemetry import get_logger
+
+log = get_logger(__name__)
+
+
+class Registry:
+    """A hash of members, each with its last sign of life and its connection, and a channel for changes."""
+
+    def __init__(self, server: Server, channels: RedisChannels, key: str, changes: str) -> None:
+        """Use a server, the hash, and the channel."""
+        self._server = server
+        self._channels = channels
+        self._key = key
+        self._changes = changes
+        self._calls = server.topology.calls(key)
+        self._alive: dict[str, str] = {}
+        self._suspect: tuple[str, str] | None = None
+
+    async def beat(self, member_id: str) -> Sequence[str]:
+        """Note that a member lives; return all live members."""
+        own = await self._calls.call("CLIENT", "ID") if self._server.knows_replication else ""
+        arguments = (member_id, own, self._lease_ms, self._changes)
+        answer: list[bytes] = await self._server.scripts.beat.run(self._calls, [self._key], arguments)
+        self._alive = {i.decode(): c.decode() for i, c in zip(answer[::2], answer[1::2], strict=True)}
+        return list(self._alive)
+
+    async def watch(self, member_id: str) -> None:
+        """Look whether the member next to this one has a connection; without one at two looks, it is forgotten."""
+        suspect = self._next_to(member_id)
+        if suspect is None or await self._is_connected(suspect[1]):
+            self._suspect = None
+        elif suspect != self._suspect:
+            # It may be opening another one just now.
+            self._suspect = suspect
+        else:
+            log.warning("member lost its connection, its partitions are free", lost=suspect[0])
+            await self.forget(*suspect)
+
+    async def forget(self, member_id: str, connection: str = "") -> None:
+        """Forget a member, of which this connection is known, or any ("")."""
+        await self._server.scripts.forget.run(self._calls, [self._key], (member_id, connection, self._changes))
+
+    async def has(self, member_id: str) -> bool:
+        """Tell whether a member is known."""
+        return bool(await self._calls.call("HEXISTS", self._key, member_id))
+
+    async def living(self) -> Sequence[str]:
+        """Return the members that gave a sign of life within the lease time."""
+        pairs: list[bytes] = await self._calls.call("HGETALL", self._key)
+        seconds, microseconds = map(int, await self._calls.call("TIME"))
+        oldest = seconds * 1000 + microseconds // 1000 - self._lease_ms
+        known = zip(pairs[::2], pairs[1::2], strict=True)
+        return [member.decode() for member, beaten in known if int(beaten.split()[0]) >= oldest]
+
+    async def clear(self) -> None:
+        """Forget all members."""
+        await self._calls.call("UNLINK", self._key)
+
+    async def ring(self, what: str) -> None:
+        """Tell all who listen that something changed."""
+        await self._calls.call("PUBLISH", self._changes, what)
+
+    async def hear(self) -> Subscription:
+        """Listen to changes."""
+        return await self._channels.hear_changes(self._changes)
+
+    @property
+    def _lease_ms(self) -> int:
+        return int(self._server.settings.lease * 1000)
+
+    def _next_to(self, member_id: str) -> tuple[str, str] | None:
+        """Return the member that this one watches, alone itself, and its connection: all together watch all."""
+        if member_id not in self._alive:
+            return None
+        members = sorted(self._alive)
+        neighbour = members[(members.index(member_id) + 1) % len(members)]
+        connection = self._alive[neighbour]
+        same_server = connection.partition(":")[0] == self._alive[member_id].partition(":")[0]
+        return (neighbour, connection) if connection and same_server else None
+
+    async def _is_connected(self, connection: str) -> bool:
+        return bool(await self._calls.call("CLIENT", "LIST", "ID", connection.rpartition(":")[2]))

@@ -1,0 +1,29 @@
+#!lua flags=allow-oom
+-- Drops the first event of a session's queue, and with the last one the queue and all that is noted of it (design §6).
+--
+-- KEYS      the subscription's hash in the partition, its parked sessions, the session's queue
+-- ARGV      the token, the session's id, the sequence that the first event must have
+-- Returns   how many events are left, or -1 where the partition has another owner
+
+local state = redis.call('HMGET', KEYS[1], 'token', 'parked', 'parkedBytes')
+if state[1] ~= ARGV[1] then return -1 end
+local known = redis.call('HGET', KEYS[2], ARGV[2])
+local left = redis.call('XLEN', KEYS[3])
+if not known then return left end
+local count, size, rest = string.match(known, '^(%d+) (%d+)( .*)$')
+if not count then return redis.error_reply('BADRECORD ' .. ARGV[2] .. ' of ' .. KEYS[2]) end
+
+local first = redis.call('XRANGE', KEYS[3], '-', '+', 'COUNT', 1)[1]
+local parked, bytes = tonumber(state[2] or 0), tonumber(state[3] or 0)
+if left > 0 and first[1] ~= ARGV[3] .. '-0' then return left end
+if left > 1 then
+  local dropped = #first[2][2]
+  redis.call('XDEL', KEYS[3], first[1])
+  redis.call('HSET', KEYS[2], ARGV[2], (count - 1) .. ' ' .. (size - dropped) .. rest)
+  count, size = 1, dropped
+else
+  redis.call('UNLINK', KEYS[3])
+  redis.call('HDEL', KEYS[2], ARGV[2])
+end
+redis.call('HSET', KEYS[1], 'parked', math.max(0, parked - count), 'parkedBytes', math.max(0, bytes - size))
+return math.max(0, left - 1)

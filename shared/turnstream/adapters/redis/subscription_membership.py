@@ -1,0 +1,63 @@
+"""The members of a durable subscription, and how they share the partitions (design §5, §6)."""
+
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from redis.exceptions import ResponseError
+
+from turnstream.adapters.redis.channels import RedisChannels
+from turnstream.adapters.redis.membership import RedisMembership
+from turnstream.adapters.redis.registry import Registry
+from turnstream.adapters.redis.server import Server
+from turnstream.domain.position import Mark
+from turnstream.errors import BatchRefused, Unavailable
+from turnstream.ports import SubscriptionState
+
+Answer = TypeVar("Answer")
+
+
+class SubscriptionMembership(RedisMembership[SubscriptionState]):
+    """The members of one subscription, and the hash that it has in each partition."""
+
+    def __init__(self, server: Server, channels: RedisChannels, name: str) -> None:
+        """Use a server."""
+        keys = server.keys
+        self.registry = Registry(server, channels, keys.members(name), keys.member_changes(name))
+        super().__init__(server, self.registry)
+        self._name = name
+        self._names = server.topology.calls(keys.subscriptions)
+
+    async def beat(self, member_id: str) -> Sequence[str]:
+        """Announce that a member lives; return all live members."""
+        with suppress(Unavailable):
+            # In a cluster the list of names may be on a node that is away; members go on without it.
+            await self._names.call("SADD", self._server.keys.subscriptions, self._name)
+        return await super().beat(member_id)
+
+    def _keys(self, partition: int) -> tuple[str, str]:
+        keys = self._server.partition(partition).subscription(self._name)
+        return keys.lease, keys.state
+
+    async def _run_take(self, partition: int, own_before: str, name: str, dead_owner: str) -> list[Any]:
+        script, calls = self._server.scripts.subscription_take, self._server.calls(partition)
+        arguments = (own_before, name, self._lease_ms, dead_owner)
+        answer: list[Any] = await understood(partition, script.run(calls, self._keys(partition), arguments))
+        return answer
+
+    async def _taken(self, partition: int, answer: list[Any]) -> SubscriptionState:
+        token, generation, sequence = answer
+        return SubscriptionState(partition, token.decode(), mark_of(generation, sequence))
+
+
+async def understood(partition: int, answer: Awaitable[Answer]) -> Answer:
+    """Return an answer; an error that does not pass by itself says that something else stands at a key."""
+    try:
+        return await answer
+    except ResponseError as error:
+        raise BatchRefused(partition, str(error)) from None
+
+
+def mark_of(generation: bytes | None, sequence: bytes | None) -> Mark | None:
+    """Return a checkpoint as the hash has it."""
+    return (generation.decode(), int(sequence)) if generation and sequence else None
