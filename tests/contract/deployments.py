@@ -97,6 +97,7 @@ class MemoryDeployment:
             max_backlog=settings.max_backlog,
             deduplication_window=settings.deduplication_window,
             event_retention=settings.event_retention,
+            event_retention_age=settings.event_retention_age,
         )
         self._partitions = self._backend.store._partitions
 

@@ -48,6 +48,7 @@ async def in_memory(settings: Settings | None) -> Opened:
             max_backlog=settings.max_backlog,
             deduplication_window=settings.deduplication_window,
             event_retention=settings.event_retention,
+            event_retention_age=settings.event_retention_age,
         )
         resources.push_async_callback(backend.aclose)
         await _start_worker(backend, settings, resources)

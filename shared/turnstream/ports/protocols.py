@@ -167,7 +167,10 @@ class Ownership(Protocol):
         ...
 
     async def tidy(self, states: Sequence[PartitionState]) -> None:
-        """Trim the events of partitions and show their progress to standard tools, off the hot path."""
+        """Take events that are not kept any longer and show progress to standard tools, off the hot path.
+
+        Partitions that have another owner by now are left alone, and one that fails holds up no other.
+        """
         ...
 
 

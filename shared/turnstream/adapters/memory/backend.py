@@ -9,6 +9,7 @@ from turnstream.adapters.memory.ownership import MemoryOwnership
 from turnstream.adapters.memory.partition import Partition
 from turnstream.adapters.memory.quarantine import MemoryQuarantine
 from turnstream.adapters.memory.reader import MemoryReader
+from turnstream.adapters.memory.retention import Retention
 from turnstream.adapters.memory.store import MemoryStore
 
 
@@ -22,6 +23,7 @@ class MemoryBackend:
         max_backlog: int = 100_000,
         deduplication_window: float = 120.0,
         event_retention: int = 10_000,
+        event_retention_age: float = 86_400.0,
     ) -> None:
         """Start empty.
 
@@ -30,6 +32,7 @@ class MemoryBackend:
             max_backlog: waiting commands of one partition above which new ones are refused.
             deduplication_window: seconds for which a resent command is recognised.
             event_retention: events of each partition that `tidy` leaves.
+            event_retention_age: seconds for which it leaves them.
 
         """
         stored = [Partition(number, deduplication_window) for number in range(partitions)]
@@ -40,7 +43,7 @@ class MemoryBackend:
         self.events = MemoryEventLog(stored)
         self.queue = MemoryQueue(stored, max_backlog)
         self.quarantine = MemoryQuarantine(stored, self.queue)
-        self.ownership = MemoryOwnership(stored, event_retention)
+        self.ownership = MemoryOwnership(stored, Retention(event_retention, event_retention_age))
 
     def append_raw(self, partition: int, fields: Mapping[bytes, bytes]) -> str:
         """Append any fields to a partition's stream, as a foreign program might; return the entry's id."""

@@ -10,6 +10,7 @@ from redis.exceptions import ResponseError
 from turnstream.adapters.redis.channels import RedisChannels
 from turnstream.adapters.redis.checks import check_deployment
 from turnstream.adapters.redis.keys import LAYOUT
+from turnstream.adapters.redis.retention import Retention
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.settling import Settling
 from turnstream.codec.records import decode_type_sequences
@@ -34,6 +35,7 @@ class RedisOwnership:
         self._server = server
         self._channels = channels
         self._settling = settling
+        self._retention = Retention(server)
         self._tokens: dict[tuple[int, str], str] = {}
         self._alive: dict[str, str] = {}
         self._suspect: tuple[str, str] | None = None
@@ -118,10 +120,7 @@ class RedisOwnership:
             for state, keys in ((state, server.partition(state.partition)) for state in states)
         )
         answers = await asyncio.gather(*calls, return_exceptions=True)
-        failures = [answer for answer in answers if isinstance(answer, BaseException)]
-        for failure in failures:
-            if len(failures) == len(answers) or not isinstance(failure, Unavailable):
-                raise failure
+        _raise_failure(answers)
         return [bool(answer) for answer in answers]
 
     async def release(self, states: Sequence[PartitionState]) -> None:
@@ -153,8 +152,13 @@ class RedisOwnership:
             await subscription.aclose()
 
     async def tidy(self, states: Sequence[PartitionState]) -> None:
-        """Trim the events of partitions and show their progress to standard tools, off the hot path."""
-        await asyncio.gather(*(self._tidy(state) for state in states))
+        """Take events that are not kept any longer and show progress to standard tools, off the hot path.
+
+        Raises:
+            Unavailable: no node answers.
+
+        """
+        _raise_failure(await asyncio.gather(*(self._tidy(state) for state in states), return_exceptions=True))
 
     async def _taken(self, partition: int, worker_id: str, dead_owner: str = "") -> list[Any]:
         server, keys = self._server, self._server.partition(partition)
@@ -201,15 +205,27 @@ class RedisOwnership:
 
     async def _tidy(self, state: PartitionState) -> None:
         calls, keys = self._server.calls(state.partition), self._server.partition(state.partition)
-        await calls.call("XTRIM", keys.events, "MAXLEN", "~", self._server.settings.event_retention)
         try:
-            await calls.call("XGROUP", "SETID", keys.commands, GROUP, state.cursor)
-        except ResponseError:
-            # The first time there is no such group, and perhaps no such stream.
-            await calls.call("XGROUP", "CREATE", keys.commands, GROUP, state.cursor, "MKSTREAM")
+            await self._retention.trim(state)
+            try:
+                await calls.call("XGROUP", "SETID", keys.commands, GROUP, state.cursor)
+            except ResponseError:
+                # The first time there is no such group, and perhaps no such stream.
+                await calls.call("XGROUP", "CREATE", keys.commands, GROUP, state.cursor, "MKSTREAM")
+        except ResponseError as error:
+            error.add_note(f"At partition {state.partition}: {keys.events} or {keys.commands}")
+            raise
 
     async def _ring(self, what: str) -> None:
         await self._server.registry.call("PUBLISH", self._server.keys.changes, what)
+
+
+def _raise_failure(answers: Sequence[object]) -> None:
+    """Raise what failed for a partition; that one of several nodes does not answer is none of the others' failure."""
+    failures = [answer for answer in answers if isinstance(answer, BaseException)]
+    for failure in failures:
+        if len(failures) == len(answers) or not isinstance(failure, Unavailable):
+            raise failure
 
 
 def _worker_of(token: str) -> str:

@@ -56,6 +56,7 @@ class Scripts:
         self.take = Script("take", plain=plain)
         self.renew = Script("renew", plain=plain)
         self.release = Script("release", plain=plain)
+        self.trim = Script("trim", plain=plain)
         self.attempt = Script("attempt", plain=plain)
         self.requeue = Script("requeue", plain=plain)
         self.beat = Script("beat", plain=plain)
