@@ -168,7 +168,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Server]:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Generator[Server]:
-    """The server with a user each for operators, workers and producers."""
+    """The server with a user each for operators, workers, producers and subscribers."""
     without_password = VALKEY.command[: VALKEY.command.index("--requirepass")]
     command = (*without_password, "--aclfile", str(DEPLOY / "users.acl"))
     with started(command, tmp_path_factory.mktemp("guarded")) as running:
@@ -313,9 +313,13 @@ PERMITTED = [
     ("producer", "XRANGE", "ts:{tag}:events", "-", "+"),
     ("producer", "SUBSCRIBE", "ts:session:a"),
     ("producer", "INFO", "server"),
+    ("subscriber", "EVALSHA_RO", "0" * 40, "2", "ts:{tag}:partition", "ts:{tag}:events"),
+    ("subscriber", "XRANGE", "ts:{tag}:events", "-", "+"),
+    ("subscriber", "HGETALL", SESSION),
+    ("subscriber", "SUBSCRIBE", "ts:session:a"),
 ]
 FORBIDDEN = [
-    *((user, *words) for user in ("worker", "producer") for words in (
+    *((user, *words) for user in ("worker", "producer", "subscriber") for words in (
         ("FLUSHALL",),
         ("KEYS", "*"),
         ("CONFIG", "GET", "requirepass"),
@@ -330,6 +334,10 @@ FORBIDDEN = [
     ("producer", "UNLINK", SESSION),
     ("producer", "XTRIM", "ts:{tag}:commands", "MAXLEN", "0"),
     ("producer", "PUBLISH", "ts:events:session-created", "forged"),
+    ("subscriber", "XADD", "ts:{tag}:commands", "*", "type", "create-session"),
+    ("subscriber", "SET", SESSION, "…"),
+    ("subscriber", "EVALSHA", "0" * 40, "1", "ts:{tag}:partition"),
+    ("subscriber", "PUBLISH", "ts:events:session-created", "forged"),
 ]  # fmt: skip
 
 

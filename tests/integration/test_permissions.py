@@ -1,4 +1,4 @@
-"""The users of deploy/users.acl have what workers and producers need on a cluster and behind Sentinels, too."""
+"""The users of deploy/users.acl may do what workers, producers and subscribers do: on a cluster, behind Sentinels."""
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.contract.chats import a_session
-from tests.contract.deployments import client_of
+from tests.contract.deployments import client_of, opened
 from tests.contract.hearing import take_one
 from tests.contract.workers import worker_of
 from tests.integration.groups import on_group
@@ -32,23 +32,28 @@ def sentinels() -> Generator[tuple[Sequence[Node], str]]:
 
 
 @pytest.mark.parametrize("group", [a_cluster, sentinels])
-async def test_workers_and_producers_may_do_what_they_do(
+async def test_each_may_do_what_it_does(
     group: Callable[[], AbstractContextManager[tuple[Sequence[Node], str]]],
 ) -> None:
     async with AsyncExitStack() as resources:
         nodes, url = resources.enter_context(group())
         for node in nodes:
             give_users(node)
-        works, produces = [
+        works, produces, listens = [
             await resources.enter_async_context(on_group(url.format(f"{user}:change-me-{user}"), NAMESPACE))
-            for user in ("worker", "producer")
+            for user in ("worker", "producer", "subscriber")
         ]
         await worker_of(works)
         client = await client_of(produces, worker=False)
-        async with client.subscribe(MessageAdded) as events:
+        listener = await client_of(listens, worker=False)
+        async with listener.subscribe(MessageAdded) as events:
             session = await a_session(client)
             await client.execute(AddMessage(session.id, user_message("one")))
             assert (await take_one(events)).version == 2
+        assert len(await listener.sessions.get_messages(session.id)) == 1
+        backend = await opened(listens)
+        pages = [await backend.events.read(number, 0, 10, session.id) for number in range(backend.partitions)]
+        assert sum(len(page.payloads) for page in pages) == 2
         await client.sessions.count()
         # Now and then a worker tidies.
         await wait_until(lambda: any("xgroup" in str(node.call("INFO", "commandstats")) for node in nodes))
