@@ -200,3 +200,17 @@ def tail(
     from turnstream_cli.tail import event_classes, follow
 
     run(follow(redis_url, event_classes(kinds or []), session, as_json=as_json), log_level, until_stopped=True)
+
+
+@app.command()
+def asyncapi() -> None:
+    """Print what is on the wire, as an AsyncAPI document: for producers and subscribers in other languages.
+
+    It says how to find the partition of a session, what to append to which stream, and what is told on which channel;
+    with schemas and examples of every command, reply and event. It needs no server.
+
+    Example:  turnstream asyncapi > asyncapi.json
+    """
+    from turnstream.asyncapi import render
+
+    typer.echo(render(), nl=False)
