@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from typer.testing import CliRunner
 
 from turnstream.adapters.redis.keys import Keys, PartitionKeys, tags
 from turnstream.application.intake import Accepted, Intake
@@ -27,6 +28,7 @@ from turnstream.domain.rules import check_rules
 from turnstream.errors import Rejected
 from turnstream.ports import CommandEntry, RawEntry, Reply
 from turnstream.settings import Settings
+from turnstream_cli.main import app
 
 CHECKED_IN = Path(__file__).parents[2] / "docs" / "asyncapi.json"
 DOCUMENT = asyncapi_document()
@@ -39,6 +41,10 @@ ADDRESSES = {channel["address"] for channel in DOCUMENT["channels"].values()}
 
 def test_the_document_that_is_checked_in_is_not_stale() -> None:
     assert CHECKED_IN.read_text() == render(), "run `make asyncapi`"
+
+
+def test_the_command_line_prints_it() -> None:
+    assert CliRunner().invoke(app, ["asyncapi"]).output == render()
 
 
 def test_the_environment_of_whoever_makes_it_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
