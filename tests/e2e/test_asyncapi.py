@@ -3,14 +3,15 @@
 import json
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from tests.e2e.nodejs import NodePrograms, installed
-from tests.e2e.programs import CLI, Program, Programs, until
+from tests.e2e.programs import CLI, Deployment, Program, Programs, until
+from tests.topologies import RunningCluster
 
 from turnstream import AddMessage, CreateSession, DeleteSession, SessionConfig, UpdateTokenMetrics, user_message
 from turnstream.adapters.redis.keys import tags
@@ -26,6 +27,27 @@ pytestmark = pytest.mark.slow
 def node(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> NodePrograms:
     """The programs of the folder `node`, with their packages."""
     return installed(pytestconfig.cache.mkdir("node"), tmp_path_factory.mktemp("node"))
+
+
+@pytest.fixture(scope="module")
+def on_cluster(cluster: RunningCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
+    """Programs that work on a deployment on a cluster, with a running worker."""
+    deployment = Deployment(cluster.url, f"e2e-{uuid4().hex[:16]}")
+    started = Programs(tmp_path_factory.mktemp("on-cluster"), deployment.environment)
+    try:
+        started.worker("--log-level", "warning")
+        # A command is applied when its partition has an owner.
+        started.execute(CreateSession(CONFIG))
+        yield started
+    finally:
+        started.close()
+
+
+@pytest.fixture(params=["shared", "on_cluster"])
+def programs(request: pytest.FixtureRequest) -> Programs:
+    """Programs with a worker: on one server, and on a cluster."""
+    started: Programs = request.getfixturevalue(request.param)
+    return started
 
 
 def json_lines(output: str) -> list[Any]:
@@ -82,13 +104,13 @@ def test_the_rules_of_the_document_give_the_partitions_and_tags_of_the_code(node
 
 
 def test_a_producer_in_node_is_answered_by_a_python_worker_and_heard_by_a_python_subscriber(
-    node: NodePrograms, shared: Programs
+    node: NodePrograms, programs: Programs
 ) -> None:
     session_id = f"node-{uuid4()}"
-    tail = shared.start(CLI, "tail", "--json", "--session", session_id)
+    tail = programs.start(CLI, "tail", "--json", "--session", session_id)
     tail.says("Listening for events")
 
-    done = node.run("producer.mjs", DOCUMENT, *where(shared), session_id)
+    done = node.run("producer.mjs", DOCUMENT, *where(programs), session_id)
     assert done.returncode == 0, done.stderr
 
     created, added, several, again, measured, taken, answer = json_lines(done.stdout)
@@ -111,21 +133,21 @@ def test_a_producer_in_node_is_answered_by_a_python_worker_and_heard_by_a_python
     assert tail.stop(signal.SIGINT) == 0
 
 
-def test_a_subscriber_in_node_fills_its_gaps_from_the_event_stream(node: NodePrograms, shared: Programs) -> None:
+def test_a_subscriber_in_node_fills_its_gaps_from_the_event_stream(node: NodePrograms, programs: Programs) -> None:
     session_id = f"python-{uuid4()}"
-    hears = subscriber(node, shared)
-    shared.execute(CreateSession(CONFIG, session_id), AddMessage(session_id, user_message("One")))
+    hears = subscriber(node, programs)
+    programs.execute(CreateSession(CONFIG, session_id), AddMessage(session_id, user_message("One")))
     until(lambda: len(heard(hears, [session_id])) == 2 or hears.ended)
 
     tell(hears, "deaf")
-    shared.execute(AddMessage(session_id, user_message("Two")), UpdateTokenMetrics(session_id, prompt_tokens=7_000))
+    programs.execute(AddMessage(session_id, user_message("Two")), UpdateTokenMetrics(session_id, prompt_tokens=7_000))
     tell(hears, "listen")
     assert len(heard(hears, [session_id])) == 2
-    shared.execute(AddMessage(session_id, user_message("Three")))
+    programs.execute(AddMessage(session_id, user_message("Three")))
     until(lambda: len(heard(hears, [session_id])) == 6 or hears.ended)
 
     tell(hears, "deaf")
-    shared.execute(DeleteSession(session_id))
+    programs.execute(DeleteSession(session_id))
     tell(hears, "check")
 
     assert heard(hears, [session_id]) == [
@@ -140,16 +162,16 @@ def test_a_subscriber_in_node_fills_its_gaps_from_the_event_stream(node: NodePro
     assert hears.errors == ""
 
 
-def test_a_subscriber_in_node_follows_one_session_among_others(node: NodePrograms, shared: Programs) -> None:
+def test_a_subscriber_in_node_follows_one_session_among_others(node: NodePrograms, programs: Programs) -> None:
     session_id = f"followed-{uuid4()}"
     neighbour = _neighbour(session_id)
-    hears = subscriber(node, shared, session_id)
-    shared.execute(CreateSession(CONFIG, session_id), CreateSession(CONFIG, neighbour))
+    hears = subscriber(node, programs, session_id)
+    programs.execute(CreateSession(CONFIG, session_id), CreateSession(CONFIG, neighbour))
 
     tell(hears, "deaf")
-    shared.execute(DeleteSession(session_id), DeleteSession(neighbour))
+    programs.execute(DeleteSession(session_id), DeleteSession(neighbour))
     tell(hears, "listen")
-    shared.execute(CreateSession(CONFIG, session_id))
+    programs.execute(CreateSession(CONFIG, session_id))
     until(lambda: len(heard(hears, [session_id])) == 3 or hears.ended)
 
     assert heard(hears, [session_id, neighbour]) == [

@@ -1,27 +1,18 @@
 // node producer.mjs DOCUMENT URL NAMESPACE SESSION: has a session created, filled and counted, and prints each reply.
 
 import { randomUUID } from 'node:crypto';
-import { createClient } from 'redis';
+import { connect } from './connecting.mjs';
 import { Deployment, Document } from './document.mjs';
 
 const PATIENCE = 30_000; // milliseconds
 
 class Producer {
-  static async open(client, deployment, sessionId) {
+  constructor(client, deployment, sessionId) {
     const partition = deployment.partitionOf(sessionId);
-    const parameters = { partition, clientId: `node-${process.pid}` };
-    const producer = new Producer(client, deployment, partition, deployment.address('replies', parameters));
-    await producer.listener.connect();
-    await producer.listener.subscribe(producer.replyTo, (payload) => producer.hear(payload));
-    return producer;
-  }
-
-  constructor(client, deployment, partition, replyTo) {
     this.client = client;
     this.document = deployment.document;
     this.stream = deployment.address('commandStream', { partition });
-    this.replyTo = replyTo;
-    this.listener = client.duplicate();
+    this.replyTo = deployment.address('replies', { partition, clientId: `node-${process.pid}` });
     this.waiting = new Map();
   }
 
@@ -76,9 +67,10 @@ const message = (id, role, text) => ({
 });
 
 const [path, url, namespace, sessionId] = process.argv.slice(2);
-const client = await createClient({ url }).connect();
-const deployment = await Deployment.find(client, await Document.read(path), namespace);
-const producer = await Producer.open(client, deployment, sessionId);
+const server = await connect(url);
+const deployment = await Deployment.find(server.client, await Document.read(path), namespace);
+const producer = new Producer(server.client, deployment, sessionId);
+await server.listen([producer.replyTo], (payload) => producer.hear(payload));
 const { byXadd, byScript } = producer;
 
 async function show(...command) {
@@ -97,4 +89,4 @@ await show(byScript, 'update-token-metrics', { sessionId, promptTokens: 7000, co
 await show(byXadd, 'add-message', { sessionId, message: message('m1', 'user', 'Taken') });
 await show(byXadd, 'get-session', { sessionId });
 
-await Promise.all([client.close(), producer.listener.close()]);
+await server.close();

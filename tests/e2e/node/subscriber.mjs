@@ -4,20 +4,23 @@
 // head of the stream, and prints each of these words when it is done.
 
 import { createInterface } from 'node:readline';
-import { createClient } from 'redis';
+import { connect } from './connecting.mjs';
 import { Deployment, Document } from './document.mjs';
 
 class Subscriber {
-  constructor(client, deployment, sessionId) {
-    this.client = client;
+  constructor(server, deployment, sessionId) {
+    this.server = server;
+    this.client = server.client;
     this.deployment = deployment;
     this.sessionId = sessionId;
-    this.doorbell = client.duplicate();
     this.positions = new Map(); // partition → { generation, sequence }
     this.done = Promise.resolve();
   }
 
   get channels() {
+    if (this.server.name === 'cluster') {
+      return [...this.partitions].map((partition) => this.deployment.address('liveEvents', { partition }));
+    }
     if (this.sessionId) return [this.deployment.address('sessionEvents', { sessionId: this.sessionId })];
     return this.deployment.document.typeChannels.map((channel) => this.deployment.address(channel));
   }
@@ -29,17 +32,16 @@ class Subscriber {
 
   async open() {
     for (const partition of this.partitions) this.positions.set(partition, await this.head(partition));
-    await this.doorbell.connect();
     await this.listen();
     await this.check();
   }
 
   async listen() {
-    await this.doorbell.subscribe(this.channels, (payload) => this.inTurn(() => this.ring(JSON.parse(payload))));
+    await this.server.listen(this.channels, (payload) => this.inTurn(() => this.ring(JSON.parse(payload))));
   }
 
   async deaf() {
-    await this.doorbell.unsubscribe(this.channels);
+    await this.server.ignore(this.channels);
   }
 
   // Read each stream from the position up to its head: the last doorbell may have been lost.
@@ -65,6 +67,7 @@ class Subscriber {
   }
 
   async ring(event) {
+    if (!this.wants(event)) return;
     const position = this.positions.get(event.partition);
     position.generation ??= event.generation;
     if (event.generation !== position.generation) throw new Error('the history is another one: read the state again');
@@ -88,11 +91,16 @@ class Subscriber {
     }
   }
 
+  // The channel of a partition, and its stream, carry the events of other sessions, too.
+  wants(event) {
+    return !this.sessionId || event.sessionId === this.sessionId;
+  }
+
   take(source, event) {
     const position = this.positions.get(event.partition);
     position.generation = event.generation;
     position.sequence = event.sequence;
-    if (this.sessionId && event.sessionId !== this.sessionId) return;
+    if (!this.wants(event)) return;
     const { document } = this.deployment;
     const problems = document.problems(document.messageOf(event.type), 'payload', event);
     if (problems) throw new Error(`an event that the document does not describe: ${problems}`);
@@ -101,9 +109,9 @@ class Subscriber {
 }
 
 const [path, url, namespace, sessionId] = process.argv.slice(2);
-const client = await createClient({ url }).connect();
-const deployment = await Deployment.find(client, await Document.read(path), namespace);
-const subscriber = new Subscriber(client, deployment, sessionId);
+const server = await connect(url);
+const deployment = await Deployment.find(server.client, await Document.read(path), namespace);
+const subscriber = new Subscriber(server, deployment, sessionId);
 await subscriber.open();
 console.log('listening');
 
