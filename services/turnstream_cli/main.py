@@ -197,7 +197,8 @@ def tail(  # noqa: PLR0913 - what to show
 ) -> None:
     """Show events as they happen, until Ctrl-C, and past ones first if they are wanted.
 
-    None is left out while the server is away or a failover happens; what cannot be had any more is said.
+    None is left out while the server is away or fails over; what cannot be had any more is said. With
+    [bold]--log-level info[/bold] you see when the connection is lost and found again.
 
     Types: session-created, session-updated, session-deleted, message-added, message-updated, message-removed,
     token-metrics-updated, session-config-updated, context-window-critical.
@@ -210,5 +211,7 @@ def tail(  # noqa: PLR0913 - what to show
     from turnstream_cli.running import run
     from turnstream_cli.tail import event_classes, follow, moment
 
-    start = moment(since) if since is not None else "beginning" if from_beginning else "now"
-    run(follow(redis_url, event_classes(kinds or []), session, start, as_json=as_json), log_level, until_stopped=True)
+    types = event_classes(kinds or [])
+    start = None if since is None else moment(since)
+    following = follow(redis_url, types, session, start or ("beginning" if from_beginning else "now"), as_json=as_json)
+    run(following, log_level, until_stopped=True)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 import typer
@@ -20,6 +20,7 @@ from turnstream import (
     TokenMetricsUpdated,
     Turnstream,
 )
+from turnstream.client.listening.subscription import Start
 from turnstream.codec.events import encode_event
 from turnstream.domain.events import EVENTS, AnyEvent
 from turnstream_cli.output import console, part_text, print_json, printable
@@ -50,7 +51,7 @@ async def follow(
     redis_url: str | None,
     types: Sequence[type[AnyEvent]],
     session_id: str | None,
-    start: Literal["now", "beginning"] | datetime,
+    start: Start | datetime,
     *,
     as_json: bool,
 ) -> None:
@@ -64,12 +65,12 @@ async def follow(
                 show(event)
 
 
-def _print(event: Event | ResyncRequired) -> None:
+def _print(event: AnyEvent | ResyncRequired) -> None:
     line = _gone(event) if isinstance(event, ResyncRequired) else _line(event)
     console().print(line, soft_wrap=True)
 
 
-def _print_json(event: Event | ResyncRequired) -> None:
+def _print_json(event: AnyEvent | ResyncRequired) -> None:
     if isinstance(event, ResyncRequired):
         print_json({"type": event.type, **msgspec.to_builtins(event), "position": str(event.position)})
     else:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from redis.exceptions import RedisError
 from tests.chaos.history import History, Listening, Seen
 
-from turnstream import Turnstream, Unavailable
+from turnstream import ResyncRequired, Turnstream, Unavailable
 from turnstream.domain.events import Event
 
 PAUSE = 0.05
@@ -42,6 +42,9 @@ class Subscriber:
             self._history.listenings.append(listening)
             try:
                 async for event in events:
+                    if isinstance(event, ResyncRequired):
+                        listening.lost = f"history is gone: {event.reason}"
+                        return
                     if event.meta:
                         seen = Seen(event.meta.partition, event.meta.sequence, event.meta.event_id)
                         listening.seen.append(seen)

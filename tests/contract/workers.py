@@ -19,7 +19,7 @@ class RunningWorker:
 
     @property
     def owned(self) -> set[int]:
-        return set(self._worker._holdings.owned)
+        return set(self._worker._member._holdings.owned)
 
     @property
     def worker_id(self) -> str:
@@ -33,10 +33,10 @@ class RunningWorker:
 
     async def crash(self) -> None:
         """End at once, as if the process was killed: nothing is finished, nothing released."""
-        self._worker._leave = _nothing  # type: ignore[method-assign]
+        self._worker._member._leave = _nothing  # type: ignore[method-assign]
         self.task.cancel()
         await asyncio.wait([self.task])
-        for partition in self._worker._holdings._tasks.values():
+        for partition in self._worker._member._holdings._tasks.values():
             partition.cancel()
         await self.backend.aclose()
 

@@ -351,12 +351,35 @@ class TestTail:
         assert watched in tail.output
         assert other not in tail.output
 
-    def test_a_server_that_goes_away(self, programs: Programs) -> None:
-        with start_embedded_server() as server:
-            tail = listening(programs, "--redis-url", server.url)
-        assert tail.status() == 2
-        assert one_line(tail.errors.removeprefix("Listening for events; Ctrl-C ends.\n"))
-        assert server.url in tail.errors
+    def test_past_events(self, shared: Programs) -> None:
+        (session_id,) = create(shared)
+        add(shared, session_id, TextContent("Hello"))
+        tails = [
+            listening(shared, *start, "--session", session_id) for start in (["--from-beginning"], ["--since", "1h"])
+        ]
+        for tail in tails:
+            tail.prints("Hello")
+        late = listening(shared, "--since", "0s", "--session", session_id)
+        add(shared, session_id, TextContent("Bye"))
+        for tail in (*tails, late):
+            tail.prints("Bye")
+        assert "Hello" not in late.output
+
+    @pytest.mark.parametrize("age", ["", "10", "m", "1x", "-1m", "1h 5m", "99999999999d"])
+    def test_an_age_that_is_none(self, age: str) -> None:
+        result = typed("tail", "--since", age)
+        assert result.exit_code == 2
+        assert "is no time like" in result.output
+
+    def test_a_server_that_comes_back(self, programs: Programs, tmp_path: Path) -> None:
+        with start_embedded_server(tmp_path) as server:
+            tail = listening(programs, "--redis-url", server.url, "--json", "--log-level", "info")
+            port = int(server.url.rpartition(":")[2])
+        until(lambda: "subscription interrupted" in tail.errors)
+        with start_embedded_server(tmp_path, port=port):
+            until(lambda: "subscription goes on" in tail.errors)
+            assert tail.stop(signal.SIGINT) == 0
+            assert tail.output == ""
 
 
 class TestWorker:

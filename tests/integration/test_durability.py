@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from tests.contract.chats import CONFIG, a_session, texts_of
 from tests.contract.deployments import client_of
+from tests.contract.hearing import take, take_one
 from tests.contract.redis_deployments import EmbeddedDeployment
 from tests.contract.workers import worker_of
-from tests.waiting import SOON, wait_until
+from tests.waiting import wait_until
 
 from turnstream import AddMessage, CommandTimeout, ConfigurationError, CreateSession, Ticket, Turnstream, user_message
 from turnstream.adapters.embedded import EmbeddedServer, start_embedded_server
@@ -75,7 +76,7 @@ async def test_what_is_on_disk_is_told(tmp_path: Path) -> None:
             session = await client.execute(CreateSession(CONFIG, "s"))
             tickets = await client.send_many([AddMessage("s", user_message(str(number))) for number in range(600)])
             assert [(await ticket).version for ticket in tickets] == list(range(2, 602))
-            seen = [await anext(events) for _ in range(601)]
+            seen = await take(events, 601)
         assert [event.version for event in seen] == list(range(1, 602))
         assert session.version == 1
         assert all(safe == sequence for safe, sequence in await stable(deployment))
@@ -89,7 +90,7 @@ async def test_nobody_is_told_of_what_no_replica_has() -> None:
         client = await client_of(deployment, worker=False)
         session = await a_session(client, "one")
         async with client.subscribe() as events:
-            heard = asyncio.ensure_future(anext(events))
+            heard = asyncio.create_task(take_one(events))
             os.kill(replica.pid, signal.SIGSTOP)
             ticket = await client.send(AddMessage(session.id, user_message("two")))
             await wait_until(lambda: _is_applied(client, session.id, 2))
@@ -121,8 +122,7 @@ async def test_the_next_owner_tells_of_what_the_one_before_could_not() -> None:
             await first.crash()
             await worker_of(deployment)
             os.kill(replica.pid, signal.SIGCONT)
-            async with asyncio.timeout(SOON):
-                assert (await anext(events)).version == 3
+            assert (await take_one(events)).version == 3
             again = await client.execute(two, command_id=ticket.command_id)
             assert (await ticket).version == again.version == 3
         assert texts_of(await client.sessions.get_messages(session.id)) == ["one", "two"]

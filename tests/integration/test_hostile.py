@@ -44,7 +44,7 @@ MISPLACED = 0.1
 """The part of the hostile entries that stands in another partition besides."""
 QUERIES = (GetSession.type.encode(), ListSessions.type.encode())
 
-BUGS = ("batch failed", "command parked", "query set aside", "workers died on it")
+BUGS = ("partition failed", "command parked", "query set aside", "workers died on it")
 """What a worker logs that met something nobody had thought of."""
 
 QUICK, ALL = 4_000, 100_000

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.contract.chats import a_session
 from tests.contract.deployments import client_of
+from tests.contract.hearing import take_one
 from tests.contract.workers import worker_of
 from tests.integration.groups import on_group
 from tests.topologies import PASSWORD, Node, running_cluster, running_sentinels
@@ -47,7 +48,7 @@ async def test_workers_and_producers_may_do_what_they_do(
         async with client.subscribe(MessageAdded) as events:
             session = await a_session(client)
             await client.execute(AddMessage(session.id, user_message("one")))
-            assert (await anext(events)).version == 2
+            assert (await take_one(events)).version == 2
         await client.sessions.count()
         # Now and then a worker tidies.
         await wait_until(lambda: any("xgroup" in str(node.call("INFO", "commandstats")) for node in nodes))

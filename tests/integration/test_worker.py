@@ -403,7 +403,7 @@ async def test_a_worker_ends_even_if_a_cancellation_gets_lost(
     await tidying.wait()
     async with asyncio.timeout(SOON):
         if fails:
-            worker._worker._holdings._misfit = ConfigurationError("no right")
+            worker._worker._member._holdings._misfit = ConfigurationError("no right")
             with pytest.raises(ConfigurationError):
                 await worker.task
         else:

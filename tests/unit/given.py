@@ -287,7 +287,9 @@ def arbitrary(kind: type[Value], *left_out: str, **given_fields: st.SearchStrate
     """Return valid values of a struct; its optional fields are there or not."""
     known = inspect.type_info(kind)
     assert isinstance(known, inspect.StructType)
-    fields = {field.name: _field(field) for field in known.fields if field.name not in left_out} | given_fields
+    fields = {
+        field.name: _field(field) for field in known.fields if field.name not in {*left_out, *given_fields}
+    } | given_fields
     optional = {field.name for field in known.fields if not field.required} - set(given_fields)
     required = {name: values for name, values in fields.items() if name not in optional}
     return st.fixed_dictionaries(
@@ -346,7 +348,7 @@ _SCALARS: dict[type[inspect.Type], st.SearchStrategy[Any]] = {
 }
 any_command = st.sampled_from(list(commands.COMMANDS.values())).flatmap(arbitrary_command)
 any_event = st.sampled_from(list(events.EVENTS.values())).flatmap(
-    lambda kind: arbitrary(kind, meta=arbitrary(events.EventMeta))
+    lambda kind: arbitrary(kind, meta=arbitrary(events.EventMeta, "position"))
 )
 
 # ── any commands on one session: few ids, so that they meet ──────────────────────────────────────────────────────────

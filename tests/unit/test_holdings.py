@@ -18,6 +18,7 @@ from turnstream.domain.commands import CreateSession
 from turnstream.errors import Unavailable
 from turnstream.ports import Batch, PartitionState, RawEntry
 from turnstream.worker.ownership import Holdings
+from turnstream.worker.partition import OwnedPartition
 
 FIRST, SECOND = (raw(entry(CreateSession(SMALL, name), name), n) for n, name in enumerate("st", start=1))
 
@@ -44,16 +45,19 @@ def store(backend: MemoryBackend) -> Away:
 
 
 @pytest.fixture
-def holdings(backend: MemoryBackend, store: Away) -> Holdings:
+def holdings(backend: MemoryBackend, store: Away) -> Holdings[PartitionState, OwnedPartition]:
     def processor(state: PartitionState) -> PartitionProcessor:
         intake = Intake(0, 1, 1_000, lambda _: True)
         memory = OwnerMemory.empty(backend.quarantine, 0, 10, ParkingLimits())
         return PartitionProcessor(state, intake, store, Answers(backend.reader, 1), default_catalogue(), memory)
 
-    return Holdings("w:1", backend, processor, ROOMY, asyncio.Event())
+    def hold(state: PartitionState) -> OwnedPartition:
+        return OwnedPartition(processor(state), ROOMY)
+
+    return Holdings("w:1", 1, backend.ownership, hold, asyncio.Event())
 
 
-async def try_to_apply(holdings: Holdings, waiting: RawEntry) -> None:
+async def try_to_apply(holdings: Holdings[PartitionState, OwnedPartition], waiting: RawEntry) -> None:
     """Take the partition if need be, feed it, and wait until it is applied or given up."""
     await holdings.settle()
     owned = holdings.owned[0]
@@ -63,22 +67,22 @@ async def try_to_apply(holdings: Holdings, waiting: RawEntry) -> None:
 
 
 async def test_a_batch_that_is_interrupted_again_and_again_is_told_once(
-    holdings: Holdings, store: Away, caplog: pytest.LogCaptureFixture
+    holdings: Holdings[PartitionState, OwnedPartition], store: Away, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "turnstream.worker.ownership")
 
     def told() -> list[str]:
-        return [record.message for record in caplog.records if "batch" in record.message]
+        return [record.message for record in caplog.records if record.message.startswith("partition ")]
 
     store.away = True
     for _ in range(3):
         await try_to_apply(holdings, FIRST)
-    assert told() == ["batch interrupted"]
+    assert told() == ["partition interrupted"]
     store.away = False
     await try_to_apply(holdings, FIRST)
     await holdings.keep()
-    assert told() == ["batch interrupted", "batches are applied again"]
+    assert told() == ["partition interrupted", "partition goes on"]
     store.away = True
     await try_to_apply(holdings, SECOND)
-    assert told() == ["batch interrupted", "batches are applied again", "batch interrupted"]
+    assert told() == ["partition interrupted", "partition goes on", "partition interrupted"]
     await holdings.give_up([0])

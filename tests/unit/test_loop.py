@@ -10,7 +10,7 @@ from turnstream.backoff import Backoff
 from turnstream.catalogue import default_catalogue
 from turnstream.errors import Unavailable
 from turnstream.settings import Settings
-from turnstream.worker import loop
+from turnstream.worker import member
 from turnstream.worker.loop import Worker
 
 
@@ -26,7 +26,7 @@ class Endless(Backoff):
 
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch) -> Worker:
-    monkeypatch.setattr(loop, "Backoff", Endless)
+    monkeypatch.setattr(member, "Backoff", Endless)
     Endless.begun = 0
     return Worker(MemoryBackend(1), Settings(lease=0.1), default_catalogue())
 
@@ -35,14 +35,14 @@ async def test_a_worker_stops_at_once_while_the_server_is_away(worker: Worker, m
     async def away() -> bool:
         raise Unavailable("away")
 
-    monkeypatch.setattr(worker._holdings, "settle", away)
+    monkeypatch.setattr(worker._member._holdings, "settle", away)
     await stops(worker)
 
 
 async def test_a_worker_stops_at_once_while_it_waits_to_take_what_it_lost(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker._holdings, "take_losses", lambda: 1)
+    monkeypatch.setattr(worker._member._holdings, "take_losses", lambda: 1)
     await stops(worker)
 
 

@@ -1,57 +1,85 @@
-"""Keeps a worker's partitions: takes those that should be its own, renews them, gives up the surplus (design §5)."""
+"""Keeps a member's partitions: takes those that should be its own, renews them, gives up the surplus (design §5)."""
 
 import asyncio
 from collections.abc import Callable, Iterable
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 
-from turnstream.application.processor import PartitionProcessor
 from turnstream.errors import ConfigurationError, Fenced, Unavailable
-from turnstream.ports import Backend, PartitionState
+from turnstream.ports import Lease, Membership
 from turnstream.telemetry import get_logger, where_of
 from turnstream.worker.assignment import assigned
-from turnstream.worker.partition import BatchLimits, OwnedPartition
 
 log = get_logger(__name__)
 
 HANDOVER = 10.0
-"""Seconds that a batch in hand may take when its partition is to be given up."""
+"""Seconds that the work in hand may take when its partition is to be given up."""
 
 MOVES = 8
-"""The part of all partitions that a worker gives up at a time, so that few stand still while they change hands."""
+"""The part of all partitions that a member gives up at a time, so that few stand still while they change hands."""
 
 
-class Holdings:
-    """The partitions that a worker owns now, each with the task that applies its commands."""
+State = TypeVar("State", bound=Lease)
+
+
+class Held(Protocol):
+    """A partition in the hands of its owner, at work."""
+
+    @property
+    def place(self) -> object:
+        """How far its work has come."""
+        ...
+
+    def stop(self) -> None:
+        """Finish what is in hand, then end `run`."""
+        ...
+
+    async def run(self) -> None:
+        """Work until stopped.
+
+        Raises:
+            Fenced: the partition has another owner.
+            Unavailable: the result of what was in hand is unknown.
+
+        """
+        ...
+
+
+Owned = TypeVar("Owned", bound=Held)
+
+
+class Holdings(Generic[State, Owned]):
+    """The partitions that a member owns now, each with the task that works on it."""
 
     def __init__(
         self,
-        worker_id: str,
-        backend: Backend,
-        process: Callable[[PartitionState], PartitionProcessor],
-        limits: BatchLimits,
+        member_id: str,
+        partitions: int,
+        membership: Membership[State],
+        hold: Callable[[State], Owned],
         bell: asyncio.Event,
     ) -> None:
         """Own nothing yet.
 
         Args:
-            worker_id: who owns.
-            backend: the deployment.
-            process: makes what applies a partition's commands from where it stands.
-            limits: how much is applied in one step.
+            member_id: who owns.
+            partitions: how many there are to share.
+            membership: who else is there, and the leases.
+            hold: makes what works on a partition from where it stands.
             bell: rung when a partition was lost, for it should be taken again.
 
         """
-        self.owned: dict[int, OwnedPartition] = {}
+        self.owned: dict[int, Owned] = {}
+        self._leases: dict[int, State] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._losses = 0
-        self._stalled: dict[int, str] = {}
+        self._stalled: dict[int, object] = {}
         self._misfit: ConfigurationError | None = None
-        self._worker_id = worker_id
-        self._partitions = backend.partitions
-        self._ownership = backend.ownership
-        self._process = process
-        self._limits = limits
+        self._member_id = member_id
+        self._partitions = partitions
+        self._membership = membership
+        self._make = hold
         self._bell = bell
 
     async def settle(self) -> bool:
@@ -59,67 +87,62 @@ class Holdings:
 
         Raises:
             Unavailable: the server does not answer.
-            ConfigurationError: the server does not let this worker do what it must.
+            ConfigurationError: the server does not let this member do what it must.
 
         """
         if self._misfit:
             raise self._misfit
         before = set(self.owned)
-        alive = await self._ownership.beat(self._worker_id)
-        wanted = assigned(self._worker_id, alive, self._partitions)
+        alive = await self._membership.beat(self._member_id)
+        wanted = assigned(self._member_id, alive, self._partitions)
         surplus = sorted(before - wanted)
         await self.give_up(surplus[: max(1, self._partitions // MOVES)])
         taken = await self._take(wanted - set(self.owned))
         if set(self.owned) != before:
-            log.info("partitions changed", owned=len(self.owned), wanted=len(wanted), workers=len(alive))
+            log.info("partitions changed", owned=len(self.owned), wanted=len(wanted), members=len(alive))
         return taken > 0 or set(self.owned) != before
 
     async def keep(self) -> None:
-        """Say that this worker lives, and renew its leases: on time, whatever else takes long.
+        """Say that this member lives, and renew its leases: on time, whatever else takes long.
 
         Raises:
             Unavailable: the server does not answer.
 
         """
-        await self._ownership.beat(self._worker_id)
-        states = [owned.state for owned in self.owned.values()]
-        for state, kept in zip(states, await self._ownership.renew(states), strict=True):
-            owned = self.owned.get(state.partition)
-            if not kept and owned and owned.state.token == state.token:
+        await self._membership.beat(self._member_id)
+        leases = [self._leases[number] for number in self.owned]
+        for state, kept in zip(leases, await self._membership.renew(leases), strict=True):
+            if not kept and state.partition in self.owned and self._leases[state.partition] is state:
                 log.warning("partition lost", partition=state.partition)
                 await self._abandon(state.partition)
         self._tell_recovered()
 
     async def give_up(self, numbers: Iterable[int]) -> None:
-        """Finish the batch in hand of some partitions and release them; one that takes too long is cut short."""
+        """Finish what is in hand of some partitions and release them; one that takes too long is cut short."""
         leaving = [number for number in numbers if number in self.owned]
         for number in leaving:
             self.owned[number].stop()
         if leaving:
             _, late = await asyncio.wait([self._tasks[number] for number in leaving], timeout=HANDOVER)
             for task in late:
-                log.warning("batch cut short", task=task.get_name())
+                log.warning("partition cut short", task=task.get_name())
                 task.cancel()
             if late:
                 await asyncio.wait(late)
-        left = [self.owned.pop(number) for number in leaving if number in self.owned]
+        left = [self._leases[number] for number in leaving if self.owned.pop(number, None)]
         for number in leaving:
             self._stalled.pop(number, None)
-        await self._ownership.release([owned.state for owned in left])
+        await self._membership.release(left)
 
     def take_losses(self) -> int:
         """Return how many partitions were lost since the last call."""
         losses, self._losses = self._losses, 0
         return losses
 
-    async def tidy(self) -> None:
-        """Trim events and show progress, off the hot path."""
-        await self._ownership.tidy([owned.state for owned in self.owned.values()])
-
     async def _take(self, numbers: Iterable[int]) -> int:
-        takes = [self._ownership.take(number, self._worker_id) for number in sorted(numbers)]
+        takes = [self._membership.take(number, self._member_id) for number in sorted(numbers)]
         answers = await asyncio.gather(*takes, return_exceptions=True)
-        states = [answer for answer in answers if isinstance(answer, PartitionState)]
+        states = [answer for answer in answers if answer is not None and not isinstance(answer, BaseException)]
         for state in states:
             self._hold(state)
         for failure in answers:
@@ -128,16 +151,17 @@ class Holdings:
                 raise failure
         return len(states)
 
-    def _hold(self, state: PartitionState) -> None:
-        owned = OwnedPartition(self._process(state), self._limits)
+    def _hold(self, state: State) -> None:
+        owned = self._make(state)
+        self._leases[state.partition] = state
         self.owned[state.partition] = owned
         self._tasks[state.partition] = asyncio.create_task(
             self._run(state.partition, owned),
             name=f"partition-{state.partition}",
         )
 
-    async def _run(self, number: int, owned: OwnedPartition) -> None:
-        """Apply commands until stopped; whatever goes wrong, the partition is taken again and the cursor read."""
+    async def _run(self, number: int, owned: Owned) -> None:
+        """Work until stopped; whatever goes wrong, the partition is taken again, from where it stands."""
         with structlog.contextvars.bound_contextvars(partition=number):
             try:
                 await owned.run()
@@ -145,26 +169,26 @@ class Holdings:
                 log.warning("partition fenced", reason=error.reason)
                 self._drop(number)
             except Unavailable as error:
-                self._stall(number, owned.state.cursor, error)
+                self._stall(number, owned.place, error)
             except ConfigurationError as error:
                 self._misfit = error
                 self._drop(number)
             except Exception as bug:  # noqa: BLE001 - logged, and the partition taken again
                 # Without a traceback: it may quote a message's content.
-                log.error("batch failed", reason=type(bug).__name__, where=where_of(bug))  # noqa: TRY400
+                log.error("partition failed", reason=type(bug).__name__, where=where_of(bug))  # noqa: TRY400
                 self._drop(number)
 
-    def _stall(self, number: int, cursor: str, error: Unavailable) -> None:
-        """Drop a partition whose batch was interrupted; say so unless it stands where it was interrupted before."""
-        if self._stalled.get(number) != cursor:
-            log.warning("batch interrupted", error=str(error))
+    def _stall(self, number: int, place: object, error: Unavailable) -> None:
+        """Drop a partition whose work was interrupted; say so unless it stands where it was interrupted before."""
+        if self._stalled.get(number) != place:
+            log.warning("partition interrupted", error=str(error))
         self._drop(number)
-        self._stalled[number] = cursor
+        self._stalled[number] = place
 
     def _tell_recovered(self) -> None:
         for number, owned in self.owned.items():
-            if self._stalled.get(number, owned.state.cursor) != owned.state.cursor:
-                log.info("batches are applied again", partition=number)
+            if self._stalled.get(number, owned.place) != owned.place:
+                log.info("partition goes on", partition=number)
                 del self._stalled[number]
 
     def _drop(self, number: int) -> None:

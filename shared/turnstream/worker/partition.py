@@ -43,6 +43,11 @@ class OwnedPartition:
         return self._processor.state
 
     @property
+    def place(self) -> str:
+        """The id of the last entry that is applied."""
+        return self._processor.state.cursor
+
+    @property
     def has_room(self) -> bool:
         """Tell whether more entries may be read: one batch waits at most while another is applied."""
         return len(self._inbox) < self._limits.commands and not self._stopping

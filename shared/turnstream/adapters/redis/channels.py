@@ -115,12 +115,13 @@ class RedisChannels:
                 await connection.send_command("SUBSCRIBE", *channels)
                 for _ in channels:
                     await connection.read_response()
-        except TimeoutError:
+        except BaseException as error:
             await connection.disconnect(nowait=True)
-            raise Unavailable(f"The server at {where} did not answer within {timeout:g} s") from None
-        except RedisError as error:
-            await connection.disconnect(nowait=True)
-            raise_for(error)
+            if isinstance(error, TimeoutError):
+                raise Unavailable(f"The server at {where} did not answer within {timeout:g} s") from None
+            if isinstance(error, RedisError):
+                raise_for(error)
+            raise
         return RedisSubscription(connection, where, timeout)
 
 

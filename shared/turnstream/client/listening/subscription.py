@@ -64,7 +64,7 @@ class EventSubscription(Generic[SomeEvent]):
         self._behind = asyncio.Event()
         self._room = asyncio.Event()
         self._opening = asyncio.Lock()
-        self._failure: BaseException | None = None
+        self._subscription: Subscription | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -86,6 +86,8 @@ class EventSubscription(Generic[SomeEvent]):
         if self._task:
             self._task.cancel()
             await asyncio.wait([self._task])
+        if self._subscription:
+            await self._subscription.aclose()
 
     @property
     def position(self) -> Position | None:
@@ -109,7 +111,7 @@ class EventSubscription(Generic[SomeEvent]):
         await self._open()
         while not self._waiting:
             if self._task is None or self._task.done():
-                raise self._failure or StopAsyncIteration
+                raise _failure_of(self._task) or StopAsyncIteration
             self._arrived.clear()
             await self._arrived.wait()
         event = self._waiting.popleft()
@@ -124,14 +126,14 @@ class EventSubscription(Generic[SomeEvent]):
             return
         async with self._opening:
             if self._task is None:
-                subscription = await self._subscribed()
+                self._subscription = await self._subscribed()
                 try:
                     await self._begin()
                 except BaseException:
-                    await subscription.aclose()
+                    await self._subscription.aclose()
                     raise
-                self._task = asyncio.create_task(self._run(subscription), name="subscription")
-                self._task.add_done_callback(self._ended)
+                self._task = asyncio.create_task(self._run(self._subscription), name="subscription")
+                self._task.add_done_callback(lambda _: self._arrived.set())
 
     async def _subscribed(self) -> Subscription:
         channels = self._backend.channels
@@ -152,24 +154,16 @@ class EventSubscription(Generic[SomeEvent]):
             self._marks[number] = mark
         self._position = Position(tuple(self._marks))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            self._failure = task.exception()
-        self._arrived.set()
-
     async def _run(self, subscription: Subscription) -> None:
         """Listen until closed; a lost connection is opened again, and the streams tell what was missed."""
         backoff = Backoff()
         while True:
             try:
                 await self._listen(subscription, backoff)
-            except ExceptionGroup as group:
-                failure = group.exceptions[0]
-                if not isinstance(failure, Unavailable):
-                    raise failure from None
+            except Unavailable as error:
                 if not backoff.failing:
-                    log.warning("subscription interrupted", error=str(failure))
-            subscription = await self._subscribed_again(backoff)
+                    log.warning("subscription interrupted", error=str(error))
+            subscription = self._subscription = await self._subscribed_again(backoff)
 
     async def _subscribed_again(self, backoff: Backoff) -> Subscription:
         while True:
@@ -180,17 +174,27 @@ class EventSubscription(Generic[SomeEvent]):
                 continue
 
     async def _listen(self, subscription: Subscription, backoff: Backoff) -> None:
-        """Take what is heard and what is read, until the connection is lost."""
+        """Take what is heard and what is read.
+
+        Raises:
+            Unavailable: the connection was lost.
+
+        """
         for followed in self._followed.values():
             followed.interrupt()
         self._behind.set()
+        # No task group: before Python 3.13 one that fails leaves its own task marked as being cancelled.
+        parts = (self._hear(subscription), self._catch_up(backoff), self._check(subscription))
+        tasks = [asyncio.create_task(part, name="subscription") for part in parts]
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._hear(subscription))
-                tasks.create_task(self._catch_up(backoff))
-                tasks.create_task(self._check(subscription))
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             await subscription.aclose()
+        # A bug before a lost connection, which may follow from it.
+        raise min(filter(None, map(_failure_of, tasks)), key=lambda failure: isinstance(failure, Unavailable))
 
     async def _hear(self, subscription: Subscription) -> None:
         async for _, payload in subscription:
@@ -294,6 +298,10 @@ class EventSubscription(Generic[SomeEvent]):
 
     async def _read(self, partition: int, after: int, count: int) -> EventPage:
         return await self._backend.events.read(partition, after, count, self._wanted.session_id)
+
+
+def _failure_of(task: asyncio.Task[None] | None) -> BaseException | None:
+    return None if task is None or task.cancelled() else task.exception()
 
 
 def _fitting(start: Start, own: Iterable[int], partitions: int) -> Start:

@@ -1,0 +1,164 @@
+"""Taking part in sharing the partitions: the loops that settle, renew and watch until it ends (design §5)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Generic
+
+from turnstream.backoff import LONGEST, Backoff
+from turnstream.errors import Unavailable
+from turnstream.ports import Membership
+from turnstream.telemetry import get_logger
+from turnstream.worker.ownership import Holdings, Owned, State
+
+log = get_logger(__name__)
+
+RENEWALS = 4
+"""How often a lease is renewed within its time."""
+
+WATCH_EVERY = 0.4
+"""Seconds between two looks at the member next to this one."""
+
+
+async def _nothing() -> None:
+    """Do nothing."""
+
+
+class Member(Generic[State, Owned]):
+    """One of those who share the partitions: it works on its share until it is stopped."""
+
+    def __init__(
+        self,
+        member_id: str,
+        partitions: int,
+        membership: Membership[State],
+        hold: Callable[[State], Owned],
+        lease: float,
+    ) -> None:
+        """Own nothing yet; the arguments are those of `Holdings`, and the seconds that a lease lasts."""
+        self._member_id = member_id
+        self._membership = membership
+        self._lease = lease
+        self._bell = asyncio.Event()
+        self._holdings = Holdings(member_id, partitions, membership, hold, self._bell)
+        self._stopped = asyncio.Event()
+        self._moved: Callable[[], Awaitable[None]] = _nothing
+        self.stopping = False
+        self.ready = asyncio.Event()
+        """Set when it has looked for the first time at what it may own."""
+
+    @property
+    def owned(self) -> Mapping[int, Owned]:
+        """What it works on now."""
+        return self._holdings.owned
+
+    def stop(self) -> None:
+        """Finish what is in hand, give all up and end `run`."""
+        self.stopping = True
+        self._stopped.set()
+        self._bell.set()
+
+    async def run(
+        self,
+        loops: Mapping[str, Callable[[], Awaitable[None]]],
+        *,
+        moved: Callable[[], Awaitable[None]] = _nothing,
+        ending: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take part until stopped; a server that goes away is waited for.
+
+        Args:
+            loops: what else it does until it is stopped, by names for the log.
+            moved: called when it owns something else than before.
+            ending: called when all is finished that was in hand, before the loops are cancelled.
+
+        """
+        self._moved = moved
+        own = {
+            "listening for changes": self._listen,
+            "renewing leases": self._renew,
+            "watching another member": self._watch,
+        }
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                running = [tasks.create_task(self._forever(what, loop)) for what, loop in {**loops, **own}.items()]
+                await self._forever("keeping partitions", self._keep)
+                ending()
+                for loop in running:
+                    loop.cancel()
+        except ExceptionGroup as failures:
+            # One loop that failed ends them all; its error says why.
+            raise failures.exceptions[0] from None
+        finally:
+            await self._leave()
+
+    async def _forever(self, what: str, loop: Callable[[], Awaitable[None]]) -> None:
+        """Run a loop until it stops, again after every failure; say once that it fails."""
+        backoff = Backoff()
+        clock = asyncio.get_running_loop().time
+        while not self.stopping:
+            started = clock()
+            try:
+                await loop()
+            except Unavailable as error:
+                if clock() - started > LONGEST:
+                    backoff.succeeded()
+                if not backoff.failing:
+                    log.warning("server unavailable", while_=what, error=str(error))
+                await self._pause(backoff.failed())
+            except BaseException:
+                # One that ends for good ends all; a cancellation alone may get lost on its way.
+                self.stopping = True
+                raise
+
+    async def _keep(self) -> None:
+        """Settle who owns what: on every change, and often enough to see who fell silent."""
+        backoff = Backoff()
+        while not self.stopping:
+            self._bell.clear()
+            if await self._holdings.settle():
+                await self._moved()
+            self.ready.set()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._lease / RENEWALS):
+                    await self._bell.wait()
+            if self._holdings.take_losses():
+                await self._pause(backoff.failed())
+            else:
+                backoff.succeeded()
+
+    async def _pause(self, seconds: float) -> None:
+        """Let time pass; who asks it to stop does not wait for its end."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
+
+    async def _listen(self) -> None:
+        async for _ in self._membership.changes():
+            self._bell.set()
+
+    async def _renew(self) -> None:
+        while not self.stopping:
+            # Of several nodes one may not answer; the others are asked in time all the same.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._lease / RENEWALS):
+                    await self._holdings.keep()
+            await asyncio.sleep(self._lease / RENEWALS)
+
+    async def _watch(self) -> None:
+        while not self.stopping:
+            await asyncio.sleep(WATCH_EVERY)
+            await self._membership.watch(self._member_id)
+
+    async def _leave(self) -> None:
+        failures: list[Unavailable] = []
+        give_up = partial(self._holdings.give_up, list(self._holdings.owned))
+        # Also where a partition could not be released: others need not wait for what this member would take.
+        for leave in (give_up, partial(self._membership.depart, self._member_id)):
+            try:
+                await leave()
+            except Unavailable as error:
+                failures.append(error)
+        if failures:
+            log.warning("left without releasing all: the leases run out by themselves", error=str(failures[0]))
