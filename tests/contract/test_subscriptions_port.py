@@ -447,9 +447,10 @@ async def test_a_reset_fences_the_owners_of_what_it_sets(backend: Backend, peer:
         with pytest.raises(Fenced, match="token"):
             await write(backend, first)
     assert await membership.renew([first, other]) == [False, True]
-    await membership.release([first])
     await peer.subscriptions.membership(NAME).beat("member-2")
     second = await joined(peer, "member-2")
+    await membership.release([first])
+    assert not await takes(backend, "member-1")
     assert (second.mark, second.token.split("-")[0]) == (("h", 0), "2")
     assert await waiting(peer) == [8]
 
