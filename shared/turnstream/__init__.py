@@ -9,6 +9,8 @@ from msgspec import UNSET
 
 from turnstream.catalogue import ModelCatalogue, calculate_cost, context_window_size
 from turnstream.client.addressing import Trace
+from turnstream.client.durable.administration import ParkedSession, PartitionLag, SubscriptionInfo
+from turnstream.client.durable.subscription import DurableSubscription
 from turnstream.client.facade import Turnstream
 from turnstream.client.listening.resync import ResyncRequired
 from turnstream.client.listening.subscription import EventSubscription
@@ -80,6 +82,8 @@ from turnstream.errors import (
     Rejected,
     SessionAlreadyExists,
     SessionNotFound,
+    SubscriptionInUse,
+    SubscriptionNotFound,
     TurnstreamError,
     Unavailable,
     VersionConflict,
@@ -106,6 +110,7 @@ __all__ = [
     "CreateSession",
     "DeleteSession",
     "DuplicateMismatch",
+    "DurableSubscription",
     "Event",
     "EventMeta",
     "EventSubscription",
@@ -127,6 +132,8 @@ __all__ = [
     "Parked",
     "ParkedInfo",
     "ParkedQueueFull",
+    "ParkedSession",
+    "PartitionLag",
     "Position",
     "PriceSource",
     "QueueProgress",
@@ -148,6 +155,9 @@ __all__ = [
     "SessionUpdated",
     "Sessions",
     "Settings",
+    "SubscriptionInUse",
+    "SubscriptionInfo",
+    "SubscriptionNotFound",
     "TextContent",
     "Ticket",
     "TokenMetrics",

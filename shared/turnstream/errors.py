@@ -25,6 +25,7 @@
 Source: design §4 and §10; the messages of the spec where it has one.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -236,6 +237,15 @@ class BatchRefused(TurnstreamError):  # noqa: N818 - a state of the batch
         super().__init__(f"Partition {partition} was not written: {reason}")
         self.partition = partition
         self.reason = reason
+
+
+class SubscriptionNotFound(TurnstreamError):  # noqa: N818 - as its siblings
+    """No durable subscription of this name ever had a member."""
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        """Keep the name that was asked for; tell which ones there are."""
+        super().__init__(f"There is no subscription {name!r}; known: {', '.join(sorted(known)) or 'none'}")
+        self.name = name
 
 
 class SubscriptionInUse(TurnstreamError):  # noqa: N818 - a state of the subscription

@@ -14,6 +14,8 @@ from turnstream.application.listing import page
 from turnstream.client import opening
 from turnstream.client.addressing import Addressed, Addressing, Trace
 from turnstream.client.connecting import Connecting
+from turnstream.client.durable.administration import SubscriptionAdministration
+from turnstream.client.durable.subscription import ATTEMPTS, DurableSubscription
 from turnstream.client.listening.moments import position
 from turnstream.client.listening.subscription import EventSubscription, Start
 from turnstream.client.malformed import Malformed
@@ -47,7 +49,8 @@ YIELD_EVERY = 500
 class Turnstream:
     """A client of a deployment. Make one by `connect`, `embedded` or `in_memory`; they run the same code.
 
-    `ts.sessions` has the repository's methods of the spec; `ts.parked` and `ts.malformed` are for operators.
+    `ts.sessions` has the repository's methods of the spec; `ts.parked`, `ts.malformed` and `ts.subscriptions` are for
+    operators.
     """
 
     def __init__(self, backend: Backend, settings: Settings, resources: AsyncExitStack) -> None:
@@ -62,6 +65,7 @@ class Turnstream:
         self.sessions = Sessions(self, backend.reader, backend.partitions)
         self.parked = Parked(self, backend.quarantine, backend.partitions)
         self.malformed = Malformed(backend.quarantine, backend.partitions)
+        self.subscriptions = SubscriptionAdministration(backend)
 
     @classmethod
     def connect(cls, url: str | None = None, *, settings: Settings | None = None) -> "Connecting[Turnstream]":
@@ -264,6 +268,52 @@ class Turnstream:
         subscription = EventSubscription(self._backend, types, session_id, start, buffer)
         self._subscriptions.add(subscription)
         return subscription
+
+    # As for `subscribe`.
+    @overload
+    def subscription(
+        self, name: str, /, *, start: Start = "now", attempts: int = ATTEMPTS
+    ) -> DurableSubscription[Event]: ...
+
+    @overload
+    def subscription(
+        self, name: str, a: type[A], /, *, start: Start = "now", attempts: int = ATTEMPTS
+    ) -> DurableSubscription[A]: ...
+
+    @overload
+    def subscription(
+        self, name: str, a: type[A], b: type[B], /, *, start: Start = "now", attempts: int = ATTEMPTS
+    ) -> DurableSubscription[A | B]: ...
+
+    @overload
+    def subscription(
+        self, name: str, a: type[A], b: type[B], c: type[C], /, *, start: Start = "now", attempts: int = ATTEMPTS
+    ) -> DurableSubscription[A | B | C]: ...
+
+    @overload
+    def subscription(
+        self, name: str, /, *types: type[A], start: Start = "now", attempts: int = ATTEMPTS
+    ) -> DurableSubscription[A]: ...
+
+    def subscription(
+        self, name: str, /, *types: type[Any], start: Start = "now", attempts: int = ATTEMPTS
+    ) -> DurableSubscription[Any]:
+        """Return a member of a durable subscription; `await …run(handler)` handles its share of the events.
+
+        Any number of members, in any processes, share the partitions. Each event is handled at least once, those of a
+        session in their order; what is handled is written down, so that the next member goes on there.
+
+        Args:
+            name: up to 64 letters, digits, `_`, `.` and `-`; it stands for the checkpoints.
+            types: the classes of event; none for all. Members of one name should agree on them.
+            start: where a new subscription begins; one that exists goes on where it stopped.
+            attempts: how often an event is tried before its session is parked.
+
+        Raises:
+            ValueError: one of the arguments is none.
+
+        """
+        return DurableSubscription(self._backend, self._settings, name, types, start, attempts)
 
     async def position(self, since: datetime | None = None) -> Position:
         """Return the place in the history that is reached now, or from which on events are not older than a moment.

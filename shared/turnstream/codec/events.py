@@ -32,6 +32,13 @@ class _Timed(msgspec.Struct):
     timestamp: datetime
 
 
+class Place(msgspec.Struct, frozen=True, gc=False):
+    """In which stream an event stands, and what it is, for who needs not know more."""
+
+    partition: int
+    type: str
+
+
 class _ReadEnvelope(EventEnvelope, frozen=True, kw_only=True, rename="camel"):
     data: msgspec.Raw
 
@@ -40,6 +47,7 @@ _COMMON = frozenset(Event.__struct_fields__)
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(_ReadEnvelope)
 _timed_decoder = msgspec.json.Decoder(_Timed)
+_place_decoder = msgspec.json.Decoder(Place)
 _own_fields = {
     name: tuple((f.name, f.encode_name) for f in msgspec.structs.fields(event) if f.name not in _COMMON)
     for name, event in EVENTS.items()
@@ -116,6 +124,14 @@ def decode_timestamp(payload: bytes) -> datetime:
 
     """
     return _timed_decoder.decode(payload).timestamp
+
+
+def decode_place(payload: bytes) -> Place | None:
+    """Return where the event of an envelope stands; `None` for what is no event."""
+    try:
+        return _place_decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def _meta(envelope: EventEnvelope) -> EventMeta:

@@ -44,6 +44,7 @@ class Member(Generic[State, Owned]):
         self._holdings = Holdings(member_id, partitions, membership, hold, self._bell)
         self._stopped = asyncio.Event()
         self._moved: Callable[[], Awaitable[None]] = _nothing
+        self._changed: Callable[[], None] = lambda: None
         self.stopping = False
         self.ready = asyncio.Event()
         """Set when it has looked for the first time at what it may own."""
@@ -64,6 +65,7 @@ class Member(Generic[State, Owned]):
         loops: Mapping[str, Callable[[], Awaitable[None]]],
         *,
         moved: Callable[[], Awaitable[None]] = _nothing,
+        changed: Callable[[], None] = lambda: None,
         ending: Callable[[], None] = lambda: None,
     ) -> None:
         """Take part until stopped; a server that goes away is waited for.
@@ -71,10 +73,11 @@ class Member(Generic[State, Owned]):
         Args:
             loops: what else it does until it is stopped, by names for the log.
             moved: called when it owns something else than before.
+            changed: called when the membership's bell rings.
             ending: called when all is finished that was in hand, before the loops are cancelled.
 
         """
-        self._moved = moved
+        self._moved, self._changed = moved, changed
         own = {
             "listening for changes": self._listen,
             "renewing leases": self._renew,
@@ -137,6 +140,7 @@ class Member(Generic[State, Owned]):
     async def _listen(self) -> None:
         async for _ in self._membership.changes():
             self._bell.set()
+            self._changed()
 
     async def _renew(self) -> None:
         while not self.stopping:

@@ -54,7 +54,7 @@ class EventSubscription(Generic[SomeEvent]):
         self._wanted = Wanted((event.type for event in types), session_id)
         own = range(backend.partitions) if session_id is None else (partition_of(session_id, backend.partitions),)
         self._numbers: Sequence[int] = own
-        self._start = _fitting(start, own, backend.partitions)
+        self._start = checked_start(start, own, backend.partitions)
         self._buffer = buffer
         self._followed: dict[int, Following] = {}
         self._marks: list[Mark | None] = [None] * backend.partitions
@@ -304,7 +304,13 @@ def _failure_of(task: asyncio.Task[None] | None) -> BaseException | None:
     return None if task is None or task.cancelled() else task.exception()
 
 
-def _fitting(start: Start, own: Iterable[int], partitions: int) -> Start:
+def checked_start(start: Start, own: Iterable[int], partitions: int) -> Start:
+    """Return where to start in these partitions of so many.
+
+    Raises:
+        ValueError: the position is one of another deployment, or of other sessions.
+
+    """
     if not isinstance(start, Position):
         if start not in get_args(get_args(Start)[0]):
             raise ValueError(f"start is 'now', 'beginning' or a Position, not {start!r}")

@@ -1,0 +1,78 @@
+"""Calling a subscriber's handler: again and again, and when to give an event up (design §6)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+from turnstream.backoff import Backoff
+from turnstream.client.listening.resync import ResyncRequired
+from turnstream.domain.events import AnyEvent
+from turnstream.telemetry import get_logger
+
+log = get_logger(__name__)
+
+Handler = Callable[[Any], Awaitable[None]]
+"""Takes an event or a `ResyncRequired`; to return is to acknowledge, to raise is to have it come again."""
+
+MOST_DOUBLINGS = 6
+
+
+class GivenUpError(Exception):
+    """An event was tried as often as it may be."""
+
+    def __init__(self, reason: str, attempts: int) -> None:
+        """Note the class of the last error, and how many attempts there were."""
+        super().__init__(reason)
+        self.reason = reason
+        self.attempts = attempts
+
+
+class StoppedError(Exception):
+    """The member stops before an event was handled."""
+
+
+class Handling:
+    """Tries one event after the other, in the order in which they are given."""
+
+    def __init__(self, handler: Handler, attempts: int) -> None:
+        """Try each event up to `attempts` times.
+
+        Where nothing succeeds any more, more is wrong than one event: each is then tried twice as often as the one
+        before it, so that an hour in which another service is down does not park every session.
+        """
+        self._handler = handler
+        self._attempts = attempts
+        self._given_up = 0
+
+    async def handle(self, event: AnyEvent | ResyncRequired, stopped: asyncio.Event) -> None:
+        """Return when the event is handled; what is `stopped` meanwhile is not tried again.
+
+        Raises:
+            GivenUpError: it failed too often.
+            StoppedError: the member stops.
+
+        """
+        backoff = Backoff()
+        most = self._attempts << min(self._given_up, MOST_DOUBLINGS)
+        for attempt in range(1, most + 1):
+            if stopped.is_set():
+                raise StoppedError
+            try:
+                await self._handler(event)
+            except Exception as error:
+                if attempt == most:
+                    self._given_up += 1
+                    raise GivenUpError(type(error).__name__, attempt) from error
+                if attempt == 1:
+                    log.warning("event not handled, it comes again", type=event.type, reason=type(error).__name__)
+                await _pause(stopped, backoff.failed())
+            else:
+                self._given_up = 0
+                return
+
+
+async def _pause(stopped: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stopped.wait()

@@ -1,0 +1,132 @@
+"""`ts.subscription(name, …).run(handler)`: a share of a named subscription's work (design §6)."""
+
+import os
+import re
+import secrets
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Generic, cast
+
+import structlog
+
+from turnstream.client.durable.consuming import Consumer, Consuming
+from turnstream.client.durable.handling import Handling
+from turnstream.client.listening.following import Wanted
+from turnstream.client.listening.resync import ResyncRequired
+from turnstream.client.listening.subscription import SomeEvent, Start, checked_start
+from turnstream.codec.events import decode_place
+from turnstream.domain.position import Mark, Position
+from turnstream.ports import SUBSCRIPTION_NAME, Backend, SubscriptionState
+from turnstream.settings import Settings
+from turnstream.telemetry import get_logger
+from turnstream.worker.member import Member
+
+log = get_logger(__name__)
+
+ATTEMPTS = 10
+"""How often an event is tried before its session is parked: about ten seconds."""
+
+
+class DurableSubscription(Generic[SomeEvent]):
+    """A member of a named subscription; all members share the partitions, and go on where the one before stopped.
+
+    Each event is handled at least once, those of a session in their order. A handler that returns has acknowledged; one
+    that raises gets the event again, after a while, and where that does not help the event's session is parked: its
+    events wait for an operator, those of other sessions go on.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        settings: Settings,
+        name: str,
+        types: tuple[type[SomeEvent], ...],
+        start: Start,
+        attempts: int,
+    ) -> None:
+        """Handle these classes of event (none: all).
+
+        Raises:
+            ValueError: the name, the start or the number of attempts is none.
+
+        """
+        if not re.fullmatch(SUBSCRIPTION_NAME, name):
+            raise ValueError(f"A subscription is called {SUBSCRIPTION_NAME}, not {name[:80]!r}")
+        if attempts < 1:
+            raise ValueError("An event is tried at least once: attempts is 1 or more")
+        self.name = name
+        self.member_id = f"{settings.worker_id or f'{socket.gethostname()}-{os.getpid()}'}:{secrets.token_hex(3)}"
+        self._backend = backend
+        self._lease = settings.lease
+        self._wanted = Wanted((event.type for event in types), None)
+        self._start = checked_start(start, range(backend.partitions), backend.partitions)
+        self._attempts = attempts
+        self._stopping = False
+        self._member: Member[SubscriptionState, Consuming] | None = None
+
+    async def run(self, handler: Callable[[SomeEvent | ResyncRequired], Awaitable[None]]) -> None:
+        """Handle this member's share of the events until stopped or cancelled; a server that goes away is waited for.
+
+        `handler` is called with one event of a partition at a time, but with those of several partitions concurrently.
+
+        Raises:
+            RuntimeError: it runs already.
+            ConfigurationError: the server does not permit what is needed.
+
+        """
+        if self._member is not None:
+            raise RuntimeError(f"The subscription {self.name!r} runs already: make another one for another member")
+        handling = Handling(handler, self._attempts)
+        consumer = Consumer(
+            self.name, self._wanted, self._backend.events, self._backend.subscriptions, handling, self._begin
+        )
+        self._member = Member(
+            self.member_id,
+            self._backend.partitions,
+            self._backend.subscriptions.membership(self.name),
+            lambda state: Consuming(consumer, state),
+            self._lease,
+        )
+        if self._stopping:
+            self._member.stop()
+        with structlog.contextvars.bound_contextvars(subscription=self.name, member=self.member_id):
+            log.info("subscription started", partitions=self._backend.partitions)
+            try:
+                await self._member.run({"listening for events": self._hear}, changed=self._ring_all)
+            finally:
+                self._member = None
+                log.info("subscription stopped")
+
+    def stop(self) -> None:
+        """Finish the events in hand, write down how far it is, hand the partitions over and end `run`."""
+        self._stopping = True
+        if self._member:
+            self._member.stop()
+
+    async def _begin(self, partition: int) -> Mark:
+        """Return where the subscription starts in a partition that nobody has handled yet."""
+        if isinstance(self._start, Position):
+            # That there is one was checked.
+            return cast("Mark", self._start.marks[partition])
+        page = await self._backend.events.read(partition, 0, 0)
+        return page.generation, page.head if self._start == "now" else page.oldest - 1
+
+    async def _hear(self) -> None:
+        """Ring for the partitions in which something wanted happens: live events are a doorbell here."""
+        channels = self._backend.channels
+        subscription = await channels.subscribe(channels.event_channels(sorted(self._wanted.types), None))
+        try:
+            # What happened while nobody listened is there to be read.
+            self._ring_all()
+            async for _, payload in subscription:
+                place = decode_place(payload)
+                if place and self._member and (not self._wanted.types or place.type in self._wanted.types):
+                    consuming = self._member.owned.get(place.partition)
+                    if consuming:
+                        consuming.ring()
+        finally:
+            await subscription.aclose()
+
+    def _ring_all(self) -> None:
+        for consuming in list(self._member.owned.values()) if self._member else ():
+            consuming.ring()

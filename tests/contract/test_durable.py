@@ -1,0 +1,341 @@
+"""Durable subscriptions: each event at least once, in order, by any number of members (design §6)."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+from tests.contract.chats import CONFIG, a_session, id_in, messages_of
+from tests.contract.deployments import Deployment, client_of
+from tests.waiting import SOON, wait_until
+
+from turnstream import (
+    AddMessage,
+    AddMessages,
+    CreateSession,
+    DurableSubscription,
+    Event,
+    MessageAdded,
+    ResyncRequired,
+    SubscriptionInUse,
+    SubscriptionNotFound,
+    Turnstream,
+    UpdateTokenMetrics,
+    user_message,
+)
+
+PARTITIONS = 4
+
+
+class Handler:
+    """Writes down what it is given; refuses what it is told to."""
+
+    def __init__(self) -> None:
+        self.seen: list[Event] = []
+        self.resyncs: list[ResyncRequired] = []
+        self.refused: set[str] = set()
+        self.refusals = Counter[str]()
+
+    async def __call__(self, event: Event | ResyncRequired) -> None:
+        if isinstance(event, ResyncRequired):
+            self.resyncs.append(event)
+            return
+        if event.session_id in self.refused:
+            self.refusals[event.session_id] += 1
+            raise ConnectionError("a secret that nobody logs")
+        self.seen.append(event)
+
+    def versions(self, session_id: str) -> list[int]:
+        return [event.version for event in self.seen if event.session_id == session_id]
+
+
+@asynccontextmanager
+async def running(subscription: DurableSubscription[Any], handler: Handler) -> AsyncIterator[None]:
+    """Run a member for a while, and end it as a program would."""
+    task = asyncio.create_task(subscription.run(handler))
+    try:
+        yield
+        assert not task.done(), task
+    finally:
+        subscription.stop()
+        await asyncio.wait_for(task, SOON)
+
+
+async def killed(subscription: DurableSubscription[Any], task: "asyncio.Task[None]") -> None:
+    """End a member as if its process was killed: nothing is written down, nothing given up."""
+
+    async def nothing() -> None:
+        pass
+
+    member = subscription._member
+    assert member is not None
+    member._leave = nothing  # type: ignore[method-assign]
+    works = list(member._holdings._tasks.values())
+    for work in works:
+        work.cancel()
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def started(subscription: DurableSubscription[Any]) -> bool:
+    member = subscription._member
+    return member is not None and len(member.owned) == PARTITIONS and all(c.place for c in member.owned.values())
+
+
+async def chats(ts: Turnstream, count: int = 8, each: int = 3) -> list[str]:
+    """Make sessions in all partitions, with messages; return their ids."""
+    ids = [id_in(number % PARTITIONS, PARTITIONS) for number in range(count)]
+    for session_id in ids:
+        await ts.send(CreateSession(CONFIG, session_id))
+    for text in range(each):
+        for session_id in ids:
+            await ts.execute(AddMessage(session_id, user_message(str(text))))
+    return ids
+
+
+async def test_all_that_happens_is_handled_in_order(ts: Turnstream) -> None:
+    handler = Handler()
+    subscription = ts.subscription("billing", MessageAdded)
+    async with running(subscription, handler):
+        await wait_until(lambda: started(subscription))
+        ids = await chats(ts)
+        await wait_until(lambda: len(handler.seen) == 24)
+    assert [handler.versions(session_id) for session_id in ids] == [[2, 3, 4]] * 8
+    assert {type(event) for event in handler.seen} == {MessageAdded}
+    assert all(lag.behind == 0 for lag in await ts.subscriptions.lag("billing"))
+
+
+async def test_it_goes_on_where_it_stopped(ts: Turnstream) -> None:
+    ids = await chats(ts)
+    first, second = Handler(), Handler()
+    async with running(ts.subscription("billing", start="beginning"), first):
+        await wait_until(lambda: len(first.seen) == 32)
+    await ts.execute(AddMessage(ids[0], user_message("more")))
+    async with running(ts.subscription("billing", start="beginning"), second):
+        await wait_until(lambda: second.versions(ids[0]) == [5])
+    assert len(second.seen) == 1
+
+
+async def test_a_new_one_starts_where_it_is_told(ts: Turnstream) -> None:
+    ids = await chats(ts, each=1)
+    place = await ts.position()
+    await ts.execute(AddMessage(ids[0], user_message("behind the position")))
+    now = Handler()
+    subscription = ts.subscription("now")
+    async with running(subscription, now):
+        await wait_until(lambda: started(subscription))
+        await ts.execute(AddMessage(ids[0], user_message("new")))
+        await wait_until(lambda: now.versions(ids[0]) == [4])
+    there = Handler()
+    async with running(ts.subscription("there", start=place), there):
+        await wait_until(lambda: there.versions(ids[0]) == [3, 4])
+    assert len(there.seen) == 2
+
+
+async def test_members_share_the_work(deployment: Deployment, ts: Turnstream) -> None:
+    other = await client_of(deployment, worker=False)
+    handlers = Handler(), Handler()
+    members = ts.subscription("billing", MessageAdded), other.subscription("billing", MessageAdded)
+    async with running(members[0], handlers[0]), running(members[1], handlers[1]):
+        await wait_until(lambda: all(len(m._member.owned) == PARTITIONS // 2 for m in members if m._member))
+        ids = await chats(ts, count=16)
+        await wait_until(lambda: sum(len(handler.seen) for handler in handlers) >= 48)
+        (info,) = await ts.subscriptions.list_all()
+        assert len(info.members) == 2
+    assert all(handler.seen for handler in handlers)
+    by = [{event.session_id for event in handler.seen} for handler in handlers]
+    assert not by[0] & by[1]
+    for session_id in ids:
+        assert [*handlers[0].versions(session_id), *handlers[1].versions(session_id)] == [2, 3, 4]
+
+
+@pytest.mark.parametrize("overrides", [{"lease": 0.5}])
+async def test_what_a_killed_member_did_not_write_down_comes_again(deployment: Deployment, ts: Turnstream) -> None:
+    ids = await chats(ts)
+    other = await client_of(deployment, worker=False)
+    first, second = Handler(), Handler()
+    dying = other.subscription("billing", start="beginning")
+    task = asyncio.create_task(dying.run(first))
+    await wait_until(lambda: len(first.seen) > 0)
+    await killed(dying, task)
+    async with running(ts.subscription("billing"), second):
+        await wait_until(lambda: len({e.meta.event_id for e in (*first.seen, *second.seen) if e.meta}) == 32)
+    for session_id in ids:
+        versions = second.versions(session_id)
+        assert versions == list(range(5 - len(versions), 5))
+
+
+# ── what cannot be handled ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_fails_now_and_then_is_tried_again_in_order(ts: Turnstream) -> None:
+    handler = Handler()
+    failures = iter([True, False, True, True, False] + [False] * 100)
+
+    async def shaky(event: Event | ResyncRequired) -> None:
+        if next(failures):
+            raise ConnectionError
+        await handler(event)
+
+    subscription = ts.subscription("billing")
+    task = asyncio.create_task(subscription.run(shaky))
+    await wait_until(lambda: started(subscription))
+    ids = await chats(ts, count=2)
+    await wait_until(lambda: len(handler.seen) == 8)
+    assert [handler.versions(session_id) for session_id in ids] == [[1, 2, 3, 4]] * 2
+    assert await ts.subscriptions.parked("billing") == []
+    subscription.stop()
+    await task
+
+
+async def test_a_session_that_fails_is_parked_and_others_go_on(
+    ts: Turnstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad, good = id_in(0, PARTITIONS), id_in(0, PARTITIONS)
+    handler = Handler()
+    handler.refused = {bad}
+    async with running(ts.subscription("billing", MessageAdded, start="beginning", attempts=3), handler):
+        for session_id in (bad, good):
+            await a_session(ts, session_id=session_id)
+            await ts.execute(AddMessages(session_id, messages_of("ab")))
+        await wait_until(lambda: handler.versions(good) == [2, 2])
+        (parked,) = await ts.subscriptions.parked("billing")
+        assert (parked.session_id, parked.events, parked.reason, parked.attempts, parked.lost) == (
+            *(bad, 2, "ConnectionError", 3, 0),
+        )
+        assert handler.refusals[bad] == 3
+        # Not while the reason is still there.
+        assert await ts.subscriptions.redrive("billing", bad) == 2
+        await ts.execute(AddMessage(bad, user_message("behind")))
+        handler.refused.clear()
+        await wait_until(lambda: _parked(ts, "billing", 3))
+        assert await ts.subscriptions.redrive("billing", bad) == 0
+        assert handler.versions(bad) == [2, 2, 3]
+        await ts.execute(AddMessage(bad, user_message("new")))
+        await wait_until(lambda: handler.versions(bad) == [2, 2, 3, 4])
+    assert "secret" not in caplog.text
+    assert await ts.subscriptions.parked("billing") == []
+
+
+async def _parked(ts: Turnstream, name: str, events: int) -> bool:
+    return sum(parked.events for parked in await ts.subscriptions.parked(name)) == events
+
+
+async def test_parked_events_are_discarded(ts: Turnstream) -> None:
+    handler = Handler()
+    handler.refused = {"s"}
+    async with running(ts.subscription("billing", start="beginning", attempts=1), handler):
+        await a_session(ts, session_id="s")
+        await wait_until(lambda: _parked(ts, "billing", 1))
+        assert await ts.subscriptions.discard("billing", "s") == 0
+        handler.refused.clear()
+        await ts.execute(UpdateTokenMetrics("s", 10))
+        await wait_until(lambda: handler.versions("s") == [2])
+
+
+async def test_the_next_member_knows_what_is_parked(ts: Turnstream) -> None:
+    handler = Handler()
+    handler.refused = {"s"}
+    async with running(ts.subscription("billing", start="beginning", attempts=1), handler):
+        await a_session(ts, session_id="s")
+        await wait_until(lambda: _parked(ts, "billing", 1))
+    await ts.execute(UpdateTokenMetrics("s", 10))
+    handler.refused.clear()
+    async with running(ts.subscription("billing"), handler):
+        await wait_until(lambda: _parked(ts, "billing", 2))
+        assert await ts.subscriptions.redrive("billing", "s") == 0
+    assert handler.versions("s") == [1, 2]
+
+
+@pytest.mark.parametrize("overrides", [{"parked_events": 2}])
+async def test_events_that_cannot_be_kept_are_told_as_lost(ts: Turnstream) -> None:
+    handler = Handler()
+    handler.refused = {"s"}
+    async with running(ts.subscription("billing", start="beginning", attempts=1), handler):
+        await a_session(ts, session_id="s")
+        for number in range(3):
+            await ts.execute(UpdateTokenMetrics("s", number))
+        await wait_until(lambda: _lost(ts, 2))
+        handler.refused.clear()
+        assert await ts.subscriptions.redrive("billing", "s") == 0
+    assert handler.versions("s") == [1, 2]
+    (resync,) = handler.resyncs
+    assert (resync.reason, resync.lost, resync.session_id) == ("parking", 2, "s")
+
+
+async def _lost(ts: Turnstream, lost: int) -> bool:
+    return sum(parked.lost for parked in await ts.subscriptions.parked("billing")) == lost
+
+
+async def test_where_nothing_succeeds_little_is_parked(ts: Turnstream) -> None:
+    """Another service is down: its sessions are not all set aside while it is."""
+    handler = Handler()
+    ids = [id_in(0, PARTITIONS) for _ in range(6)]
+    handler.refused = set(ids)
+    async with running(ts.subscription("billing", start="beginning", attempts=2), handler):
+        for session_id in ids:
+            await a_session(ts, session_id=session_id)
+        await wait_until(lambda: _parked(ts, "billing", 2))
+        attempts = [parked.attempts for parked in await ts.subscriptions.parked("billing")]
+        assert sorted(attempts) == [2, 4]
+        handler.refused -= set(ids[2:])
+        await wait_until(lambda: all(handler.versions(session_id) == [1] for session_id in ids[3:]))
+
+
+# ── operators ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_reset(ts: Turnstream) -> None:
+    ids = await chats(ts, count=2)
+    handler = Handler()
+    async with running(ts.subscription("billing", MessageAdded), handler):
+        await wait_until(lambda: _has(ts, "billing"))
+        await ts.subscriptions.reset("billing", "beginning")
+        await wait_until(lambda: all(handler.versions(session_id) == [2, 3, 4] for session_id in ids))
+        handler.seen.clear()
+        await ts.subscriptions.reset("billing", "now")
+        await ts.execute(AddMessage(ids[0], user_message("new")))
+        await wait_until(lambda: handler.versions(ids[0])[-1:] == [5])
+
+
+async def _has(ts: Turnstream, name: str) -> bool:
+    return name in {info.name for info in await ts.subscriptions.list_all()}
+
+
+async def test_lag_and_forget(ts: Turnstream) -> None:
+    with pytest.raises(SubscriptionNotFound, match="known: none"):
+        await ts.subscriptions.lag("billing")
+    handler = Handler()
+    subscription = ts.subscription("billing")
+    async with running(subscription, handler):
+        await wait_until(lambda: started(subscription))
+        with pytest.raises(SubscriptionInUse):
+            await ts.subscriptions.forget("billing")
+    await chats(ts, count=4, each=2)
+    (info,) = await ts.subscriptions.list_all()
+    assert (info.name, info.members, info.lag, info.parked_sessions) == ("billing", (), 12, 0)
+    assert sum(lag.behind for lag in await ts.subscriptions.lag("billing")) == 12
+    await ts.subscriptions.forget("billing")
+    assert await ts.subscriptions.list_all() == []
+
+
+@pytest.mark.parametrize("name", ["", "a b", "x" * 65, "ü", "a:b", "{a}"])
+def test_names_that_are_none(ts: Turnstream, name: str) -> None:
+    with pytest.raises(ValueError, match="is called"):
+        ts.subscription(name)
+
+
+def test_arguments_that_are_none(ts: Turnstream) -> None:
+    with pytest.raises(ValueError, match="at least once"):
+        ts.subscription("billing", attempts=0)
+
+
+async def test_one_object_is_one_member(ts: Turnstream) -> None:
+    subscription = ts.subscription("billing")
+    async with running(subscription, Handler()):
+        await wait_until(lambda: subscription._member is not None)
+        with pytest.raises(RuntimeError, match="runs already"):
+            await subscription.run(Handler())
