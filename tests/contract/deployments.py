@@ -13,7 +13,7 @@ from turnstream.adapters.memory.parked_events import ParkedEventLimits
 from turnstream.client import opening
 from turnstream.codec.events import decode_event
 from turnstream.domain.events import AnyEvent
-from turnstream.ports import START, Backend, PartitionState
+from turnstream.ports import START, Backend, PartitionState, SubscriptionState
 from turnstream.settings import Settings
 
 EVERYTHING = 1_000_000
@@ -82,6 +82,10 @@ class Deployment(Opens, Protocol):
         """Let the owner's lease run out; its token still stands."""
         ...
 
+    async def expire_member(self, name: str, state: SubscriptionState) -> None:
+        """Let the lease of a subscription's member run out; its token still stands."""
+        ...
+
     async def aclose(self) -> None:
         """Close what is open, check what is left, and take it away."""
         ...
@@ -147,6 +151,9 @@ class MemoryDeployment:
 
     async def expire(self, state: PartitionState) -> None:
         self._partitions[state.partition].lease.expire()
+
+    async def expire_member(self, name: str, state: SubscriptionState) -> None:
+        self._backend.subscriptions.membership(name).partitions[state.partition].lease.expire()
 
     async def aclose(self) -> None:
         await self.resources.aclose()

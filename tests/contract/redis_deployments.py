@@ -19,12 +19,13 @@ from turnstream.adapters.redis.backend import RedisBackend, one_server
 from turnstream.adapters.redis.keys import Keys
 from turnstream.adapters.redis.scripting import Scripts
 from turnstream.domain.events import AnyEvent
-from turnstream.ports import SUBSCRIPTION_NAME, PartitionState
+from turnstream.ports import SUBSCRIPTION_NAME, PartitionState, SubscriptionState
 from turnstream.settings import Settings
 
 WHOLE: dict[str, tuple[str | int, ...]] = {
     "string": ("GET",),
     "hash": ("HGETALL",),
+    "set": ("SMEMBERS",),
     "zset": ("ZRANGE", 0, -1, "WITHSCORES"),
     "stream": ("XRANGE", "-", "+"),
 }
@@ -34,7 +35,7 @@ WHOLE: dict[str, tuple[str | int, ...]] = {
 def permanent_keys(keys: Keys) -> Iterator[str]:
     """Yield patterns of all keys that may stay for ever; whatever else is written needs a time to live (design §2)."""
     yield from map(re.escape, (keys.layout, keys.workers, keys.subscriptions))
-    yield re.escape(keys.members("")).replace("::", f":{SUBSCRIPTION_NAME}:")
+    yield f"{re.escape(keys.subscriptions)}:{SUBSCRIPTION_NAME}:members"
     for of in keys.partitions:
         yield from map(re.escape, (of.commands, of.partition, of.index, of.events, of.malformed, of.parked))
         yield from (re.escape(named("")) + ".+" for named in (of.session, of.messages, of.order, of.queue))
@@ -96,6 +97,9 @@ class RedisDeployment(ABC):
     async def expire_of(self, partition: int) -> None:
         """Let a lease run out, whosever it is."""
         await self.call("DEL", self.keys.partitions[partition].lease)
+
+    async def expire_member(self, name: str, state: SubscriptionState) -> None:
+        await self.call("DEL", self.keys.partitions[state.partition].subscription(name).lease)
 
     async def leaks(self) -> list[str]:
         """Return the keys that are neither permanent nor going to expire."""

@@ -258,6 +258,29 @@ async def test_what_a_lost_shard_does_not_hold_is_released(moving: RunningCluste
         await anext(changes)
 
 
+async def test_what_a_lost_shard_does_not_hold_of_a_subscription_is_reset(
+    moving: RunningCluster, group: OnGroup
+) -> None:
+    for node in moving.nodes:
+        node.call("CONFIG", "SET", "cluster-require-full-coverage", "no")
+    backend = await opened(group)
+    lost = moving.others(moving.holder(group.keys.subscriptions))[0]
+    changes = backend.subscriptions.membership("billing").changes()
+    await anext(changes)
+    moving.replica_of(lost).stop()
+    lost.stop()
+    left = [number for number, keys in enumerate(group.keys.partitions) if moving.holder(keys.events) != lost]
+    assert 0 < len(left) < group.settings.partitions
+    with pytest.raises(Unavailable):
+        await backend.subscriptions.reset("billing", dict.fromkeys(range(group.settings.partitions), ("g", 5)))
+    async with asyncio.timeout(SOON):
+        await anext(changes)
+    for number in left:
+        state = await backend.subscriptions.membership("billing").take(number, "member-1")
+        assert state is not None
+        assert state.mark == ("g", 5)
+
+
 def _is_empty(moving: RunningCluster, key: str) -> bool:
     return int(moving.holder(key).call("XLEN", key)) == 0
 

@@ -168,7 +168,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Server]:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Generator[Server]:
-    """The server with a user each for operators, workers, producers and subscribers."""
+    """The server with a user each for operators, workers, producers, subscribers and members of subscriptions."""
     without_password = VALKEY.command[: VALKEY.command.index("--requirepass")]
     command = (*without_password, "--aclfile", str(DEPLOY / "users.acl"))
     with started(command, tmp_path_factory.mktemp("guarded")) as running:
@@ -317,9 +317,13 @@ PERMITTED = [
     ("subscriber", "XRANGE", "ts:{tag}:events", "-", "+"),
     ("subscriber", "HGETALL", SESSION),
     ("subscriber", "SUBSCRIBE", "ts:session:a"),
+    ("subscription", "XRANGE", "ts:{tag}:events", "-", "+"),
+    ("subscription", "HSET", "ts:{tag}:subscription:billing", "sequence", "1"),
+    ("subscription", "SADD", "ts:{subscriptions}", "billing"),
+    ("subscription", "PUBLISH", "ts:{subscriptions}:billing:changes", "members"),
 ]
 FORBIDDEN = [
-    *((user, *words) for user in ("worker", "producer", "subscriber") for words in (
+    *((user, *words) for user in ("worker", "producer", "subscriber", "subscription") for words in (
         ("FLUSHALL",),
         ("KEYS", "*"),
         ("CONFIG", "GET", "requirepass"),
@@ -338,6 +342,10 @@ FORBIDDEN = [
     ("subscriber", "SET", SESSION, "…"),
     ("subscriber", "EVALSHA", "0" * 40, "1", "ts:{tag}:partition"),
     ("subscriber", "PUBLISH", "ts:events:session-created", "forged"),
+    ("subscription", "XADD", "ts:{tag}:commands", "*", "type", "create-session"),
+    ("subscription", "HSET", SESSION, "version", "1"),
+    ("subscription", "UNLINK", "ts:{tag}:events"),
+    ("subscription", "PUBLISH", "ts:events:session-created", "forged"),
 ]  # fmt: skip
 
 

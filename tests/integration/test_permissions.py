@@ -1,4 +1,4 @@
-"""The users of deploy/users.acl may do what workers, producers and subscribers do: on a cluster, behind Sentinels."""
+"""The users of deploy/users.acl have what their programs need on a cluster and behind Sentinels, too."""
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
@@ -14,6 +14,7 @@ from tests.topologies import PASSWORD, Node, running_cluster, running_sentinels
 from tests.waiting import wait_until
 
 from turnstream import AddMessage, MessageAdded, user_message
+from turnstream.ports import FailedEvent
 
 USERS = Path(__file__).parents[2] / "deploy" / "users.acl"
 NAMESPACE = "ts"
@@ -57,6 +58,45 @@ async def test_each_may_do_what_it_does(
         await client.sessions.count()
         # Now and then a worker tidies.
         await wait_until(lambda: any("xgroup" in str(node.call("INFO", "commandstats")) for node in nodes))
+        assert [node.call("ACL", "LOG") for node in nodes] == [[] for _ in nodes]
+
+
+@pytest.mark.parametrize("group", [a_cluster, sentinels])
+async def test_members_of_subscriptions_may_do_what_they_do_and_operators_the_rest(
+    group: Callable[[], AbstractContextManager[tuple[Sequence[Node], str]]],
+) -> None:
+    async with AsyncExitStack() as resources:
+        nodes, url = resources.enter_context(group())
+        for node in nodes:
+            give_users(node)
+        reacts, operates = [
+            await resources.enter_async_context(on_group(url.format(f"{user}:change-me-{user}"), NAMESPACE))
+            for user in ("subscription", "worker")
+        ]
+        member, operator = (await opened(reacts)).subscriptions, (await opened(operates)).subscriptions
+        membership = member.membership("billing")
+        changes = membership.changes()
+        await anext(changes)
+        for _ in range(2):
+            await membership.beat("member-1")
+            await membership.watch("member-1")
+        states = [await membership.take(number, "member-1") for number in range(reacts.settings.partitions)]
+        owned = [state for state in states if state]
+        for state in owned:
+            await member.checkpoint("billing", state, ("g", 1))
+            await member.park("billing", state, FailedEvent("s", 1, b"{}", "ValueError", 1))
+            await operator.request("billing", state.partition, "s", "redrive")
+            assert await member.requests("billing", state.partition) == {"s": "redrive"}
+            assert await member.queue("billing", state.partition, "s", 1) == [(1, b"{}")]
+            assert await member.unpark("billing", state, "s", 1) == 0
+            await member.withdraw("billing", state.partition, "s")
+        assert await membership.renew(owned) == [True] * reacts.settings.partitions
+        await membership.release(owned)
+        await anext(changes)
+        await membership.depart("member-1")
+        await operator.reset("billing", {0: ("g", 0)})
+        assert (list(await operator.names()), len(await operator.marks("billing"))) == (["billing"], len(owned))
+        await operator.forget("billing")
         assert [node.call("ACL", "LOG") for node in nodes] == [[] for _ in nodes]
 
 

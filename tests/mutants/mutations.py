@@ -58,6 +58,18 @@ MUTATIONS = (
     Mutation("renew", "owner", "if owner then return 0 end"),
     Mutation("release", "owner", "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end"),
     Mutation("attempt", "token", "if state[1] ~= ARGV[1] then return -1 end"),
+    Mutation(
+        "subscription_take", "owner", "if owner and owner ~= ARGV[1] and owner ~= ARGV[4] then return {owner} end"
+    ),
+    Mutation("checkpoint", "token", "if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return -1 end"),
+    Mutation("park", "token", "if state[1] ~= ARGV[1] then return -1 end"),
+    Mutation("park", "queued before", "tonumber(ARGV[3]) <= tonumber(newest)", "false"),
+    Mutation("park", "events", "parked <= tonumber(ARGV[7]) and "),
+    Mutation("park", "bytes", " and bytes <= tonumber(ARGV[8])"),
+    Mutation("unpark", "token", "if state[1] ~= ARGV[1] then return -1 end"),
+    Mutation("unpark", "head", "if left > 0 and first[1] ~= ARGV[3] .. '-0' then return left end"),
+    Mutation("reset", "token", "redis.call('HDEL', KEYS[2], 'token')"),
+    Mutation("reset", "lease", "redis.call('UNLINK', KEYS[1])"),
     Mutation("requeue", "backlog", "if backlog >= tonumber(ARGV[2]) then return -backlog end"),
     Mutation("enqueue", "backlog", "if backlog + #starts > tonumber(ARGV[1]) then return backlog end"),
 )

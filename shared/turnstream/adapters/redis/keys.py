@@ -6,6 +6,7 @@ All keys and channels of a partition carry its tag in braces, so they share one 
 import re
 from functools import cache
 from itertools import count
+from typing import NamedTuple
 
 from turnstream.adapters.redis.topology.slots import SLOTS, slot_of
 
@@ -28,6 +29,15 @@ def tags(partitions: int) -> tuple[str, ...]:
 def _tag(partition: int, partitions: int) -> str:
     names = (f"{LAYOUT}.{partitions}.{partition}.{salt}" for salt in count())
     return next(name for name in names if slot_of(name) * partitions // SLOTS == partition)
+
+
+class MemberKeys(NamedTuple):
+    """The registry of members that share partitions, their channel for changes, and the list that `name` belongs on."""
+
+    members: str
+    changes: str
+    names: str = ""
+    name: str = ""
 
 
 class SubscriptionKeys:
@@ -111,18 +121,15 @@ class Keys:
         self.layout = f"{namespace}:layout"
         self.workers = f"{namespace}:workers"
         self.changes = f"{namespace}:workers:changes"
-        self.subscriptions = f"{namespace}:subscriptions"
-        self._subscription = f"{namespace}:subscription:"
+        # In braces, so that the list of names and the members of each share a slot.
+        self.subscriptions = f"{namespace}:{{subscriptions}}"
         self._events = f"{namespace}:events:"
         self._session = f"{namespace}:session:"
 
-    def members(self, name: str) -> str:
-        """The hash of a subscription's members."""
-        return f"{self._subscription}{name}:members"
-
-    def member_changes(self, name: str) -> str:
-        """The channel on which the members of a subscription announce changes."""
-        return f"{self._subscription}{name}:changes"
+    def members(self, name: str) -> MemberKeys:
+        """The keys of a subscription's members."""
+        prefix = f"{self.subscriptions}:{name}:"
+        return MemberKeys(f"{prefix}members", f"{prefix}changes", self.subscriptions, name)
 
     def event_channel(self, event_type: str) -> str:
         """The channel of all events of a type."""

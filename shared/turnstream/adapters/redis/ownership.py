@@ -9,7 +9,7 @@ from redis.exceptions import ResponseError
 
 from turnstream.adapters.redis.channels import RedisChannels
 from turnstream.adapters.redis.checks import check_deployment
-from turnstream.adapters.redis.keys import LAYOUT
+from turnstream.adapters.redis.keys import LAYOUT, MemberKeys
 from turnstream.adapters.redis.membership import RedisMembership, raise_failure
 from turnstream.adapters.redis.registry import Registry
 from turnstream.adapters.redis.retention import Retention
@@ -30,7 +30,7 @@ class RedisOwnership(RedisMembership[PartitionState]):
 
     def __init__(self, server: Server, channels: RedisChannels, settling: Settling | None) -> None:
         """Use a server; with `settling`, what a former owner could not tell of is told by that."""
-        super().__init__(server, Registry(server, channels, server.keys.workers, server.keys.changes))
+        super().__init__(server, Registry(server, channels, MemberKeys(server.keys.workers, server.keys.changes)))
         self._settling = settling
         self._retention = Retention(server)
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from turnstream.adapters.redis.channels import RedisChannels
+from turnstream.adapters.redis.keys import MemberKeys
 from turnstream.adapters.redis.server import Server
 from turnstream.ports import Subscription
 from turnstream.telemetry import get_logger
@@ -13,21 +14,21 @@ log = get_logger(__name__)
 class Registry:
     """A hash of members, each with its last sign of life and its connection, and a channel for changes."""
 
-    def __init__(self, server: Server, channels: RedisChannels, key: str, changes: str) -> None:
-        """Use a server, the hash, and the channel."""
+    def __init__(self, server: Server, channels: RedisChannels, keys: MemberKeys) -> None:
+        """Use a server."""
         self._server = server
         self._channels = channels
-        self._key = key
-        self._changes = changes
-        self._calls = server.topology.calls(key)
+        self._keys = keys
+        self._calls = server.topology.calls(keys.members)
         self._alive: dict[str, str] = {}
         self._suspect: tuple[str, str] | None = None
 
     async def beat(self, member_id: str) -> Sequence[str]:
         """Note that a member lives; return all live members."""
         own = await self._calls.call("CLIENT", "ID") if self._server.knows_replication else ""
-        arguments = (member_id, own, self._lease_ms, self._changes)
-        answer: list[bytes] = await self._server.scripts.beat.run(self._calls, [self._key], arguments)
+        keys = [key for key in (self._keys.members, self._keys.names) if key]
+        arguments = (member_id, own, self._lease_ms, self._keys.changes, self._keys.name)
+        answer: list[bytes] = await self._server.scripts.beat.run(self._calls, keys, arguments)
         self._alive = {i.decode(): c.decode() for i, c in zip(answer[::2], answer[1::2], strict=True)}
         return list(self._alive)
 
@@ -45,31 +46,33 @@ class Registry:
 
     async def forget(self, member_id: str, connection: str = "") -> None:
         """Forget a member, of which this connection is known, or any ("")."""
-        await self._server.scripts.forget.run(self._calls, [self._key], (member_id, connection, self._changes))
+        arguments = (member_id, connection, self._keys.changes)
+        await self._server.scripts.forget.run(self._calls, [self._keys.members], arguments)
 
     async def has(self, member_id: str) -> bool:
         """Tell whether a member is known."""
-        return bool(await self._calls.call("HEXISTS", self._key, member_id))
+        return bool(await self._calls.call("HEXISTS", self._keys.members, member_id))
 
     async def living(self) -> Sequence[str]:
         """Return the members that gave a sign of life within the lease time."""
-        pairs: list[bytes] = await self._calls.call("HGETALL", self._key)
+        pairs: list[bytes] = await self._calls.call("HGETALL", self._keys.members)
         seconds, microseconds = map(int, await self._calls.call("TIME"))
         oldest = seconds * 1000 + microseconds // 1000 - self._lease_ms
         known = zip(pairs[::2], pairs[1::2], strict=True)
         return [member.decode() for member, beaten in known if int(beaten.split()[0]) >= oldest]
 
     async def clear(self) -> None:
-        """Forget all members."""
-        await self._calls.call("UNLINK", self._key)
+        """Forget all members, and the name that they share."""
+        await self._calls.call("UNLINK", self._keys.members)
+        await self._calls.call("SREM", self._keys.names, self._keys.name)
 
     async def ring(self, what: str) -> None:
         """Tell all who listen that something changed."""
-        await self._calls.call("PUBLISH", self._changes, what)
+        await self._calls.call("PUBLISH", self._keys.changes, what)
 
     async def hear(self) -> Subscription:
         """Listen to changes."""
-        return await self._channels.hear_changes(self._changes)
+        return await self._channels.hear_changes(self._keys.changes)
 
     @property
     def _lease_ms(self) -> int:

@@ -1,7 +1,6 @@
 """The members of a durable subscription, and how they share the partitions (design §5, §6)."""
 
-from collections.abc import Awaitable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from redis.exceptions import ResponseError
@@ -11,7 +10,7 @@ from turnstream.adapters.redis.membership import RedisMembership
 from turnstream.adapters.redis.registry import Registry
 from turnstream.adapters.redis.server import Server
 from turnstream.domain.position import Mark
-from turnstream.errors import BatchRefused, Unavailable
+from turnstream.errors import BatchRefused
 from turnstream.ports import SubscriptionState
 
 Answer = TypeVar("Answer")
@@ -22,18 +21,9 @@ class SubscriptionMembership(RedisMembership[SubscriptionState]):
 
     def __init__(self, server: Server, channels: RedisChannels, name: str) -> None:
         """Use a server."""
-        keys = server.keys
-        self.registry = Registry(server, channels, keys.members(name), keys.member_changes(name))
+        self.registry = Registry(server, channels, server.keys.members(name))
         super().__init__(server, self.registry)
         self._name = name
-        self._names = server.topology.calls(keys.subscriptions)
-
-    async def beat(self, member_id: str) -> Sequence[str]:
-        """Announce that a member lives; return all live members."""
-        with suppress(Unavailable):
-            # In a cluster the list of names may be on a node that is away; members go on without it.
-            await self._names.call("SADD", self._server.keys.subscriptions, self._name)
-        return await super().beat(member_id)
 
     def _keys(self, partition: int) -> tuple[str, str]:
         keys = self._server.partition(partition).subscription(self._name)

@@ -145,9 +145,8 @@ class RedisSubscriptions:
         if members:
             raise SubscriptionInUse(name, len(members))
         await asyncio.gather(*(self._forget(name, number) for number in range(len(self._server.keys.partitions))))
+        # Last, so that its name stays in the list until all else is gone.
         await registry.clear()
-        # Last, so that it stays in the list until all else is gone.
-        await self._names.call("SREM", self._server.keys.subscriptions, name)
 
     async def _forget(self, name: str, partition: int) -> None:
         keys = self._keys(name, partition)

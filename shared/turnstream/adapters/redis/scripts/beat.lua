@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
 -- Notes that a member lives, forgets those that were silent for too long, and says who is left (design §5).
 --
--- KEYS[1]   the registry: member id → "<milliseconds of the last beat> <connection>"
+-- KEYS      the registry: member id → "<milliseconds of the last beat> <connection>"; for a subscription also the list
+--           of their names
 -- ARGV      the member's id, its connection's id ("" where the server has none), the milliseconds after which a silent
---           worker is forgotten, the channel for changes
+--           member is forgotten, the channel for changes, the subscription's name ("" for workers)
 -- Returns   the ids of the living members and their connections, one after the other
 
 local connection = ''
@@ -13,6 +14,7 @@ if ARGV[2] ~= '' then
 end
 local now = redis.call('TIME')
 local ms = now[1] * 1000 + math.floor(now[2] / 1000)
+if KEYS[2] then redis.call('SADD', KEYS[2], ARGV[5]) end
 local changes = redis.call('HSET', KEYS[1], ARGV[1], ms .. ' ' .. connection)
 local known = redis.call('HGETALL', KEYS[1])
 local alive = {}
