@@ -9,6 +9,7 @@ import typer
 
 from turnstream_cli.aside import malformed, parked
 from turnstream_cli.options import DEFAULT_DIRECTORY, AsJson, Log, LogLevel, Processes, RedisUrl, Version
+from turnstream_cli.subscriptions import subscriptions
 
 EPILOG: Final = """\
 Every setting of a client or a worker can be given in the environment, as TURNSTREAM_REDIS_URL or TURNSTREAM_NAMESPACE.
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.add_typer(parked, name="parked")
 app.add_typer(malformed, name="malformed")
+app.add_typer(subscriptions, name="subscriptions")
 
 
 def main() -> None:
