@@ -18,7 +18,7 @@ PYTEST := $(PY) -m pytest -n $(WORKERS) --dist worksteal
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check lint types imports coverage format bench chaos mutants clean
+.PHONY: help demo test check lint types imports coverage format bench chaos mutants asyncapi clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -62,6 +62,9 @@ chaos: $(VENV)/.installed-dev ## hurt workers, network and servers for minutes, 
 
 mutants: $(VENV)/.installed-dev ## take the checks out of the scripts one at a time; some test must fail each time
 	$(PY) -m tests.mutants
+
+asyncapi: $(VENV)/.installed ## write docs/asyncapi.json anew, the wire as other languages see it
+	$(VENV)/bin/turnstream asyncapi > docs/asyncapi.json
 
 clean: ## remove the virtual environments and everything that tools left
 	rm -rf .venv .venv-* build dist htmlcov .coverage .coverage.* coverage.json coverage.xml

@@ -215,3 +215,17 @@ def tail(  # noqa: PLR0913 - what to show
     start = None if since is None else moment(since)
     following = follow(redis_url, types, session, start or ("beginning" if from_beginning else "now"), as_json=as_json)
     run(following, log_level, until_stopped=True)
+
+
+@app.command()
+def asyncapi() -> None:
+    """Print what is on the wire, as an AsyncAPI document: for producers and subscribers in other languages.
+
+    It says how to find the partition of a session, what to append to which stream, and what is told on which channel;
+    with schemas and examples of every command, reply and event. It needs no server.
+
+    Example:  turnstream asyncapi > asyncapi.json
+    """
+    from turnstream.asyncapi import render
+
+    typer.echo(render(), nl=False)

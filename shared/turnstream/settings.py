@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     """Seconds for which a resent command is recognised."""
     event_retention: PositiveInt = 10_000
     """Events kept for late subscribers, of each partition."""
+    event_retention_age: PositiveFloat = 86_400.0
+    """Seconds for which they are kept, unless more came since than are kept."""
     malformed_retention: PositiveInt = 1_000
     """Entries that could not be read, kept of each partition."""
     parked_commands: PositiveInt = 10_000

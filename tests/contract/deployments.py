@@ -103,6 +103,7 @@ class MemoryDeployment:
             deduplication_window=settings.deduplication_window,
             event_retention=settings.event_retention,
             parked_events=ParkedEventLimits(settings.parked_events, settings.parked_event_bytes),
+            event_retention_age=settings.event_retention_age,
         )
         self._partitions = self._backend.store._partitions
 

@@ -14,13 +14,10 @@ from turnstream.ports import START, Backend
 
 pytestmark = also_on_sentinel
 
-NODE = 100
-"""Events that the server trims together."""
-
 
 @pytest.fixture
 def overrides() -> dict[str, Any]:
-    return {"partitions": 2, "event_retention": 2 * NODE}
+    return {"partitions": 2}
 
 
 async def test_a_fresh_partition_starts_at_the_beginning(backend: Backend) -> None:
@@ -166,19 +163,6 @@ async def test_changes_are_heard(backend: Backend, peer: Backend, change: Callab
 
 
 # ── tidying ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def test_tidying_trims_the_oldest_events(deployment: Deployment, backend: Backend) -> None:
-    state = await taken(backend)
-    for _ in range(5 * NODE):
-        state = await committed(backend, state)
-    assert len(await deployment.events(0)) == 5 * NODE
-    for _ in range(2):
-        await backend.ownership.tidy([state])
-        kept = [event.meta.sequence for event in await deployment.events(0) if event.meta]
-        assert 2 * NODE <= len(kept) <= 3 * NODE
-        assert kept == list(range(5 * NODE + 1 - len(kept), 5 * NODE + 1))
-    await committed(backend, state)
 
 
 async def test_tidying_an_unused_partition_changes_nothing_for_its_owner(backend: Backend) -> None:

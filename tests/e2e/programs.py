@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -70,6 +70,12 @@ class Program:
         """Wait until it has written a text to standard error."""
         until(lambda: text in self.errors or self._died())
 
+    def type(self, line: str) -> None:
+        """Write a line to its standard input, which is a pipe."""
+        assert self.process.stdin
+        self.process.stdin.write(f"{line}\n".encode())
+        self.process.stdin.flush()
+
     def send(self, number: int) -> None:
         self.process.send_signal(number)
 
@@ -103,12 +109,16 @@ class Programs:
         stdin: int = subprocess.DEVNULL,
         environment: Mapping[str, str] | None = None,
     ) -> Program:
-        """Start a program that goes on while the test looks at it."""
+        """Start a program of this project that goes on while the test looks at it."""
+        return self.spawn(_command(module, arguments), stdin, environment)
+
+    def spawn(self, command: Sequence[str | Path], stdin: int, environment: Mapping[str, str] | None = None) -> Program:
+        """Start any program that goes on while the test looks at it."""
         number = len(self._programs)
         out, err = (self._folder / f"{number}.{name}" for name in ("out", "err"))
         with out.open("wb") as stdout, err.open("wb") as stderr:
             process = subprocess.Popen(
-                _command(module, arguments),
+                command,
                 env={**self.environment, **(environment or {})},
                 cwd=self._folder,
                 stdin=stdin,

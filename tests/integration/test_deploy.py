@@ -168,7 +168,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Server]:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Generator[Server]:
-    """The server with a user each for operators, workers, producers and members of durable subscriptions."""
+    """The server with a user each for operators, workers, producers and the two kinds of subscribers."""
     without_password = VALKEY.command[: VALKEY.command.index("--requirepass")]
     command = (*without_password, "--aclfile", str(DEPLOY / "users.acl"))
     with started(command, tmp_path_factory.mktemp("guarded")) as running:
@@ -313,13 +313,17 @@ PERMITTED = [
     ("producer", "XRANGE", "ts:{tag}:events", "-", "+"),
     ("producer", "SUBSCRIBE", "ts:session:a"),
     ("producer", "INFO", "server"),
-    ("subscription", "XRANGE", "ts:{tag}:events", "-", "+"),
-    ("subscription", "HSET", "ts:{tag}:subscription:billing", "sequence", "1"),
-    ("subscription", "SADD", "ts:{subscriptions}", "billing"),
-    ("subscription", "PUBLISH", "ts:{subscriptions}:billing:changes", "members"),
+    ("subscriber", "EVALSHA_RO", "0" * 40, "2", "ts:{tag}:partition", "ts:{tag}:events"),
+    ("subscriber", "XRANGE", "ts:{tag}:events", "-", "+"),
+    ("subscriber", "HGETALL", SESSION),
+    ("subscriber", "SUBSCRIBE", "ts:session:a"),
+    ("durable-subscriber", "XRANGE", "ts:{tag}:events", "-", "+"),
+    ("durable-subscriber", "HSET", "ts:{tag}:subscription:billing", "sequence", "1"),
+    ("durable-subscriber", "SADD", "ts:{subscriptions}", "billing"),
+    ("durable-subscriber", "PUBLISH", "ts:{subscriptions}:billing:changes", "members"),
 ]
 FORBIDDEN = [
-    *((user, *words) for user in ("worker", "producer", "subscription") for words in (
+    *((user, *words) for user in ("worker", "producer", "subscriber", "durable-subscriber") for words in (
         ("FLUSHALL",),
         ("KEYS", "*"),
         ("CONFIG", "GET", "requirepass"),
@@ -334,10 +338,14 @@ FORBIDDEN = [
     ("producer", "UNLINK", SESSION),
     ("producer", "XTRIM", "ts:{tag}:commands", "MAXLEN", "0"),
     ("producer", "PUBLISH", "ts:events:session-created", "forged"),
-    ("subscription", "XADD", "ts:{tag}:commands", "*", "type", "create-session"),
-    ("subscription", "HSET", SESSION, "version", "1"),
-    ("subscription", "UNLINK", "ts:{tag}:events"),
-    ("subscription", "PUBLISH", "ts:events:session-created", "forged"),
+    ("subscriber", "XADD", "ts:{tag}:commands", "*", "type", "create-session"),
+    ("subscriber", "SET", SESSION, "…"),
+    ("subscriber", "EVALSHA", "0" * 40, "1", "ts:{tag}:partition"),
+    ("subscriber", "PUBLISH", "ts:events:session-created", "forged"),
+    ("durable-subscriber", "XADD", "ts:{tag}:commands", "*", "type", "create-session"),
+    ("durable-subscriber", "HSET", SESSION, "version", "1"),
+    ("durable-subscriber", "UNLINK", "ts:{tag}:events"),
+    ("durable-subscriber", "PUBLISH", "ts:events:session-created", "forged"),
 ]  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """The users of deploy/users.acl have what their programs need on a cluster and behind Sentinels, too."""
 
+import asyncio
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 from pathlib import Path
@@ -33,24 +34,35 @@ def sentinels() -> Generator[tuple[Sequence[Node], str]]:
 
 
 @pytest.mark.parametrize("group", [a_cluster, sentinels])
-async def test_workers_and_producers_may_do_what_they_do(
+async def test_each_may_do_what_it_does(
     group: Callable[[], AbstractContextManager[tuple[Sequence[Node], str]]],
 ) -> None:
     async with AsyncExitStack() as resources:
         nodes, url = resources.enter_context(group())
         for node in nodes:
             give_users(node)
-        works, produces = [
+        works, produces, listens, reacts = [
             await resources.enter_async_context(on_group(url.format(f"{user}:change-me-{user}"), NAMESPACE))
-            for user in ("worker", "producer")
+            for user in ("worker", "producer", "subscriber", "durable-subscriber")
         ]
         await worker_of(works)
         client = await client_of(produces, worker=False)
-        async with client.subscribe(MessageAdded) as events:
+        listener = await client_of(listens, worker=False)
+        async with listener.subscribe(MessageAdded) as events:
             session = await a_session(client)
             await client.execute(AddMessage(session.id, user_message("one")))
             assert (await take_one(events)).version == 2
+        assert len(await listener.sessions.get_messages(session.id)) == 1
+        backend = await opened(listens)
+        pages = [await backend.events.read(number, 0, 10, session.id) for number in range(backend.partitions)]
+        assert sum(len(page.payloads) for page in pages) == 2
         await client.sessions.count()
+        handled: asyncio.Queue[object] = asyncio.Queue()
+        member = (await client_of(reacts, worker=False)).subscription("billing", MessageAdded, start="beginning")
+        running = asyncio.create_task(member.run(handled.put))
+        await handled.get()
+        member.stop()
+        await running
         # Now and then a worker tidies.
         await wait_until(lambda: any("xgroup" in str(node.call("INFO", "commandstats")) for node in nodes))
         assert [node.call("ACL", "LOG") for node in nodes] == [[] for _ in nodes]
@@ -66,7 +78,7 @@ async def test_members_of_subscriptions_may_do_what_they_do_and_operators_the_re
             give_users(node)
         reacts, operates = [
             await resources.enter_async_context(on_group(url.format(f"{user}:change-me-{user}"), NAMESPACE))
-            for user in ("subscription", "worker")
+            for user in ("durable-subscriber", "worker")
         ]
         member, operator = (await opened(reacts)).subscriptions, (await opened(operates)).subscriptions
         membership = member.membership("billing")

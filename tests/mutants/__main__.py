@@ -21,6 +21,8 @@ SUITE = (
     "tests/contract/test_dedup.py",
     "tests/contract/test_deaths.py",
     "tests/contract/test_parking.py",
+    "tests/contract/test_event_log.py",
+    "tests/contract/test_retention.py",
     "tests/contract/test_subscriptions_port.py",
     "tests/integration/test_scripts.py",
     "tests/integration/test_ownership_redis.py",

@@ -1,5 +1,6 @@
-"""Every check of the scripts that keeps a stranger, a stale owner or a repetition from writing, and how it is removed.
+"""The checks of the scripts, and how each is removed.
 
+They keep a stranger, a stale owner or a repetition from writing, and what is not safe yet from being told or taken.
 A mutation replaces an exact text that stands once in a script; where it does not, the list is out of date, and says so.
 """
 
@@ -49,6 +50,9 @@ MUTATIONS = (
     Mutation("take", "owner", "if owner and owner ~= ARGV[1] and owner ~= ARGV[8] then return {owner} end"),
     Mutation("take", "layout", "return redis.error_reply('LAYOUT ' .. made[1] .. ' ' .. tostring(made[2]))"),
     Mutation("take", "history", "elseif made[3] ~= replid then", "elseif false then"),
+    Mutation("trim", "token", "if state[1] ~= ARGV[1] then return 0 end"),
+    Mutation("trim", "safety", "wanted = math.min(wanted, tonumber(state[3] or sequence))"),
+    Mutation("events", "safety", "state[4] or "),
     Mutation("forget", "connection", "~= ARGV[2] then return 0 end", "~= ARGV[2] then end"),
     Mutation("renew", "token", "if redis.call('HGET', KEYS[2], 'token') ~= ARGV[1] then return 0 end"),
     Mutation("renew", "owner", "if owner then return 0 end"),

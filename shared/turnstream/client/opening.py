@@ -50,6 +50,7 @@ async def in_memory(settings: Settings | None) -> Opened:
             deduplication_window=settings.deduplication_window,
             event_retention=settings.event_retention,
             parked_events=ParkedEventLimits(settings.parked_events, settings.parked_event_bytes),
+            event_retention_age=settings.event_retention_age,
         )
         resources.push_async_callback(backend.aclose)
         await _start_worker(backend, settings, resources)

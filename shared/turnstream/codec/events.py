@@ -1,9 +1,10 @@
 """Events to their envelopes and back: JSON, camelCase (design §6)."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from turnstream.domain.events import EVENTS, AnyEvent, Event, EventMeta
 
@@ -11,21 +12,67 @@ from turnstream.domain.events import EVENTS, AnyEvent, Event, EventMeta
 class EventEnvelope(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel", omit_defaults=True):
     """An event as it is published and kept: what is common to all, and `data`, the fields of its type."""
 
-    id: str
-    type: str
-    session_id: str
-    session_version: int
-    incarnation: str
-    partition: int
-    generation: str
-    sequence: int
-    previous_of_type: int
-    previous_of_session: int
-    timestamp: datetime
-    command_id: str
-    correlation_id: str | None = None
-    traceparent: str | None = None
-    data: Any
+    id: Annotated[
+        str,
+        Meta(
+            description="The event's id: the id of the command that caused it, a colon, and its number among that "
+            "command's events, from 0. The same when the command is applied a second time after a failure."
+        ),
+    ]
+    type: Annotated[str, Meta(description="What happened; says which fields `data` has.")]
+    session_id: Annotated[str, Meta(description="The session that it happened to.")]
+    session_version: Annotated[
+        int,
+        Meta(
+            description="The session's version behind the command that caused the event. A command that changes "
+            "something raises it by one, and all events of one command share it."
+        ),
+    ]
+    incarnation: Annotated[
+        str,
+        Meta(
+            description="Tells apart two sessions that had the same id one after the other: another text for each "
+            "creation."
+        ),
+    ]
+    partition: Annotated[int, Meta(description="The partition of the session, and so of this event, from 0.")]
+    generation: Annotated[
+        str,
+        Meta(
+            description="The history that the sequence belongs to: random, and another one when the server went on "
+            "from an earlier state. Numbers of different generations cannot be compared."
+        ),
+    ]
+    sequence: Annotated[
+        int,
+        Meta(description="The event's number in its partition: from 1, without gaps, whatever its type and session."),
+    ]
+    previous_of_type: Annotated[
+        int,
+        Meta(description="The sequence of the event of the same type before it in this partition; 0: it is the first."),
+    ]
+    previous_of_session: Annotated[
+        int,
+        Meta(
+            description="The sequence of the event of the same session before it; 0: it is the first since the "
+            "session was created."
+        ),
+    ]
+    timestamp: Annotated[
+        datetime,
+        Meta(
+            description="When the command was queued, by the server's clock, but never before the session's last "
+            "update: within a session times do not run backwards."
+        ),
+    ]
+    command_id: Annotated[str, Meta(description="The id of the command that caused it.")]
+    correlation_id: Annotated[
+        str | None, Meta(description="The `correlationId` of that command's stream entry; absent where it had none.")
+    ] = None
+    traceparent: Annotated[
+        str | None, Meta(description="The W3C trace context of that command's stream entry; absent where it had none.")
+    ] = None
+    data: Annotated[Any, Meta(description="What is particular to the type.")]
 
 
 class _Timed(msgspec.Struct):
@@ -52,7 +99,7 @@ _own_fields = {
     name: tuple((f.name, f.encode_name) for f in msgspec.structs.fields(event) if f.name not in _COMMON)
     for name, event in EVENTS.items()
 }
-_data_types = {
+DATA_TYPES = {
     name: msgspec.defstruct(
         f"{event.__name__}Data",
         [(f.name, f.type) for f in msgspec.structs.fields(event) if f.name not in _COMMON],
@@ -61,7 +108,8 @@ _data_types = {
     )
     for name, event in EVENTS.items()
 }
-_data_decoders = {name: msgspec.json.Decoder(data) for name, data in _data_types.items()}
+"""The type of the field `data`, by the event's type."""
+_data_decoders = {name: msgspec.json.Decoder(data) for name, data in DATA_TYPES.items()}
 
 
 def encode_event(event: AnyEvent) -> bytes:

@@ -12,7 +12,7 @@ from turnstream.ports import Rejection, Reply
 
 _encode = msgspec.json.Encoder().encode
 _replies_decoder = msgspec.json.Decoder(tuple[Reply, ...])
-_rejected = {
+REJECTIONS = {
     error.code: error
     for error in (
         errors.InvalidCommand,
@@ -26,6 +26,7 @@ _rejected = {
         errors.CommandDiscarded,
     )
 }
+"""Every class of rejection by its code on the wire."""
 
 decode_replies = _replies_decoder.decode
 
@@ -42,7 +43,7 @@ def rejection_of(error: errors.Rejected) -> Rejection:
 
 def error_of(rejection: Rejection) -> errors.Rejected:
     """Return the error that a reply carries; a code that this version does not know is a plain `Rejected`."""
-    kind = _rejected.get(rejection.code, errors.Rejected)
+    kind = REJECTIONS.get(rejection.code, errors.Rejected)
     # Not by its constructor: a later version may send other fields.
     error = kind.__new__(kind, rejection.message)
     vars(error).update(rejection.fields)

@@ -5,6 +5,9 @@ from typing import Protocol
 
 import msgspec
 
+AGE_PRECISION = 64
+"""Into so many parts the age is divided for which events are kept; one may stay for a part longer, never shorter."""
+
 
 class EventPage(msgspec.Struct, frozen=True, gc=False):
     """What a partition's event stream holds behind a sequence, read in one step.

@@ -141,7 +141,10 @@ class Ownership(Membership[PartitionState], Protocol):
     """Who applies the commands of which partition: the members are the workers (design §5)."""
 
     async def tidy(self, states: Sequence[PartitionState]) -> None:
-        """Trim the events of partitions and show their progress to standard tools, off the hot path."""
+        """Take events that are not kept any longer and show progress to standard tools, off the hot path.
+
+        Partitions that have another owner by now are left alone, and one that fails holds up no other.
+        """
         ...
 
 

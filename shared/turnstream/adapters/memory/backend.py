@@ -10,6 +10,7 @@ from turnstream.adapters.memory.parked_events import ParkedEventLimits
 from turnstream.adapters.memory.partition import Partition
 from turnstream.adapters.memory.quarantine import MemoryQuarantine
 from turnstream.adapters.memory.reader import MemoryReader
+from turnstream.adapters.memory.retention import Retention
 from turnstream.adapters.memory.store import MemoryStore
 from turnstream.adapters.memory.subscriptions import MemorySubscriptions
 
@@ -25,6 +26,7 @@ class MemoryBackend:
         deduplication_window: float = 120.0,
         event_retention: int = 10_000,
         parked_events: ParkedEventLimits | None = None,
+        event_retention_age: float = 86_400.0,
     ) -> None:
         """Start empty.
 
@@ -34,6 +36,7 @@ class MemoryBackend:
             deduplication_window: seconds for which a resent command is recognised.
             event_retention: events of each partition that `tidy` leaves.
             parked_events: how many of them one subscription may set aside in one partition.
+            event_retention_age: seconds for which it leaves them.
 
         """
         stored = [Partition(number, deduplication_window) for number in range(partitions)]
@@ -44,7 +47,7 @@ class MemoryBackend:
         self.events = MemoryEventLog(stored)
         self.queue = MemoryQueue(stored, max_backlog)
         self.quarantine = MemoryQuarantine(stored, self.queue)
-        self.ownership = MemoryOwnership(stored, event_retention)
+        self.ownership = MemoryOwnership(stored, Retention(event_retention, event_retention_age))
         self.subscriptions = MemorySubscriptions(partitions, parked_events or ParkedEventLimits())
 
     def append_raw(self, partition: int, fields: Mapping[bytes, bytes]) -> str:

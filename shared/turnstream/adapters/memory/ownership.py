@@ -4,17 +4,18 @@ from collections.abc import Sequence
 
 from turnstream.adapters.memory.members import MemoryMembers
 from turnstream.adapters.memory.partition import Partition
+from turnstream.adapters.memory.retention import Retention
 from turnstream.ports import PartitionState
 
 
 class MemoryOwnership(MemoryMembers):
     """The leases of partitions, and the registry of the workers that share them."""
 
-    def __init__(self, partitions: Sequence[Partition], event_retention: int) -> None:
-        """Lend these partitions; `tidy` leaves `event_retention` events of each."""
+    def __init__(self, partitions: Sequence[Partition], retention: Retention) -> None:
+        """Lend these partitions; `tidy` leaves what is to be kept of each."""
         super().__init__()
         self._partitions = partitions
-        self._event_retention = event_retention
+        self._retention = retention
 
     async def take(self, partition: int, member_id: str) -> PartitionState | None:
         """Become the owner of a partition that is free; `None` while another live worker owns it."""
@@ -32,8 +33,8 @@ class MemoryOwnership(MemoryMembers):
             self.bell.ring()
 
     async def tidy(self, states: Sequence[PartitionState]) -> None:
-        """Trim the events of partitions."""
+        """Take events that are not kept any longer; partitions that have another owner by now are left alone."""
         for state in states:
-            events = self._partitions[state.partition].events
-            for _ in range(len(events) - self._event_retention):
-                events.popleft()
+            partition = self._partitions[state.partition]
+            if partition.token == state.token:
+                self._retention.trim(partition)

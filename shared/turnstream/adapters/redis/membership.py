@@ -16,6 +16,14 @@ TOKEN_BYTES = 4
 State = TypeVar("State", bound=Lease)
 
 
+def raise_failure(answers: Sequence[object]) -> None:
+    """Raise what failed for a partition; that one of several nodes does not answer is none of the others' failure."""
+    failures = [answer for answer in answers if isinstance(answer, BaseException)]
+    for failure in failures:
+        if len(failures) == len(answers) or not isinstance(failure, Unavailable):
+            raise failure
+
+
 class RedisMembership(ABC, Generic[State]):
     """Members that share partitions, by scripts on a lease and a hash of each."""
 
@@ -74,10 +82,7 @@ class RedisMembership(ABC, Generic[State]):
             for state in states
         )
         answers = await asyncio.gather(*calls, return_exceptions=True)
-        failures = [answer for answer in answers if isinstance(answer, BaseException)]
-        for failure in failures:
-            if len(failures) == len(answers) or not isinstance(failure, Unavailable):
-                raise failure
+        raise_failure(answers)
         return [bool(answer) for answer in answers]
 
     async def release(self, states: Sequence[State]) -> None:

@@ -10,8 +10,9 @@ from redis.exceptions import ResponseError
 from turnstream.adapters.redis.channels import RedisChannels
 from turnstream.adapters.redis.checks import check_deployment
 from turnstream.adapters.redis.keys import LAYOUT, MemberKeys
-from turnstream.adapters.redis.membership import RedisMembership
+from turnstream.adapters.redis.membership import RedisMembership, raise_failure
 from turnstream.adapters.redis.registry import Registry
+from turnstream.adapters.redis.retention import Retention
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.settling import Settling
 from turnstream.codec.records import decode_type_sequences
@@ -31,6 +32,7 @@ class RedisOwnership(RedisMembership[PartitionState]):
         """Use a server; with `settling`, what a former owner could not tell of is told by that."""
         super().__init__(server, Registry(server, channels, MemberKeys(server.keys.workers, server.keys.changes)))
         self._settling = settling
+        self._retention = Retention(server)
 
     async def release(self, states: Sequence[PartitionState]) -> None:
         """Give partitions up, and ring the bell for who waits for them."""
@@ -39,8 +41,13 @@ class RedisOwnership(RedisMembership[PartitionState]):
         await super().release(states)
 
     async def tidy(self, states: Sequence[PartitionState]) -> None:
-        """Trim the events of partitions and show their progress to standard tools, off the hot path."""
-        await asyncio.gather(*(self._tidy(state) for state in states))
+        """Take events that are not kept any longer and show progress to standard tools, off the hot path.
+
+        Raises:
+            Unavailable: no node answers.
+
+        """
+        raise_failure(await asyncio.gather(*(self._tidy(state) for state in states), return_exceptions=True))
 
     def _keys(self, partition: int) -> tuple[str, str]:
         keys = self._server.partition(partition)
@@ -85,12 +92,16 @@ class RedisOwnership(RedisMembership[PartitionState]):
 
     async def _tidy(self, state: PartitionState) -> None:
         calls, keys = self._server.calls(state.partition), self._server.partition(state.partition)
-        await calls.call("XTRIM", keys.events, "MAXLEN", "~", self._server.settings.event_retention)
         try:
-            await calls.call("XGROUP", "SETID", keys.commands, GROUP, state.cursor)
-        except ResponseError:
-            # The first time there is no such group, and perhaps no such stream.
-            await calls.call("XGROUP", "CREATE", keys.commands, GROUP, state.cursor, "MKSTREAM")
+            await self._retention.trim(state)
+            try:
+                await calls.call("XGROUP", "SETID", keys.commands, GROUP, state.cursor)
+            except ResponseError:
+                # The first time there is no such group, and perhaps no such stream.
+                await calls.call("XGROUP", "CREATE", keys.commands, GROUP, state.cursor, "MKSTREAM")
+        except ResponseError as error:
+            error.add_note(f"At partition {state.partition}: {keys.events} or {keys.commands}")
+            raise
 
 
 def _made_otherwise(error: ResponseError, partition: int, server: Server) -> Exception:

@@ -61,6 +61,7 @@ class Scripts:
         self.park = Script("park", plain=plain)
         self.unpark = Script("unpark", plain=plain)
         self.reset = Script("reset", plain=plain)
+        self.trim = Script("trim", plain=plain)
         self.attempt = Script("attempt", plain=plain)
         self.requeue = Script("requeue", plain=plain)
         self.beat = Script("beat", plain=plain)

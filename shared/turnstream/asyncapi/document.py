@@ -1,0 +1,64 @@
+"""The document: its parts put together, and as text."""
+
+import json
+
+from turnstream.adapters.redis.keys import LAYOUT, Keys
+from turnstream.application.routing import partition_of
+from turnstream.asyncapi.channels import CLUSTER, STANDALONE, channels, operations
+from turnstream.asyncapi.guide import guide
+from turnstream.asyncapi.messages import Json, messages
+from turnstream.asyncapi.recording import DEFAULTS
+from turnstream.asyncapi.schemas import components
+from turnstream.asyncapi.story import SESSION
+
+VERSION = "3.0.0"
+"""Of AsyncAPI."""
+
+SAMPLES = (SESSION, "123456789", "019d3f7e-8000-7000-8000-000000000001", "Sitzung-ä")
+"""Session ids of which the document tells the partition."""
+
+
+def asyncapi_document() -> Json:
+    """Return the document."""
+    return {
+        "asyncapi": VERSION,
+        "info": {
+            "title": "Turnstream",
+            "version": f"{LAYOUT}.0.0",
+            "description": guide(),
+            "license": {"name": "Apache-2.0"},
+            "x-test-vectors": _vectors(),
+        },
+        "defaultContentType": "application/json",
+        "servers": {
+            STANDALONE: _server("localhost:6379", "One server, or the primary that Sentinels name."),
+            CLUSTER: _server("localhost:7000", "Any node of a cluster."),
+        },
+        "channels": channels(),
+        "operations": operations(),
+        "components": {"messages": messages(), "schemas": components()},
+    }
+
+
+def render() -> str:
+    """Return the document as JSON for people and programs."""
+    return json.dumps(asyncapi_document(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _server(host: str, summary: str) -> Json:
+    return {
+        "host": host,
+        "protocol": "redis",
+        "description": f"{summary} Valkey 8 or later, or Redis 7.0 or later.",
+        "bindings": {"redis": {}},
+    }
+
+
+def _vectors() -> Json:
+    partitions = DEFAULTS.partitions
+    keys = Keys(DEFAULTS.namespace, partitions).partitions
+    return {
+        "partitions": partitions,
+        "tags": [each.prefix.split(":")[1] for each in keys],
+        "partitionOf": {session_id: partition_of(session_id, partitions) for session_id in SAMPLES},
+    }

@@ -1,0 +1,47 @@
+"""The document's text, with the numbers that the code has."""
+
+from importlib.resources import files
+from string import Template
+
+from turnstream.adapters.redis.keys import CLIENT_ID, LAYOUT
+from turnstream.adapters.redis.topology.slots import SLOTS
+from turnstream.application.answers import MAX_ANSWER_BYTES
+from turnstream.application.routing import BUCKETS
+from turnstream.asyncapi.recording import DEFAULTS, KEYS
+from turnstream.asyncapi.replies import rejections
+from turnstream.asyncapi.schemas import words_of
+from turnstream.codec.commands import MAX_DEPTH
+from turnstream.codec.envelope import MAX_NAME_BYTES
+from turnstream.codec.replies import REJECTIONS
+from turnstream.domain.limits import MAX_ID_LENGTH, MAX_ITEMS, MAX_PAGE, MAX_TOKENS
+
+
+def guide() -> str:
+    """Return how to write a producer or a subscriber, as Markdown."""
+    text = Template(files("turnstream.asyncapi").joinpath("guide.md").read_text())
+    return text.substitute(
+        namespace=DEFAULTS.namespace,
+        partitions=DEFAULTS.partitions,
+        layout=LAYOUT,
+        buckets=BUCKETS,
+        slots=SLOTS,
+        example_key=KEYS.commands,
+        client_id=CLIENT_ID,
+        max_backlog=DEFAULTS.max_backlog,
+        max_message=DEFAULTS.max_message_bytes,
+        window=f"{DEFAULTS.deduplication_window:g}",
+        retention=DEFAULTS.event_retention,
+        max_answer=MAX_ANSWER_BYTES,
+        max_depth=MAX_DEPTH,
+        max_name=MAX_NAME_BYTES,
+        max_id=MAX_ID_LENGTH,
+        max_items=MAX_ITEMS,
+        max_page=MAX_PAGE,
+        max_tokens=MAX_TOKENS,
+        errors="\n".join(_row(code) for code in REJECTIONS),
+    )
+
+
+def _row(code: str) -> str:
+    names = ", ".join(f"`{name}`" for name in rejections()[code].fields)
+    return f"| `{code}` | {words_of(REJECTIONS[code])} | {names} |"
