@@ -168,7 +168,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Server]:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Generator[Server]:
-    """The server with a user each for operators, workers, producers and the two kinds of subscribers."""
+    """The server with a user each for operators, workers, producers, subscribers and members of subscriptions."""
     without_password = VALKEY.command[: VALKEY.command.index("--requirepass")]
     command = (*without_password, "--aclfile", str(DEPLOY / "users.acl"))
     with started(command, tmp_path_factory.mktemp("guarded")) as running:
