@@ -7,6 +7,8 @@ session = await ts.execute(AddMessage(session.id, user_message("Hello")))
 
 from msgspec import UNSET
 
+from turnstream.application.comparing import Difference
+from turnstream.application.verifying import Verification
 from turnstream.catalogue import ModelCatalogue, calculate_cost, context_window_size
 from turnstream.client.addressing import Trace
 from turnstream.client.facade import Turnstream
@@ -103,6 +105,7 @@ __all__ = [
     "ContextWindowCritical",
     "CreateSession",
     "DeleteSession",
+    "Difference",
     "DuplicateMismatch",
     "Event",
     "EventMeta",
@@ -158,6 +161,7 @@ __all__ = [
     "UpdateMessage",
     "UpdateSession",
     "UpdateTokenMetrics",
+    "Verification",
     "VersionConflict",
     "WaitingCommand",
     "Worker",

@@ -32,9 +32,14 @@ class _ReadEnvelope(EventEnvelope, frozen=True, kw_only=True, rename="camel"):
     data: msgspec.Raw
 
 
+class _SessionOnly(msgspec.Struct, rename="camel"):
+    session_id: str
+
+
 _COMMON = frozenset(Event.__struct_fields__)
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(_ReadEnvelope)
+_session_decoder = msgspec.json.Decoder(_SessionOnly)
 _own_fields = {
     name: tuple((f.name, f.encode_name) for f in msgspec.structs.fields(event) if f.name not in _COMMON)
     for name, event in EVENTS.items()
@@ -101,6 +106,16 @@ def decode_event(payload: bytes) -> AnyEvent | None:
         meta=_meta(envelope),
         **{name: getattr(data, name) for name, _ in _own_fields[envelope.type]},
     )
+
+
+def session_of_event(payload: bytes) -> str:
+    """Return the session of an envelope, without a look at the rest.
+
+    Raises:
+        msgspec.DecodeError: it is not an event's envelope.
+
+    """
+    return _session_decoder.decode(payload).session_id
 
 
 def _meta(envelope: EventEnvelope) -> EventMeta:

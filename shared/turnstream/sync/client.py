@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Self, overload
 
+from turnstream.application.verifying import Verification
 from turnstream.client.addressing import Trace
 from turnstream.client.facade import DEFAULT_TIMEOUT, A, B, C, D
 from turnstream.client.facade import Turnstream as AsyncTurnstream
@@ -141,6 +142,10 @@ class Turnstream:
     def subscribe(self, *types: type[Any], session_id: str | None = None) -> EventSubscription[Any]:
         """Return an iterator of live events: of these classes (none: all), of one session or of all."""
         return EventSubscription(self._portal, self._client.subscribe(*types, session_id=session_id))
+
+    def verify(self, session_id: str) -> Verification:
+        """Compare a stored session with the fold of its events, as far as retention has kept them."""
+        return self._portal.call(self._client.verify(session_id))
 
     def close(self) -> None:
         """Close the client; queued commands outlive it, subscriptions end."""
