@@ -1,6 +1,7 @@
 """`ts.verify` on a real server: what somebody changes in what is stored is found, and named without contents."""
 
 import pytest
+from msgspec.structs import replace
 from tests.contract.chats import id_in
 from tests.contract.deployments import client_of
 from tests.contract.redis_deployments import EmbeddedDeployment
@@ -10,6 +11,7 @@ from tests.contract.workers import worker_of
 from turnstream import Difference, Turnstream, Unavailable
 from turnstream.application import verifying
 from turnstream.codec.records import decode_message, encode_message
+from turnstream.ports import EventPage
 
 SESSION = id_in(0, 4)
 FIELDS = {
@@ -132,6 +134,48 @@ async def test_tampering_is_found_where_history_begins_later(
     assert (await ts.verify(SESSION)).equal
     await real.call("HSET", hash_of(real), field, value)
     assert await paths(ts) == differing
+
+
+@pytest.mark.parametrize("oldest", [*range(1, 16), 1_000])
+async def test_history_is_taken_while_it_is_read(
+    real: EmbeddedDeployment, ts: Turnstream, monkeypatch: pytest.MonkeyPatch, oldest: int
+) -> None:
+    """The session's events, 1 to 13, are read by twos; when 4 were read, retention takes all before one of them."""
+    monkeypatch.setattr(verifying, "PAGE", 2)
+    events = real.keys.partitions[0].events
+    log = ts._backend.events
+    read, last = log.read, 13
+
+    async def take_and_read(partition: int, after: int, count: int, session_id: str | None = None) -> EventPage:
+        if after == 4:
+            await real.call("XTRIM", events, "MINID", f"{oldest}-0")
+        return await read(partition, after, count, session_id)
+
+    monkeypatch.setattr(log, "read", take_and_read)
+    found = await ts.verify(SESSION)
+    assert (found.version, found.differences) == (9, ())
+    # What was read before it was taken counts, unless something behind it is missing.
+    assert found.events == (last if oldest <= 5 else max(last + 1 - oldest, 0))
+
+
+async def test_history_becomes_another_one_while_it_is_read(ts: Turnstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failover takes events back: what then looks as if it differed is looked at again."""
+    monkeypatch.setattr(verifying, "PAGE", 2)
+    monkeypatch.setattr(verifying, "PAUSE", 0.0)
+    log = ts._backend.events
+    read, looks = log.read, 0
+
+    async def fail_over(partition: int, after: int, count: int, session_id: str | None = None) -> EventPage:
+        nonlocal looks
+        page = await read(partition, after, count, session_id)
+        looks += not count
+        if looks == 1 and after == 4:
+            return replace(page, generation="another", head=4, payloads=())
+        return page
+
+    monkeypatch.setattr(log, "read", fail_over)
+    assert (await ts.verify(SESSION)).equal
+    assert looks == 2
 
 
 @pytest.mark.parametrize("safe", [3, 0])

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 import msgspec
+from msgspec.structs import replace
 
 from turnstream.application.comparing import DIFFERS, Difference, compare, fields_that_differ
 from turnstream.application.routing import partition_of
@@ -96,13 +97,13 @@ class Verifier:
         partition = partition_of(session_id, self._partitions)
         before = await self._log.read(partition, 0, 0, session_id)
         stored = await self._stored(session_id)
-        page, events = await self._history(partition, session_id)
-        still = before.session == page.session
+        page, last, events = await self._history(partition, session_id)
+        still = before.session == page.session and before.generation == page.generation == last.generation
         untold = max(page.types.values(), default=0) > page.head
         if untold and (page.session > page.head or (stored is None and events)):
             return None, False
         if isinstance(stored, Stored):
-            return _compared(session_id, stored, page, events, still=still)
+            return _compared(session_id, stored, replace(page, oldest=last.oldest), events, still=still)
         if stored is None and not events and still:
             raise SessionNotFound(session_id)
         wrong = stored or Difference("session", "is not stored")
@@ -122,8 +123,8 @@ class Verifier:
             return Difference(unreadable, "cannot be read")
         return Stored(header, messages, info)
 
-    async def _history(self, partition: int, session_id: str) -> tuple[EventPage, list[AnyEvent]]:
-        """Return the kept events of the session's present life, and how things stood when the reading of them began."""
+    async def _history(self, partition: int, session_id: str) -> tuple[EventPage, EventPage, list[AnyEvent]]:
+        """Return the first and the last page that were read, and the kept events of the session's present life."""
         events: list[AnyEvent] = []
         first = page = await self._log.read(partition, 0, PAGE, session_id)
         after = 0
@@ -136,7 +137,7 @@ class Verifier:
                 if isinstance(event, SessionDeleted):
                     events.clear()
             if not page.payloads or page.payloads[-1][0] >= first.head:
-                return first, events
+                return first, page, events
             after = page.payloads[-1][0]
             page = await self._log.read(partition, after, PAGE)
 
