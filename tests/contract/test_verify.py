@@ -1,6 +1,7 @@
 """`ts.verify`: what is stored is the fold of the events that are kept."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from turnstream import (
     DeleteSession,
     RemoveMessages,
     SessionConfigPatch,
+    SessionInfo,
     SessionNotFound,
     SessionPatch,
     Turnstream,
@@ -119,6 +121,27 @@ async def test_a_session_that_changes_all_the_time(deployment: Deployment) -> No
     finally:
         done.set()
         await changing
+
+
+async def test_what_comes_behind_the_version_that_was_read_does_not_count(
+    ts: Turnstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session is changed between the reading of its state and that of its events."""
+    await a_life(ts)
+    reader, reads = ts._backend.reader, 0
+    infos = reader.infos
+
+    async def read_and_change(session_ids: Sequence[str]) -> list[SessionInfo | None]:
+        nonlocal reads
+        found = await infos(session_ids)
+        reads += 1
+        await (await ts.send(AddMessage(SESSION, user_message(str(reads)))))
+        return found
+
+    monkeypatch.setattr(reader, "infos", read_and_change)
+    found = await ts.verify(SESSION)
+    assert (found.version, found.differences) == (9, ())
+    assert reads == 1
 
 
 @pytest.mark.parametrize("overrides", [{"event_retention": kept} for kept in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12)])

@@ -8,7 +8,7 @@ from tests.contract.redis_deployments import EmbeddedDeployment
 from tests.contract.test_verify import a_life
 from tests.contract.workers import worker_of
 
-from turnstream import Difference, Turnstream, Unavailable
+from turnstream import DeleteSession, Difference, Turnstream, Unavailable
 from turnstream.application import verifying
 from turnstream.codec.records import decode_message, encode_message
 from turnstream.ports import EventPage
@@ -136,6 +136,14 @@ async def test_tampering_is_found_where_history_begins_later(
     assert await paths(ts) == differing
 
 
+async def test_an_order_is_found_where_history_begins_later(real: EmbeddedDeployment, ts: Turnstream) -> None:
+    keys = real.keys.partitions[0]
+    await real.call("XTRIM", keys.events, "MINID", "10-0")
+    last: bytes = (await real.call("ZRANGE", keys.order(SESSION), -1, -1))[0]
+    await real.call("ZADD", keys.order(SESSION), 0, last)
+    assert (await ts.verify(SESSION)).differences == (Difference("messages", "are in another order"),)
+
+
 @pytest.mark.parametrize("oldest", [*range(1, 16), 1_000])
 async def test_history_is_taken_while_it_is_read(
     real: EmbeddedDeployment, ts: Turnstream, monkeypatch: pytest.MonkeyPatch, oldest: int
@@ -189,3 +197,14 @@ async def test_what_is_not_safe_yet_is_waited_for(
         await ts.verify(SESSION)
     await real.call("HSET", key, "stable", (await real.call("HGET", key, "sequence")).decode())
     assert (await ts.verify(SESSION)).equal
+
+
+async def test_a_deletion_that_is_not_safe_yet_is_waited_for(
+    real: EmbeddedDeployment, ts: Turnstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verifying, "PAUSE", 0.01)
+    await worker_of(real)
+    await ts.execute(DeleteSession(SESSION))
+    await real.call("HSET", real.keys.partitions[0].partition, "stable", 13)
+    with pytest.raises(Unavailable, match="not safe yet"):
+        await ts.verify(SESSION)
