@@ -153,6 +153,27 @@ def get(
     run(get_session(redis_url, session_id, as_json=as_json), log_level)
 
 
+@app.command()
+def verify(
+    session_id: Annotated[str, typer.Argument(metavar="ID", help="The session's id.")],
+    *,
+    as_json: AsJson = False,
+    redis_url: RedisUrl = None,
+    log_level: Log = LogLevel.ERROR,
+) -> None:
+    """Compare what is stored of a session with what its events say.
+
+    Where retention has taken the first events, only what the others tell is compared. Lists the fields that differ,
+    never their contents, and exits with 1 if there are any.
+
+    Example:  turnstream verify 0199… --json | jq .differences
+    """
+    from turnstream_cli.running import run
+    from turnstream_cli.verify import verify_session
+
+    run(verify_session(redis_url, session_id, as_json=as_json), log_level)
+
+
 @app.command("list")
 def list_sessions(  # noqa: PLR0913 - the options of a query
     *,

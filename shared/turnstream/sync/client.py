@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self, overload
 
+from turnstream.application.verifying import Verification
 from turnstream.client.addressing import Trace
 from turnstream.client.durable.subscription import ATTEMPTS
 from turnstream.client.facade import DEFAULT_TIMEOUT, A, B, C, D
@@ -195,6 +196,10 @@ class Turnstream:
     def position(self, since: datetime | None = None) -> Position:
         """Return the place in the history that is reached now, or from which on events are not older than a moment."""
         return self._portal.call(self._client.position(since))
+
+    def verify(self, session_id: str) -> Verification:
+        """Compare a stored session with the fold of its events, as far as retention has kept them."""
+        return self._portal.call(self._client.verify(session_id))
 
     def close(self) -> None:
         """Close the client; queued commands outlive it, subscriptions end."""
