@@ -9,6 +9,7 @@ import typer
 
 from turnstream_cli.aside import malformed, parked
 from turnstream_cli.options import DEFAULT_DIRECTORY, AsJson, Log, LogLevel, Processes, RedisUrl, Version
+from turnstream_cli.subscriptions import subscriptions
 
 EPILOG: Final = """\
 Every setting of a client or a worker can be given in the environment, as TURNSTREAM_REDIS_URL or TURNSTREAM_NAMESPACE.
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.add_typer(parked, name="parked")
 app.add_typer(malformed, name="malformed")
+app.add_typer(subscriptions, name="subscriptions")
 
 
 def main() -> None:
@@ -149,6 +151,27 @@ def get(
     from turnstream_cli.show import get_session
 
     run(get_session(redis_url, session_id, as_json=as_json), log_level)
+
+
+@app.command()
+def verify(
+    session_id: Annotated[str, typer.Argument(metavar="ID", help="The session's id.")],
+    *,
+    as_json: AsJson = False,
+    redis_url: RedisUrl = None,
+    log_level: Log = LogLevel.ERROR,
+) -> None:
+    """Compare what is stored of a session with what its events say.
+
+    Where retention has taken the first events, only what the others tell is compared. Lists the fields that differ,
+    never their contents, and exits with 1 if there are any.
+
+    Example:  turnstream verify 0199… --json | jq .differences
+    """
+    from turnstream_cli.running import run
+    from turnstream_cli.verify import verify_session
+
+    run(verify_session(redis_url, session_id, as_json=as_json), log_level)
 
 
 @app.command("list")

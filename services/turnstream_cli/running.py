@@ -7,12 +7,14 @@ from typing import Any, Final
 
 import typer
 
-from turnstream.errors import CommandParked, Rejected, TurnstreamError
+from turnstream.errors import CommandParked, Rejected, SubscriptionInUse, SubscriptionNotFound, TurnstreamError
 from turnstream.telemetry import configure_logging
 from turnstream_cli.options import LogLevel
 
 REFUSED: Final = 1
 """The exit status of a command that was understood and refused."""
+
+REFUSALS: Final = (Rejected, CommandParked, SubscriptionNotFound, SubscriptionInUse)
 
 UNAVAILABLE: Final = 2
 """The exit status where the server, a setting or the deployment does not fit."""
@@ -34,7 +36,7 @@ def run(work: Coroutine[Any, Any, None], log_level: LogLevel, *, until_stopped: 
         asyncio.run(_terminable(work))
     except TurnstreamError as error:
         typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(REFUSED if isinstance(error, Rejected | CommandParked) else UNAVAILABLE) from None
+        raise typer.Exit(REFUSED if isinstance(error, REFUSALS) else UNAVAILABLE) from None
     except asyncio.CancelledError:
         raise typer.Exit(0 if until_stopped else TERMINATED) from None
     except KeyboardInterrupt:

@@ -36,7 +36,7 @@ def event_classes(names: Sequence[str]) -> list[type[AnyEvent]]:
     return [EVENTS[name] for name in names]
 
 
-def moment(age: str) -> datetime:
+def moment(age: str, option: str = "--since") -> datetime:
     """Return the time that lies `10m`, `2h`, `1d`, `30s` or `1h30m` back."""
     found = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", age)
     numbers = [int(number or 0) for number in found.groups()] if age and found else []
@@ -44,7 +44,7 @@ def moment(age: str) -> datetime:
         days, hours, minutes, seconds = numbers
         return datetime.now(UTC) - timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
     except (ValueError, OverflowError):
-        raise typer.BadParameter(f"{age!r} is no time like 30s, 10m, 2h or 1h30m", param_hint="--since") from None
+        raise typer.BadParameter(f"{age!r} is no time like 30s, 10m, 2h or 1h30m", param_hint=option) from None
 
 
 async def follow(

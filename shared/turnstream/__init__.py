@@ -7,6 +7,8 @@ session = await ts.execute(AddMessage(session.id, user_message("Hello")))
 
 from msgspec import UNSET
 
+from turnstream.application.comparing import Difference
+from turnstream.application.verifying import Verification
 from turnstream.catalogue import ModelCatalogue, calculate_cost, context_window_size
 from turnstream.client.addressing import Trace
 from turnstream.client.durable.administration import ParkedSession, PartitionLag, SubscriptionInfo
@@ -109,6 +111,7 @@ __all__ = [
     "ContextWindowCritical",
     "CreateSession",
     "DeleteSession",
+    "Difference",
     "DuplicateMismatch",
     "DurableSubscription",
     "Event",
@@ -172,6 +175,7 @@ __all__ = [
     "UpdateMessage",
     "UpdateSession",
     "UpdateTokenMetrics",
+    "Verification",
     "VersionConflict",
     "WaitingCommand",
     "Worker",

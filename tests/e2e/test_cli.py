@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import redis
 from tests.e2e.programs import CLI, PARTITIONS, URL_FORMS, Deployment, Program, Programs, needs_proc, until
 from typer.testing import CliRunner, Result
 
@@ -32,6 +33,7 @@ from turnstream import (
     UpdateTokenMetrics,
 )
 from turnstream.adapters.embedded import start_embedded_server
+from turnstream.application.routing import partition_of
 from turnstream.domain.commands import COMMANDS
 from turnstream.domain.events import EVENTS
 from turnstream_cli.main import app
@@ -116,6 +118,7 @@ class TestHelp:
             (["dev"], ["--directory", ".turnstream", "--port", "--processes", "Ctrl-C"]),
             (["send"], ["TYPE", "JSON", "--timeout", "--json", "Examples", *COMMANDS]),
             (["get"], ["ID", "--json", "Example"]),
+            (["verify"], ["ID", "--json", "never their contents", "exits with 1", "Example"]),
             (["list"], ["--limit", "--cursor", "--provider", "--model", "--active", "--inactive", "--all"]),
             (["tail"], ["--type", "--session", "--json", *EVENTS]),
             (["parked"], ["list", "show", "redrive", "discard", "redrive them", "All other sessions go on"]),
@@ -245,6 +248,39 @@ class TestSendAndGet:
     )
     def test_what_is_no_command(self, shared: Programs, kind: str, data: str, reason: str) -> None:
         assert reason in refused(shared, "send", kind, data)
+
+
+class TestVerify:
+    def test_what_is_equal(self, shared: Programs) -> None:
+        (session_id,) = create(shared)
+        add(shared, session_id, TextContent("Hello"))
+        line = f"equal: version 2 of {session_id} against its events (2 events, from its creation on)\n"
+        assert done(shared, "verify", session_id) == line
+
+    def test_what_is_different(self, programs: Programs, deployment: Deployment) -> None:
+        programs.worker()
+        (session_id,) = create(programs)
+        key = deployment.keys.partitions[partition_of(session_id, PARTITIONS)].session(session_id)
+        with redis.Redis.from_url(deployment.url) as client:
+            client.hset(key, "metadata", '{"a secret": 1}')
+        result = programs.run("verify", session_id)
+        assert (result.returncode, result.stderr) == (1, "")
+        assert result.stdout.splitlines()[1:] == ["  metadata differs"]
+        result = programs.run("verify", session_id, "--json")
+        assert (result.returncode, result.stderr) == (1, "")
+        assert json_lines(result.stdout) == [
+            {
+                "sessionId": session_id,
+                "version": 1,
+                "events": 1,
+                "complete": True,
+                "historyFrom": 1,
+                "differences": [{"path": "metadata", "problem": "differs"}],
+            }
+        ]
+
+    def test_a_session_that_is_not_there(self, shared: Programs) -> None:
+        assert refused(shared, "verify", "nobody") == "error: Session not found with ID: nobody"
 
 
 class TestList:

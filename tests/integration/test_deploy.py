@@ -329,13 +329,13 @@ PERMITTED = [
     ("subscriber", "XRANGE", "ts:{tag}:events", "-", "+"),
     ("subscriber", "HGETALL", SESSION),
     ("subscriber", "SUBSCRIBE", "ts:session:a"),
-    ("subscription", "XRANGE", "ts:{tag}:events", "-", "+"),
-    ("subscription", "HSET", "ts:{tag}:subscription:billing", "sequence", "1"),
-    ("subscription", "SADD", "ts:{subscriptions}", "billing"),
-    ("subscription", "PUBLISH", "ts:{subscriptions}:billing:changes", "members"),
+    ("durable-subscriber", "XRANGE", "ts:{tag}:events", "-", "+"),
+    ("durable-subscriber", "HSET", "ts:{tag}:subscription:billing", "sequence", "1"),
+    ("durable-subscriber", "SADD", "ts:{subscriptions}", "billing"),
+    ("durable-subscriber", "PUBLISH", "ts:{subscriptions}:billing:changes", "members"),
 ]
 FORBIDDEN = [
-    *((user, *words) for user in ("worker", "producer", "subscriber", "subscription") for words in (
+    *((user, *words) for user in ("worker", "producer", "subscriber", "durable-subscriber") for words in (
         ("FLUSHALL",),
         ("KEYS", "*"),
         ("CONFIG", "GET", "requirepass"),
@@ -354,10 +354,10 @@ FORBIDDEN = [
     ("subscriber", "SET", SESSION, "…"),
     ("subscriber", "EVALSHA", "0" * 40, "1", "ts:{tag}:partition"),
     ("subscriber", "PUBLISH", "ts:events:session-created", "forged"),
-    ("subscription", "XADD", "ts:{tag}:commands", "*", "type", "create-session"),
-    ("subscription", "HSET", SESSION, "version", "1"),
-    ("subscription", "UNLINK", "ts:{tag}:events"),
-    ("subscription", "PUBLISH", "ts:events:session-created", "forged"),
+    ("durable-subscriber", "XADD", "ts:{tag}:commands", "*", "type", "create-session"),
+    ("durable-subscriber", "HSET", SESSION, "version", "1"),
+    ("durable-subscriber", "UNLINK", "ts:{tag}:events"),
+    ("durable-subscriber", "PUBLISH", "ts:events:session-created", "forged"),
 ]  # fmt: skip
 
 

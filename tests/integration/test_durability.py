@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.contract.chats import CONFIG, a_session, texts_of
-from tests.contract.deployments import client_of
+from tests.contract.deployments import client_of, opened
 from tests.contract.hearing import take, take_one
 from tests.contract.redis_deployments import EmbeddedDeployment
 from tests.contract.workers import worker_of
@@ -99,6 +99,8 @@ async def test_nobody_is_told_of_what_no_replica_has() -> None:
             assert not heard.done()
             assert "done=False" in repr(ticket)
             assert sum(sequence - safe for safe, sequence in await stable(deployment)) == 1
+            log = (await opened(deployment)).events
+            assert sum([len((await log.read(partition, 0, 100)).payloads) for partition in (0, 1)]) == 2
             os.kill(replica.pid, signal.SIGCONT)
             assert (await ticket).version == 3
             assert (await heard).version == 3

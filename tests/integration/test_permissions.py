@@ -1,5 +1,6 @@
 """The users of deploy/users.acl have what their programs need on a cluster and behind Sentinels, too."""
 
+import asyncio
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 from pathlib import Path
@@ -40,9 +41,9 @@ async def test_each_may_do_what_it_does(
         nodes, url = resources.enter_context(group())
         for node in nodes:
             give_users(node)
-        works, produces, listens = [
+        works, produces, listens, reacts = [
             await resources.enter_async_context(on_group(url.format(f"{user}:change-me-{user}"), NAMESPACE))
-            for user in ("worker", "producer", "subscriber")
+            for user in ("worker", "producer", "subscriber", "durable-subscriber")
         ]
         await worker_of(works)
         client = await client_of(produces, worker=False)
@@ -56,6 +57,12 @@ async def test_each_may_do_what_it_does(
         pages = [await backend.events.read(number, 0, 10, session.id) for number in range(backend.partitions)]
         assert sum(len(page.payloads) for page in pages) == 2
         await client.sessions.count()
+        handled: asyncio.Queue[object] = asyncio.Queue()
+        member = (await client_of(reacts, worker=False)).subscription("billing", MessageAdded, start="beginning")
+        running = asyncio.create_task(member.run(handled.put))
+        await handled.get()
+        member.stop()
+        await running
         # Now and then a worker tidies.
         await wait_until(lambda: any("xgroup" in str(node.call("INFO", "commandstats")) for node in nodes))
         assert [node.call("ACL", "LOG") for node in nodes] == [[] for _ in nodes]
@@ -71,7 +78,7 @@ async def test_members_of_subscriptions_may_do_what_they_do_and_operators_the_re
             give_users(node)
         reacts, operates = [
             await resources.enter_async_context(on_group(url.format(f"{user}:change-me-{user}"), NAMESPACE))
-            for user in ("subscription", "worker")
+            for user in ("durable-subscriber", "worker")
         ]
         member, operator = (await opened(reacts)).subscriptions, (await opened(operates)).subscriptions
         membership = member.membership("billing")

@@ -501,3 +501,30 @@ def test_an_operator_needs_no_event_loop(ts: sync.Turnstream, monkeypatch: pytes
     assert ts.malformed.show("0:1-0") is None
     assert not ts.malformed.redrive("0:1-0")
     assert not ts.malformed.discard("0:1-0")
+
+
+def test_a_durable_subscription_handles_in_threads(ts: sync.Turnstream) -> None:
+    seen: list[int] = []
+    subscription = ts.subscription("billing", MessageAdded, start="beginning")
+
+    def handle(event: MessageAdded | ResyncRequired) -> None:
+        assert isinstance(event, MessageAdded)
+        assert threading.current_thread() is not threading.main_thread()
+        seen.append(event.version)
+        if len(seen) == 20:
+            subscription.stop()
+
+    ts.execute(CreateSession(CONFIG, "chat"))
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(subscription.run, handle)
+        for ticket in ts.send_many(AddMessage("chat", user_message(str(n))) for n in range(20)):
+            ticket.result()
+        running.result(10)
+    assert seen == list(range(2, 22))
+    assert [(info.name, info.lag) for info in ts.subscriptions.list_all()] == [("billing", 0)]
+    assert sum(lag.behind for lag in ts.subscriptions.lag("billing")) == 0
+    ts.subscriptions.reset("billing", "beginning")
+    assert ts.subscriptions.parked("billing") == []
+    assert (ts.subscriptions.redrive("billing", "chat"), ts.subscriptions.discard("billing", "chat")) == (0, 0)
+    ts.subscriptions.forget("billing")
+    assert ts.position() == ts.position()

@@ -5,6 +5,7 @@ from typing import assert_type
 from turnstream import (
     ChatMessage,
     ContextWindowCritical,
+    DurableSubscription,
     Event,
     EventMeta,
     EventSubscription,
@@ -55,3 +56,13 @@ async def of_everything(ts: Turnstream) -> None:
         assert_type(event, Event | ResyncRequired)
         if isinstance(event, MessageAdded):
             assert_type(event.message, ChatMessage)
+
+
+async def durable(ts: Turnstream) -> None:
+    async def handle(event: MessageAdded | ContextWindowCritical | ResyncRequired) -> None:
+        assert_type(event, MessageAdded | ContextWindowCritical | ResyncRequired)
+
+    subscription = ts.subscription("billing", MessageAdded, ContextWindowCritical, start="beginning")
+    assert_type(subscription, DurableSubscription[MessageAdded | ContextWindowCritical])
+    await subscription.run(handle)
+    assert_type(ts.subscription("all"), DurableSubscription[Event])

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ from turnstream.asyncapi import asyncapi_document, render
 from turnstream.asyncapi.channels import PARAMETERS
 from turnstream.asyncapi.messages import HEADERS, name_of
 from turnstream.asyncapi.recording import DEFAULTS, GENERATION, KEYS, PARTITION
-from turnstream.asyncapi.schemas import FIELDS, OUTPUTS, Json
+from turnstream.asyncapi.schemas import FIELDS, OUTPUTS, JsonValue
 from turnstream.codec.commands import decode_command, encode_command
 from turnstream.codec.envelope import encode_entry
 from turnstream.codec.events import EventEnvelope, decode_event, encode_event
 from turnstream.codec.replies import REJECTIONS, decode_replies, encode_replies, error_of
-from turnstream.domain.commands import COMMANDS, OPERATIONS
+from turnstream.domain.commands import COMMANDS, OPERATIONS, QUERIES
 from turnstream.domain.events import EVENTS
 from turnstream.domain.rules import check_rules
 from turnstream.errors import Rejected
@@ -184,6 +185,15 @@ def test_a_rejection_is_the_error_that_it_names() -> None:
             assert error.fields == reply.error.fields
 
 
+def test_the_payload_hash_is_what_the_text_says() -> None:
+    told = {reply.command_id: reply.payload_hash for reply in replies()}
+    for command_type in (name for name, kind in COMMANDS.items() if kind not in QUERIES):
+        for example in MESSAGES[name_of(command_type)]["examples"]:
+            digest = blake2b(msgspec.json.encode(example["payload"]) + command_type.encode(), digest_size=8)
+            if command_type != "remove-messages":  # the id of this example is used for another payload as well
+                assert told[example["headers"]["id"]] == digest.hexdigest()
+
+
 def test_replies_are_shown_together_once() -> None:
     assert max(len(example["payload"]) for example in MESSAGES["replies"]["examples"]) == 2
 
@@ -200,7 +210,7 @@ def replies() -> list[Reply]:
     return [reply for example in examples for reply in decode_replies(msgspec.json.encode(example["payload"]))]
 
 
-def strings(value: Json) -> Iterator[str]:
+def strings(value: JsonValue) -> Iterator[str]:
     match value:
         case str():
             yield value

@@ -27,12 +27,14 @@ from turnstream.domain.events import EVENTS
 from turnstream.domain.models import ChatMessage, Session, SessionPage
 from turnstream.ports import Rejection, Reply
 
-Json: TypeAlias = "dict[str, Json] | list[Json] | str | float | bool | None"
+JsonValue: TypeAlias = "dict[str, JsonValue] | list[JsonValue] | str | float | bool | None"
 
 _ASIDE = re.compile(r" \((?:design|spec)[^)]*\)")
 _JSON = {"None": "null", "True": "true", "False": "false"}
 
 REFERENCE = "#/components/schemas/"
+
+CREATION = "Create a session. A system prompt becomes its first message."
 
 OUTPUTS: Mapping[str, tuple[Any, ...]] = {
     RemoveMessages.type: (tuple[ChatMessage, ...], tuple[RemovedMessage, ...]),
@@ -96,14 +98,15 @@ def event_payload(event_type: str) -> dict[str, Any]:
 
 def words_of(kind: type) -> str:
     """Return what a class says about itself, in words that do not speak of Python."""
-    return _plain(getdoc(kind) or "")
+    # In Python the client makes the id of a session that has none; on the wire it must be there.
+    return CREATION if kind is CreateSession else _plain(getdoc(kind) or "")
 
 
 def _require_session_id(schema: dict[str, Any]) -> None:
-    """Say that a command which creates a session must name it: in Python the client does that."""
+    """Say that a command which creates a session must name it."""
     schema["required"].append("sessionId")
     schema["properties"]["sessionId"] = {"type": "string"}
-    schema["description"] = "Create a session. A system prompt becomes its first message."
+    schema["description"] = CREATION
 
 
 def _plain(text: str) -> str:
@@ -122,7 +125,7 @@ def _on_the_wire(name: str) -> str:
     return head + "".join(word.capitalize() for word in rest)
 
 
-def _for_others(value: Json) -> Json:
+def _for_others(value: JsonValue) -> JsonValue:
     """Leave out what only the library can follow; AsyncAPI's `discriminator` is another one than this."""
     match value:
         case dict():

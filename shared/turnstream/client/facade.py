@@ -11,6 +11,7 @@ from weakref import WeakSet
 
 from turnstream.application.answers import get_session
 from turnstream.application.listing import page
+from turnstream.application.verifying import Verification, Verifier
 from turnstream.client import opening
 from turnstream.client.addressing import Addressed, Addressing, Trace
 from turnstream.client.connecting import Connecting
@@ -323,6 +324,18 @@ class Turnstream:
 
         """
         return await position(self._backend, since)
+
+    async def verify(self, session_id: str) -> Verification:
+        """Compare a stored session with the fold of its events, as far as retention has kept them.
+
+        Reads all events that the session's partition keeps, once or, where the session changes meanwhile, a few times.
+
+        Raises:
+            SessionNotFound: there is no such session.
+            Unavailable: the server does not answer, or the session's last changes are not safe yet.
+
+        """
+        return await Verifier(self._backend.reader, self._backend.events, self._backend.partitions).verify(session_id)
 
     async def aclose(self) -> None:
         """Close the client and its subscriptions; queued commands outlive it."""

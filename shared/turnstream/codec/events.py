@@ -90,11 +90,16 @@ class _ReadEnvelope(EventEnvelope, frozen=True, kw_only=True, rename="camel"):
     data: msgspec.Raw
 
 
+class _SessionOnly(msgspec.Struct, rename="camel"):
+    session_id: str
+
+
 _COMMON = frozenset(Event.__struct_fields__)
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(_ReadEnvelope)
 _timed_decoder = msgspec.json.Decoder(_Timed)
 _place_decoder = msgspec.json.Decoder(Place)
+_session_decoder = msgspec.json.Decoder(_SessionOnly)
 _own_fields = {
     name: tuple((f.name, f.encode_name) for f in msgspec.structs.fields(event) if f.name not in _COMMON)
     for name, event in EVENTS.items()
@@ -180,6 +185,16 @@ def decode_place(payload: bytes) -> Place | None:
         return _place_decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+
+
+def session_of_event(payload: bytes) -> str:
+    """Return the session of an envelope, without a look at the rest.
+
+    Raises:
+        msgspec.DecodeError: it is not an event's envelope.
+
+    """
+    return _session_decoder.decode(payload).session_id
 
 
 def _meta(envelope: EventEnvelope) -> EventMeta:

@@ -99,7 +99,8 @@ class Subscriptions(Protocol):
     async def unpark(self, name: str, state: SubscriptionState, session_id: str, sequence: int) -> int:
         """Drop the head of a session's queue if it has this sequence; return how many are left.
 
-        With none left the session is not parked any more, and what was lost of it is forgotten.
+        With none left the session is not parked any more, and what was lost of it is forgotten. Where all of it was
+        lost, so that the queue is empty, any sequence does that.
 
         Raises:
             Fenced: the partition has another owner.

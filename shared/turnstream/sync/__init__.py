@@ -11,8 +11,18 @@ to it. A fork does not copy that thread: open the client after the fork.
 
 from turnstream.sync.aside import Malformed, Parked
 from turnstream.sync.client import Turnstream
+from turnstream.sync.durable import DurableSubscription, Subscriptions
 from turnstream.sync.sessions import Sessions
 from turnstream.sync.subscribe import EventSubscription
 from turnstream.sync.tickets import Ticket
 
-__all__ = ["EventSubscription", "Malformed", "Parked", "Sessions", "Ticket", "Turnstream"]
+__all__ = [
+    "DurableSubscription",
+    "EventSubscription",
+    "Malformed",
+    "Parked",
+    "Sessions",
+    "Subscriptions",
+    "Ticket",
+    "Turnstream",
+]

@@ -6,7 +6,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self, overload
 
+from turnstream.application.verifying import Verification
 from turnstream.client.addressing import Trace
+from turnstream.client.durable.subscription import ATTEMPTS
 from turnstream.client.facade import DEFAULT_TIMEOUT, A, B, C, D
 from turnstream.client.facade import Turnstream as AsyncTurnstream
 from turnstream.client.listening.subscription import Start
@@ -16,6 +18,7 @@ from turnstream.domain.events import Event
 from turnstream.domain.position import Position
 from turnstream.settings import Settings
 from turnstream.sync.aside import Malformed, Parked
+from turnstream.sync.durable import DurableSubscription, Subscriptions
 from turnstream.sync.portal import Portal
 from turnstream.sync.sessions import Sessions
 from turnstream.sync.subscribe import EventSubscription
@@ -35,6 +38,7 @@ class Turnstream:
         self.sessions = Sessions(portal, client.sessions)
         self.parked = Parked(portal, client.parked)
         self.malformed = Malformed(portal, client.malformed)
+        self.subscriptions = Subscriptions(portal, client.subscriptions)
 
     @classmethod
     def connect(cls, url: str | None = None, *, settings: Settings | None = None) -> Self:
@@ -156,9 +160,46 @@ class Turnstream:
         """Return an iterator of events: of these classes (none: all), of one session or of all, from `start` on."""
         return EventSubscription(self._portal, self._client.subscribe(*types, session_id=session_id, start=start))
 
+    # As for `subscribe`.
+    @overload
+    def subscription(
+        self, name: str, /, *, start: Start = "now", attempts: int = ATTEMPTS
+    ) -> DurableSubscription[Event]: ...
+
+    @overload
+    def subscription(
+        self, name: str, a: type[A], /, *, start: Start = "now", attempts: int = ATTEMPTS
+    ) -> DurableSubscription[A]: ...
+
+    @overload
+    def subscription(
+        self, name: str, a: type[A], b: type[B], /, *, start: Start = "now", attempts: int = ATTEMPTS
+    ) -> DurableSubscription[A | B]: ...
+
+    @overload
+    def subscription(
+        self, name: str, a: type[A], b: type[B], c: type[C], /, *, start: Start = "now", attempts: int = ATTEMPTS
+    ) -> DurableSubscription[A | B | C]: ...
+
+    @overload
+    def subscription(
+        self, name: str, /, *types: type[A], start: Start = "now", attempts: int = ATTEMPTS
+    ) -> DurableSubscription[A]: ...
+
+    def subscription(
+        self, name: str, /, *types: type[Any], start: Start = "now", attempts: int = ATTEMPTS
+    ) -> DurableSubscription[Any]:
+        """Return a member of a durable subscription; `run(handler)` handles its share of the events."""
+        subscription = self._client.subscription(name, *types, start=start, attempts=attempts)
+        return DurableSubscription(self._portal, subscription)
+
     def position(self, since: datetime | None = None) -> Position:
         """Return the place in the history that is reached now, or from which on events are not older than a moment."""
         return self._portal.call(self._client.position(since))
+
+    def verify(self, session_id: str) -> Verification:
+        """Compare a stored session with the fold of its events, as far as retention has kept them."""
+        return self._portal.call(self._client.verify(session_id))
 
     def close(self) -> None:
         """Close the client; queued commands outlive it, subscriptions end."""

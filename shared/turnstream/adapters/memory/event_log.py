@@ -1,5 +1,6 @@
 """Reading the events of the past, and where a partition's stream stands (design §6)."""
 
+import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
@@ -20,6 +21,8 @@ class MemoryEventLog:
 
     async def read(self, partition: int, after: int, count: int, session_id: str | None = None) -> EventPage:
         """Return up to `count` events behind a sequence (0: none, only how things stand), all of one moment."""
+        # Who reads page after page waits for nothing else: others need a turn.
+        await asyncio.sleep(0)
         stored = self._partitions[partition]
         session = stored.sessions.get(session_id) if session_id is not None else None
         oldest = stored.events[0].sequence if stored.events else stored.sequence + 1

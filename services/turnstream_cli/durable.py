@@ -1,0 +1,99 @@
+"""What `turnstream subscriptions …` does."""
+
+from datetime import datetime
+from typing import cast
+
+import typer
+
+from turnstream import Position, Turnstream
+from turnstream.client.listening.subscription import Start
+from turnstream_cli.output import print_json, print_table
+from turnstream_cli.running import REFUSED
+from turnstream_cli.tail import moment
+
+
+async def print_subscriptions(redis_url: str | None, *, as_json: bool) -> None:
+    """Print all subscriptions."""
+    async with Turnstream.connect(redis_url) as ts:
+        infos = await ts.subscriptions.list_all()
+    if as_json:
+        for info in infos:
+            print_json(info)
+        return
+    rows = (
+        (i.name, str(len(i.members)), str(i.lag), f"{i.parked_events} of {i.parked_sessions} sessions") for i in infos
+    )
+    print_table(("subscription", "members", "behind", "parked"), rows)
+
+
+async def print_lag(redis_url: str | None, name: str, *, as_json: bool) -> None:
+    """Print how far a subscription is."""
+    async with Turnstream.connect(redis_url) as ts:
+        lags = await ts.subscriptions.lag(name)
+    if as_json:
+        for lag in lags:
+            print_json(lag)
+        return
+    rows = (
+        (str(lag.partition), str(lag.mark[1]) if lag.mark else "–", str(lag.head[1]), str(lag.behind)) for lag in lags
+    )
+    print_table(("partition", "handled", "head", "behind"), rows)
+
+
+async def reset_to(redis_url: str | None, name: str, place: Start | datetime) -> None:
+    """Let a subscription go on from somewhere else."""
+    async with Turnstream.connect(redis_url) as ts:
+        try:
+            await ts.subscriptions.reset(name, place)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--to") from None
+    typer.echo(f"{name} goes on from there")
+
+
+def place_of(text: str) -> Start | datetime:
+    """Return the place that was typed: `now`, `beginning`, an age or a position."""
+    if text in {"now", "beginning"}:
+        return cast("Start", text)
+    try:
+        return Position.parse(text) if ":" in text else moment(text, "--to")
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--to") from None
+
+
+async def print_parked(redis_url: str | None, name: str, *, as_json: bool) -> None:
+    """Print the parked sessions of a subscription."""
+    async with Turnstream.connect(redis_url) as ts:
+        sessions = await ts.subscriptions.parked(name)
+    if as_json:
+        for session in sessions:
+            print_json(session)
+        return
+    rows = (
+        (s.session_id, str(s.events), str(s.lost), s.since.isoformat(" ", "seconds"), f"{s.reason} ({s.attempts} ×)")
+        for s in sessions
+    )
+    print_table(("session", "events", "lost", "since", "error"), rows)
+
+
+async def redrive_session(redis_url: str | None, name: str, session_id: str, timeout: float) -> None:
+    """Redrive a session and say how far that came."""
+    async with Turnstream.connect(redis_url) as ts:
+        left = await ts.subscriptions.redrive(name, session_id, timeout=timeout)
+    if left:
+        typer.echo(f"error: an event was not handled again; {left} wait", err=True)
+        raise typer.Exit(REFUSED)
+    typer.echo("all handled")
+
+
+async def discard_session(redis_url: str | None, name: str, session_id: str, timeout: float) -> None:
+    """Drop what waits in a session."""
+    async with Turnstream.connect(redis_url) as ts:
+        await ts.subscriptions.discard(name, session_id, timeout=timeout)
+    typer.echo("discarded")
+
+
+async def forget_subscription(redis_url: str | None, name: str) -> None:
+    """Forget a subscription."""
+    async with Turnstream.connect(redis_url) as ts:
+        await ts.subscriptions.forget(name)
+    typer.echo(f"{name} is forgotten")

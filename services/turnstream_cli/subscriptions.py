@@ -1,0 +1,121 @@
+"""`turnstream subscriptions …`: what can be typed about durable subscriptions."""
+# ruff: noqa: PLC0415 - `import turnstream` takes half a second
+
+from typing import Annotated, Final
+
+import typer
+
+from turnstream_cli.aside import SETTINGS, SessionId
+from turnstream_cli.options import AsJson, Log, LogLevel, RedisUrl
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The subscription's name.")]
+Timeout = Annotated[float, typer.Option(min=0, help="Seconds to wait for the member that has to do it.")]
+
+WAIT: Final = 30.0
+
+subscriptions = typer.Typer(no_args_is_help=True, context_settings=SETTINGS)
+
+
+@subscriptions.callback()
+def of_subscriptions() -> None:
+    """Look at durable subscriptions: how far they are, and what their handlers did not take.
+
+    A handler that fails gets an event again; after some attempts the event's session is parked: its events wait, in
+    order, until you [bold]redrive[/bold] or [bold]discard[/bold] them. Other sessions go on.
+    """
+
+
+@subscriptions.command("list")
+def list_subscriptions(*, as_json: AsJson = False, redis_url: RedisUrl = None, log_level: Log = LogLevel.ERROR) -> None:
+    """List subscriptions with their members, how many events they are behind, and what is parked."""
+    from turnstream_cli.durable import print_subscriptions
+    from turnstream_cli.running import run
+
+    run(print_subscriptions(redis_url, as_json=as_json), log_level)
+
+
+@subscriptions.command("lag")
+def lag(name: Name, *, as_json: AsJson = False, redis_url: RedisUrl = None, log_level: Log = LogLevel.ERROR) -> None:
+    """Show how far a subscription is in each partition; what is behind counts events of all types.
+
+    Example:  turnstream subscriptions lag billing --json | jq -s 'map(.behind) | add'
+    """
+    from turnstream_cli.durable import print_lag
+    from turnstream_cli.running import run
+
+    run(print_lag(redis_url, name, as_json=as_json), log_level)
+
+
+@subscriptions.command("reset")
+def reset(
+    name: Name,
+    *,
+    to: Annotated[
+        str, typer.Option("--to", metavar="PLACE", help="now, beginning, an age as 10m or 2h, or a stored position.")
+    ],
+    redis_url: RedisUrl = None,
+    log_level: Log = LogLevel.ERROR,
+) -> None:
+    """Let a subscription go on from another place: back, to handle events again, or ahead, to leave some out.
+
+    Its members notice at once; what is parked stays parked.
+
+    Example:  turnstream subscriptions reset billing --to 2h
+    """
+    from turnstream_cli.durable import place_of, reset_to
+    from turnstream_cli.running import run
+
+    run(reset_to(redis_url, name, place_of(to)), log_level)
+
+
+@subscriptions.command("parked")
+def parked(name: Name, *, as_json: AsJson = False, redis_url: RedisUrl = None, log_level: Log = LogLevel.ERROR) -> None:
+    """List the sessions whose events were not handled, the one that waits for longest first."""
+    from turnstream_cli.durable import print_parked
+    from turnstream_cli.running import run
+
+    run(print_parked(redis_url, name, as_json=as_json), log_level)
+
+
+@subscriptions.command("redrive")
+def redrive(
+    name: Name,
+    session_id: SessionId,
+    *,
+    timeout: Timeout = WAIT,
+    redis_url: RedisUrl = None,
+    log_level: Log = LogLevel.ERROR,
+) -> None:
+    """Have the waiting events of a session handled, in order; with the last one it is parked no more.
+
+    It stops at the first that fails again, and exits with 1: the rest keeps waiting. Needs a running member.
+    """
+    from turnstream_cli.durable import redrive_session
+    from turnstream_cli.running import run
+
+    run(redrive_session(redis_url, name, session_id, timeout), log_level)
+
+
+@subscriptions.command("discard")
+def discard(
+    name: Name,
+    session_id: SessionId,
+    *,
+    timeout: Timeout = WAIT,
+    redis_url: RedisUrl = None,
+    log_level: Log = LogLevel.ERROR,
+) -> None:
+    """Drop the waiting events of a session without handling them. There is no way back. Needs a running member."""
+    from turnstream_cli.durable import discard_session
+    from turnstream_cli.running import run
+
+    run(discard_session(redis_url, name, session_id, timeout), log_level)
+
+
+@subscriptions.command("forget")
+def forget(name: Name, *, redis_url: RedisUrl = None, log_level: Log = LogLevel.ERROR) -> None:
+    """Forget a subscription that is not used any more, with its checkpoints and parked events. There is no way back."""
+    from turnstream_cli.durable import forget_subscription
+    from turnstream_cli.running import run
+
+    run(forget_subscription(redis_url, name), log_level)

@@ -1,0 +1,88 @@
+"""Durable subscriptions of the client without asyncio."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import Generic
+
+from turnstream.client.durable.administration import (
+    ParkedSession,
+    PartitionLag,
+    SubscriptionAdministration,
+    SubscriptionInfo,
+)
+from turnstream.client.durable.subscription import DurableSubscription as AsyncDurableSubscription
+from turnstream.client.listening.resync import ResyncRequired
+from turnstream.client.listening.subscription import SomeEvent, Start
+from turnstream.sync.portal import Portal
+
+
+class DurableSubscription(Generic[SomeEvent]):
+    """A member of a named subscription; its handler is an ordinary function, called in threads."""
+
+    def __init__(self, portal: Portal, subscription: AsyncDurableSubscription[SomeEvent]) -> None:
+        """Hold a member of the client of asyncio."""
+        self._portal = portal
+        self._subscription = subscription
+
+    def run(self, handler: Callable[[SomeEvent | ResyncRequired], None]) -> None:
+        """Handle this member's share of the events until `stop` is called by another thread or by the handler.
+
+        `handler` is called with one event of a partition at a time, in several threads with those of several
+        partitions.
+
+        Raises:
+            RuntimeError: it runs already.
+            ConfigurationError: the server does not permit what is needed.
+
+        """
+
+        async def handle(event: SomeEvent | ResyncRequired) -> None:
+            await asyncio.to_thread(handler, event)
+
+        self._portal.call(self._subscription.run(handle))
+
+    def stop(self) -> None:
+        """Finish the events in hand, write down how far it is, hand the partitions over and end `run`."""
+
+        async def stop() -> None:
+            self._subscription.stop()
+
+        self._portal.call(stop())
+
+
+class Subscriptions:
+    """The durable subscriptions of a deployment, for operators."""
+
+    def __init__(self, portal: Portal, administration: SubscriptionAdministration) -> None:
+        """Hand calls over."""
+        self._portal = portal
+        self._administration = administration
+
+    def list_all(self) -> list[SubscriptionInfo]:
+        """Return all subscriptions, by name."""
+        return self._portal.call(self._administration.list_all())
+
+    def lag(self, name: str) -> list[PartitionLag]:
+        """Return how far a subscription is, by partition."""
+        return self._portal.call(self._administration.lag(name))
+
+    def reset(self, name: str, start: Start | datetime) -> None:
+        """Let a subscription go on from somewhere else: `"now"`, `"beginning"`, a position or a time."""
+        self._portal.call(self._administration.reset(name, start))
+
+    def parked(self, name: str) -> list[ParkedSession]:
+        """Return the parked sessions of a subscription, the one that waits for longest first."""
+        return self._portal.call(self._administration.parked(name))
+
+    def redrive(self, name: str, session_id: str, *, timeout: float = 30.0) -> int:
+        """Have the events of a parked session handled again, in order; return how many are left."""
+        return self._portal.call(self._administration.redrive(name, session_id, timeout=timeout))
+
+    def discard(self, name: str, session_id: str, *, timeout: float = 30.0) -> int:
+        """Drop the events of a parked session unhandled; return how many are left."""
+        return self._portal.call(self._administration.discard(name, session_id, timeout=timeout))
+
+    def forget(self, name: str) -> None:
+        """Forget a subscription, its checkpoints and its parked events."""
+        self._portal.call(self._administration.forget(name))
