@@ -416,10 +416,10 @@ def alerting(url: str, log: Path) -> Generator[subprocess.Popen[bytes]]:
 async def test_members_of_a_durable_subscription_get_along_with_their_permissions(
     guarded: Server, tmp_path: Path
 ) -> None:
-    users = ("worker", "producer", "subscription")
+    users = ("worker", "producer", "durable-subscriber")
     urls = {user: f"redis://{user}:change-me-{user}@127.0.0.1:{guarded.port}/0" for user in users}
     log = tmp_path / "alerts.log"
-    with working(urls["worker"]), alerting(urls["subscription"], log) as service:
+    with working(urls["worker"]), alerting(urls["durable-subscriber"], log) as service:
         async with Turnstream.connect(urls["producer"]) as ts:
             await eventually(lambda: begun(ts), ALERTS.grace)
             session = await ts.execute(CreateSession(config=SessionConfig(provider="openai", model="gpt-4")))
