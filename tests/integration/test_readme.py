@@ -248,7 +248,7 @@ def test_every_key_is_explained() -> None:
 
 
 def test_log_messages_to_watch_for_are_logged() -> None:
-    watched = re.search(r"Worth an alarm when they repeat: ([^.]*)", " ".join(OPERATIONS.read_text().split()))
+    watched = re.search(r"Worth an alarm\s+when they repeat: (.+?)\n\n", OPERATIONS.read_text(), re.DOTALL)
     assert watched
     messages = re.findall(r"`([^`]+)`", watched[1])
     source = "".join(path.read_text() for path in SOURCES[1].rglob("*.py"))
