@@ -11,10 +11,8 @@ from turnstream import ConfigurationError, ContextWindowCritical, Turnstream, Un
 from turnstream.telemetry import configure_logging
 from turnstream_alerts.alerts import Alerts
 
-_EPILOG = """\
-SIGTERM and SIGINT end it when the events in hand are handled; a second one at once. Exit status: 0 stopped when asked,
-2 no server answers at the start or a setting does not fit; a server that goes away later is waited for.
-"""
+_EPILOG = """SIGTERM and SIGINT end it when the events in hand are handled; a second one at once. Exit status: 0 told to
+stop, 2 no server answers at the start or a setting does not fit; a server that goes away later is waited for."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -24,6 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     parser.add_argument("--every", metavar="SECONDS", type=float, default=60.0, help="between two logs of the counts")
     options = parser.parse_args(arguments)
+    if not options.every > 0:
+        parser.error(f"--every takes seconds above 0, not {options.every:g}")
     configure_logging(options.log_level)
     try:
         with suppress(asyncio.CancelledError):

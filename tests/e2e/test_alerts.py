@@ -116,6 +116,18 @@ def test_the_next_one_goes_on_where_it_stopped(programs: Programs, deployment: D
     assert crossings(first, second) == {"a": 1, "b": 1, "c": 1}
 
 
+def test_none_is_lost_with_one_that_is_killed(programs: Programs, deployment: Deployment, worker: Program) -> None:
+    first = start(programs, deployment)
+    cross(programs, "a", "b")
+    until(lambda: bool(crossings(first)))
+    first.stop(signal.SIGKILL)
+    cross(programs, "c")
+    second = programs.start(ALERTS)
+    until(lambda: {"a", "b", "c"} == set(crossings(first, second)))
+    assert second.stop() == 0
+    assert max(crossings(first).values()) == max(crossings(second).values()) == 1
+
+
 def test_two_share_the_crossings(programs: Programs, deployment: Deployment, worker: Program) -> None:
     one = start(programs, deployment)
     two = start(programs, deployment, share=PARTITIONS // 2)
@@ -170,6 +182,12 @@ class TestStarting:
         assert service.errors.startswith("error: ")
         assert len(service.errors.splitlines()) == 1
         assert "redis://me:***@127.0.0.1:1" in service.errors
+
+    @pytest.mark.parametrize("arguments", [["--every", "0"], ["--every", "nan"], ["--log-level", "loud"]])
+    def test_arguments_that_do_not_fit(self, programs: Programs, arguments: list[str]) -> None:
+        service = programs.start(ALERTS, *arguments)
+        assert service.status() == 2
+        assert "usage: turnstream-alerts" in service.errors
 
     def test_it_ends_while_it_connects(self, programs: Programs) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
