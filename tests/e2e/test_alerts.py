@@ -1,5 +1,6 @@
 """The example of a reacting service, as processes beside a worker: each crossing is told once, and counted by model."""
 
+import os
 import signal
 import socket
 from collections import Counter
@@ -173,6 +174,25 @@ def test_a_server_that_goes_away_is_waited_for(programs: Programs) -> None:
         service = start(programs, deployment)
     service.says("server unavailable")
     assert service.stop() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_second_signal_ends_it_at_once(programs: Programs, number: int, status: int) -> None:
+    with start_embedded_server() as server:
+        deployment = Deployment(server.url, "ts")
+        programs.environment.update(deployment.environment)
+        service = start(programs, deployment)
+        # A server that does not answer keeps it from finishing.
+        os.kill(server.pid, signal.SIGSTOP)
+        until(lambda: signalled(service, number))
+        assert service.status() == status
+
+
+def signalled(service: Program, number: int) -> bool:
+    """Send a signal until the service has ended: one that arrives while another waits is not seen."""
+    service.send(number)
+    return service.ended
 
 
 class TestStarting:
