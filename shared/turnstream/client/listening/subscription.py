@@ -97,6 +97,17 @@ class EventSubscription(Generic[SomeEvent]):
         """
         return self._position
 
+    async def ping(self) -> None:
+        """Return when the server has answered on this subscription's connection, behind all that it published before.
+
+        Raises:
+            Unavailable: it is not open, the connection was lost, or the server does not answer.
+
+        """
+        if self._subscription is None:
+            raise Unavailable("The subscription is not open")
+        await self._subscription.ping()
+
     def __aiter__(self) -> Self:
         """Return itself."""
         return self
