@@ -12,6 +12,10 @@ from turnstream_cli.options import DEFAULT_DIRECTORY, AsJson, Log, LogLevel, Pro
 
 EPILOG: Final = """\
 Every setting of a client or a worker can be given in the environment, as TURNSTREAM_REDIS_URL or TURNSTREAM_NAMESPACE.
+
+A server's URL is redis://host:port, unix:///path, redis+cluster://host:port,… or redis+sentinel://host:port,…/service;
+encrypted it is rediss://, rediss+cluster:// or rediss+sentinel://.
+
 Exit status: 0 done, 1 the command was refused, 2 the server or a setting does not fit, or the line was mistyped.
 """
 

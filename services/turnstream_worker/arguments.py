@@ -23,8 +23,14 @@ exit status:
   0 stopped when asked to    2 the server or a setting does not fit (one line on standard error says which)
 
 environment:
-  TURNSTREAM_REDIS_URL  where the server is (redis://, rediss://, unix://); redis://localhost:6379 if not set
+  TURNSTREAM_REDIS_URL  where the server is; redis://localhost:6379 if not set
   TURNSTREAM_…          every other setting, such as TURNSTREAM_NAMESPACE and TURNSTREAM_LEASE
+
+URLs:
+  redis://user:password@host:6379/0, unix:///path/to.sock    one server
+  redis+cluster://host:port,host:port                        a cluster
+  redis+sentinel://host:port,host:port/service               what Sentinels watch
+  rediss://, rediss+cluster://, rediss+sentinel://           the same, encrypted
 
 examples:
   turnstream-worker --redis-url redis://10.0.0.5:6379/0

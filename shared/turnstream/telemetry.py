@@ -7,9 +7,14 @@ partition; never a message's content.
 
 import logging
 import sys
+import traceback
+from pathlib import Path
 
 import structlog
 from structlog.typing import Processor
+
+MOST_FRAMES = 8
+"""How many calls of a failure are told, from where it happened outwards."""
 
 log_time = structlog.processors.TimeStamper(fmt="iso")
 
@@ -26,6 +31,19 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
         ],
     )
     return logger
+
+
+def where_of(failure: BaseException) -> str:
+    """Say where a failure began, as `metrics.py:12 price < deciding.py:96 _decide_all`: the innermost call first.
+
+    In place of a traceback, whose last line is the failure's text: errors of other code may quote a message's content.
+    """
+    chain = [failure]
+    while (cause := chain[-1].__cause__) is not None and cause not in chain:
+        chain.append(cause)
+    frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(chain[-1].__traceback__)]
+    calls = (f"{Path(code.co_filename).name}:{line} {code.co_name}" for code, line in reversed(frames[-MOST_FRAMES:]))
+    return " < ".join(calls)
 
 
 def configure_logging(level: str = "info", *, json: bool | None = None) -> None:

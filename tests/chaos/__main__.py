@@ -58,7 +58,7 @@ def report(result: Result, violations: Sequence[Violation]) -> str:
         "events": sum(len(end.events) for end in history.partitions),
         "events seen by subscribers": sum(len(listening.seen) for listening in history.listenings),
         "subscriptions told of a loss": sum(listening.lost is not None for listening in history.listenings),
-        "takeovers after a kill, s": _spread(result.takeovers),
+        **{f"{how}, s": _spread(seconds) for how, seconds in result.changes.items()},
         "longest waits for an answer, s": ", ".join(f"{seconds:.1f}" for seconds in slowest[:3]),
         "settled after the last fault, s": f"{result.settled_after:.1f}",
         "workers that found no server at their start": result.without_server,
@@ -68,7 +68,7 @@ def report(result: Result, violations: Sequence[Violation]) -> str:
     }
     lines = [
         f"seed {history.seed}, durability {history.durability}",
-        *(f"  {name:<44}{value}" for name, value in told.items()),
+        *(f"  {name:<48}{value}" for name, value in told.items()),
     ]
     lines += [f"VIOLATION {violation}" for violation in violations[:SHOWN]]
     return "\n".join(lines)

@@ -15,7 +15,7 @@ from redis import Redis
 from tests.chaos.cluster import ChaosCluster
 from tests.chaos.processes import ChaosServer, WorkerProcess, Workers
 from tests.chaos.proxy import Proxy
-from tests.chaos.witness import Witness
+from tests.chaos.witness import KILLED, STOPPED, Witness
 
 MOST_WORKERS = 4
 
@@ -62,8 +62,8 @@ class KillWorker(_WorkerFault):
 
     async def apply(self) -> None:
         worker = self.taken_out()
+        self.witness.goes(worker.name, KILLED)
         await asyncio.to_thread(worker.kill)
-        self.witness.gone(worker.name)
         self.workers.start()
 
 
@@ -90,6 +90,7 @@ class DrainWorker(_WorkerFault):
     async def apply(self) -> None:
         worker = self.taken_out()
         self.workers.start()
+        self.witness.goes(worker.name, STOPPED)
         await worker.drain()
         # One that is asked before Python has even started ends by the signal itself.
         self.workers.ended(worker, 0, -signal.SIGTERM)
@@ -104,7 +105,9 @@ class StartWorker(_WorkerFault):
         if len(self.workers.alive) < MOST_WORKERS:
             self.workers.start()
         else:
-            await self.taken_out().drain()
+            worker = self.taken_out()
+            self.witness.goes(worker.name, STOPPED)
+            await worker.drain()
 
 
 class KillServer(Fault):

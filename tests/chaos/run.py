@@ -10,7 +10,7 @@ Seeded: the same seed sends the same commands and chooses the same faults; how t
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
@@ -26,7 +26,7 @@ from tests.chaos.processes import Workers
 from tests.chaos.producers import Producer
 from tests.chaos.sites import SITES, Site
 from tests.chaos.subscribers import Subscriber, have_caught_up
-from tests.chaos.witness import Witness
+from tests.chaos.witness import IN_PEACE, KILLED, STOPPED, Witness
 
 from turnstream import MessageAdded, Turnstream
 from turnstream.adapters.redis.backend import server_at
@@ -49,6 +49,8 @@ class Plan(msgspec.Struct, frozen=True):
     workers: int = 3
     partitions: int = 8
     lease: float = 1.0
+    changes: int = 5
+    """How many workers are drained, and as many killed, when all else is well again."""
 
     def settings(self, site: Site) -> Settings:
         """Return settings that keep everything for the checker: events, and outcomes for longer than the run."""
@@ -69,7 +71,7 @@ class Result(msgspec.Struct):
 
     history: History
     faults: dict[str, int]
-    takeovers: Sequence[float]
+    changes: Mapping[str, Sequence[float]]
     settled_after: float
     died: Sequence[str]
     without_server: int
@@ -110,26 +112,29 @@ class Stage:
             self._site.faults(self._past.keys, Random(self._chance.random())),
         ]
         async with _running([self._witness.watch(), *self._subscribers(clients)]):
-            await self._hurt(self._producers(clients), faults)
+            await self._hurt(self._producers(clients), faults, workers)
             workers.replace_ended()
             settled_after = await self._settle()
         self._history.failovers = sum(fault.count for kind in faults for fault in kind if fault.fails_over)
         return Result(
             await self._complete(clients[0]),
             {fault.name: fault.count for kind in faults for fault in kind},
-            self._witness.takeovers(),
+            self._witness.changes(),
             settled_after,
             workers.died,
             workers.without_server,
         )
 
-    async def _hurt(self, producers: Sequence[Producer], faults: Sequence[Sequence[Fault]]) -> None:
-        async with asyncio.timeout(self._plan.seconds + BOUND), asyncio.TaskGroup() as tasks:
+    async def _hurt(self, producers: Sequence[Producer], faults: Sequence[Sequence[Fault]], workers: Workers) -> None:
+        async with asyncio.timeout(self._plan.seconds + 2 * BOUND), asyncio.TaskGroup() as tasks:
             for producer in producers:
                 tasks.create_task(producer.run())
             deadline = monotonic() + self._plan.seconds
             strikes = [tasks.create_task(self._strike(kind, deadline)) for kind in faults]
             await asyncio.wait(strikes)
+            with suppress(TimeoutError):
+                # Where not everybody gets a share, the checker says what is wrong.
+                await self._change(workers)
             for producer in producers:
                 producer.stopping = True
 
@@ -143,6 +148,22 @@ class Stage:
                     await asyncio.sleep(chance.uniform(0, CALM))
                     await fault.strike()
             first = False
+
+    async def _change(self, workers: Workers) -> None:
+        """Let workers go while commands flow and nothing else goes wrong: how long that takes is told apart."""
+
+        async def shared() -> bool:
+            workers.replace_ended()
+            return self._witness.owners() == {worker.name for worker in workers.alive}
+
+        for how in (STOPPED, KILLED) * self._plan.changes:
+            await self._until(shared)
+            worker = self._chance.choice(workers.alive)
+            workers.remove(worker)
+            self._witness.goes(worker.name, how + IN_PEACE)
+            await (worker.drain() if how == STOPPED else asyncio.to_thread(worker.kill))
+            workers.start()
+        await self._until(shared)
 
     async def _settle(self) -> float:
         """Wait for rest and read what is left; the checker judges whether it came. Returns the seconds until then."""

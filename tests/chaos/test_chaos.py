@@ -16,7 +16,7 @@ SECONDS = 2.0
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("site", SITES)
 async def test_a_short_run_breaks_no_invariant(site: str, tmp_path: Path) -> None:
-    plan = Plan(seed=3, seconds=SECONDS, sessions=12, clients=2, workers=2, lease=0.5)
+    plan = Plan(seed=3, seconds=SECONDS, sessions=12, clients=2, workers=2, lease=0.5, changes=1)
     result = await run(plan, site, tmp_path)
     violations = check(result.history)
     assert not violations, report(result, violations)

@@ -10,8 +10,14 @@ from tests.chaos.history import Glimpse
 from turnstream.adapters.redis.server import Server
 from turnstream.errors import Unavailable
 
-INTERVAL = 0.05
-"""Seconds between two looks."""
+INTERVAL = 0.02
+"""Seconds between two looks: no time of a change is known more exactly."""
+
+KILLED = "takeovers after a kill"
+STOPPED = "hand-overs after a SIGTERM"
+IN_PEACE = ", no other fault"
+GOINGS = (KILLED, STOPPED, KILLED + IN_PEACE, STOPPED + IN_PEACE)
+"""How workers go."""
 
 LOOK = """
 local found = redis.call('HMGET', KEYS[1], 'token', 'generation', 'cursor', 'sequence')
@@ -27,29 +33,39 @@ class Witness:
     def __init__(self, server: Server) -> None:
         self.glimpses: list[Glimpse] = []
         self._server = server
-        self._gone: list[tuple[str, float]] = []
+        self._gone: list[tuple[str, str, float]] = []
 
     async def watch(self) -> None:
         """Look again and again, also at a server that comes back."""
         while True:
-            for number in range(len(self._server.keys.partitions)):
-                with suppress(Unavailable, RedisError):
-                    await self._look(number)
+            await self.look()
             await asyncio.sleep(INTERVAL)
 
-    def gone(self, worker: str) -> None:
-        """Note that a worker was killed just now."""
-        self._gone.append((worker, time.monotonic()))
+    async def look(self) -> None:
+        """Look at every partition once."""
+        for number in range(len(self._server.keys.partitions)):
+            with suppress(Unavailable, RedisError):
+                await self._look(number)
 
-    def takeovers(self) -> list[float]:
-        """Return the seconds from each kill until no partition had the token of the dead, where it had any."""
-        return [seconds for seconds in (self._takeover(*gone) for gone in self._gone) if seconds is not None]
+    def goes(self, worker: str, how: str) -> None:
+        """Note that a worker goes just now, in one of the ways that `GOINGS` lists."""
+        self._gone.append((worker, how, time.monotonic()))
 
-    def _takeover(self, worker: str, at: float) -> float | None:
+    def changes(self) -> dict[str, list[float]]:
+        """Return for each way to go the seconds from there until others had all partitions that the worker had."""
+        spans = [(how, self._span(worker, at)) for worker, how, at in self._gone]
+        return {how: [span for of, span in spans if of == how and span is not None] for how in GOINGS}
+
+    def owners(self) -> set[str]:
+        """Return the names of all workers that were seen to own something now."""
+        return {_owner(glimpse) for glimpse in self._latest(time.monotonic()).values()}
+
+    def _span(self, worker: str, at: float) -> float | None:
+        """Return the seconds; none where it had nothing, or where others never had all of it."""
         owned = {g.partition for g in self._latest(at).values() if _owner(g) == worker}
         for glimpse in self.glimpses:
-            if glimpse.at > at and _owner(glimpse) != worker:
-                owned.discard(glimpse.partition)
+            if glimpse.at > at and glimpse.partition in owned and _owner(glimpse) != worker:
+                owned.remove(glimpse.partition)
                 if not owned:
                     return glimpse.at - at
         return None
@@ -67,5 +83,5 @@ class Witness:
 
 
 def _owner(glimpse: Glimpse) -> str:
-    # A token is an epoch, the worker's name, its nonce and a random text.
-    return glimpse.token.split("-")[1]
+    # A token is `<epoch>-<name>:<nonce>-<random>`.
+    return glimpse.token.split("-")[1].partition(":")[0]

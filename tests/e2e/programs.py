@@ -27,6 +27,8 @@ MARK: Final = "E2E_MARK"
 PATIENCE: Final = 60.0
 """Seconds for a whole program to start and end, on a machine that does other things, too."""
 
+URL_FORMS: Final = ("redis://", "rediss://", "unix://", "redis+cluster://", "redis+sentinel://")
+
 WORKER: Final = "turnstream_worker"
 CLI: Final = "turnstream_cli"
 

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from tests.e2e.programs import CLI, PARTITIONS, Deployment, Program, Programs, needs_proc, until
+from tests.e2e.programs import CLI, PARTITIONS, URL_FORMS, Deployment, Program, Programs, needs_proc, until
 from typer.testing import CliRunner, Result
 
 from turnstream import (
@@ -96,7 +96,21 @@ class TestHelp:
     @pytest.mark.parametrize(
         ("command", "words"),
         [
-            ([], ["demo", "worker", "dev", "send", "get", "list", "tail", "TURNSTREAM_REDIS_URL", "Exit status"]),
+            (
+                [],
+                [
+                    "demo",
+                    "worker",
+                    "dev",
+                    "send",
+                    "get",
+                    "list",
+                    "tail",
+                    "TURNSTREAM_REDIS_URL",
+                    "Exit status",
+                    *URL_FORMS,
+                ],
+            ),
             (["demo"], ["--sessions", "--messages", "embedded"]),
             (["worker"], ["--redis-url", "TURNSTREAM_REDIS_URL", "--processes", "--log-level", "SIGTERM"]),
             (["dev"], ["--directory", ".turnstream", "--port", "--processes", "Ctrl-C"]),

@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 import redis
-from tests.e2e.programs import PARTITIONS, PATIENCE, WORKER, Deployment, Program, Programs, children, needs_proc, until
+from tests.e2e.programs import (
+    PARTITIONS,
+    PATIENCE,
+    URL_FORMS,
+    WORKER,
+    Deployment,
+    Program,
+    Programs,
+    children,
+    needs_proc,
+    until,
+)
 from tests.waiting import wait_until
 
 from turnstream import AddMessage, CreateSession, SessionConfig, Settings, Turnstream, user_message
@@ -203,7 +214,7 @@ class TestStarting:
     def test_help(self, programs: Programs) -> None:
         worker = programs.start(WORKER, "--help")
         assert worker.status() == 0
-        for word in ("TURNSTREAM_REDIS_URL", "--processes", "SIGTERM", "exit status", "examples"):
+        for word in ("TURNSTREAM_REDIS_URL", "--processes", "SIGTERM", "exit status", "examples", *URL_FORMS):
             assert word in worker.output
 
 

@@ -238,6 +238,26 @@ async def test_a_renewal_outlives_a_shard_that_is_lost(moving: RunningCluster, g
         await backend.ownership.renew([gone])
 
 
+async def test_what_a_lost_shard_does_not_hold_is_released(moving: RunningCluster, group: OnGroup) -> None:
+    for node in moving.nodes:
+        node.call("CONFIG", "SET", "cluster-require-full-coverage", "no")
+    backend, peer = await opened(group), await opened(group)
+    states = [await taken(backend, partition=number) for number in range(group.settings.partitions)]
+    leases = [keys.lease for keys in group.keys.partitions]
+    lost = moving.others(moving.holder(group.keys.workers))[0]
+    changes = peer.ownership.changes()
+    await anext(changes)
+    moving.replica_of(lost).stop()
+    lost.stop()
+    with pytest.raises(Unavailable):
+        await backend.ownership.release(states)
+    left = [lease for lease in leases if moving.holder(lease) != lost]
+    assert 0 < len(left) < len(leases)
+    assert [moving.holder(lease).call("EXISTS", lease) for lease in left] == [0] * len(left)
+    async with asyncio.timeout(SOON):
+        await anext(changes)
+
+
 def _is_empty(moving: RunningCluster, key: str) -> bool:
     return int(moving.holder(key).call("XLEN", key)) == 0
 

@@ -3,6 +3,8 @@
 import pytest
 from redis.asyncio.connection import Connection, SSLConnection
 
+import turnstream.sync
+from turnstream import Turnstream
 from turnstream.adapters.redis.topology.addresses import Address, Target, read_url
 from turnstream.errors import ConfigurationError
 
@@ -77,6 +79,13 @@ def test_a_url_that_cannot_be_read(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"redis\+cluster://user:password@host") as caught:
         read(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("client", [Turnstream, turnstream.sync.Turnstream])
+def test_who_connects_is_told_the_forms(client: type) -> None:
+    told = str(client.connect.__doc__)  # type: ignore[attr-defined]
+    for form in ("redis://", "rediss://", "unix://", "redis+cluster://", "redis+sentinel://"):
+        assert form in told
 
 
 def test_a_cluster_has_one_database() -> None:

@@ -1,6 +1,7 @@
 """One partition in the hands of its owner: an inbox, and batches out of it, bounded by commands and by bytes."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -9,6 +10,7 @@ from tests.unit.given import SMALL, entry, message, owner, raw
 from tests.waiting import wait_until
 
 from turnstream.adapters.memory import MemoryBackend
+from turnstream.application.intake import Intake
 from turnstream.domain.commands import AddMessage, AnyCommand, CreateSession, GetSession
 from turnstream.errors import BatchRefused, Fenced
 from turnstream.ports import START, Batch, Loaded, MessageRange, Needs, RawEntry
@@ -176,6 +178,29 @@ async def test_a_batch_that_was_refused_goes_on_behind_what_was_applied(backend:
         await wait_until(lambda: owned.state.cursor == waiting[-1].entry_id)
     assert (store.commits, store.refusals) == ([2, 0, 2], 0)
     assert len((await backend.reader.messages("s", MessageRange()))[1]) == 3
+
+
+async def test_a_bug_beside_deciding_is_logged_once_and_without_what_the_message_says(
+    backend: MemoryBackend, store: Counting, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    met = 0
+
+    def buggy(self: Intake, entry: RawEntry) -> None:
+        nonlocal met
+        met += 1
+        raise RuntimeError(f"a bug on {entry}")
+
+    async with running(backend, store, ROOMY) as owned:
+        with monkeypatch.context() as bug:
+            bug.setattr(Intake, "read", buggy)
+            owned.feed(START, entries(2, text="a secret"))
+            await wait_until(lambda: met >= 3)
+        await wait_until(lambda: store.commits == [2])
+    first, second = (vars(record) for record in caplog.records)
+    assert (first["msg"], second["msg"]) == ("partition cannot be written", "partition can be written again")
+    assert first["reason"] == "The worker failed on it: RuntimeError"
+    assert re.match(r"test_partition\.py:\d+ buggy < processor\.py:\d+ ", first["where"])
+    assert "a secret" not in str(first)
 
 
 async def test_losing_the_partition_ends_it(backend: MemoryBackend, store: Counting) -> None:

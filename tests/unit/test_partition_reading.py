@@ -5,10 +5,32 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
+from redis.exceptions import MovedError
 from tests.waiting import wait_until
 
 from turnstream.adapters.redis.partition_reading import _Reader
+from turnstream.errors import Unavailable
 from turnstream.ports import RawEntry
+
+
+async def test_a_failure_behind_a_redirection_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader = _Reader(cast("Any", None), "key", lambda: None)
+    away = Unavailable("away")
+    answers: list[Exception | None] = [MovedError("1 127.0.0.1:7000"), away, MovedError("1 127.0.0.1:7001"), away, None]
+
+    async def once(_cursor: str, _count: int) -> Sequence[RawEntry]:
+        answer = answers.pop(0)
+        if answer is not None:
+            raise answer
+        return [RawEntry("11-0", {})]
+
+    monkeypatch.setattr(reader, "_once", once)
+    assert [entry.entry_id for entry in await reader._persistently("10-0", 10)] == ["11-0"]
+    assert [(record.message, vars(record)["error"]) for record in caplog.records] == [
+        ("command stream cannot be read", "away")
+    ]
 
 
 async def test_what_was_read_behind_another_cursor_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """The owner of a partition at work: entries become commits, resends, bugs and queries among them."""
 
 import asyncio
+import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, cast
@@ -426,13 +427,23 @@ async def test_a_bug_is_logged_without_what_the_message_says(
     backend: MemoryBackend, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def buggy(view: SessionView, command: AddMessage, context: Context) -> Decision:
-        raise RuntimeError("a bug")
+        raise RuntimeError(f"a bug on {command}")
+
+    async def buggy_query(session_id: str, wanted: MessageRange) -> object:
+        raise RuntimeError("a bug on a secret")
 
     monkeypatch.setitem(cast("dict[Any, Any]", HANDLERS), AddMessage, buggy)
-    await (await owner(backend)).process(entries(CREATE, AddMessage("s", message("m1", "a secret"))))
-    bug = next(record for record in caplog.records if record.exc_info)
-    assert (bug.levelname, vars(bug)["command_id"], vars(bug)["partition"]) == ("ERROR", "c2", 0)
-    assert "a secret" not in caplog.text
+    monkeypatch.setattr(backend.reader, "messages", buggy_query)
+    secret = AddMessage("s", message("m1", "a secret"))
+    await (await owner(backend)).process(entries(CREATE, secret, GetSession("s")))
+    logged = [vars(record) for record in caplog.records if record.levelname == "ERROR"]
+    assert [(record["msg"], record["command_id"], record["partition"]) for record in logged] == [
+        *(("command parked", "c2", 0), ("query set aside", "c3", 0))
+    ]
+    for record, innermost in zip(logged, ("buggy", "buggy_query"), strict=True):
+        assert record["reason"] == "The worker failed on it: RuntimeError"
+        assert re.match(rf"test_processor\.py:\d+ {innermost} < \w+\.py:\d+ \w+ < ", record["where"])
+    assert not any("a secret" in str(vars(record)) for record in caplog.records)
 
 
 async def test_who_lost_the_partition_writes_nothing(

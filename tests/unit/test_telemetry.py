@@ -2,13 +2,14 @@
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import structlog
 
-from turnstream.telemetry import configure_logging, get_logger
+from turnstream.telemetry import MOST_FRAMES, configure_logging, get_logger, where_of
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +103,41 @@ def fail_with(content: str) -> None:
 
 def _handle(content: str) -> None:
     raise RuntimeError("a bug" if content else "")
+
+
+def test_where_a_failure_began_is_told_without_its_text() -> None:
+    """The innermost call of the innermost cause comes first."""
+    with pytest.raises(ValueError, match="again") as failed:
+        _wrap("a secret")
+    where = where_of(failed.value)
+    assert re.fullmatch(r"test_telemetry\.py:\d+ _handle < test_telemetry\.py:\d+ _wrap", where)
+    assert "secret" not in where
+
+
+def test_of_many_calls_the_innermost_are_told() -> None:
+    def deep(calls: int) -> None:
+        if calls:
+            deep(calls - 1)
+        _handle("")
+
+    with pytest.raises(RuntimeError) as failed:
+        deep(20)
+    first, *others = where_of(failed.value).split(" < ")
+    assert first.endswith(" _handle")
+    assert [call.split()[1] for call in others] == ["deep"] * (MOST_FRAMES - 1)
+
+
+def test_a_failure_that_was_never_raised_began_nowhere() -> None:
+    cause = ValueError("a secret")
+    cause.__cause__ = cause
+    assert where_of(cause) == ""
+
+
+def _wrap(content: str) -> None:
+    try:
+        _handle(content)
+    except RuntimeError as error:
+        raise ValueError(f"again {content}") from error
 
 
 def test_a_program_that_configures_nothing_sees_the_library_through_its_own_logging(

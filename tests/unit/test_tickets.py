@@ -149,6 +149,34 @@ async def test_a_resend_that_could_not_be_queued_leaves_the_first_ticket_waiting
     assert (await first).version == 7
 
 
+async def test_a_send_that_fails_takes_no_answer_from_another_of_the_same_command(
+    backend: MemoryBackend, replies: Replies
+) -> None:
+    sent, queued = command("c1"), asyncio.Event()
+
+    async def send() -> Ticket:
+        with replies.expecting([sent]) as (answered,):
+            await queued.wait()
+            replies.queued(0, [sent.entry])
+            return Ticket("c1", "s", answered, SOON)
+
+    first, second = asyncio.create_task(send()), asyncio.create_task(send())
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.wait([first])
+    queued.set()
+    ticket = await second
+    answer(backend, Reply("c1", "ok", 7))
+    assert (await ticket).version == 7
+
+
+async def test_when_all_sends_of_a_command_have_failed_no_answer_is_expected(replies: Replies) -> None:
+    with pytest.raises(Unavailable), replies.expecting([command("c1")]), replies.expecting([command("c1")]):
+        raise Unavailable("not queued")
+    with replies.expecting([command("c1", b"other")]) as (answered,):
+        assert not answered.done()
+
+
 async def test_another_command_under_an_id_that_is_waited_for_is_a_mismatch(
     backend: MemoryBackend, replies: Replies
 ) -> None:

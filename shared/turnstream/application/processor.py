@@ -15,7 +15,7 @@ from turnstream.domain.commands import ALONE, QUERIES, Query
 from turnstream.domain.pricing import Catalogue
 from turnstream.errors import BatchRefused, Collision, InvalidCommand, TurnstreamError, Unavailable
 from turnstream.ports import Batch, PartitionState, RawEntry, SessionStore
-from turnstream.telemetry import get_logger
+from turnstream.telemetry import get_logger, where_of
 
 log = get_logger(__name__)
 
@@ -149,8 +149,14 @@ class PartitionProcessor:
             batch.answer(accepted.entry.reply_to, await self._answers.reply(accepted.entry.command_id, query))
         except Unavailable:
             raise
-        except Exception as bug:
-            log.exception("query set aside", command_id=accepted.entry.command_id, partition=self.state.partition)
+        except Exception as bug:  # noqa: BLE001 - logged, and the entry set aside
+            log.error(  # noqa: TRY400 - a traceback may quote a message's content
+                "query set aside",
+                command_id=accepted.entry.command_id,
+                partition=self.state.partition,
+                reason=reason_of(bug),
+                where=where_of(bug),
+            )
             error = InvalidCommand("$", reason_of(bug))
             batch.set_aside(set_aside(accepted.raw, decode_sender(accepted.raw.fields), error))
         return batch
@@ -163,7 +169,7 @@ class PartitionProcessor:
                 session_id=accepted.session_id,
                 partition=self.state.partition,
                 reason=reason_of(failure),
-                exc_info=None if isinstance(failure, TurnstreamError) else failure,
+                where=where_of(failure),
             )
 
 

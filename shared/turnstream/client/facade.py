@@ -68,7 +68,9 @@ class Turnstream:
         """Connect to a server where workers run.
 
         Args:
-            url: `redis://…`, `rediss://…` or `unix://…`; by default the settings'.
+            url: one server, as `redis://user:password@host:6379/0`, `rediss://…` (encrypted) or `unix:///path`; a
+                cluster, as `redis+cluster://host:port,…`; or what Sentinels watch, as
+                `redis+sentinel://host:port,…/service` (both with `rediss+…` if encrypted); by default the settings'.
             settings: by default those of the environment (`TURNSTREAM_…`).
 
         Raises:

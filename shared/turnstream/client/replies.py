@@ -32,8 +32,9 @@ FORGOTTEN = 10
 class Pending(msgspec.Struct):
     """A command that has no answer yet.
 
-    `sent_at` is when it was first sent, in seconds of the event loop's clock, over which connection for replies, the
-    how manieth; somebody waits for it for `timeout` seconds; `own_id` is an id that the caller chose.
+    `sent_at` is when it was first sent, in seconds of the event loop's clock, and `connection` the number of the
+    connection for replies that was open then, counted from 0. `timeout` is for how many seconds somebody waits,
+    `own_id` whether the caller chose the id, and `sends` how many sends of it have not failed.
     """
 
     answer: asyncio.Future[Answer]
@@ -43,6 +44,7 @@ class Pending(msgspec.Struct):
     own_id: bool
     connection: int
     queued: bool = False
+    sends: int = 0
 
     def is_for(self, command: Addressed) -> bool:
         """Tell whether it is this command that is waited for."""
@@ -102,9 +104,9 @@ class Replies:
     ) -> Generator[list[asyncio.Future[Answer]]]:
         """Give the futures of the answers to commands that are sent meanwhile; if that fails, expect none.
 
-        A command that is sent again has the future of the first time, which stays, for that one is queued. Answers
-        are waited for `timeout` seconds, at least. `own_ids` where the caller chose the ids, and may have used them
-        before.
+        A command that is sent again has the future of the first time. It stays until all sends of it have failed, for
+        one of them is queued, or may still be. Answers are waited for `timeout` seconds, at least. `own_ids` where the
+        caller chose the ids, and may have used them before.
 
         Raises:
             DuplicateMismatch: another command of this client is under way under the id.
@@ -119,11 +121,14 @@ class Replies:
             if command.entry.command_id not in self._pending
         }
         self._pending.update(fresh)
+        sent = [self._pending[command.entry.command_id] for command in commands]
+        for pending in sent:
+            pending.sends += 1
         try:
             yield [self._answer(command) for command in commands]
         except BaseException:
-            for command_id in fresh:
-                self._pending.pop(command_id, None)
+            for pending in sent:
+                self._let_go(pending)
             raise
 
     def queued(self, partition: int, entries: Sequence[CommandEntry]) -> None:
@@ -138,6 +143,13 @@ class Replies:
         if lost:
             again = self._outbox.put(partition, lost, self._outbox.resend_window, wait=True)
             again.add_done_callback(_heard)
+
+    def _let_go(self, pending: Pending) -> None:
+        """Expect no answer because of a send that failed."""
+        pending.sends -= 1
+        command_id = pending.command.entry.command_id
+        if not pending.sends and self._pending.get(command_id) is pending:
+            del self._pending[command_id]
 
     def _answer(self, command: Addressed) -> asyncio.Future[Answer]:
         pending = self._pending[command.entry.command_id]

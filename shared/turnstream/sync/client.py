@@ -40,6 +40,9 @@ class Turnstream:
     def connect(cls, url: str | None = None, *, settings: Settings | None = None) -> Self:
         """Connect to a server where workers run; by default the one of the settings, which come from the environment.
 
+        The forms of a URL are those of the client of asyncio: `redis://`, `rediss://`, `unix://`, `redis+cluster://`
+        and `redis+sentinel://`.
+
         Raises:
             Unavailable: nobody answers there.
             ConfigurationError: the server or the deployment there does not fit.

@@ -56,12 +56,14 @@ class Worker:
         self._feeder = Feeder(backend.queue, self._holdings.owned, settings.batch_commands)
         self._answers = Answers(backend.reader, backend.partitions)
         self._stopping = False
+        self._stopped = asyncio.Event()
         self.ready = asyncio.Event()
         """Set when the worker has looked for the first time at what it may own."""
 
     def stop(self) -> None:
         """Finish what is in hand and end `run`."""
         self._stopping = True
+        self._stopped.set()
         self._bell.set()
 
     async def run(self) -> None:
@@ -101,7 +103,7 @@ class Worker:
                     backoff.succeeded()
                 if not backoff.failing:
                     log.warning("server unavailable", while_=what, error=str(error))
-                await asyncio.sleep(backoff.failed())
+                await self._pause(backoff.failed())
             except BaseException:
                 # One that ends for good ends all; a cancellation alone may get lost on its way.
                 self._stopping = True
@@ -119,9 +121,15 @@ class Worker:
                 async with asyncio.timeout(self._settings.lease / RENEWALS):
                     await self._bell.wait()
             if self._holdings.take_losses():
-                await asyncio.sleep(backoff.failed())
+                await self._pause(backoff.failed())
             else:
                 backoff.succeeded()
+
+    async def _pause(self, seconds: float) -> None:
+        """Let time pass; who asks the worker to stop does not wait for its end."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
 
     async def _listen(self) -> None:
         async for _ in self._backend.ownership.changes():
@@ -158,11 +166,16 @@ class Worker:
                 failing = False
 
     async def _leave(self) -> None:
-        try:
-            await self._holdings.give_up(list(self._holdings.owned))
-            await self._backend.ownership.depart(self.worker_id)
-        except Unavailable as error:
-            log.warning("left without releasing: the leases run out by themselves", error=str(error))
+        failures: list[Unavailable] = []
+        give_up = partial(self._holdings.give_up, list(self._holdings.owned))
+        # Also where a partition could not be released: others need not wait for what this worker would take.
+        for leave in (give_up, partial(self._backend.ownership.depart, self.worker_id)):
+            try:
+                await leave()
+            except Unavailable as error:
+                failures.append(error)
+        if failures:
+            log.warning("left without releasing all: the leases run out by themselves", error=str(failures[0]))
 
     def _processor(self, state: PartitionState) -> PartitionProcessor:
         settings, backend = self._settings, self._backend

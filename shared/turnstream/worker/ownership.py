@@ -8,7 +8,7 @@ import structlog
 from turnstream.application.processor import PartitionProcessor
 from turnstream.errors import ConfigurationError, Fenced, Unavailable
 from turnstream.ports import Backend, PartitionState
-from turnstream.telemetry import get_logger
+from turnstream.telemetry import get_logger, where_of
 from turnstream.worker.assignment import assigned
 from turnstream.worker.partition import BatchLimits, OwnedPartition
 
@@ -45,6 +45,7 @@ class Holdings:
         self.owned: dict[int, OwnedPartition] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._losses = 0
+        self._stalled: dict[int, str] = {}
         self._misfit: ConfigurationError | None = None
         self._worker_id = worker_id
         self._partitions = backend.partitions
@@ -87,6 +88,7 @@ class Holdings:
             if not kept and owned and owned.state.token == state.token:
                 log.warning("partition lost", partition=state.partition)
                 await self._abandon(state.partition)
+        self._tell_recovered()
 
     async def give_up(self, numbers: Iterable[int]) -> None:
         """Finish the batch in hand of some partitions and release them; one that takes too long is cut short."""
@@ -101,6 +103,8 @@ class Holdings:
             if late:
                 await asyncio.wait(late)
         left = [self.owned.pop(number) for number in leaving if number in self.owned]
+        for number in leaving:
+            self._stalled.pop(number, None)
         await self._ownership.release([owned.state for owned in left])
 
     def take_losses(self) -> int:
@@ -141,18 +145,32 @@ class Holdings:
                 log.warning("partition fenced", reason=error.reason)
                 self._drop(number)
             except Unavailable as error:
-                log.warning("batch interrupted", error=str(error))
-                self._drop(number)
+                self._stall(number, owned.state.cursor, error)
             except ConfigurationError as error:
                 self._misfit = error
                 self._drop(number)
-            except Exception:
-                log.exception("batch failed")
+            except Exception as bug:  # noqa: BLE001 - logged, and the partition taken again
+                # Without a traceback: it may quote a message's content.
+                log.error("batch failed", reason=type(bug).__name__, where=where_of(bug))  # noqa: TRY400
                 self._drop(number)
+
+    def _stall(self, number: int, cursor: str, error: Unavailable) -> None:
+        """Drop a partition whose batch was interrupted; say so unless it stands where it was interrupted before."""
+        if self._stalled.get(number) != cursor:
+            log.warning("batch interrupted", error=str(error))
+        self._drop(number)
+        self._stalled[number] = cursor
+
+    def _tell_recovered(self) -> None:
+        for number, owned in self.owned.items():
+            if self._stalled.get(number, owned.state.cursor) != owned.state.cursor:
+                log.info("batches are applied again", partition=number)
+                del self._stalled[number]
 
     def _drop(self, number: int) -> None:
         """Forget a partition and all that is remembered of it."""
         self.owned.pop(number, None)
+        self._stalled.pop(number, None)
         self._losses += 1
         self._bell.set()
 

@@ -9,7 +9,7 @@ from turnstream.application.processor import PartitionProcessor
 from turnstream.backoff import Backoff
 from turnstream.errors import BatchRefused
 from turnstream.ports import PartitionState, RawEntry
-from turnstream.telemetry import get_logger
+from turnstream.telemetry import get_logger, where_of
 
 log = get_logger(__name__)
 
@@ -82,7 +82,8 @@ class OwnedPartition:
                 await self._processor.process(entries)
             except BatchRefused as error:
                 if not self._backoff.failing:
-                    log.error("partition cannot be written", reason=error.reason)  # noqa: TRY400 - the store's fault
+                    # Without a traceback: it may quote a message's content.
+                    log.error("partition cannot be written", reason=error.reason, where=where_of(error))  # noqa: TRY400
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stopped.wait(), self._backoff.failed())
                 entries = _behind(self.state.cursor, entries)

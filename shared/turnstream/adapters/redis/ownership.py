@@ -125,7 +125,14 @@ class RedisOwnership:
         return [bool(answer) for answer in answers]
 
     async def release(self, states: Sequence[PartitionState]) -> None:
-        """Give partitions up, and ring the bell for who waits for them."""
+        """Give partitions up, and ring the bell for who waits for them.
+
+        Of several nodes one may not answer: what the others hold is given up and announced all the same.
+
+        Raises:
+            Unavailable: something could not be given up or announced; leases run out by themselves.
+
+        """
         server = self._server
         if self._settling:
             await self._settling.told(state.partition for state in states)
@@ -133,9 +140,12 @@ class RedisOwnership:
             server.scripts.release.run(server.calls(state.partition), [keys.lease, keys.partition], [state.token])
             for state, keys in ((state, server.partition(state.partition)) for state in states)
         )
-        await asyncio.gather(*calls)
+        answers = await asyncio.gather(*calls, return_exceptions=True)
         if states:
             await self._ring("partitions")
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
 
     async def changes(self) -> AsyncIterator[None]:
         """Yield once when nothing can be missed any more, then whenever a worker came, left or released something.

@@ -136,14 +136,16 @@ class _Reader:
     async def _persistently(self, cursor: str, count: int) -> Sequence[RawEntry]:
         """Read; while the stream's node does not answer, try again, and say so once."""
         backoff = Backoff()
+        told = False
         while True:
             try:
                 return await self._once(cursor, count)
             except MovedError:
                 pass
             except Unavailable as error:
-                if not backoff.failing:
+                if not told:
                     log.warning("command stream cannot be read", stream=self._key, error=str(error))
+                told = True
             await asyncio.sleep(backoff.failed())
 
     async def _once(self, cursor: str, count: int) -> Sequence[RawEntry]:

@@ -1,0 +1,84 @@
+"""What a worker holds, when it cannot be worked on: one log line a change of state, not one an attempt."""
+
+import asyncio
+
+import pytest
+from tests.unit.given import SMALL, entry, raw
+from tests.unit.test_partition import ROOMY, Counting
+from tests.waiting import wait_until
+
+from turnstream.adapters.memory import MemoryBackend
+from turnstream.application.answers import Answers
+from turnstream.application.cache import OwnerMemory
+from turnstream.application.intake import Intake
+from turnstream.application.parking import ParkingLimits
+from turnstream.application.processor import PartitionProcessor
+from turnstream.catalogue import default_catalogue
+from turnstream.domain.commands import CreateSession
+from turnstream.errors import Unavailable
+from turnstream.ports import Batch, PartitionState, RawEntry
+from turnstream.worker.ownership import Holdings
+
+FIRST, SECOND = (raw(entry(CreateSession(SMALL, name), name), n) for n, name in enumerate("st", start=1))
+
+
+class Away(Counting):
+    """A store that can be away."""
+
+    away = False
+
+    async def commit(self, batch: Batch) -> None:
+        if self.away:
+            raise Unavailable("The slot is on its way")
+        await super().commit(batch)
+
+
+@pytest.fixture
+def backend() -> MemoryBackend:
+    return MemoryBackend(1)
+
+
+@pytest.fixture
+def store(backend: MemoryBackend) -> Away:
+    return Away(backend)
+
+
+@pytest.fixture
+def holdings(backend: MemoryBackend, store: Away) -> Holdings:
+    def processor(state: PartitionState) -> PartitionProcessor:
+        intake = Intake(0, 1, 1_000, lambda _: True)
+        memory = OwnerMemory.empty(backend.quarantine, 0, 10, ParkingLimits())
+        return PartitionProcessor(state, intake, store, Answers(backend.reader, 1), default_catalogue(), memory)
+
+    return Holdings("w:1", backend, processor, ROOMY, asyncio.Event())
+
+
+async def try_to_apply(holdings: Holdings, waiting: RawEntry) -> None:
+    """Take the partition if need be, feed it, and wait until it is applied or given up."""
+    await holdings.settle()
+    owned = holdings.owned[0]
+    owned.feed(owned.position, [waiting])
+    await wait_until(lambda: not holdings.owned or owned.state.cursor == waiting.entry_id)
+    await holdings.keep()
+
+
+async def test_a_batch_that_is_interrupted_again_and_again_is_told_once(
+    holdings: Holdings, store: Away, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "turnstream.worker.ownership")
+
+    def told() -> list[str]:
+        return [record.message for record in caplog.records if "batch" in record.message]
+
+    store.away = True
+    for _ in range(3):
+        await try_to_apply(holdings, FIRST)
+    assert told() == ["batch interrupted"]
+    store.away = False
+    await try_to_apply(holdings, FIRST)
+    await holdings.keep()
+    assert told() == ["batch interrupted", "batches are applied again"]
+    store.away = True
+    await try_to_apply(holdings, SECOND)
+    assert told() == ["batch interrupted", "batches are applied again", "batch interrupted"]
+    await holdings.give_up([0])
