@@ -23,6 +23,7 @@ import redis
 from redis.asyncio import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from tests.waiting import wait_until as eventually
 
 from turnstream import (
     AddMessage,
@@ -31,6 +32,7 @@ from turnstream import (
     SessionConfig,
     SessionCreated,
     Turnstream,
+    UpdateTokenMetrics,
     user_message,
 )
 from turnstream.adapters.embedded.binary import find_server
@@ -69,6 +71,8 @@ class Service(msgspec.Struct):
     build: Build | None = None
     container_name: str | None = None
     healthcheck: HealthCheck | None = None
+    entrypoint: tuple[str, ...] = ()
+    profiles: tuple[str, ...] = ()
 
     @property
     def grace(self) -> int:
@@ -87,7 +91,7 @@ def compose() -> Compose:
 
 
 SERVICES = compose().services
-VALKEY, WORKER = SERVICES["valkey"], SERVICES["worker"]
+VALKEY, WORKER, ALERTS = SERVICES["valkey"], SERVICES["worker"], SERVICES["alerts"]
 CONF_IN_CONTAINER = VALKEY.command[1]
 PASSWORD = VALKEY.environment["VALKEYCLI_AUTH"]  # the one of the health check
 
@@ -247,6 +251,14 @@ def test_compose_builds_the_worker_from_the_dockerfile() -> None:
     assert (ROOT / WORKER.build.dockerfile) == DEPLOY / "Dockerfile"
 
 
+def test_the_example_of_a_service_runs_from_the_workers_image_when_it_is_asked_for() -> None:
+    assert ALERTS.profiles == ("alerts",)
+    assert ALERTS.build == WORKER.build
+    assert ALERTS.entrypoint[0] in PROJECT["scripts"]
+    assert ALERTS.environment == WORKER.environment
+    assert ALERTS.depends_on == WORKER.depends_on
+
+
 def test_any_number_of_workers_can_run_once_the_server_is_healthy() -> None:
     assert (WORKER.ports, WORKER.container_name) == ((), None)
     assert WORKER.depends_on["valkey"].condition == "service_healthy"
@@ -384,3 +396,42 @@ async def test_workers_and_producers_get_along_with_their_permissions(guarded: S
             assert (await anext(aiter(events))).session_id == session.id
             await operate(urls["worker"], ts, session.id)
     assert guarded.ask("ACL", "LOG", password=OPERATOR) == []
+
+
+@contextmanager
+def alerting(url: str, log: Path) -> Generator[subprocess.Popen[bytes]]:
+    """Run the example of a service as compose would, on another server."""
+    module = PROJECT["scripts"][ALERTS.entrypoint[0]].partition(".")[0]
+    environment = {**os.environ, "TURNSTREAM_REDIS_URL": url}
+    with (
+        log.open("wb") as errors,
+        subprocess.Popen((sys.executable, "-m", module), env=environment, stderr=errors) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+async def test_members_of_a_durable_subscription_get_along_with_their_permissions(
+    guarded: Server, tmp_path: Path
+) -> None:
+    users = ("worker", "producer", "durable-subscriber")
+    urls = {user: f"redis://{user}:change-me-{user}@127.0.0.1:{guarded.port}/0" for user in users}
+    log = tmp_path / "alerts.log"
+    with working(urls["worker"]), alerting(urls["durable-subscriber"], log) as service:
+        async with Turnstream.connect(urls["producer"]) as ts:
+            await eventually(lambda: begun(ts), ALERTS.grace)
+            session = await ts.execute(CreateSession(config=SessionConfig(provider="openai", model="gpt-4")))
+            await ts.execute(UpdateTokenMetrics(session.id, prompt_tokens=8_000))
+            await eventually(lambda: "context window critical" in log.read_text(), ALERTS.grace)
+        service.send_signal(signal.SIGTERM)
+        assert service.wait(ALERTS.grace) == 0
+    assert session.id in log.read_text()
+    assert guarded.ask("ACL", "LOG", password=OPERATOR) == []
+
+
+async def begun(ts: Turnstream) -> bool:
+    """Tell whether the subscription of the example has a checkpoint in every partition."""
+    names = [info.name for info in await ts.subscriptions.list_all()]
+    return "alerts" in names and all(lag.mark for lag in await ts.subscriptions.lag("alerts"))

@@ -17,6 +17,7 @@ PACKAGES = (
     ROOT / "shared" / "turnstream",
     ROOT / "services" / "turnstream_worker",
     ROOT / "services" / "turnstream_cli",
+    ROOT / "services" / "turnstream_alerts",
 )
 
 
@@ -90,7 +91,7 @@ def test_the_installed_package_is_the_wheels_own(installed: Path, tmp_path: Path
     assert Path(where).is_relative_to(installed.parent)
 
 
-@pytest.mark.parametrize("script", ["turnstream", "turnstream-worker"])
+@pytest.mark.parametrize("script", ["turnstream", "turnstream-worker", "turnstream-alerts"])
 def test_the_scripts_answer_outside_the_checkout(installed: Path, tmp_path: Path, script: str) -> None:
     assert "usage" in run(installed / script, "--help", cwd=tmp_path).casefold()
 

@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 import turnstream
+import turnstream_alerts.main
 from turnstream import ModelCatalogue, Settings, TurnstreamError, sync
 from turnstream.adapters.embedded.binary import SERVER_VARIABLE
 from turnstream.adapters.redis.keys import Keys, PartitionKeys
@@ -115,7 +116,8 @@ def test_the_catalogue_files_can_be_read(page: Path, tmp_path: Path) -> None:
 
 # ── commands ──
 
-TURNSTREAM_LINES = sorted({line for _, line in typed_lines() if line.startswith("turnstream")})
+TURNSTREAM_LINES = sorted({line for _, line in typed_lines() if line.startswith("turnstream ")})
+ALERTS_LINES = sorted({line for _, line in typed_lines() if line.startswith("turnstream-alerts")})
 MAKE_TARGETS = sorted(
     {line.split()[1] for _, line in typed_lines() if line.startswith("make ")}
     | {target for page in PAGES for target in re.findall(r"`make ([\w-]+)", page.read_text())},
@@ -127,6 +129,14 @@ def test_the_command_line_has_what_is_typed(line: str) -> None:
     # `--help` behind the rest: every option before it must exist, and nothing is carried out.
     result = CliRunner().invoke(app, [*shlex.split(line)[1:], "--help"])
     assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("line", ALERTS_LINES)
+def test_the_example_of_a_service_has_the_options_that_are_typed(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        turnstream_alerts.main.main(["--help"])
+    described = capsys.readouterr().out.split()
+    assert [word for word in shlex.split(line) if word.startswith("-") and word not in described] == []
 
 
 def test_the_readme_shows_every_command() -> None:
@@ -238,7 +248,7 @@ def test_every_key_is_explained() -> None:
 
 
 def test_log_messages_to_watch_for_are_logged() -> None:
-    watched = re.search(r"Worth an alarm when they repeat: ([^.]*)", " ".join(OPERATIONS.read_text().split()))
+    watched = re.search(r"Worth an alarm\s+when they repeat: (.+?)\n\n", OPERATIONS.read_text(), re.DOTALL)
     assert watched
     messages = re.findall(r"`([^`]+)`", watched[1])
     source = "".join(path.read_text() for path in SOURCES[1].rglob("*.py"))
