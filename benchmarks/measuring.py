@@ -1,5 +1,6 @@
-"""The measurements of the spine: throughput, latency, the cost of an append by length, memory."""
+"""The measurements of the spine: throughput, latency of commands and events, the cost of an append, memory."""
 
+import asyncio
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -7,10 +8,24 @@ from functools import partial
 from typing import Any
 
 from benchmarks.stage import Stage
-from turnstream import AddMessage, AddMessages, CreateSession, SessionConfig, Ticket, Turnstream, user_message
+from turnstream import (
+    AddMessage,
+    AddMessages,
+    CreateSession,
+    EventMeta,
+    EventSubscription,
+    MessageAdded,
+    SessionConfig,
+    Ticket,
+    Turnstream,
+    user_message,
+)
 from turnstream.adapters.redis.backend import RedisBackend
+from turnstream.adapters.redis.topology.routing import Calls
 from turnstream.application.routing import partition_of
+from turnstream.codec.events import encode_event
 from turnstream.codec.records import encode_message
+from turnstream.messages import new_id
 
 TEXT = "A message of about a hundred characters, as people write them to a chat model on an ordinary working day."
 CONFIG = SessionConfig("openai", "gpt-4o")
@@ -69,6 +84,55 @@ async def latency(ts: Turnstream, backend: RedisBackend, rounds: int) -> dict[st
         await _timed(taken["ticket"], partial(_ticket, ts, session_id))
         await _timed(taken["execute"], partial(_execute, ts, short))
     return {name: percentiles(times) for name, times in taken.items()}
+
+
+async def live_latency(ts: Turnstream, backend: RedisBackend, rounds: int) -> dict[str, Figures]:
+    """Measure, in turn, a PING over the connection of a subscription, and an event from PUBLISH to who iterates."""
+    session_id = await new_session(ts)
+    partition = partition_of(session_id, backend.partitions)
+    server, channel = backend.server, backend.server.keys.event_channel(MessageAdded.type)
+    taken: dict[str, list[float]] = {"subscription ping": [], "live event": []}
+    async with ts.subscribe(MessageAdded) as events:
+        # What nobody has stored is heard live only, so it must be live.
+        await ts.execute(AddMessage(session_id, user_message(TEXT)))
+        await anext(events)
+        page = await backend.events.read(partition, 0, 0)
+        last = page.types[MessageAdded.type]
+        for sequence in range(page.head + 1, page.head + 1 + rounds):
+            payload = encode_event(_live(session_id, partition, page.generation, sequence, last))
+            await _timed(taken["subscription ping"], events.ping)
+            await _timed(taken["live event"], partial(_heard, events, server.calls(partition), channel, payload))
+            last = sequence
+    return {name: percentiles(times) for name, times in taken.items()}
+
+
+async def _heard(events: EventSubscription[MessageAdded], calls: Calls, channel: str, payload: bytes) -> None:
+    published = asyncio.ensure_future(calls.call("PUBLISH", channel, payload))
+    event = await anext(events)
+    await published
+    assert isinstance(event, MessageAdded)
+
+
+def _live(session_id: str, partition: int, generation: str, sequence: int, last: int) -> MessageAdded:
+    """Return an event that is next in its chain; nobody has stored it."""
+    meta = EventMeta(
+        event_id=new_id(),
+        partition=partition,
+        generation=generation,
+        sequence=sequence,
+        previous_of_type=last,
+        previous_of_session=last,
+        command_id=new_id(),
+    )
+    message = user_message(TEXT)
+    return MessageAdded(
+        session_id=session_id,
+        incarnation="bench",
+        version=sequence,
+        timestamp=message.created_at,
+        message=message,
+        meta=meta,
+    )
 
 
 async def append_cost(ts: Turnstream, lengths: Sequence[int], rounds: int, appends: int) -> dict[int, Figures]:

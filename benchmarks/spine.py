@@ -54,10 +54,11 @@ async def measure(stage: Stage, size: Size) -> dict[str, Any]:
             for _ in range(size.rounds)
         ]
         latency = await measuring.latency(ts, backend, size.latency_rounds)
+        live = await measuring.live_latency(ts, backend, size.latency_rounds)
         lengths = (10, 1_000, size.longest)
         appends = await measuring.append_cost(ts, lengths, size.append_rounds, size.appends)
         memory = await measuring.memory(ts, backend, size.longest)
-    return {"throughput": rounds, "latency": latency, "append": appends, "memory": memory, "size": size}
+    return {"throughput": rounds, "latency": latency, "live": live, "append": appends, "memory": memory, "size": size}
 
 
 def summary(figures: dict[str, Any]) -> dict[str, float]:
@@ -96,6 +97,9 @@ def show(figures: dict[str, Any]) -> None:
         table.add_row(
             f"{name} p50 / p99", f"{times['p50_us']:.0f} / {times['p99_us']:.0f} µs = {pings:.1f} pings", target
         )
+    for name, times in figures["live"].items():
+        pings = times["p50_us"] / figures["live"]["subscription ping"]["p50_us"]
+        table.add_row(f"{name} p50 / p99", f"{times['p50_us']:.0f} / {times['p99_us']:.0f} µs = {pings:.1f} pings", "")
     for length, cost in figures["append"].items():
         table.add_row(f"append at {length:,} messages", f"{cost['many_us']:.1f} µs, alone {cost['one_us']:.0f} µs", "")
     table.add_row("spread of the append cost", f"{found['append_spread']:.0%}", "≤ 20%")

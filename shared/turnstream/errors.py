@@ -19,13 +19,13 @@
     ├── Collision                 a batch was decided without knowing something that is stored; decide it again
     ├── WorkerDied                workers died while they applied a command
     ├── BatchRefused              the store cannot write a batch as it is; one of its commands is to be parked
+    ├── SubscriptionNotFound      no durable subscription of this name ever had a member
     ├── SubscriptionInUse         a subscription has live members, so it cannot be forgotten
     └── ConfigurationError        settings, server or deployment do not fit together
 
 Source: design §4 and §10; the messages of the spec where it has one.
 """
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -242,7 +242,7 @@ class BatchRefused(TurnstreamError):  # noqa: N818 - a state of the batch
 class SubscriptionNotFound(TurnstreamError):  # noqa: N818 - as its siblings
     """No durable subscription of this name ever had a member."""
 
-    def __init__(self, name: str, known: Sequence[str]) -> None:
+    def __init__(self, name: str, known: list[str]) -> None:
         """Keep the name that was asked for; tell which ones there are."""
         super().__init__(f"There is no subscription {name!r}; known: {', '.join(sorted(known)) or 'none'}")
         self.name = name

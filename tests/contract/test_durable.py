@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -52,7 +52,7 @@ class Handler:
 
 
 @asynccontextmanager
-async def running(subscription: DurableSubscription[Any], handler: Handler) -> AsyncIterator[None]:
+async def running(subscription: DurableSubscription[Any], handler: Handler) -> AsyncGenerator[None]:
     """Run a member for a while, and end it as a program would."""
     task = asyncio.create_task(subscription.run(handler))
     try:
@@ -264,6 +264,23 @@ async def test_events_that_cannot_be_kept_are_told_as_lost(ts: Turnstream) -> No
     assert handler.versions("s") == [1, 2]
     (resync,) = handler.resyncs
     assert (resync.reason, resync.lost, resync.session_id) == ("parking", 2, "s")
+
+
+@pytest.mark.parametrize("overrides", [{"parked_events": 1}])
+async def test_a_session_of_which_all_was_lost_can_leave(ts: Turnstream) -> None:
+    handler = Handler()
+    first, second = id_in(0, PARTITIONS), id_in(0, PARTITIONS)
+    handler.refused = {first, second}
+    async with running(ts.subscription("billing", start="beginning", attempts=1), handler):
+        for session_id in (first, second):
+            await a_session(ts, session_id=session_id)
+        await wait_until(lambda: _lost(ts, 1))
+        handler.refused.clear()
+        assert await ts.subscriptions.redrive("billing", second) == 0
+        assert [parked.session_id for parked in await ts.subscriptions.parked("billing")] == [first]
+        await ts.execute(UpdateTokenMetrics(second, 1))
+        await wait_until(lambda: handler.versions(second) == [2])
+    assert [(resync.session_id, resync.lost) for resync in handler.resyncs] == [(second, 1)]
 
 
 async def _lost(ts: Turnstream, lost: int) -> bool:

@@ -24,6 +24,7 @@ from turnstream.errors import (
     SessionAlreadyExists,
     SessionNotFound,
     SubscriptionInUse,
+    SubscriptionNotFound,
     TurnstreamError,
     Unavailable,
     VersionConflict,
@@ -48,6 +49,7 @@ EVERY_ERROR: list[TurnstreamError] = [
     WorkerDied(3),
     BatchRefused(7, "a key is a string"),
     SubscriptionInUse("billing", 2),
+    SubscriptionNotFound("billing", ["a"]),
     ConfigurationError("TURNSTREAM_PARTITIONS: a power of two"),
     Unavailable("No server answers"),
 ]

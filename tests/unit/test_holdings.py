@@ -1,6 +1,7 @@
 """What a worker holds, when it cannot be worked on: one log line a change of state, not one an attempt."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from tests.unit.given import SMALL, entry, raw
@@ -85,4 +86,26 @@ async def test_a_batch_that_is_interrupted_again_and_again_is_told_once(
     store.away = True
     await try_to_apply(holdings, SECOND)
     assert told() == ["partition interrupted", "partition goes on", "partition interrupted"]
+    await holdings.give_up([0])
+
+
+async def test_leases_are_renewed_although_the_registry_is_away(
+    holdings: Holdings[PartitionState, OwnedPartition], backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renewed: list[int] = []
+
+    async def silent(_: str) -> list[str]:
+        return await asyncio.Future()
+
+    async def renew(states: Sequence[PartitionState]) -> list[bool]:
+        renewed.extend(state.partition for state in states)
+        return [True for _ in states]
+
+    await holdings.settle()
+    monkeypatch.setattr(backend.ownership, "beat", silent)
+    monkeypatch.setattr(backend.ownership, "renew", renew)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await holdings.keep()
+    assert renewed == [0]
     await holdings.give_up([0])

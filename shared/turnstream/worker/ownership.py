@@ -109,13 +109,22 @@ class Holdings(Generic[State, Owned]):
             Unavailable: the server does not answer.
 
         """
-        await self._membership.beat(self._member_id)
+        # Both at once: the node with the registry may be away, and those with the leases not.
+        beating = asyncio.ensure_future(self._membership.beat(self._member_id))
+        beating.add_done_callback(lambda beaten: beaten.cancelled() or beaten.exception())
+        try:
+            await self._renew()
+            await beating
+        finally:
+            beating.cancel()
+        self._tell_recovered()
+
+    async def _renew(self) -> None:
         leases = [self._leases[number] for number in self.owned]
         for state, kept in zip(leases, await self._membership.renew(leases), strict=True):
             if not kept and state.partition in self.owned and self._leases[state.partition] is state:
                 log.warning("partition lost", partition=state.partition)
                 await self._abandon(state.partition)
-        self._tell_recovered()
 
     async def give_up(self, numbers: Iterable[int]) -> None:
         """Finish what is in hand of some partitions and release them; one that takes too long is cut short."""

@@ -166,7 +166,7 @@ class SubscriptionAdministration:
         return left.count if left else 0
 
     async def _check(self, name: str) -> None:
-        names = await self._subscriptions.names()
+        names = list(await self._subscriptions.names())
         if name not in names:
             raise SubscriptionNotFound(name, names)
 

@@ -74,6 +74,9 @@ class ParkedSessions:
                     return
             await self._subscriptions.unpark(self._name, self._state, session_id, sequence)
             done += 1
+        if not done:
+            # All of its events were lost: there is none with which it would leave.
+            await self._subscriptions.unpark(self._name, self._state, session_id, 0)
         self._sessions.discard(session_id)
         log.info("session is not parked any more", session_id=session_id, handled=done if handle else 0)
 

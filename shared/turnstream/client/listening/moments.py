@@ -3,6 +3,7 @@
 import asyncio
 from datetime import datetime
 
+from turnstream.client.listening.following import beginning
 from turnstream.codec.events import decode_timestamp
 from turnstream.domain.position import Mark, Position
 from turnstream.ports import Backend
@@ -26,7 +27,7 @@ async def _mark(backend: Backend, partition: int, since: datetime | None) -> Mar
     page = await backend.events.read(partition, 0, 0)
     if since is None:
         return page.generation, page.head
-    before, behind = page.oldest - 1, page.head
+    before, behind = beginning(page), page.head
     while before < behind:
         middle = (before + behind) // 2
         found = (await backend.events.read(partition, middle, 1)).payloads

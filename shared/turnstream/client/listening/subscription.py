@@ -10,8 +10,9 @@ from msgspec.structs import force_setattr
 
 from turnstream.application.routing import partition_of
 from turnstream.backoff import Backoff
-from turnstream.client.listening.following import Break, Following, Wanted
+from turnstream.client.listening.following import Break, Following, Wanted, beginning
 from turnstream.client.listening.resync import ResyncRequired
+from turnstream.client.listening.together import together
 from turnstream.codec.events import decode_event
 from turnstream.domain.events import AnyEvent, Event, EventMeta
 from turnstream.domain.position import Mark, Position
@@ -97,6 +98,17 @@ class EventSubscription(Generic[SomeEvent]):
         """
         return self._position
 
+    async def ping(self) -> None:
+        """Return when the server has answered on this subscription's connection, behind all that it published before.
+
+        Raises:
+            Unavailable: it is not open, the connection was lost, or the server does not answer.
+
+        """
+        if self._subscription is None:
+            raise Unavailable("The subscription is not open")
+        await self._subscription.ping()
+
     def __aiter__(self) -> Self:
         """Return itself."""
         return self
@@ -145,8 +157,8 @@ class EventSubscription(Generic[SomeEvent]):
         if isinstance(start, Position):
             marks = {number: cast("Mark", start.marks[number]) for number in self._numbers}
         else:
-            pages = await asyncio.gather(*(self._read(number, 0, 0) for number in self._numbers))
-            places = [page.head if start == "now" else page.oldest - 1 for page in pages]
+            pages = await together(self._read(number, 0, 0) for number in self._numbers)
+            places = [page.head if start == "now" else beginning(page) for page in pages]
             each = zip(self._numbers, pages, places, strict=True)
             marks = {number: (page.generation, place) for number, page, place in each}
         for number, mark in marks.items():
@@ -221,7 +233,7 @@ class EventSubscription(Generic[SomeEvent]):
                 some = behind[start : start + TOGETHER]
                 await self._has_room(len(some))
                 count = min(PIECE, (self._buffer - len(self._waiting)) // len(some) or 1)
-                await asyncio.gather(*(self._catch_up_with(number, count) for number in some))
+                await together(self._catch_up_with(number, count) for number in some)
             if backoff.failing and not self._behind.is_set():
                 log.info("subscription goes on")
                 backoff.succeeded()
@@ -229,12 +241,12 @@ class EventSubscription(Generic[SomeEvent]):
     async def _catch_up_with(self, partition: int, count: int) -> None:
         followed = self._followed[partition]
         followed.reading()
-        after = followed.mark[1]
+        after = followed.behind
         page = await self._read(partition, after, count)
         gone = followed.continue_in(page)
         if gone:
             self._tell(partition, followed, gone)
-        if followed.mark[1] >= after:
+        if followed.behind >= after:
             self._take(partition, followed, page)
         else:
             # What was read lies behind the place from which it goes on.
@@ -243,8 +255,8 @@ class EventSubscription(Generic[SomeEvent]):
     def _take(self, partition: int, followed: Following, page: EventPage) -> None:
         for sequence, payload in page.payloads:
             event = _decoded(payload)
-            if event is not None and self._wanted.concerns(event):
-                self._append(partition, (page.generation, sequence), event)
+            if event is not None and self._wanted.concerns(event) and followed.take(event, sequence):
+                self._append(partition, followed.mark, event)
         followed.advance(page)
         self._marks[partition] = followed.mark
         for event in followed.held():
@@ -285,7 +297,7 @@ class EventSubscription(Generic[SomeEvent]):
         while True:
             await asyncio.sleep(CHECK_EVERY)
             live = [number for number, followed in self._followed.items() if followed.is_live]
-            pages = await asyncio.gather(*(self._read(number, 0, 0) for number in live))
+            pages = await together(self._read(number, 0, 0) for number in live)
             await subscription.ping()
             for number, page in zip(live, pages, strict=True):
                 followed = self._followed[number]
