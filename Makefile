@@ -27,8 +27,8 @@ help: ## list the targets
 demo: $(VENV)/.installed ## run the demo on an embedded server; nothing else to install
 	$(VENV)/bin/turnstream demo
 
-test: $(VENV)/.installed-dev ## run the whole test suite
-	$(PYTEST) $(TESTS)
+test: $(VENV)/.installed-dev ## run the whole test suite, but for what `make chaos` runs
+	$(PYTEST) -m 'not long' $(TESTS)
 
 check: lint types imports coverage ## everything that must pass before a commit
 
@@ -45,7 +45,7 @@ imports: $(VENV)/.installed-dev ## the layers: who may import whom
 
 # Coverage's total mixes lines and branches; the branches are asked for on their own, too.
 coverage: $(VENV)/.installed-dev ## run the suite, less its slow tests, and ask for 90 % of the branches
-	$(PYTEST) -m 'not slow' --cov --cov-report=term-missing:skip-covered $(TESTS)
+	$(PYTEST) -m 'not slow and not long' --cov --cov-report=term-missing:skip-covered $(TESTS)
 	@$(PY) -m coverage json --quiet -o - | $(PY) -c 'import json, sys; \
 	  percent = json.load(sys.stdin)["totals"]["percent_branches_covered"]; \
 	  print(f"Branches alone: {percent:.1f} %"); sys.exit(percent < 90)'
@@ -58,6 +58,7 @@ bench: $(VENV)/.installed ## measure commands a second and latency on this machi
 	$(PY) -m benchmarks.spine
 
 chaos: $(VENV)/.installed-dev ## hurt workers, network and servers for minutes, then check the history (SECONDS, SEED)
+	$(PY) -m pytest -m long
 	$(PY) -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 mutants: $(VENV)/.installed-dev ## take the checks out of the scripts one at a time; some test must fail each time

@@ -132,7 +132,7 @@ class Flood:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("number", [QUICK, pytest.param(ALL, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [QUICK, pytest.param(ALL, marks=pytest.mark.long)])
 async def test_every_hostile_entry_is_accounted_for(
     real: EmbeddedDeployment,
     workers: Workers,
