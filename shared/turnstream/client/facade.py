@@ -252,7 +252,10 @@ class Turnstream:
     def subscribe(
         self, *types: type[Any], session_id: str | None = None, start: Start = "now"
     ) -> EventSubscription[Any]:
-        """Return an async iterator of events: each once, those of a session in their order, and nothing left out.
+        """Return an async iterator of events: those of a session in their order, and nothing left out.
+
+        Each comes once; only where a live event of several types was lost, those of a partition that were given since
+        may come again behind it.
 
         Where history is gone that was not seen yet, a `ResyncRequired` stands in its place.
 

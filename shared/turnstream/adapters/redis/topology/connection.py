@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn, cast
@@ -48,7 +49,7 @@ async def opened(connect: Connector, where: str) -> AbstractConnection:
 
     Raises:
         Unavailable: nobody answers there.
-        ConfigurationError: the server does not let this user in.
+        ConfigurationError: the server does not let this user in, or its certificate is not trusted.
 
     """
     connection = connect()
@@ -57,6 +58,12 @@ async def opened(connect: Connector, where: str) -> AbstractConnection:
     except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
         raise ConfigurationError(f"The server at {where} refuses the user or the password: {error}") from error
     except (RedisError, OSError) as error:
+        untrusted = _certificate_failure(error)
+        if untrusted:
+            raise ConfigurationError(
+                f"The certificate of the server at {where} is not trusted ({untrusted.verify_message}): name the "
+                "authority that signed it in the URL, as in rediss://…?ssl_ca_certs=ca.pem",
+            ) from error
         raise Unavailable(f"No server answers at {where} ({error}): start one, or set TURNSTREAM_REDIS_URL") from error
     task = asyncio.current_task()
     if task is not None and task.cancelling():
@@ -64,6 +71,13 @@ async def opened(connect: Connector, where: str) -> AbstractConnection:
         await connection.disconnect(nowait=True)
         raise asyncio.CancelledError
     return connection
+
+
+def _certificate_failure(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    """Return the reason why a server's certificate was refused, if that is what is behind an error."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def raise_for(error: RedisError) -> NoReturn:
