@@ -20,6 +20,7 @@ class Proxy:
         self.silent = False
         self.delay = 0.0
         self.dropped = 0
+        self.swallowed = 0
         self._target = port
         self._writers: set[StreamWriter] = set()
         self._server: asyncio.Server | None = None
@@ -70,6 +71,7 @@ class Proxy:
             while data := await source.read(CHUNK):
                 is_dead = is_dead or self.silent
                 if is_dead:
+                    self.swallowed += 1
                     continue
                 if self.delay:
                     await asyncio.sleep(self.delay)

@@ -24,11 +24,12 @@ from turnstream import (
     SessionCreated,
     SessionDeleted,
     Turnstream,
+    Unavailable,
     user_message,
 )
 from turnstream.application.routing import partition_of
 from turnstream.client.listening import subscription
-from turnstream.ports import Backend
+from turnstream.ports import Backend, EventPage
 
 on_redis = pytest.mark.parametrize("deployment", ["fakeredis", "embedded", "cluster"], indirect=True)
 """For histories that change: in memory there is only one."""
@@ -334,6 +335,40 @@ async def test_what_is_not_safe_is_not_shown(deployment: Deployment) -> None:
             await deployment.call("HSET", deployment.keys.partitions[0].partition, "stable", 3)
             assert [type(event) for event in await take(events, 2)] == [MessageAdded] * 2
         await deployment.call("HSET", deployment.keys.partitions[0].partition, "stable", 1)
+
+
+# ── reads that fail ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_page_that_comes_late_is_not_taken_when_another_read_has_failed(
+    deployment: Deployment, ts: Turnstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By then the same events were read again."""
+    failing, late = id_in(0, 2), id_in(1, 2)
+    await chats(ts, failing, late)
+    watcher = await client_of(deployment, worker=False)
+    read, reads, given = watcher._backend.events.read, list[int](), asyncio.Event()
+
+    async def hurt(partition: int, after: int, count: int, session_id: str | None = None) -> EventPage:
+        page = await read(partition, after, count, session_id)
+        if count:
+            reads.append(partition)
+            if partition == 1 and reads.count(1) == 1:
+                await given.wait()
+            if partition == 0 and reads.count(0) == 1:
+                await wait_until(lambda: 1 in reads)
+                raise Unavailable("just once")
+        return page
+
+    monkeypatch.setattr(watcher._backend.events, "read", hurt)
+    async with watcher.subscribe(start="beginning") as events:
+        found = await take(events, 12)
+        given.set()
+        await ts.execute(CreateSession(CONFIG, late))
+        found += await take(events, 1)
+        await asyncio.sleep(0.05)
+        assert not events._waiting
+    assert len({event.meta.event_id for event in found if event.meta}) == 13
 
 
 # ── slow consumers ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -86,6 +86,21 @@ async def test_its_connections_are_killed_at_full_speed(real: EmbeddedDeployment
         await taking
 
 
+async def test_what_happens_while_it_comes_back_needs_nothing_that_follows(
+    real: EmbeddedDeployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscription, "CHECK_EVERY", 10 * SOON)
+    await worker_of(real)
+    publisher, watcher = await client_of(real, worker=False), await client_of(real, worker=False)
+    session = await a_session(publisher)
+    async with watcher.subscribe(MessageAdded) as events:
+        for number in range(KILLS):
+            await real.call("CLIENT", "KILL", "TYPE", "pubsub", "SKIPME", "yes")
+            await persistently(publisher, AddMessage(session.id, user_message(str(number))))
+            (event,) = await take(events, 1)
+            assert event.version == number + 2
+
+
 @pytest.fixture
 async def proxy(real: EmbeddedDeployment) -> AsyncIterator[Proxy]:
     running = Proxy(int(real.settings.redis_url.get_secret_value().rpartition(":")[2].partition("/")[0]))
@@ -117,6 +132,27 @@ async def test_a_connection_that_is_dead_and_does_not_say_so(real: EmbeddedDeplo
             assert not events._waiting
             proxy.silent = False
             await take(events, 2 * EACH)
+
+
+async def test_only_the_connection_that_listens_is_dead(
+    real: EmbeddedDeployment, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The streams can be read, so nothing is missing; yet it is noticed, for live events would come late for ever."""
+    monkeypatch.setattr(subscription, "CHECK_EVERY", 1.0)
+    await worker_of(real)
+    publisher = await client_of(real, worker=False)
+    names = await sessions(publisher)
+    watcher = await through(proxy, real, response_timeout=0.3)
+    async with watcher.subscribe(MessageAdded) as events:
+        await publish(publisher, names, 1)
+        await take(events, 2 * EACH)
+        first = events._subscription
+        proxy.silent = True
+        await publish(publisher, names, 1)
+        await wait_until(lambda: proxy.swallowed > 0)
+        proxy.silent = False
+        await take(events, 2 * EACH)
+        await wait_until(lambda: events._subscription is not first)
 
 
 async def test_it_rests_while_everything_goes_on(real: EmbeddedDeployment, proxy: Proxy) -> None:

@@ -461,6 +461,18 @@ def test_retention_of_what_was_seen_is_no_loss() -> None:
     assert follower.following.is_live
 
 
+def test_retention_of_what_was_taken_of_several_types_is_no_loss() -> None:
+    """Although the stream is read from a place before it, for the other type."""
+    follower = follower_of("several types")
+    happened(follower, *[("critical", "a")] * 5)
+    heard(follower)
+    follower.history.trim(2)
+    follower.history.happens("critical", "a")
+    follower.reconnect()
+    assert follower.read() is None
+    assert follower.sequences == [1, 2, 3, 4, 5, 6]
+
+
 def test_retention_took_all() -> None:
     follower = follower_of("all")
     follower.history.happens("config", "a")
@@ -547,6 +559,18 @@ def test_what_may_not_be_told_yet_is_waited_for(name: str) -> None:
     history.held_back = 0
     follower.publish(history.timeline[1:])
     assert heard(follower) == [2]
+
+
+@pytest.mark.parametrize("name", sorted(FILTERS))
+def test_what_is_not_safe_needs_no_reading(name: str) -> None:
+    history = History()
+    history.happens("critical", "a")
+    follower = follower_of(name, history)
+    for kind in KINDS:
+        history.happens(kind, "a")
+    history.held_back = len(KINDS)
+    follower.check()
+    assert follower.following.is_live
 
 
 @pytest.mark.parametrize("name", ["all", "a type", "several types"])

@@ -113,7 +113,7 @@ class Following:
             gone = self._change(page, seen)
         missing = beginning(page) - self.behind
         if missing > 0:
-            if gone is None and self._may_have_missed(page):
+            if gone is None and self._may_have_missed(page, beginning(page)):
                 gone = Break("retention", missing, seen)
             self._has_read(beginning(page))
         return gone
@@ -136,7 +136,7 @@ class Following:
         """Compare with how things stood before all that was heard by now: was one missed that none has followed?"""
         if not self.is_live:
             return
-        if page.generation != self._generation or self._may_have_missed(page):
+        if page.generation != self._generation or self._may_have_missed(page, page.head):
             self.is_live = False
         else:
             self._has_read(page.head)
@@ -182,15 +182,15 @@ class Following:
             return meta.previous_of_type <= self._taken(event.type)
         return meta.sequence == self._sequence + 1
 
-    def _may_have_missed(self, page: EventPage) -> bool:
-        """Tell whether events that were asked for may lie behind what was taken."""
+    def _may_have_missed(self, page: EventPage, up_to: int) -> bool:
+        """Tell whether events that were asked for may lie behind what was taken, and not above a sequence."""
         wanted = self._wanted
         if wanted.session_id is not None:
             # A session that is gone leaves no sequence, but its deletion was an event.
-            return (page.session or page.types.get(SessionDeleted.type, 0)) > self._sequence
+            return self._sequence < min(up_to, page.session or page.types.get(SessionDeleted.type, 0))
         if wanted.types:
-            return any(page.types.get(name, 0) > self._taken(name) for name in wanted.types)
-        return page.head > self._sequence
+            return any(self._taken(name) < min(up_to, page.types.get(name, 0)) for name in wanted.types)
+        return self._sequence < up_to
 
 
 def beginning(page: EventPage) -> int:

@@ -4,6 +4,7 @@ import asyncio
 from datetime import datetime
 
 from turnstream.client.listening.following import beginning
+from turnstream.client.listening.together import together
 from turnstream.codec.events import decode_timestamp
 from turnstream.domain.position import Mark, Position
 from turnstream.ports import Backend
@@ -20,7 +21,7 @@ async def position(backend: Backend, since: datetime | None) -> Position:
         async with searching:
             return await _mark(backend, partition, since)
 
-    return Position(tuple(await asyncio.gather(*map(one, range(backend.partitions)))))
+    return Position(tuple(await together(map(one, range(backend.partitions)))))
 
 
 async def _mark(backend: Backend, partition: int, since: datetime | None) -> Mark:

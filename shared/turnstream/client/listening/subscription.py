@@ -67,6 +67,7 @@ class EventSubscription(Generic[SomeEvent]):
         self._opening = asyncio.Lock()
         self._subscription: Subscription | None = None
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         """Listen; what happens from now on is seen.
@@ -84,6 +85,7 @@ class EventSubscription(Generic[SomeEvent]):
 
     async def aclose(self) -> None:
         """Stop to listen; the iteration ends behind what has arrived."""
+        self._closed = True
         if self._task:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -134,18 +136,26 @@ class EventSubscription(Generic[SomeEvent]):
         return event
 
     async def _open(self) -> None:
-        if self._task is not None:
+        if self._task is not None or self._closed:
             return
         async with self._opening:
-            if self._task is None:
-                self._subscription = await self._subscribed()
-                try:
-                    await self._begin()
-                except BaseException:
-                    await self._subscription.aclose()
-                    raise
-                self._task = asyncio.create_task(self._run(self._subscription), name="subscription")
-                self._task.add_done_callback(lambda _: self._arrived.set())
+            await self._open_first()
+
+    async def _open_first(self) -> None:
+        if self._task is not None:
+            return
+        self._subscription = await self._subscribed()
+        try:
+            await self._begin()
+        except BaseException:
+            await self._subscription.aclose()
+            raise
+        if self._closed:
+            # Whoever closed it meanwhile did not wait.
+            await self._subscription.aclose()
+            return
+        self._task = asyncio.create_task(self._run(self._subscription), name="subscription")
+        self._task.add_done_callback(lambda _: self._arrived.set())
 
     async def _subscribed(self) -> Subscription:
         channels = self._backend.channels
