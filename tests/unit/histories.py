@@ -129,6 +129,9 @@ class Follower:
         self.following = Following(wanted, self.start)
         self.given: list[AnyEvent | Break] = []
         self.wire: list[AnyEvent] = []
+        self.timeline: list[AnyEvent] = []
+        """What had survived when the last page was made; the page itself is `page`."""
+        self.page = history.page(0, 0)
         self._after: int | None = None
         self._page: EventPage | None = None
 
@@ -171,7 +174,8 @@ class Follower:
     def answer(self, most: int) -> None:
         """Let the server make the page."""
         assert self._after is not None
-        self._page = self.history.page(self._after, most, self.wanted.session_id)
+        self.page = self._page = self.history.page(self._after, most, self.wanted.session_id)
+        self.timeline = list(self.history.timeline)
 
     def arrive(self) -> Break | None:
         """Take the page; return what it broke."""

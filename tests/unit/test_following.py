@@ -161,8 +161,8 @@ class AnythingHappens(RuleBasedStateMachine):
         self.last = max(self.last, sequence)
 
     def breaks(self, gone: Break) -> None:
-        survived = dict(self.history.former).get(gone.seen[0])
-        begins = self.history.page(0, 0).oldest - 1
+        survived = dict(self.follower.page.former).get(gone.seen[0])
+        begins = min(self.follower.page.oldest - 1, self.follower.page.head)
         if gone.reason == "failover":
             assert survived is not None
             assert gone.lost == gone.seen[1] - survived > 0
@@ -182,8 +182,8 @@ class AnythingHappens(RuleBasedStateMachine):
 
     def may_have_lost(self, gone: Break) -> bool:
         """Whether anything lies behind what was seen by which a follower may know that it missed something."""
-        wanted = self.follower.wanted
-        behind = self.history.timeline if wanted.has_chains else self.history.timeline[gone.seen[1] :]
+        wanted, timeline = self.follower.wanted, self.follower.timeline
+        behind = timeline if wanted.has_chains else timeline[gone.seen[1] :]
         return any(wanted.concerns(event) or event.type == DELETED for event in behind)
 
     @invariant()
