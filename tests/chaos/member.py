@@ -9,11 +9,13 @@ import argparse
 import asyncio
 import os
 import signal
+import sys
 
 import msgspec
-from tests.chaos.members import Handled
+from tests.chaos.history import Handled
+from tests.chaos.processes import NO_SERVER
 
-from turnstream import ResyncRequired, Turnstream
+from turnstream import ResyncRequired, Turnstream, Unavailable
 from turnstream.domain.events import Event
 from turnstream.settings import load_settings
 
@@ -48,10 +50,16 @@ async def main() -> None:
     arguments = parser.parse_args()
     settings = load_settings()
     log = Log(settings.worker_id or "", arguments.file, arguments.die_on)
-    async with Turnstream.connect(settings=settings) as ts:
+    try:
+        ts = await Turnstream.connect(settings=settings)
+    except Unavailable:
+        sys.exit(NO_SERVER)
+    try:
         subscription = ts.subscription(arguments.name, start="beginning")
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, subscription.stop)
         await subscription.run(log)
+    finally:
+        await ts.aclose()
 
 
 if __name__ == "__main__":

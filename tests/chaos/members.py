@@ -1,28 +1,22 @@
 """The member processes of a durable subscription, and what they wrote down."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 
 import msgspec
-from tests.chaos.processes import GuardedProgram
+from tests.chaos.faults import Fault
+from tests.chaos.history import Handled
+from tests.chaos.processes import NO_SERVER, GuardedProgram
 
 from turnstream.domain.events import AnyEvent
 
 ROOT = Path(__file__).parents[2]
 NAME = "everything"
 """The subscription."""
-
-
-class Handled(msgspec.Struct, frozen=True):
-    """What a handler was given: an event, or, with a reason in `lost`, that history in front of `sequence` is gone."""
-
-    member: str
-    partition: int
-    sequence: int
-    event_id: str = ""
-    session_id: str = ""
-    lost: str = ""
+TAKEN_BACK = "failover"
+"""The reason for which what was handled is gone; the others take what was not."""
 
 
 class MemberProcess(GuardedProgram):
@@ -39,6 +33,7 @@ class Members:
 
     def __init__(self, environment: Mapping[str, str], directory: Path) -> None:
         self.alive: list[MemberProcess] = []
+        self.died: list[str] = []
         self._environment = environment
         self._directory = directory
         self._started = 0
@@ -49,12 +44,19 @@ class Members:
         self.alive.append(member)
         return member
 
-    def taken_out(self, chance: Random) -> MemberProcess:
-        """Choose a member that is about to go; those that found no server at their start are replaced first."""
+    def replace_ended(self) -> None:
+        """Start others in place of members that ended by themselves, and note those that had no reason."""
         for ended in [member for member in self.alive if not member.runs]:
+            if ended.status != NO_SERVER:
+                self.died.append(f"{ended.name} (status {ended.status})")
             self.alive.remove(ended)
+            # Its watchdog is still there.
             ended.kill()
             self.start()
+
+    def taken_out(self, chance: Random) -> MemberProcess:
+        """Choose a member that is about to go."""
+        self.replace_ended()
         member = chance.choice(self.alive)
         self.alive.remove(member)
         return member
@@ -70,6 +72,55 @@ class Members:
             member.kill()
 
 
+class _MemberFault(Fault):
+    def __init__(self, members: Members, chance: Random, lease: float) -> None:
+        super().__init__()
+        self.members = members
+        self.chance = chance
+        self.lease = lease
+
+
+class KillMember(_MemberFault):
+    """A member dies in the middle of whatever it does, and another one is started."""
+
+    name = "member killed"
+
+    async def apply(self) -> None:
+        await asyncio.to_thread(self.members.taken_out(self.chance).kill)
+        self.members.start()
+
+
+class PauseMember(_MemberFault):
+    """A member stands still until others have its partitions, and then goes on with what it had in hand."""
+
+    name = "member paused beyond its lease"
+
+    async def apply(self) -> None:
+        self.members.replace_ended()
+        member = self.chance.choice(self.members.alive)
+        member.pause()
+        try:
+            await asyncio.sleep(self.lease * self.chance.uniform(1.2, 2.0))
+        finally:
+            member.resume()
+
+
+class DrainMember(_MemberFault):
+    """A member is asked to stop, writes down how far it is, and another one takes its place."""
+
+    name = "member drained"
+
+    async def apply(self) -> None:
+        member = self.members.taken_out(self.chance)
+        self.members.start()
+        await member.drain()
+
+
+def member_faults(members: Members, chance: Random, lease: float) -> list[Fault]:
+    """Return the faults of members."""
+    return [kind(members, chance, lease) for kind in (KillMember, PauseMember, DrainMember)]
+
+
 def repeats(handled: Sequence[Handled]) -> int:
     """Return how many handlings were not the first ones of their events."""
     events = [one.event_id for one in handled if not one.lost]
@@ -77,13 +128,23 @@ def repeats(handled: Sequence[Handled]) -> int:
 
 
 def missed(handled: Iterable[Handled], events: Iterable[AnyEvent]) -> list[AnyEvent]:
-    """Return the events that nobody handled."""
-    known = {one.event_id for one in handled}
-    return [event for event in events if event.meta and event.meta.event_id not in known]
+    """Return the events that nobody handled, and of which nobody was told that they are gone."""
+    known: set[str] = set()
+    told: dict[int, int] = {}
+    for one in handled:
+        known.add(one.event_id)
+        if one.lost and one.lost != TAKEN_BACK:
+            told[one.partition] = max(one.sequence, told.get(one.partition, 0))
+    metas = ((event, event.meta) for event in events)
+    return [
+        event
+        for event, meta in metas
+        if meta and meta.event_id not in known and meta.sequence > told.get(meta.partition, 0)
+    ]
 
 
 def out_of_order(handled: Iterable[Handled], events: Iterable[AnyEvent]) -> list[str]:
-    """Return the sessions whose surviving events were handled for the first time in another order than they happened."""
+    """Return the sessions whose events, each when it was handled first, are not in the order of the stream."""
     survived: dict[str, list[str]] = {}
     for event in events:
         if event.meta:

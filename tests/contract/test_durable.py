@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -53,7 +53,7 @@ class Handler:
 
 
 @asynccontextmanager
-async def running(subscription: DurableSubscription[Any], handler: Handler) -> AsyncIterator[None]:
+async def running(subscription: DurableSubscription[Any], handler: Handler) -> AsyncGenerator[None]:
     """Run a member for a while, and end it as a program would."""
     task = asyncio.create_task(subscription.run(handler))
     try:

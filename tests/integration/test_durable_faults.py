@@ -11,13 +11,13 @@ import pytest
 from tests.chaos.members import NAME, Members, missed, out_of_order, repeats
 from tests.chaos.processes import ChaosServer
 from tests.contract.chats import a_session, id_in, persistently
-from tests.contract.deployments import Opens, client_of
+from tests.contract.deployments import client_of
 from tests.contract.hearing import take
 from tests.contract.redis_deployments import EmbeddedDeployment
 from tests.contract.test_durable import Handler, running
 from tests.contract.workers import worker_of
 from tests.integration.groups import OnGroup, on_group
-from tests.topologies import RunningCluster, copied, running_cluster
+from tests.topologies import RunningCluster, running_cluster
 from tests.waiting import SOON, wait_until
 
 from turnstream import AddMessage, ResyncRequired, Turnstream, user_message
@@ -77,7 +77,9 @@ async def all_events(real: EmbeddedDeployment) -> Sequence[Any]:
 
 @pytest.mark.slow
 async def test_members_are_killed_and_stopped_while_commands_flow(
-    real: EmbeddedDeployment, members: Members, record_property: Any  # noqa: ANN401
+    real: EmbeddedDeployment,
+    members: Members,
+    record_property: Any,  # noqa: ANN401
 ) -> None:
     await worker_of(real)
     client = await client_of(real, worker=False)
@@ -251,6 +253,7 @@ async def test_a_primary_is_lost_with_checkpoints_and_events(group: tuple[OnGrou
         # All that survived is handled, as another subscription that begins now sees it.
         events = await _survived(client)
         await wait_until(lambda: not _missed_by(handler, events))
+    # A replica that lagged told what it took back.
     assert all(resync.reason == "failover" for resync in handler.resyncs)
 
 
