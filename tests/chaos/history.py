@@ -1,10 +1,11 @@
 """What a run leaves behind for the checker: what producers sent and were told, what others saw, and the end."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Literal
 
 import msgspec
 
+from turnstream.client.listening.resync import Reason
 from turnstream.domain.commands import ChangingCommand
 from turnstream.domain.events import AnyEvent
 from turnstream.domain.models import Session
@@ -58,18 +59,39 @@ class Seen(msgspec.Struct, frozen=True):
     event_id: str
 
 
-class Listening(msgspec.Struct):
-    """One life of a subscription: from its opening until it was told of a loss, or closed at the end of the run.
+class Gone(msgspec.Struct, frozen=True):
+    """What a subscriber was told to be gone: the last sequence it saw, and the one behind which it goes on."""
 
-    `heads` are the sequences of the partitions when it was open: all behind them is its own to see. A subscriber of one
-    `type` sees the events of that type only. `lost` is what it was told.
+    partition: int
+    reason: Reason
+    lost: int | None
+    seen: int
+    sequence: int
+
+
+class Listening(msgspec.Struct):
+    """A subscriber from its first opening to the end of the run, through all lost connections and new starts.
+
+    `heads` are the sequences of the partitions when it was open: all behind them is its own to see. A subscriber of
+    some `types`, or of a session, sees those events only. `failed` is why it ended, which it should not.
     """
 
     subscriber: str
     heads: Mapping[int, int]
-    type: str | None = None
-    seen: list[Seen] = msgspec.field(default_factory=list[Seen])
-    lost: str | None = None
+    types: Collection[str] = ()
+    session_id: str | None = None
+    seen: list[Seen | Gone] = msgspec.field(default_factory=list[Seen | Gone])
+    failed: str | None = None
+
+    def is_for(self, event: AnyEvent) -> bool:
+        """Tell whether an event is to be seen."""
+        meta = event.meta
+        return (
+            meta is not None
+            and meta.sequence > self.heads.get(meta.partition, 0)
+            and (not self.types or event.type in self.types)
+            and self.session_id in (None, event.session_id)
+        )
 
 
 class Handled(msgspec.Struct, frozen=True):

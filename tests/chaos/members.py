@@ -15,6 +15,8 @@ from turnstream.domain.events import AnyEvent
 ROOT = Path(__file__).parents[2]
 NAME = "everything"
 """The subscription."""
+PATIENCE = 50
+"""Looks, a tenth of a second apart, for a member that works."""
 TAKEN_BACK = "failover"
 """The reason for which what was handled is gone; the others take what was not."""
 
@@ -54,12 +56,16 @@ class Members:
             ended.kill()
             self.start()
 
-    def taken_out(self, chance: Random) -> MemberProcess:
-        """Choose a member that is about to go."""
-        self.replace_ended()
-        member = chance.choice(self.alive)
-        self.alive.remove(member)
-        return member
+    async def one_at_work(self, chance: Random) -> MemberProcess:
+        """Choose a member that has handled something; a new one, after a while in which none has."""
+        for _ in range(PATIENCE):
+            self.replace_ended()
+            names = {one.member for one in self.handled()}
+            working = [member for member in self.alive if member.name in names]
+            if working:
+                return chance.choice(working)
+            await asyncio.sleep(0.1)
+        return chance.choice(self.alive)
 
     def handled(self) -> list[Handled]:
         """Return what was written down, in its order; the last line may be on its way."""
@@ -86,7 +92,9 @@ class KillMember(_MemberFault):
     name = "member killed"
 
     async def apply(self) -> None:
-        await asyncio.to_thread(self.members.taken_out(self.chance).kill)
+        member = await self.members.one_at_work(self.chance)
+        self.members.alive.remove(member)
+        await asyncio.to_thread(member.kill)
         self.members.start()
 
 
@@ -96,8 +104,7 @@ class PauseMember(_MemberFault):
     name = "member paused beyond its lease"
 
     async def apply(self) -> None:
-        self.members.replace_ended()
-        member = self.chance.choice(self.members.alive)
+        member = await self.members.one_at_work(self.chance)
         member.pause()
         try:
             await asyncio.sleep(self.lease * self.chance.uniform(1.2, 2.0))
@@ -111,7 +118,8 @@ class DrainMember(_MemberFault):
     name = "member drained"
 
     async def apply(self) -> None:
-        member = self.members.taken_out(self.chance)
+        member = await self.members.one_at_work(self.chance)
+        self.members.alive.remove(member)
         self.members.start()
         await member.drain()
 

@@ -11,13 +11,16 @@ class Proxy:
     """Forwards every connection to a server's port.
 
     With `drop_replies` a request is forwarded, and the connection cut in place of the answer: whoever asked cannot know
-    what became of it. Every chunk waits for `delay` seconds.
+    what became of it. Every chunk waits for `delay` seconds. A connection over which something comes while it is
+    `silent` is dead from then on, and neither end is told.
     """
 
     def __init__(self, port: int) -> None:
         self.drop_replies = False
+        self.silent = False
         self.delay = 0.0
         self.dropped = 0
+        self.swallowed = 0
         self._target = port
         self._writers: set[StreamWriter] = set()
         self._server: asyncio.Server | None = None
@@ -63,8 +66,13 @@ class Proxy:
                 task.cancel()
 
     async def _forward(self, source: StreamReader, target: StreamWriter, *, replies: bool) -> None:
+        is_dead = False
         with suppress(OSError):
             while data := await source.read(CHUNK):
+                is_dead = is_dead or self.silent
+                if is_dead:
+                    self.swallowed += 1
+                    continue
                 if self.delay:
                     await asyncio.sleep(self.delay)
                 if replies and self.drop_replies:

@@ -27,10 +27,10 @@ from tests.chaos.members import Members, member_faults, missed
 from tests.chaos.processes import Workers
 from tests.chaos.producers import Producer
 from tests.chaos.sites import SITES, Site
-from tests.chaos.subscribers import Subscriber, have_caught_up
+from tests.chaos.subscribers import Kind, Subscriber, have_caught_up, have_seen_all
 from tests.chaos.witness import IN_PEACE, KILLED, STOPPED, Witness
 
-from turnstream import MessageAdded, Turnstream
+from turnstream import MessageAdded, SessionConfigUpdated, SessionDeleted, SessionUpdated, Turnstream
 from turnstream.adapters.redis.backend import server_at
 from turnstream.errors import Unavailable
 from turnstream.settings import Settings
@@ -39,6 +39,20 @@ BOUND = 120.0
 """Seconds within which all must be settled after the faults; generous, for a busy machine."""
 CALM = 0.3
 """Seconds between two faults of a kind, at most."""
+
+BUFFERS = (10_000, 100)
+"""Events that the subscriptions of each listening client may hold."""
+KINDS = (
+    Kind("everything"),
+    Kind("everything, pausing", habit="pausing"),
+    Kind("messages", (MessageAdded,)),
+    Kind("messages, restarting", (MessageAdded,), habit="restarting"),
+    Kind("a rare type", (SessionDeleted,)),
+    Kind("some types", (SessionDeleted, SessionUpdated, SessionConfigUpdated)),
+    Kind("a session", session_id="s0"),
+    Kind("everything, restarting", habit="restarting"),
+)
+"""The subscribers of a run."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -66,7 +80,6 @@ class Plan(msgspec.Struct, frozen=True):
             lease=self.lease,
             deduplication_window=max(3_600.0, 4 * self.seconds),
             event_retention=100_000_000,
-            subscriber_buffer=1_000_000,
         )
 
 
@@ -115,12 +128,13 @@ class Stage:
         for _ in range(self._plan.members):
             self._members.start()
         clients = [await self._client() for _ in range(self._plan.clients)]
+        listeners = [await self._client(subscriber_buffer=buffer) for buffer in BUFFERS]
         faults = [
             worker_faults(workers, self._witness, Random(self._chance.random()), self._plan.lease),
             self._site.faults(self._past.keys, Random(self._chance.random())),
             member_faults(self._members, Random(self._chance.random()), self._plan.lease),
         ]
-        async with _running([self._witness.watch(), *self._subscribers(clients)]):
+        async with _running([self._witness.watch(), *self._subscribers(listeners)]):
             await self._hurt(self._producers(clients), faults, workers)
             workers.replace_ended()
             settled_after = await self._settle()
@@ -192,7 +206,8 @@ class Stage:
             events = (event for end in self._history.partitions for event in end.events)
             if missed(self._history.handled, events):
                 return False
-            return all(end.lease == end.token for end in self._history.partitions)
+            is_owned = all(end.lease == end.token for end in self._history.partitions)
+            return is_owned and have_seen_all(self._history)
 
         try:
             await self._until(at_rest)
@@ -217,12 +232,16 @@ class Stage:
         return producers
 
     def _subscribers(self, clients: Sequence[Turnstream]) -> list[Awaitable[None]]:
-        everything = Subscriber("everything", clients[0], self._history, self._ending.heads, None)
-        messages = Subscriber("messages", clients[-1], self._history, self._ending.heads, MessageAdded)
-        return [everything.run(), messages.run()]
+        """Spread the kinds over clients, whose subscriptions may hold little or much."""
+        heads = self._ending.heads
+        return [
+            Subscriber(kind, clients[number % len(clients)], self._history, heads, Random(self._chance.random())).run()
+            for number, kind in enumerate(KINDS)
+        ]
 
-    async def _client(self) -> Turnstream:
-        client = await Turnstream.connect(settings=self._settings.at(self._site.for_clients))
+    async def _client(self, **changes: int) -> Turnstream:
+        settings = self._settings.at(self._site.for_clients).model_copy(update=changes)
+        client = await Turnstream.connect(settings=settings)
         self._open.push_async_callback(client.aclose)
         return client
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from msgspec.structs import replace
 from tests.chaos.checker import check
-from tests.chaos.history import Glimpse, Handled, History, Listening, PartitionEnd, Seen, Sent, Told
+from tests.chaos.history import Glimpse, Gone, Handled, History, Listening, PartitionEnd, Seen, Sent, Told
 from tests.contract.model import Model
 
 from turnstream import AddMessage, ChatMessage, ChatMessageRole, CreateSession, SessionConfig, TextContent
@@ -35,7 +35,7 @@ def good() -> History:
     told = [
         Sent(f"c{n}", "p", n, command, accepted=True, told=[Told("ok", n + 1)]) for n, command in enumerate(COMMANDS)
     ]
-    seen = [Seen(0, event.meta.sequence, event.meta.event_id) for event in events[1:] if event.meta]
+    seen: list[Seen | Gone] = [Seen(0, event.meta.sequence, event.meta.event_id) for event in events[1:] if event.meta]
     handled = [Handled("m1", 0, event.meta.sequence, event.meta.event_id, "s") for event in events if event.meta]
     return History(
         seed=7,
@@ -188,7 +188,7 @@ def end_not_seen(history: History) -> None:
 
 
 def type_with_a_gap(history: History) -> None:
-    of_type = Listening("messages", {0: 2}, MessageAdded.type, [Seen(0, 4, "c3:0")])
+    of_type = Listening("messages", {0: 2}, [MessageAdded.type], seen=[Seen(0, 4, "c3:0")])
     history.listenings.append(of_type)
 
 
@@ -203,6 +203,44 @@ def told_that_handled_ones_are_gone(history: History) -> None:
 
 def handled_out_of_order(history: History) -> None:
     history.handled.insert(1, history.handled[2])
+
+
+def session_with_a_gap(history: History) -> None:
+    history.listenings.append(Listening("a session", {0: 2}, session_id="s", seen=[Seen(0, 4, "c3:0")]))
+
+
+def subscription_ended(history: History) -> None:
+    history.listenings[0].failed = "Unavailable"
+
+
+def loss_told_in_another_place(history: History) -> None:
+    history.listenings[0].seen[1:2] = [Gone(0, "retention", 1, 1, 2)]
+
+
+def loss_told_after_what_follows(history: History) -> None:
+    seen_with_a_gap(history)
+    history.listenings[0].seen.append(Gone(0, "retention", 1, 4, 5))
+
+
+def given_again_after_a_loss(history: History) -> None:
+    history.listenings[0].seen.insert(2, Gone(0, "retention", 0, 3, 3))
+    history.listenings[0].seen.insert(3, Seen(0, 3, "c2:0"))
+
+
+def taken_back_in_silence(history: History) -> None:
+    history.listenings[0].seen[-1:] = [Seen(0, 4, "gone:0"), Seen(0, 5, "gone:1")]
+
+
+def taken_back_and_not_given_again(history: History) -> None:
+    history.listenings[0].seen.append(Gone(0, "failover", 2, 4, 2))
+
+
+def less_taken_back_than_was_lost(history: History) -> None:
+    history.listenings[0].seen[-1:] = [Seen(0, 4, "gone:0"), Seen(0, 5, "gone:1"), Gone(0, "failover", 1, 5, 4)]
+
+
+def flushed_and_seen_in_part(history: History) -> None:
+    history.listenings[0].seen.append(Gone(0, "reset", None, 4, 0))
 
 
 def success_did_not_survive(history: History) -> None:
@@ -295,6 +333,15 @@ BROKEN: list[tuple[str, Callable[[History], None]]] = [
     ("I7", not_handled),
     ("I7", told_that_handled_ones_are_gone),
     ("I7", handled_out_of_order),
+    ("I7", session_with_a_gap),
+    ("I7", subscription_ended),
+    ("I7", loss_told_in_another_place),
+    ("I7", loss_told_after_what_follows),
+    ("I7", given_again_after_a_loss),
+    ("I7", taken_back_in_silence),
+    ("I7", taken_back_and_not_given_again),
+    ("I7", less_taken_back_than_was_lost),
+    ("I7", flushed_and_seen_in_part),
     ("I8", success_did_not_survive),
     ("I9", backlog_left),
     ("I9", nobody_owns_it),
@@ -322,9 +369,24 @@ def other_payload_refused(history: History) -> None:
     history.sent.append(Sent("c3", "p", 3, adding(9), told=[Told("duplicate-mismatch")]))
 
 
-def seen_until_a_loss_was_told(history: History) -> None:
-    history.listenings[0].seen.pop()
-    history.listenings[0].lost = "The subscription was lost"
+def retention_was_told(history: History) -> None:
+    history.listenings[0].seen[1:2] = [Gone(0, "retention", 1, 2, 3)]
+
+
+def taken_back_and_given_again(history: History) -> None:
+    seen = history.listenings[0].seen
+    seen[2:2] = [Seen(0, 4, "gone:0"), Seen(0, 5, "gone:1"), Gone(0, "failover", 2, 5, 3)]
+
+
+def flushed_and_seen_again(history: History) -> None:
+    seen = history.listenings[0].seen
+    seen[:0] = [Seen(0, 2, "gone:0"), Seen(0, 3, "gone:1"), Gone(0, "reset", None, 3, 0), Seen(0, 1, "c0:0")]
+
+
+def a_filter_sees_its_own(history: History) -> None:
+    own = [Seen(0, number, f"c{number - 1}:0") for number in (3, 4)]
+    history.listenings.append(Listening("messages of s", {0: 2}, [MessageAdded.type], "s", [*own]))
+    history.listenings.append(Listening("another session", {0: 2}, session_id="t"))
 
 
 def heard_before_the_heads_were_read(history: History) -> None:
@@ -372,7 +434,10 @@ def another_generation(history: History) -> None:
 ALLOWED = [
     unknown_and_never_queued,
     other_payload_refused,
-    seen_until_a_loss_was_told,
+    retention_was_told,
+    taken_back_and_given_again,
+    flushed_and_seen_again,
+    a_filter_sees_its_own,
     heard_before_the_heads_were_read,
     told_that_history_is_gone,
     parked_with_poison,

@@ -74,6 +74,10 @@ class Deployment(Opens, Protocol):
         """Return the events that are kept, in the order of the stream."""
         ...
 
+    async def trim(self, partition: int, oldest: int) -> None:
+        """Take the events before a sequence from the stream, as retention does."""
+        ...
+
     async def malformed(self, partition: int) -> list[Malformed]:
         """Return the entries that were set aside."""
         ...
@@ -144,6 +148,11 @@ class MemoryDeployment:
 
     async def events(self, partition: int) -> list[AnyEvent]:
         return decoded(kept.payload for kept in self._partitions[partition].events)
+
+    async def trim(self, partition: int, oldest: int) -> None:
+        events = self._partitions[partition].events
+        while events and events[0].sequence < oldest:
+            events.popleft()
 
     async def malformed(self, partition: int) -> list[Malformed]:
         kept = self._partitions[partition].malformed

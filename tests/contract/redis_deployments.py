@@ -87,6 +87,9 @@ class RedisDeployment(ABC):
         assert [entry_id for entry_id, _ in entries] == [f"{_sequence(event)}-0" for event in events]
         return events
 
+    async def trim(self, partition: int, oldest: int) -> None:
+        await self.call("XTRIM", self.keys.partitions[partition].events, "MINID", f"{oldest}-0")
+
     async def malformed(self, partition: int) -> list[Malformed]:
         entries = await self._stream(self.keys.partitions[partition].malformed)
         return [Malformed(f.pop(b"entryId").decode(), f.pop(b"error").decode(), f) for _, f in entries]

@@ -37,7 +37,7 @@ from turnstream import (
     fold,
     user_message,
 )
-from turnstream.ports import Backend
+from turnstream.ports import Backend, EventPage
 
 Some = TypeVar("Some")
 
@@ -241,6 +241,33 @@ async def test_closing_ends_the_iteration(ts: Turnstream) -> None:
 
 async def _collect(events: AsyncIterator[Some]) -> list[Some]:
     return [event async for event in events]
+
+
+async def test_what_is_closed_is_not_opened(ts: Turnstream) -> None:
+    events = ts.subscribe()
+    await events.aclose()
+    assert await asyncio.wait_for(_collect(events), SOON) == []
+
+
+async def test_closed_while_it_is_opened(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever closes the client does not wait for that, and nothing goes on listening."""
+    client = await client_of(deployment, worker=False)
+    asked, answered, ended = asyncio.Event(), asyncio.Event(), asyncio.all_tasks()
+    read = client._backend.events.read
+
+    async def slowly(partition: int, after: int, count: int, session_id: str | None = None) -> EventPage:
+        page = await read(partition, after, count, session_id)
+        asked.set()
+        await answered.wait()
+        return page
+
+    monkeypatch.setattr(client._backend.events, "read", slowly)
+    opening = asyncio.create_task(_collect(client.subscribe()))
+    await asked.wait()
+    await asyncio.wait_for(client.aclose(), SOON)
+    answered.set()
+    assert await asyncio.wait_for(opening, SOON) == []
+    assert [task for task in asyncio.all_tasks() - ended if task.get_name() == "subscription"] == []
 
 
 async def test_leaving_the_block_ends_the_iteration(ts: Turnstream) -> None:

@@ -91,7 +91,9 @@ async def test_members_are_killed_and_stopped_while_commands_flow(
         await _stopped_for_a_while(members, chance)
         await asyncio.sleep(chance.uniform(0, LEASE))
         # The others go on; one that takes its place would only take its time to start.
-        members.taken_out(chance).kill()
+        killed = await members.one_at_work(chance)
+        killed.kill()
+        members.alive.remove(killed)
         await asyncio.sleep(chance.uniform(0, LEASE))
     events = await all_events(real)
     await wait_until(lambda: not missed(members.handled(), events))
@@ -102,7 +104,7 @@ async def test_members_are_killed_and_stopped_while_commands_flow(
 
 async def _stopped_for_a_while(members: Members, chance: Random) -> None:
     """Stop a member until others have its partitions; it goes on as if nothing had happened, with what is in hand."""
-    member = chance.choice(members.alive)
+    member = await members.one_at_work(chance)
     member.pause()
     await asyncio.sleep(LEASE * chance.uniform(1.3, 2.0))
     member.resume()

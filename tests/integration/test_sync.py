@@ -30,6 +30,7 @@ from turnstream import (
     GetSession,
     ListSessions,
     MessageAdded,
+    Position,
     QueueProgress,
     RemovedMessage,
     RemoveMessages,
@@ -275,6 +276,35 @@ def test_a_subscription_is_typed_by_its_classes(ts: sync.Turnstream) -> None:
             assert isinstance(event, SessionCreated)
             assert event.session.id == "chat"
             break
+
+
+def test_a_subscription_starts_where_the_last_one_was(ts: sync.Turnstream) -> None:
+    everything = ts.position()
+    for name in "ab":
+        ts.execute(CreateSession(CONFIG, name))
+    with ts.subscribe(SessionCreated, start="beginning") as events:
+        assert {_id_of(event) for event in islice(events, 2)} == {"a", "b"}
+    with ts.subscribe(SessionCreated, start=everything) as events:
+        first = _id_of(next(events))
+        stored = str(events.position)
+    with ts.subscribe(SessionCreated, start=Position.parse(stored)) as events:
+        assert {first, _id_of(next(events))} == {"a", "b"}
+
+
+def test_a_subscription_is_told_what_is_gone(ts: sync.Turnstream) -> None:
+    with ts.subscribe(start=Position((("elsewhere", 5),) * PARTITIONS)) as events:
+        told = list(islice(events, PARTITIONS))
+        assert {gone.reason for gone in told if isinstance(gone, ResyncRequired)} == {"reset"}
+        assert len(told) == PARTITIONS
+        ts.execute(CreateSession(CONFIG, "chat"))
+        assert _id_of(next(events)) == "chat"
+    with pytest.raises(ValueError, match="partitions"):
+        ts.subscribe(start=Position.parse("g:1"))
+
+
+def _id_of(event: Event | ResyncRequired) -> str:
+    assert isinstance(event, Event)
+    return event.session_id
 
 
 def test_a_bare_iteration_listens_from_its_first_step_on(ts: sync.Turnstream) -> None:

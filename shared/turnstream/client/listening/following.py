@@ -31,6 +31,11 @@ class Wanted:
             return event.session_id == self.session_id
         return not self.types or event.type in self.types
 
+    @property
+    def has_chains(self) -> bool:
+        """Whether each type has a chain of its own, for types were asked for, and no session."""
+        return self.session_id is None and bool(self.types)
+
 
 class Break(NamedTuple):
     """History that cannot be given any more."""
@@ -48,15 +53,25 @@ class Following:
         self.is_live = False
         self._wanted = wanted
         self._generation, self._sequence = mark
-        # Of the types that are wanted, the last sequence that was taken since the stream was read.
-        self._last: dict[str, int] = {}
+        # Where it goes on from if what was taken is all that is stored: before `_sequence`, while one that was missed
+        # is looked for.
+        self._at = self._sequence
+        # Up to `_read_up_to` nothing is missing; of a type in `_last`, nothing up to the sequence there.
         self._read_up_to = self._sequence
+        self._last: dict[str, int] = {}
         self._held: deque[AnyEvent] | None = None
 
     @property
     def mark(self) -> Mark:
         """The place up to which everything was taken."""
-        return self._generation, self._sequence
+        return self._generation, self._at
+
+    @property
+    def behind(self) -> int:
+        """The sequence behind which the stream is to be read: of several types, one may lie before what was taken."""
+        if self._wanted.has_chains:
+            return min(map(self._taken, self._wanted.types))
+        return self._sequence
 
     def hear(self, event: AnyEvent, *, room: bool) -> bool:
         """Tell whether a live event is the next one, and take it; where one is missing, the stream is to be read.
@@ -70,7 +85,7 @@ class Following:
         if self.is_live and meta.generation == self._generation and meta.sequence <= self._sequence:
             return False
         if self.is_live and room and self._follows(event, meta):
-            self._sequence = self._last[event.type] = meta.sequence
+            self._at = self._sequence = self._last[event.type] = meta.sequence
             return True
         self.is_live = False
         if self._held is not None:
@@ -93,33 +108,51 @@ class Following:
 
     def continue_in(self, page: EventPage) -> Break | None:
         """Find the place in the history that a page is of; return what is gone between the two."""
-        seen, gone = self.mark, None
+        seen, gone = (self._generation, self._sequence), None
         if self._generation != page.generation:
             gone = self._change(page, seen)
-        if self._sequence < page.oldest - 1:
-            if gone is None and self._may_have_missed(page):
-                gone = Break("retention", page.oldest - 1 - self._sequence, seen)
-            self._move(page.generation, page.oldest - 1)
+        missing = beginning(page) - self.behind
+        if missing > 0:
+            if gone is None and self._may_have_missed(page, beginning(page)):
+                gone = Break("retention", missing, seen)
+            self._has_read(beginning(page))
         return gone
+
+    def take(self, event: AnyEvent, sequence: int) -> bool:
+        """Tell whether an event of a page, which concerns this subscriber, is new, and take it."""
+        if self._wanted.has_chains and sequence <= self._taken(event.type):
+            return False
+        # Where one was missed that lies before what was taken, the mark goes back: rather twice than never.
+        self._at = sequence
+        self._sequence = max(self._sequence, sequence)
+        return True
 
     def advance(self, page: EventPage) -> None:
         """Note that all of a page was taken; at the head of the stream, what is live is next."""
-        last = page.payloads[-1][0] if page.payloads else page.head
-        self._move(self._generation, max(self._sequence, last))
-        self.is_live = self._sequence >= page.head
+        self._has_read(max(self.behind, page.payloads[-1][0] if page.payloads else page.head))
+        self.is_live = self.behind >= page.head
 
     def check(self, page: EventPage) -> None:
         """Compare with how things stood before all that was heard by now: was one missed that none has followed?"""
         if not self.is_live:
             return
-        if page.generation != self._generation or self._may_have_missed(page):
+        if page.generation != self._generation or self._may_have_missed(page, page.head):
             self.is_live = False
-        elif page.head > self._sequence:
-            self._move(self._generation, page.head)
+        else:
+            self._has_read(page.head)
+
+    def _has_read(self, sequence: int) -> None:
+        self._read_up_to = max(self._read_up_to, sequence)
+        self._at = max(self._at, sequence)
+        self._sequence = max(self._sequence, sequence)
+        self._last = {name: last for name, last in self._last.items() if last > self._read_up_to}
+
+    def _taken(self, name: str) -> int:
+        return self._last.get(name, self._read_up_to)
 
     def _move(self, generation: str, sequence: int) -> None:
-        self._generation, self._sequence = generation, sequence
-        self._read_up_to = sequence
+        self._generation = generation
+        self._at = self._sequence = self._read_up_to = sequence
         self._last.clear()
 
     def _change(self, page: EventPage, seen: Mark) -> Break | None:
@@ -130,10 +163,12 @@ class Following:
             return None
         survived = dict(page.former).get(self._generation)
         if survived is None:
-            self._move(page.generation, page.oldest - 1)
+            self._move(page.generation, beginning(page))
             return Break("reset", None, seen)
         lost = self._sequence - survived
-        self._move(page.generation, min(self._sequence, survived))
+        self._generation, self._sequence = page.generation, min(self._sequence, survived)
+        self._at, self._read_up_to = min(self._at, survived), min(self._read_up_to, survived)
+        self._last = {name: min(last, survived) for name, last in self._last.items()}
         return Break("failover", lost, seen) if lost > 0 else None
 
     def _follows(self, event: AnyEvent, meta: EventMeta) -> bool:
@@ -144,18 +179,26 @@ class Following:
             # The first event of a session names none before it: perhaps another life of it ended unheard.
             return 0 < meta.previous_of_session <= self._sequence
         if self._wanted.types:
-            return meta.previous_of_type <= self._last.get(event.type, self._read_up_to)
+            return meta.previous_of_type <= self._taken(event.type)
         return meta.sequence == self._sequence + 1
 
-    def _may_have_missed(self, page: EventPage) -> bool:
-        """Tell whether events that were asked for may lie behind what was taken."""
+    def _may_have_missed(self, page: EventPage, up_to: int) -> bool:
+        """Tell whether events that were asked for may lie behind what was taken, and not above a sequence."""
         wanted = self._wanted
         if wanted.session_id is not None:
             # A session that is gone leaves no sequence, but its deletion was an event.
-            return (page.session or page.types.get(SessionDeleted.type, 0)) > self._sequence
+            return self._sequence < min(up_to, page.session or page.types.get(SessionDeleted.type, 0))
         if wanted.types:
-            return any(page.types.get(name, 0) > self._last.get(name, self._read_up_to) for name in wanted.types)
-        return page.head > self._sequence
+            return any(self._taken(name) < min(up_to, page.types.get(name, 0)) for name in wanted.types)
+        return self._sequence < up_to
+
+
+def beginning(page: EventPage) -> int:
+    """Return the place behind which the history begins that may be told.
+
+    What retention has taken before it was safe lies above the head, and comes live.
+    """
+    return min(page.oldest - 1, page.head)
 
 
 def _meta(event: AnyEvent) -> EventMeta:

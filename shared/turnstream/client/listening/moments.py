@@ -3,6 +3,8 @@
 import asyncio
 from datetime import datetime
 
+from turnstream.client.listening.following import beginning
+from turnstream.client.listening.together import together
 from turnstream.codec.events import decode_timestamp
 from turnstream.domain.position import Mark, Position
 from turnstream.ports import Backend
@@ -19,14 +21,14 @@ async def position(backend: Backend, since: datetime | None) -> Position:
         async with searching:
             return await _mark(backend, partition, since)
 
-    return Position(tuple(await asyncio.gather(*map(one, range(backend.partitions)))))
+    return Position(tuple(await together(map(one, range(backend.partitions)))))
 
 
 async def _mark(backend: Backend, partition: int, since: datetime | None) -> Mark:
     page = await backend.events.read(partition, 0, 0)
     if since is None:
         return page.generation, page.head
-    before, behind = page.oldest - 1, page.head
+    before, behind = beginning(page), page.head
     while before < behind:
         middle = (before + behind) // 2
         found = (await backend.events.read(partition, middle, 1)).payloads

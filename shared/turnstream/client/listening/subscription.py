@@ -10,8 +10,9 @@ from msgspec.structs import force_setattr
 
 from turnstream.application.routing import partition_of
 from turnstream.backoff import Backoff
-from turnstream.client.listening.following import Break, Following, Wanted
+from turnstream.client.listening.following import Break, Following, Wanted, beginning
 from turnstream.client.listening.resync import ResyncRequired
+from turnstream.client.listening.together import together
 from turnstream.codec.events import decode_event
 from turnstream.domain.events import AnyEvent, Event, EventMeta
 from turnstream.domain.position import Mark, Position
@@ -66,6 +67,7 @@ class EventSubscription(Generic[SomeEvent]):
         self._opening = asyncio.Lock()
         self._subscription: Subscription | None = None
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         """Listen; what happens from now on is seen.
@@ -83,6 +85,7 @@ class EventSubscription(Generic[SomeEvent]):
 
     async def aclose(self) -> None:
         """Stop to listen; the iteration ends behind what has arrived."""
+        self._closed = True
         if self._task:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -122,18 +125,26 @@ class EventSubscription(Generic[SomeEvent]):
         return event
 
     async def _open(self) -> None:
-        if self._task is not None:
+        if self._task is not None or self._closed:
             return
         async with self._opening:
-            if self._task is None:
-                self._subscription = await self._subscribed()
-                try:
-                    await self._begin()
-                except BaseException:
-                    await self._subscription.aclose()
-                    raise
-                self._task = asyncio.create_task(self._run(self._subscription), name="subscription")
-                self._task.add_done_callback(lambda _: self._arrived.set())
+            await self._open_first()
+
+    async def _open_first(self) -> None:
+        if self._task is not None:
+            return
+        self._subscription = await self._subscribed()
+        try:
+            await self._begin()
+        except BaseException:
+            await self._subscription.aclose()
+            raise
+        if self._closed:
+            # Whoever closed it meanwhile did not wait.
+            await self._subscription.aclose()
+            return
+        self._task = asyncio.create_task(self._run(self._subscription), name="subscription")
+        self._task.add_done_callback(lambda _: self._arrived.set())
 
     async def _subscribed(self) -> Subscription:
         channels = self._backend.channels
@@ -145,8 +156,8 @@ class EventSubscription(Generic[SomeEvent]):
         if isinstance(start, Position):
             marks = {number: cast("Mark", start.marks[number]) for number in self._numbers}
         else:
-            pages = await asyncio.gather(*(self._read(number, 0, 0) for number in self._numbers))
-            places = [page.head if start == "now" else page.oldest - 1 for page in pages]
+            pages = await together(self._read(number, 0, 0) for number in self._numbers)
+            places = [page.head if start == "now" else beginning(page) for page in pages]
             each = zip(self._numbers, pages, places, strict=True)
             marks = {number: (page.generation, place) for number, page, place in each}
         for number, mark in marks.items():
@@ -221,7 +232,7 @@ class EventSubscription(Generic[SomeEvent]):
                 some = behind[start : start + TOGETHER]
                 await self._has_room(len(some))
                 count = min(PIECE, (self._buffer - len(self._waiting)) // len(some) or 1)
-                await asyncio.gather(*(self._catch_up_with(number, count) for number in some))
+                await together(self._catch_up_with(number, count) for number in some)
             if backoff.failing and not self._behind.is_set():
                 log.info("subscription goes on")
                 backoff.succeeded()
@@ -229,12 +240,12 @@ class EventSubscription(Generic[SomeEvent]):
     async def _catch_up_with(self, partition: int, count: int) -> None:
         followed = self._followed[partition]
         followed.reading()
-        after = followed.mark[1]
+        after = followed.behind
         page = await self._read(partition, after, count)
         gone = followed.continue_in(page)
         if gone:
             self._tell(partition, followed, gone)
-        if followed.mark[1] >= after:
+        if followed.behind >= after:
             self._take(partition, followed, page)
         else:
             # What was read lies behind the place from which it goes on.
@@ -243,8 +254,8 @@ class EventSubscription(Generic[SomeEvent]):
     def _take(self, partition: int, followed: Following, page: EventPage) -> None:
         for sequence, payload in page.payloads:
             event = _decoded(payload)
-            if event is not None and self._wanted.concerns(event):
-                self._append(partition, (page.generation, sequence), event)
+            if event is not None and self._wanted.concerns(event) and followed.take(event, sequence):
+                self._append(partition, followed.mark, event)
         followed.advance(page)
         self._marks[partition] = followed.mark
         for event in followed.held():
@@ -285,7 +296,7 @@ class EventSubscription(Generic[SomeEvent]):
         while True:
             await asyncio.sleep(CHECK_EVERY)
             live = [number for number, followed in self._followed.items() if followed.is_live]
-            pages = await asyncio.gather(*(self._read(number, 0, 0) for number in live))
+            pages = await together(self._read(number, 0, 0) for number in live)
             await subscription.ping()
             for number, page in zip(live, pages, strict=True):
                 followed = self._followed[number]
