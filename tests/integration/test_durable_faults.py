@@ -14,7 +14,7 @@ from tests.contract.chats import a_session, id_in, persistently
 from tests.contract.deployments import client_of
 from tests.contract.hearing import take
 from tests.contract.redis_deployments import EmbeddedDeployment
-from tests.contract.test_durable import Handler, running
+from tests.contract.test_durable import Handler, killed, running
 from tests.contract.workers import worker_of
 from tests.integration.groups import OnGroup, on_group
 from tests.topologies import RunningCluster, running_cluster
@@ -91,9 +91,9 @@ async def test_members_are_killed_and_stopped_while_commands_flow(
         await _stopped_for_a_while(members, chance)
         await asyncio.sleep(chance.uniform(0, LEASE))
         # The others go on; one that takes its place would only take its time to start.
-        killed = await members.one_at_work(chance)
-        killed.kill()
-        members.alive.remove(killed)
+        dying = await members.one_at_work(chance)
+        dying.kill()
+        members.alive.remove(dying)
         await asyncio.sleep(chance.uniform(0, LEASE))
     events = await all_events(real)
     await wait_until(lambda: not missed(members.handled(), events))
@@ -314,3 +314,29 @@ async def test_what_retention_took_from_a_stopped_subscription_is_told_once(real
     (resync,) = handler.resyncs
     assert isinstance(resync, ResyncRequired)
     assert (resync.partition, resync.reason, resync.lost) == (0, "retention", 3)
+
+
+async def test_a_loss_that_was_told_is_not_told_again_when_the_member_dies_behind_it(real: EmbeddedDeployment) -> None:
+    client = await client_of(real)
+    session = await a_session(client, session_id=id_in(0, PARTITIONS))
+    await client.execute(AddMessage(session.id, user_message("kept")))
+    handler, again = Handler(), Handler()
+    async with running(client.subscription(NAME, start="beginning"), handler):
+        await wait_until(lambda: len(handler.seen) == 2)
+    await client.subscriptions.reset(NAME, "beginning")
+    await real.call("XTRIM", real.keys.partitions[0].events, "MAXLEN", 1)
+    reached = asyncio.Event()
+
+    async def stuck(event: Any) -> None:  # noqa: ANN401
+        if isinstance(event, ResyncRequired):
+            return
+        reached.set()
+        await asyncio.Event().wait()
+
+    dying = (await client_of(real, worker=False)).subscription(NAME)
+    task = asyncio.create_task(dying.run(stuck))
+    await asyncio.wait_for(reached.wait(), SOON)
+    await killed(dying, task)
+    async with running(client.subscription(NAME), again):
+        await wait_until(lambda: len(again.seen) == 1)
+    assert not again.resyncs
