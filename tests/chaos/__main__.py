@@ -15,6 +15,7 @@ from random import SystemRandom
 
 from tests.chaos.checker import INVARIANTS, Violation, check
 from tests.chaos.history import Gone
+from tests.chaos.members import repeats
 from tests.chaos.producers import counts
 from tests.chaos.run import Plan, Result, run
 from tests.chaos.sites import SITES
@@ -58,12 +59,15 @@ def report(result: Result, violations: Sequence[Violation]) -> str:
         **counts(history),
         "events": sum(len(end.events) for end in history.partitions),
         "events seen by subscribers": sum(len(listening.seen) for listening in history.listenings),
+        "events handled by a durable subscription": sum(not one.lost for one in history.handled),
+        "of them again": repeats(history.handled),
+        "times its members were told of a loss": sum(bool(one.lost) for one in history.handled),
         "losses told to subscribers": sum(isinstance(one, Gone) for of in history.listenings for one in of.seen),
         **{f"{how}, s": _spread(seconds) for how, seconds in result.changes.items()},
         "longest waits for an answer, s": ", ".join(f"{seconds:.1f}" for seconds in slowest[:3]),
         "settled after the last fault, s": f"{result.settled_after:.1f}",
         "workers that found no server at their start": result.without_server,
-        "workers that ended without a reason": ", ".join(result.died) or "none",
+        "workers and members that ended without a reason": ", ".join(result.died) or "none",
         "invariants checked": ", ".join(INVARIANTS),
         "violations": len(violations),
     }

@@ -9,6 +9,7 @@ from itertools import pairwise
 import msgspec
 from tests.chaos.accounts import Account
 from tests.chaos.history import Glimpse, History, PartitionEnd, Sent, Told, cause_of, place_of
+from tests.chaos.members import missed, out_of_order
 
 from turnstream import AddMessage, AddMessages, ChatMessage, CreateSession, UpdateMessage, UpdateTokenMetrics
 from turnstream.domain.commands import ChangingCommand
@@ -195,6 +196,17 @@ def no_gap_in_silence(history: History) -> Violations:
                 yield Violation("I7", f"{listening.subscriber} {what}", end.number)
 
 
+def all_is_handled_in_order(history: History) -> Violations:
+    """I7 of a durable subscription: each event is handled, a session's in order, unless its loss was told."""
+    for end in history.partitions:
+        handled = [one for one in history.handled if one.partition == end.number]
+        for event in missed(handled, end.events)[:1]:
+            yield _about([event], "I7", "no member of the durable subscription handled an event")
+        for session_id in out_of_order(handled, end.events):
+            what = "its events were handled by a durable subscription in another order"
+            yield Violation("I7", what, end.number, session_id)
+
+
 INVARIANTS: dict[str, Callable[[History], Violations]] = {
     "I1": at_most_one_effect,
     "I2": state_is_the_fold,
@@ -203,6 +215,7 @@ INVARIANTS: dict[str, Callable[[History], Violations]] = {
     "I5": cursor_never_goes_back,
     "I6": nothing_lost,
     "I7": no_gap_in_silence,
+    "I7, durable": all_is_handled_in_order,
     "I8": success_survives,
     "I9": all_is_settled,
     "I10": other_payload_is_refused,

@@ -94,6 +94,17 @@ class Listening(msgspec.Struct):
         )
 
 
+class Handled(msgspec.Struct, frozen=True):
+    """What a handler was given: an event, or, with a reason in `lost`, that history in front of `sequence` is gone."""
+
+    member: str
+    partition: int
+    sequence: int
+    event_id: str = ""
+    session_id: str = ""
+    lost: str = ""
+
+
 class Glimpse(msgspec.Struct, frozen=True):
     """A partition's hash as a witness saw it at some moment, on a server with this replication id."""
 
@@ -122,11 +133,15 @@ class PartitionEnd(msgspec.Struct, frozen=True):
 
 
 class History(msgspec.Struct):
-    """A whole run. `failovers` counts the replicas that were promoted, `poisoned` names the sessions meant to park."""
+    """A whole run. `handled` is what the members of a durable subscription did, in that order.
+
+    `failovers` counts the replicas that were promoted, `poisoned` names the sessions meant to park.
+    """
 
     seed: int
     sent: list[Sent] = msgspec.field(default_factory=list[Sent])
     listenings: list[Listening] = msgspec.field(default_factory=list[Listening])
+    handled: list[Handled] = msgspec.field(default_factory=list[Handled])
     glimpses: list[Glimpse] = msgspec.field(default_factory=list[Glimpse])
     partitions: list[PartitionEnd] = msgspec.field(default_factory=list[PartitionEnd])
     sessions: dict[str, Session] = msgspec.field(default_factory=dict[str, Session])

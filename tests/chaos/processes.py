@@ -1,10 +1,10 @@
-"""The processes that a run starts and hurts: workers and a server, none of which outlives the run, however it ends."""
+"""The processes that a run starts and hurts: programs and a server, none of which outlives the run, however it ends."""
 
 import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,14 +19,13 @@ NO_SERVER = 2
 """What a worker exits with that finds no server when it starts."""
 
 
-class WorkerProcess:
-    """`python -m turnstream_worker`; its watchdog kills it with this process even while it is stopped by a signal."""
+class GuardedProgram:
+    """A Python program; its watchdog kills it with this process even while it is stopped by a signal."""
 
-    def __init__(self, name: str, environment: Mapping[str, str], directory: Path) -> None:
+    def __init__(self, name: str, arguments: Sequence[str], variables: Mapping[str, str], directory: Path) -> None:
         self.name = name
-        variables = {**environment, "TURNSTREAM_WORKER_ID": name}
-        program = (sys.executable, "-P", "-m", "turnstream_worker", "--log-level", "warning")
-        command = ("/usr/bin/env", *(f"{key}={value}" for key, value in variables.items()), *program)
+        environment = (f"{key}={value}" for key, value in variables.items())
+        command = ("/usr/bin/env", *environment, sys.executable, *arguments)
         with Path(os.devnull).open("rb") as nothing, (directory / f"{name}.log").open("ab") as log:
             self._process = GuardedProcess.start(command, Path.cwd(), lock=nothing, log=log, scratch=False)
 
@@ -51,6 +50,14 @@ class WorkerProcess:
     async def drain(self) -> None:
         """Ask it to finish, and wait until it has ended."""
         await asyncio.to_thread(self._process.stop, GRACE)
+
+
+class WorkerProcess(GuardedProgram):
+    """`python -m turnstream_worker`."""
+
+    def __init__(self, name: str, environment: Mapping[str, str], directory: Path) -> None:
+        program = ("-P", "-m", "turnstream_worker", "--log-level", "warning")
+        super().__init__(name, program, {**environment, "TURNSTREAM_WORKER_ID": name}, directory)
 
 
 class Workers:

@@ -1,6 +1,7 @@
 """A run of chaos: producers at full speed while workers, network and servers are hurt, then a check of the history.
 
-    producers, subscribers ──▶ proxy "clients" ──┐
+    producers, subscribers,
+    members (processes)    ──▶ proxy "clients" ──┐
                                                  ├──▶ server (append-only file, synced before each answer)
     workers (processes)    ──▶ proxy "workers" ──┘          ▲
                                               witness ──────┘
@@ -22,6 +23,7 @@ from redis.exceptions import RedisError
 from tests.chaos.ending import Ending, stored_sessions
 from tests.chaos.faults import Fault, worker_faults
 from tests.chaos.history import History
+from tests.chaos.members import Members, member_faults, missed
 from tests.chaos.processes import Workers
 from tests.chaos.producers import Producer
 from tests.chaos.sites import SITES, Site
@@ -61,6 +63,8 @@ class Plan(msgspec.Struct, frozen=True):
     sessions: int = 24
     clients: int = 3
     workers: int = 3
+    members: int = 2
+    """Processes of a durable subscription to all events."""
     partitions: int = 8
     lease: float = 1.0
     changes: int = 5
@@ -111,19 +115,24 @@ class Stage:
         self._witness = Witness(self._past)
         self._ending = Ending(self._past)
         self._directory = directory
+        self._members = Members(self._environment(site.for_clients), directory)
+        open_things.callback(self._members.close)
 
     async def play(self) -> Result:
         """Start all, hurt it, let it come to rest, and read what is left."""
-        workers = Workers(self._environment(), self._directory)
+        workers = Workers(self._environment(self._site.for_workers), self._directory)
         self._open.callback(workers.close)
         for _ in range(self._plan.workers):
             workers.start()
         await self._until(self._ending.all_owned)
+        for _ in range(self._plan.members):
+            self._members.start()
         clients = [await self._client() for _ in range(self._plan.clients)]
         listeners = [await self._client(subscriber_buffer=buffer) for buffer in BUFFERS]
         faults = [
             worker_faults(workers, self._witness, Random(self._chance.random()), self._plan.lease),
             self._site.faults(self._past.keys, Random(self._chance.random())),
+            member_faults(self._members, Random(self._chance.random()), self._plan.lease),
         ]
         async with _running([self._witness.watch(), *self._subscribers(listeners)]):
             await self._hurt(self._producers(clients), faults, workers)
@@ -135,7 +144,7 @@ class Stage:
             {fault.name: fault.count for kind in faults for fault in kind},
             self._witness.changes(),
             settled_after,
-            workers.died,
+            [*workers.died, *self._members.died],
             workers.without_server,
         )
 
@@ -192,6 +201,11 @@ class Stage:
             rest = monotonic()
             # While it is read, a worker that came last may be handed its share: then there was no rest yet.
             self._history.partitions = await self._ending.partitions()
+            self._members.replace_ended()
+            self._history.handled = self._members.handled()
+            events = (event for end in self._history.partitions for event in end.events)
+            if missed(self._history.handled, events):
+                return False
             is_owned = all(end.lease == end.token for end in self._history.partitions)
             return is_owned and have_seen_all(self._history)
 
@@ -231,10 +245,10 @@ class Stage:
         self._open.push_async_callback(client.aclose)
         return client
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, url: str) -> dict[str, str]:
         names = ("namespace", "partitions", "lease", "deduplication_window", "event_retention", "durability")
         chosen = {f"TURNSTREAM_{name.upper()}": str(getattr(self._settings, name)) for name in names}
-        return chosen | {"TURNSTREAM_REDIS_URL": self._site.for_workers}
+        return chosen | {"TURNSTREAM_REDIS_URL": url}
 
     @staticmethod
     async def _until(condition: Callable[[], Awaitable[bool]]) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from msgspec.structs import replace
 from tests.chaos.checker import check
-from tests.chaos.history import Glimpse, Gone, History, Listening, PartitionEnd, Seen, Sent, Told
+from tests.chaos.history import Glimpse, Gone, Handled, History, Listening, PartitionEnd, Seen, Sent, Told
 from tests.contract.model import Model
 
 from turnstream import AddMessage, ChatMessage, ChatMessageRole, CreateSession, SessionConfig, TextContent
@@ -36,10 +36,12 @@ def good() -> History:
         Sent(f"c{n}", "p", n, command, accepted=True, told=[Told("ok", n + 1)]) for n, command in enumerate(COMMANDS)
     ]
     seen: list[Seen | Gone] = [Seen(0, event.meta.sequence, event.meta.event_id) for event in events[1:] if event.meta]
+    handled = [Handled("m1", 0, event.meta.sequence, event.meta.event_id, "s") for event in events if event.meta]
     return History(
         seed=7,
         sent=told,
         listenings=[Listening("all", {0: 1}, seen=seen)],
+        handled=[*handled[:3], *handled[1:]],
         glimpses=[Glimpse(0.0, 0, "1-w1", "g", "5-0", 1), Glimpse(1.0, 0, "2-w2", "g", "9-0", 4)],
         partitions=[PartitionEnd(0, "2-w2", "2-w2", "g", "9-0", 4, 0, events, outcomes)],
         sessions=model.sessions,
@@ -190,6 +192,19 @@ def type_with_a_gap(history: History) -> None:
     history.listenings.append(of_type)
 
 
+def not_handled(history: History) -> None:
+    history.handled = [one for one in history.handled if one.sequence != 3]
+
+
+def told_that_handled_ones_are_gone(history: History) -> None:
+    not_handled(history)
+    history.handled.append(Handled("m1", 0, 4, lost="failover"))
+
+
+def handled_out_of_order(history: History) -> None:
+    history.handled.insert(1, history.handled[2])
+
+
 def session_with_a_gap(history: History) -> None:
     history.listenings.append(Listening("a session", {0: 2}, session_id="s", seen=[Seen(0, 4, "c3:0")]))
 
@@ -315,6 +330,9 @@ BROKEN: list[tuple[str, Callable[[History], None]]] = [
     ("I7", seen_what_never_was),
     ("I7", end_not_seen),
     ("I7", type_with_a_gap),
+    ("I7", not_handled),
+    ("I7", told_that_handled_ones_are_gone),
+    ("I7", handled_out_of_order),
     ("I7", session_with_a_gap),
     ("I7", subscription_ended),
     ("I7", loss_told_in_another_place),
@@ -375,6 +393,10 @@ def heard_before_the_heads_were_read(history: History) -> None:
     history.listenings[0].seen.insert(0, Seen(0, 1, "c0:0"))
 
 
+def told_that_history_is_gone(history: History) -> None:
+    history.handled = [Handled("m1", 0, 3, lost="retention"), history.handled[-1]]
+
+
 def parked_with_poison(history: History) -> None:
     parked_without_poison(history)
     history.poisoned = frozenset({"s"})
@@ -417,6 +439,7 @@ ALLOWED = [
     flushed_and_seen_again,
     a_filter_sees_its_own,
     heard_before_the_heads_were_read,
+    told_that_history_is_gone,
     parked_with_poison,
     lost_by_a_failover,
     queued_and_lost_in_a_strict_mode,

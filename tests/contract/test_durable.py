@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.contract.chats import CONFIG, a_session, id_in, messages_of
-from tests.contract.deployments import Deployment, client_of
+from tests.contract.deployments import Deployment, client_of, opened
 from tests.waiting import SOON, wait_until
 
 from turnstream import (
@@ -25,6 +25,7 @@ from turnstream import (
     UpdateTokenMetrics,
     user_message,
 )
+from turnstream.application.routing import partition_of
 
 PARTITIONS = 4
 
@@ -246,6 +247,22 @@ async def test_the_next_member_knows_what_is_parked(ts: Turnstream) -> None:
     handler.refused.clear()
     async with running(ts.subscription("billing"), handler):
         await wait_until(lambda: _parked(ts, "billing", 2))
+        assert await ts.subscriptions.redrive("billing", "s") == 0
+    assert handler.versions("s") == [1, 2]
+
+
+async def test_a_request_from_before_a_session_was_parked_is_none(deployment: Deployment, ts: Turnstream) -> None:
+    handler = Handler()
+    handler.refused = {"s"}
+    # As of an operator who was overtaken by another one.
+    subscriptions = (await opened(deployment)).subscriptions
+    await subscriptions.request("billing", partition_of("s", PARTITIONS), "s", "discard")
+    async with running(ts.subscription("billing", start="beginning", attempts=1), handler):
+        await a_session(ts, session_id="s")
+        await wait_until(lambda: _parked(ts, "billing", 1))
+        await ts.execute(UpdateTokenMetrics("s", 10))
+        await wait_until(lambda: _parked(ts, "billing", 2))
+        handler.refused.clear()
         assert await ts.subscriptions.redrive("billing", "s") == 0
     assert handler.versions("s") == [1, 2]
 

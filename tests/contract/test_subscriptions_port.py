@@ -491,3 +491,11 @@ async def test_a_forgotten_subscription_leaves_nothing(deployment: Deployment, b
     assert await backend.subscriptions.requests(NAME, 0) == {}
     assert (await joined(peer)).mark is None
     await peer.subscriptions.forget("never there")
+
+
+async def test_the_beginning_of_a_partition_without_history_is_a_place(backend: Backend) -> None:
+    """Else a subscription to what is new would begin anew, behind what has happened while it was stopped."""
+    state = await joined(backend)
+    await backend.subscriptions.checkpoint(NAME, state, ("", 0))
+    assert await backend.subscriptions.marks(NAME) == {0: ("", 0)}
+    assert (await handed_over(backend, state)).mark == ("", 0)

@@ -49,5 +49,5 @@ async def understood(partition: int, answer: Awaitable[Answer]) -> Answer:
 
 
 def mark_of(generation: bytes | None, sequence: bytes | None) -> Mark | None:
-    """Return a checkpoint as the hash has it."""
-    return (generation.decode(), int(sequence)) if generation and sequence else None
+    """Return a checkpoint as the hash has it; no generation is that of a partition in which nothing has happened."""
+    return ((generation or b"").decode(), int(sequence)) if sequence else None

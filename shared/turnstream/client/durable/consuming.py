@@ -30,7 +30,10 @@ CHECKPOINT_EVERY = 0.5
 
 
 class Consumer(NamedTuple):
-    """What all partitions of a member have in common; `begin` tells where to start in one that has no mark yet."""
+    """What all partitions of a member have in common.
+
+    `begin` tells where to start in one that has no mark, `places` where this member last was in each that it had.
+    """
 
     name: str
     wanted: Wanted
@@ -38,6 +41,7 @@ class Consumer(NamedTuple):
     subscriptions: Subscriptions
     handling: Handling
     begin: Callable[[int], Awaitable[Mark]]
+    places: dict[int, Mark]
 
 
 class Consuming:
@@ -91,7 +95,9 @@ class Consuming:
 
     async def _rest(self) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._rung.wait(), CHECK_EVERY)
+            # Before Python 3.12 `wait_for` loses a cancellation that meets the bell.
+            async with asyncio.timeout(CHECK_EVERY):
+                await self._rung.wait()
 
     async def _is_at_head(self, following: Following) -> bool:
         """Handle a page of events; tell whether it was the last one for now."""
@@ -100,6 +106,7 @@ class Consuming:
         gone = following.continue_in(page)
         if gone:
             await self._handle_for_certain(self._resync(gone, following.mark))
+            await self._save(following.mark)
         if following.mark[1] < after:
             # What was read lies behind the place from which it goes on.
             return False
@@ -166,7 +173,7 @@ class Consuming:
     async def _save(self, mark: Mark) -> None:
         if mark != self._saved:
             await self._consumer.subscriptions.checkpoint(self._consumer.name, self._state, mark)
-            self._saved = mark
+            self._saved = self._consumer.places[self._state.partition] = mark
         self._saved_at = asyncio.get_running_loop().time()
 
 

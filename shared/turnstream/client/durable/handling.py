@@ -17,6 +17,9 @@ Handler = Callable[[Any], Awaitable[None]]
 
 MOST_DOUBLINGS = 6
 
+_ENDS = (GeneratorExit, KeyboardInterrupt, SystemExit)
+"""What ends more than a handler."""
+
 
 class GivenUpError(Exception):
     """An event was tried as often as it may be."""
@@ -58,18 +61,38 @@ class Handling:
         for attempt in range(1, most + 1):
             if stopped.is_set():
                 raise StoppedError
-            try:
-                await self._handler(event)
-            except Exception as error:
-                if attempt == most:
-                    self._given_up += 1
-                    raise GivenUpError(type(error).__name__, attempt) from error
-                if attempt == 1:
-                    log.warning("event not handled, it comes again", type=event.type, reason=type(error).__name__)
-                await _pause(stopped, backoff.failed())
-            else:
+            error = await self._failure(event)
+            if error is None:
                 self._given_up = 0
                 return
+            if attempt == most:
+                self._given_up += 1
+                raise GivenUpError(type(error).__name__, attempt) from error
+            if attempt == 1:
+                log.warning("event not handled, it comes again", type=event.type, reason=type(error).__name__)
+            await _pause(stopped, backoff.failed())
+
+    async def _failure(self, event: AnyEvent | ResyncRequired) -> BaseException | None:
+        """Call the handler and return what it raised, also a cancellation of its own: that must not end this member.
+
+        It gets a task of its own, for before Python 3.13 a task group that failed in it leaves its task counted as
+        cancelled. Cancelling this one cancels that one, and counts even where the handler makes something else of it.
+        """
+        this = asyncio.current_task()
+        before = this.cancelling() if this else 0
+        error: BaseException | None = None
+        try:
+            await asyncio.create_task(self._call(event))
+        except _ENDS:
+            raise
+        except BaseException as raised:  # noqa: BLE001 - whatever it is, the event was not handled
+            error = raised
+        if this and this.cancelling() > before:
+            raise asyncio.CancelledError from error
+        return error
+
+    async def _call(self, event: AnyEvent | ResyncRequired) -> None:
+        await self._handler(event)
 
 
 async def _pause(stopped: asyncio.Event, seconds: float) -> None:

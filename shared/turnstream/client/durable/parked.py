@@ -42,6 +42,9 @@ class ParkedSessions:
         about = {"session_id": event.session_id, "sequence": event.sequence, "partition": self._state.partition}
         if event.attempts:
             log.error("session parked, for an event was not handled", reason=event.reason, **about)
+        if event.session_id not in self._sessions:
+            # One that came when the session was not parked any more is not meant for this event.
+            await self._subscriptions.withdraw(self._name, self._state.partition, event.session_id)
         if not await self._subscriptions.park(self._name, self._state, event):
             log.error("event of a parked session lost, for too many wait", **about)
         self._sessions.add(event.session_id)

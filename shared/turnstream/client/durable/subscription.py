@@ -26,6 +26,9 @@ log = get_logger(__name__)
 ATTEMPTS = 10
 """How often an event is tried before its session is parked: about ten seconds."""
 
+UNKNOWN: Mark = ("unknown", 0)
+"""A place in no history: whoever goes on from there is told of a reset."""
+
 
 class DurableSubscription(Generic[SomeEvent]):
     """A member of a named subscription; all members share the partitions, and go on where the one before stopped.
@@ -62,6 +65,8 @@ class DurableSubscription(Generic[SomeEvent]):
         self._start = checked_start(start, range(backend.partitions), backend.partitions)
         self._attempts = attempts
         self._stopping = False
+        self._places: dict[int, Mark] = {}
+        self._lost_marks = False
         self._member: Member[SubscriptionState, Consuming] | None = None
 
     async def run(self, handler: Callable[[SomeEvent | ResyncRequired], Awaitable[None]]) -> None:
@@ -77,14 +82,13 @@ class DurableSubscription(Generic[SomeEvent]):
         if self._member is not None:
             raise RuntimeError(f"The subscription {self.name!r} runs already: make another one for another member")
         handling = Handling(handler, self._attempts)
-        consumer = Consumer(
-            self.name, self._wanted, self._backend.events, self._backend.subscriptions, handling, self._begin
-        )
+        backend, subscriptions = self._backend, self._backend.subscriptions
+        consumer = Consumer(self.name, self._wanted, backend.events, subscriptions, handling, self._begin, self._places)
         self._member = Member(
             self.member_id,
-            self._backend.partitions,
-            self._backend.subscriptions.membership(self.name),
-            lambda state: Consuming(consumer, state),
+            backend.partitions,
+            subscriptions.membership(self.name),
+            lambda state: self._hold(consumer, state),
             self._lease,
         )
         if self._stopping:
@@ -103,8 +107,20 @@ class DurableSubscription(Generic[SomeEvent]):
         if self._member:
             self._member.stop()
 
+    def _hold(self, consumer: Consumer, state: SubscriptionState) -> Consuming:
+        # All that are taken together are held before the first of them asks where to begin.
+        if state.mark is None and state.partition in self._places:
+            self._lost_marks = True
+        return Consuming(consumer, state)
+
     async def _begin(self, partition: int) -> Mark:
-        """Return where the subscription starts in a partition that nobody has handled yet."""
+        """Return where the subscription starts in a partition that nobody has handled yet, or whose mark was flushed.
+
+        A flush takes marks and events together: who knows where it was goes on from there, and is told of the reset;
+        so is one who was elsewhere, for it is known that there were marks.
+        """
+        if self._lost_marks:
+            return self._places.get(partition, UNKNOWN)
         if isinstance(self._start, Position):
             # That there is one was checked.
             return cast("Mark", self._start.marks[partition])

@@ -1,0 +1,66 @@
+"""A member of a durable subscription as a process: `python -m tests.chaos.member NAME FILE [--die-on N]`.
+
+It starts at the beginning, and appends what it handles to the file before it acknowledges; on its N-th event it dies in
+between. All members of a run share the file: its lines stand in the order in which things were handled. Settings come
+from the environment.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+
+import msgspec
+from tests.chaos.history import Handled
+from tests.chaos.processes import NO_SERVER
+
+from turnstream import ResyncRequired, Turnstream, Unavailable
+from turnstream.domain.events import Event
+from turnstream.settings import load_settings
+
+
+class Log:
+    """Writes each line with one call, so that those of several processes do not mix."""
+
+    def __init__(self, member: str, path: str, die_on: int) -> None:
+        self._member = member
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._left = die_on
+
+    async def __call__(self, event: Event | ResyncRequired) -> None:
+        os.write(self._file, msgspec.json.encode(self._line(event)) + b"\n")
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _line(self, event: Event | ResyncRequired) -> Handled:
+        if isinstance(event, ResyncRequired):
+            return Handled(self._member, event.partition, event.resumed[1], lost=event.reason)
+        assert event.meta is not None
+        meta = event.meta
+        return Handled(self._member, meta.partition, meta.sequence, meta.event_id, event.session_id)
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name")
+    parser.add_argument("file")
+    parser.add_argument("--die-on", type=int, default=0)
+    arguments = parser.parse_args()
+    settings = load_settings()
+    log = Log(settings.worker_id or "", arguments.file, arguments.die_on)
+    try:
+        ts = await Turnstream.connect(settings=settings)
+    except Unavailable:
+        sys.exit(NO_SERVER)
+    try:
+        subscription = ts.subscription(arguments.name, start="beginning")
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, subscription.stop)
+        await subscription.run(log)
+    finally:
+        await ts.aclose()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

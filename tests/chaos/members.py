@@ -1,0 +1,168 @@
+"""The member processes of a durable subscription, and what they wrote down."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from random import Random
+
+import msgspec
+from tests.chaos.faults import Fault
+from tests.chaos.history import Handled
+from tests.chaos.processes import NO_SERVER, GuardedProgram
+
+from turnstream.domain.events import AnyEvent
+
+ROOT = Path(__file__).parents[2]
+NAME = "everything"
+"""The subscription."""
+PATIENCE = 50
+"""Looks, a tenth of a second apart, for a member that works."""
+TAKEN_BACK = "failover"
+"""The reason for which what was handled is gone; the others take what was not."""
+
+
+class MemberProcess(GuardedProgram):
+    """`python -m tests.chaos.member`."""
+
+    def __init__(self, name: str, environment: Mapping[str, str], directory: Path, *arguments: str) -> None:
+        variables = {"PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", **environment, "TURNSTREAM_WORKER_ID": name}
+        program = ("-m", "tests.chaos.member", NAME, str(directory / "handled"), *arguments)
+        super().__init__(name, program, variables, directory)
+
+
+class Members:
+    """The living members; every new one has a name that none had before."""
+
+    def __init__(self, environment: Mapping[str, str], directory: Path) -> None:
+        self.alive: list[MemberProcess] = []
+        self.died: list[str] = []
+        self._environment = environment
+        self._directory = directory
+        self._started = 0
+
+    def start(self, *arguments: str) -> MemberProcess:
+        self._started += 1
+        member = MemberProcess(f"m{self._started}", self._environment, self._directory, *arguments)
+        self.alive.append(member)
+        return member
+
+    def replace_ended(self) -> None:
+        """Start others in place of members that ended by themselves, and note those that had no reason."""
+        for ended in [member for member in self.alive if not member.runs]:
+            if ended.status != NO_SERVER:
+                self.died.append(f"{ended.name} (status {ended.status})")
+            self.alive.remove(ended)
+            # Its watchdog is still there.
+            ended.kill()
+            self.start()
+
+    async def one_at_work(self, chance: Random) -> MemberProcess:
+        """Choose a member that has handled something; a new one, after a while in which none has."""
+        for _ in range(PATIENCE):
+            self.replace_ended()
+            names = {one.member for one in self.handled()}
+            working = [member for member in self.alive if member.name in names]
+            if working:
+                return chance.choice(working)
+            await asyncio.sleep(0.1)
+        return chance.choice(self.alive)
+
+    def handled(self) -> list[Handled]:
+        """Return what was written down, in its order; the last line may be on its way."""
+        file = self._directory / "handled"
+        whole = file.read_bytes().rpartition(b"\n")[0] if file.exists() else b""
+        return [msgspec.json.decode(line, type=Handled) for line in whole.splitlines()]
+
+    def close(self) -> None:
+        for member in self.alive:
+            member.kill()
+
+
+class _MemberFault(Fault):
+    def __init__(self, members: Members, chance: Random, lease: float) -> None:
+        super().__init__()
+        self.members = members
+        self.chance = chance
+        self.lease = lease
+
+
+class KillMember(_MemberFault):
+    """A member dies in the middle of whatever it does, and another one is started."""
+
+    name = "member killed"
+
+    async def apply(self) -> None:
+        member = await self.members.one_at_work(self.chance)
+        self.members.alive.remove(member)
+        await asyncio.to_thread(member.kill)
+        self.members.start()
+
+
+class PauseMember(_MemberFault):
+    """A member stands still until others have its partitions, and then goes on with what it had in hand."""
+
+    name = "member paused beyond its lease"
+
+    async def apply(self) -> None:
+        member = await self.members.one_at_work(self.chance)
+        member.pause()
+        try:
+            await asyncio.sleep(self.lease * self.chance.uniform(1.2, 2.0))
+        finally:
+            member.resume()
+
+
+class DrainMember(_MemberFault):
+    """A member is asked to stop, writes down how far it is, and another one takes its place."""
+
+    name = "member drained"
+
+    async def apply(self) -> None:
+        member = await self.members.one_at_work(self.chance)
+        self.members.alive.remove(member)
+        self.members.start()
+        await member.drain()
+
+
+def member_faults(members: Members, chance: Random, lease: float) -> list[Fault]:
+    """Return the faults of members."""
+    return [kind(members, chance, lease) for kind in (KillMember, PauseMember, DrainMember)]
+
+
+def repeats(handled: Sequence[Handled]) -> int:
+    """Return how many handlings were not the first ones of their events."""
+    events = [one.event_id for one in handled if not one.lost]
+    return len(events) - len(set(events))
+
+
+def missed(handled: Iterable[Handled], events: Iterable[AnyEvent]) -> list[AnyEvent]:
+    """Return the events that nobody handled, and of which nobody was told that they are gone."""
+    known: set[str] = set()
+    told: dict[int, int] = {}
+    for one in handled:
+        known.add(one.event_id)
+        if one.lost and one.lost != TAKEN_BACK:
+            told[one.partition] = max(one.sequence, told.get(one.partition, 0))
+    metas = ((event, event.meta) for event in events)
+    return [
+        event
+        for event, meta in metas
+        if meta and meta.event_id not in known and meta.sequence > told.get(meta.partition, 0)
+    ]
+
+
+def out_of_order(handled: Iterable[Handled], events: Iterable[AnyEvent]) -> list[str]:
+    """Return the sessions whose events, each when it was handled first, are not in the order of the stream."""
+    survived: dict[str, list[str]] = {}
+    for event in events:
+        if event.meta:
+            survived.setdefault(event.session_id, []).append(event.meta.event_id)
+    first: dict[str, dict[str, None]] = {}
+    for one in handled:
+        first.setdefault(one.session_id, {}).setdefault(one.event_id)
+    wrong: list[str] = []
+    for session_id, ids in survived.items():
+        known = first.get(session_id, {})
+        if [event_id for event_id in known if event_id in set(ids)] != [i for i in ids if i in known]:
+            wrong.append(session_id)
+    return wrong

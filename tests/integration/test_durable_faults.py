@@ -1,0 +1,342 @@
+"""Members, connections, servers and history are lost: a durable subscription handles all that is left, in order."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from tests.chaos.members import NAME, Members, missed, out_of_order, repeats
+from tests.chaos.processes import ChaosServer
+from tests.contract.chats import a_session, id_in, persistently
+from tests.contract.deployments import client_of
+from tests.contract.hearing import take
+from tests.contract.redis_deployments import EmbeddedDeployment
+from tests.contract.test_durable import Handler, killed, running
+from tests.contract.workers import worker_of
+from tests.integration.groups import OnGroup, on_group
+from tests.topologies import RunningCluster, running_cluster
+from tests.waiting import SOON, wait_until
+
+from turnstream import AddMessage, ResyncRequired, Turnstream, user_message
+from turnstream.domain.position import Mark
+from turnstream.settings import Settings
+
+PARTITIONS = 4
+SESSIONS = 8
+LEASE = 0.5
+
+
+@pytest.fixture
+def overrides() -> dict[str, Any]:
+    return {"partitions": PARTITIONS, "lease": LEASE}
+
+
+@pytest.fixture
+def members(real: EmbeddedDeployment, tmp_path: Path) -> Iterator[Members]:
+    settings = real.settings
+    environment = {
+        "TURNSTREAM_REDIS_URL": settings.redis_url.get_secret_value(),
+        "TURNSTREAM_NAMESPACE": settings.namespace,
+        "TURNSTREAM_PARTITIONS": str(settings.partitions),
+        "TURNSTREAM_LEASE": str(settings.lease),
+    }
+    made = Members(environment, tmp_path)
+    yield made
+    made.close()
+
+
+@asynccontextmanager
+async def chatting(ts: Turnstream) -> AsyncGenerator[None]:
+    """Have a producer of each of some sessions send for the time of the block."""
+    stopping = asyncio.Event()
+
+    async def chat(number: int) -> None:
+        session = await a_session(ts, session_id=id_in(number % PARTITIONS, PARTITIONS))
+        while not stopping.is_set():
+            await persistently(ts, AddMessage(session.id, user_message("more")))
+            await asyncio.sleep(0.005)
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(SESSIONS):
+            tasks.create_task(chat(number))
+        try:
+            yield
+        finally:
+            stopping.set()
+
+
+async def all_events(real: EmbeddedDeployment) -> Sequence[Any]:
+    return [event for partition in range(PARTITIONS) for event in await real.events(partition)]
+
+
+# ── members that are killed and stopped ──────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.slow
+async def test_members_are_killed_and_stopped_while_commands_flow(
+    real: EmbeddedDeployment,
+    members: Members,
+    record_property: Any,  # noqa: ANN401
+) -> None:
+    await worker_of(real)
+    client = await client_of(real, worker=False)
+    chance = Random(11)
+    for _ in range(2):
+        members.start()
+    await wait_until(lambda: _is_listed(client))
+    async with chatting(client), _marks_never_go_back(client):
+        await _stopped_for_a_while(members, chance)
+        await asyncio.sleep(chance.uniform(0, LEASE))
+        # The others go on; one that takes its place would only take its time to start.
+        dying = await members.one_at_work(chance)
+        dying.kill()
+        members.alive.remove(dying)
+        await asyncio.sleep(chance.uniform(0, LEASE))
+    events = await all_events(real)
+    await wait_until(lambda: not missed(members.handled(), events))
+    assert not out_of_order(members.handled(), events)
+    record_property("events", len(events))
+    record_property("handled again", repeats(members.handled()))
+
+
+async def _stopped_for_a_while(members: Members, chance: Random) -> None:
+    """Stop a member until others have its partitions; it goes on as if nothing had happened, with what is in hand."""
+    member = await members.one_at_work(chance)
+    member.pause()
+    await asyncio.sleep(LEASE * chance.uniform(1.3, 2.0))
+    member.resume()
+
+
+@asynccontextmanager
+async def _marks_never_go_back(ts: Turnstream) -> AsyncGenerator[None]:
+    """Fail where a checkpoint is written by one who has been replaced."""
+
+    async def look() -> None:
+        before: dict[int, Mark] = {}
+        while True:
+            for partition, mark in (await ts._backend.subscriptions.marks(NAME)).items():
+                assert mark[1] >= before.get(partition, mark)[1], (partition, mark)
+                before[partition] = mark
+            await asyncio.sleep(0.01)
+
+    looking = asyncio.create_task(look())
+    try:
+        yield
+        assert not looking.done(), looking
+    finally:
+        looking.cancel()
+
+
+async def _is_listed(ts: Turnstream) -> bool:
+    return NAME in {info.name for info in await ts.subscriptions.list_all()}
+
+
+async def _is_idle(ts: Turnstream) -> bool:
+    lags = await ts.subscriptions.lag(NAME)
+    return all(lag.mark is not None and lag.behind == 0 for lag in lags)
+
+
+@pytest.mark.slow
+async def test_a_member_that_dies_of_an_event_has_exactly_that_one_handled_again(
+    real: EmbeddedDeployment, members: Members
+) -> None:
+    client = await client_of(real)
+    dying = members.start("--die-on", "4")
+    await wait_until(lambda: _is_listed(client))
+    await a_session(client, session_id="s")
+    for _ in range(2):
+        await client.execute(AddMessage("s", user_message("handled, and written down")))
+        await wait_until(lambda: _is_idle(client))
+    await client.execute(AddMessage("s", user_message("handled, and not written down")))
+    await wait_until(lambda: not dying.runs)
+    await client.execute(AddMessage("s", user_message("behind it")))
+    members.start()
+    await wait_until(lambda: len(members.handled()) == 6)
+    assert [(one.member, one.sequence) for one in members.handled()] == [
+        *(("m1", 1), ("m1", 2), ("m1", 3), ("m1", 4)),
+        *(("m2", 4), ("m2", 5)),
+    ]
+
+
+@pytest.mark.slow
+async def test_members_come_and_go_under_load(real: EmbeddedDeployment, record_property: Any) -> None:  # noqa: ANN401
+    await worker_of(real)
+    client = await client_of(real, worker=False)
+    handler = Handler()
+    async with running(client.subscription(NAME, start="beginning"), handler):
+        async with chatting(client):
+            for _ in range(4):
+                other = await client_of(real, worker=False)
+                async with running(other.subscription(NAME), handler):
+                    await asyncio.sleep(0.4)
+        events = await all_events(real)
+        await wait_until(lambda: not _missed_by(handler, events))
+    assert _first_versions_ascend(handler)
+    assert not handler.resyncs
+    record_property("handled again", len(handler.seen) - len(events))
+
+
+def _missed_by(handler: Handler, events: Sequence[Any]) -> bool:
+    return bool({e.meta.event_id for e in events} - {e.meta.event_id for e in handler.seen if e.meta})
+
+
+def _first_versions_ascend(handler: Handler) -> bool:
+    first: dict[str, dict[int, None]] = {}
+    for event in handler.seen:
+        first.setdefault(event.session_id, {}).setdefault(event.version)
+    return all(list(versions) == sorted(versions) for versions in first.values())
+
+
+# ── connections and servers ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_connections_are_killed_while_events_are_handled(real: EmbeddedDeployment) -> None:
+    await worker_of(real)
+    client = await client_of(real, worker=False)
+    handler = Handler()
+    async with running(client.subscription(NAME, start="beginning"), handler):
+        async with chatting(client):
+            for kill in range(1, 4):
+                await wait_until(lambda least=kill * 40: len(handler.seen) > least)  # type: ignore[misc]
+                for kind in ("normal", "pubsub"):
+                    await real.call("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+        events = await all_events(real)
+        await wait_until(lambda: not _missed_by(handler, events))
+    assert _first_versions_ascend(handler)
+    assert not handler.resyncs
+
+
+@pytest.mark.slow
+async def test_the_server_is_killed_and_restarted(tmp_path: Path, overrides: dict[str, Any]) -> None:
+    server = ChaosServer(tmp_path)
+    real = EmbeddedDeployment(Settings(namespace="durable", **overrides).at(server.url))
+    try:
+        await worker_of(real)
+        client = await client_of(real, worker=False)
+        handler = Handler()
+        async with running(client.subscription(NAME, start="beginning"), handler):
+            async with chatting(client):
+                await wait_until(lambda: len(handler.seen) > 50)
+                await asyncio.to_thread(server.kill_and_restart)
+                before = len(handler.seen)
+                await wait_until(lambda: len(handler.seen) > before + 50)
+            events = await all_events(real)
+            await wait_until(lambda: not _missed_by(handler, events))
+        assert _first_versions_ascend(handler)
+        assert not handler.resyncs
+        await real.aclose()
+    finally:
+        server.close()
+
+
+@pytest.fixture
+async def group() -> AsyncIterator[tuple[OnGroup, RunningCluster]]:
+    with running_cluster() as moving:
+        async with on_group(moving.url) as deployment:
+            yield deployment, moving
+
+
+@pytest.mark.slow
+async def test_a_primary_is_lost_with_checkpoints_and_events(group: tuple[OnGroup, RunningCluster]) -> None:
+    deployment, moving = group
+    await worker_of(deployment)
+    client = await client_of(deployment, worker=False)
+    handler = Handler()
+    primary = moving.holder(deployment.keys.partitions[0].partition)
+    async with running(client.subscription(NAME, start="beginning"), handler):
+        async with chatting(client):
+            await wait_until(lambda: len(handler.seen) > 50)
+            await asyncio.to_thread(moving.fail_over, primary, moving.replica_of(primary))
+            before = len(handler.seen)
+            await wait_until(lambda: len(handler.seen) > before + 50)
+        # All that survived is handled, as another subscription that begins now sees it.
+        events = await _survived(client)
+        await wait_until(lambda: not _missed_by(handler, events))
+    # A replica that lagged told what it took back.
+    assert all(resync.reason == "failover" for resync in handler.resyncs)
+
+
+async def _survived(client: Turnstream) -> Sequence[Any]:
+    heads = [(await client._backend.events.read(number, 0, 0)).head for number in range(PARTITIONS)]
+    async with client.subscribe(start="beginning") as events:
+        return await take(events, sum(heads))
+
+
+# ── history that is gone ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("start", ["now", "beginning"])
+async def test_a_flush_is_told_and_what_happens_after_it_is_handled(real: EmbeddedDeployment, start: Any) -> None:  # noqa: ANN401
+    client = await client_of(real)
+    ids = [id_in(number, PARTITIONS) for number in range(PARTITIONS)]
+    handler = Handler()
+    async with running(client.subscription(NAME, start=start), handler):
+        await wait_until(lambda: _is_listed(client))
+        await wait_until(lambda: _is_idle(client))
+        for session_id in ids:
+            await a_session(client, session_id=session_id)
+        await wait_until(lambda: len(handler.seen) == PARTITIONS)
+        await real.call("FLUSHALL")
+        for session_id in ids:
+            await _created_again(client, session_id)
+        await wait_until(lambda: all(handler.versions(session_id)[-1:] == [2] for session_id in ids))
+    assert [handler.versions(session_id) for session_id in ids] == [[1, 1, 2]] * PARTITIONS
+    assert {(resync.partition, resync.reason) for resync in handler.resyncs} == {
+        (partition, "reset") for partition in range(PARTITIONS)
+    }
+
+
+async def _created_again(ts: Turnstream, session_id: str) -> None:
+    async with asyncio.timeout(SOON):
+        await a_session(ts, session_id=session_id)
+        await persistently(ts, AddMessage(session_id, user_message("after the flush")))
+
+
+async def test_what_retention_took_from_a_stopped_subscription_is_told_once(real: EmbeddedDeployment) -> None:
+    client = await client_of(real)
+    handler = Handler()
+    lossy, whole = (id_in(partition, PARTITIONS) for partition in (0, 1))
+    async with running(client.subscription(NAME), handler):
+        await wait_until(lambda: _is_listed(client))
+        await wait_until(lambda: _is_idle(client))
+    for session_id in (lossy, whole):
+        await a_session(client, session_id=session_id)
+        for _ in range(4):
+            await client.execute(AddMessage(session_id, user_message("while nobody listens")))
+    await real.call("XTRIM", real.keys.partitions[0].events, "MAXLEN", 2)
+    for _ in range(2):
+        async with running(client.subscription(NAME), handler):
+            await wait_until(lambda: _is_idle(client))
+    assert (handler.versions(lossy), handler.versions(whole)) == ([4, 5], [1, 2, 3, 4, 5])
+    (resync,) = handler.resyncs
+    assert isinstance(resync, ResyncRequired)
+    assert (resync.partition, resync.reason, resync.lost) == (0, "retention", 3)
+
+
+async def test_a_loss_that_was_told_is_not_told_again_when_the_member_dies_behind_it(real: EmbeddedDeployment) -> None:
+    client = await client_of(real)
+    session = await a_session(client, session_id=id_in(0, PARTITIONS))
+    await client.execute(AddMessage(session.id, user_message("kept")))
+    handler, again = Handler(), Handler()
+    async with running(client.subscription(NAME, start="beginning"), handler):
+        await wait_until(lambda: len(handler.seen) == 2)
+    await client.subscriptions.reset(NAME, "beginning")
+    await real.call("XTRIM", real.keys.partitions[0].events, "MAXLEN", 1)
+    reached = asyncio.Event()
+
+    async def stuck(event: Any) -> None:  # noqa: ANN401
+        if isinstance(event, ResyncRequired):
+            return
+        reached.set()
+        await asyncio.Event().wait()
+
+    dying = (await client_of(real, worker=False)).subscription(NAME)
+    task = asyncio.create_task(dying.run(stuck))
+    await asyncio.wait_for(reached.wait(), SOON)
+    await killed(dying, task)
+    async with running(client.subscription(NAME), again):
+        await wait_until(lambda: len(again.seen) == 1)
+    assert not again.resyncs
