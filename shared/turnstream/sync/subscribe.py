@@ -31,6 +31,10 @@ class EventSubscription(Generic[subscription.SomeEvent]):
         """Stop."""
         self.close()
 
+    def ping(self) -> None:
+        """Return when the server has answered on this subscription's connection, behind all that it published before."""
+        self._portal.call(self._events.ping())
+
     def close(self) -> None:
         """Stop to listen; the iteration ends."""
         with suppress(ClosedError):
