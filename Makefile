@@ -11,6 +11,9 @@ TESTS ?=
 SECONDS ?= 180
 SEED ?=
 
+# Bytecode is kept: without, each of the hundreds of processes of a test run compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 PY := $(VENV)/bin/python
 PIP_INSTALL := $(PY) -m pip install --disable-pip-version-check -qq --editable
 PYTEST := $(PY) -m pytest -n $(WORKERS) --dist worksteal
