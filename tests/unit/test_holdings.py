@@ -109,3 +109,31 @@ async def test_leases_are_renewed_although_the_registry_is_away(
             await holdings.keep()
     assert renewed == [0]
     await holdings.give_up([0])
+
+
+async def test_a_partition_on_which_nobody_works_any_more_is_dropped(
+    holdings: Holdings[PartitionState, OwnedPartition],
+) -> None:
+    await holdings.settle()
+    working = holdings._tasks[0]
+    await asyncio.sleep(0)  # it has begun
+    working.cancel()
+    await asyncio.wait([working])
+    assert (holdings.owned, holdings.take_losses()) == ({}, 1)
+    await holdings.settle()
+    assert list(holdings.owned) == [0]
+    await holdings.give_up([0])
+
+
+async def test_what_ends_late_does_not_drop_who_works_now(holdings: Holdings[PartitionState, OwnedPartition]) -> None:
+    await holdings.settle()
+    before, ended = holdings.owned[0], holdings._tasks[0]
+    await asyncio.sleep(0)  # it has begun
+    del holdings.owned[0]
+    await holdings.settle()
+    now = holdings.owned[0]
+    assert now is not before
+    ended.cancel()
+    await asyncio.wait([ended])
+    assert holdings.owned == {0: now}
+    await holdings.give_up([0])

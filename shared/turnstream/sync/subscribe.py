@@ -32,7 +32,7 @@ class EventSubscription(Generic[subscription.SomeEvent]):
         self.close()
 
     def ping(self) -> None:
-        """Return when the server has answered on this subscription's connection, behind all that it published before."""
+        """Return when the server has answered on this subscription's connection, behind what it published before."""
         self._portal.call(self._events.ping())
 
     def close(self) -> None:

@@ -176,23 +176,27 @@ class Holdings(Generic[State, Owned]):
                 await owned.run()
             except Fenced as error:
                 log.warning("partition fenced", reason=error.reason)
-                self._drop(number)
+                self._drop(number, owned)
             except Unavailable as error:
-                self._stall(number, owned.place, error)
+                self._stall(number, owned, error)
             except ConfigurationError as error:
                 self._misfit = error
-                self._drop(number)
+                self._drop(number, owned)
             except Exception as bug:  # noqa: BLE001 - logged, and the partition taken again
                 # Without a traceback: it may quote a message's content.
                 log.error("partition failed", reason=type(bug).__name__, where=where_of(bug))  # noqa: TRY400
-                self._drop(number)
+                self._drop(number, owned)
+            except BaseException:
+                # Nobody works on it any more, so its lease must not be renewed.
+                self._drop(number, owned)
+                raise
 
-    def _stall(self, number: int, place: object, error: Unavailable) -> None:
+    def _stall(self, number: int, owned: Owned, error: Unavailable) -> None:
         """Drop a partition whose work was interrupted; say so unless it stands where it was interrupted before."""
-        if self._stalled.get(number) != place:
+        if self._stalled.get(number) != owned.place:
             log.warning("partition interrupted", error=str(error))
-        self._drop(number)
-        self._stalled[number] = place
+        if self._drop(number, owned):
+            self._stalled[number] = owned.place
 
     def _tell_recovered(self) -> None:
         for number, owned in self.owned.items():
@@ -200,14 +204,17 @@ class Holdings(Generic[State, Owned]):
                 log.info("partition goes on", partition=number)
                 del self._stalled[number]
 
-    def _drop(self, number: int) -> None:
-        """Forget a partition and all that is remembered of it."""
-        self.owned.pop(number, None)
+    def _drop(self, number: int, owned: Owned) -> bool:
+        """Forget a partition and all that is remembered of it; False where it is given up or taken anew already."""
+        if self.owned.get(number) is not owned:
+            return False
+        del self.owned[number]
         self._stalled.pop(number, None)
         self._losses += 1
         self._bell.set()
+        return True
 
     async def _abandon(self, number: int) -> None:
-        self._drop(number)
+        self._drop(number, self.owned[number])
         self._tasks[number].cancel()
         await asyncio.wait([self._tasks[number]])

@@ -154,7 +154,7 @@ class SubscriptionAdministration:
         try:
             async with asyncio.timeout(timeout):
                 # By looking: the answer is in the store, also when another process asked.
-                while session_id in await self._subscriptions.requests(name, partition):  # noqa: ASYNC110
+                while await self._is_open(name, partition, session_id):  # noqa: ASYNC110
                     await asyncio.sleep(LOOK_EVERY)
         except TimeoutError:
             members = len(await self._subscriptions.members(name))
@@ -164,6 +164,11 @@ class SubscriptionAdministration:
             ) from None
         left = (await self._subscriptions.parked(name, partition)).get(session_id)
         return left.count if left else 0
+
+    async def _is_open(self, name: str, partition: int, session_id: str) -> bool:
+        """Tell whether a request waits, and the session still does, which somebody else may have let go meanwhile."""
+        waits = session_id in await self._subscriptions.requests(name, partition)
+        return waits and session_id in await self._subscriptions.parked(name, partition)
 
     async def _check(self, name: str) -> None:
         names = list(await self._subscriptions.names())
