@@ -6,13 +6,36 @@ import threading
 from collections.abc import Coroutine
 from concurrent.futures import CancelledError
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 Value = TypeVar("Value")
 
 
 class ClosedError(RuntimeError):
     """The client was closed."""
+
+
+class _Call(Generic[Value]):
+    """A coroutine on its way through the loop; an interrupt may come at any moment, also before its future is known."""
+
+    def __init__(self, work: Coroutine[Any, Any, Value]) -> None:
+        self._work = work
+        self._task: asyncio.Task[Any] | None = None
+        self._given_up = False
+
+    async def run(self) -> Value:
+        self._task = asyncio.current_task()
+        if self._given_up:
+            raise asyncio.CancelledError
+        return await self._work
+
+    def give_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End it, if it has not ended; called from another thread."""
+        self._given_up = True
+        if self._task is None:
+            self._work.close()
+        elif not self._task.done():
+            loop.call_soon_threadsafe(self._task.cancel)
 
 
 class Portal:
@@ -45,21 +68,18 @@ class Portal:
             RuntimeError: nothing can be run: after `close`, after a fork, or in the loop's own thread.
 
         """
+        call = _Call(work)
         try:
             self._refuse_misuse()
             with self._lock:
                 if self.closed:
                     raise ClosedError("The client is closed")
-                future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        except RuntimeError:
-            work.close()
-            raise
-        try:
+                future = asyncio.run_coroutine_threadsafe(call.run(), self._loop)
             return future.result()
         except CancelledError:
             raise ClosedError("The client was closed while this call waited; its command may be applied") from None
         finally:
-            future.cancel()
+            call.give_up(self._loop)
 
     def close(self) -> None:
         """Leave all resources, end what still runs, and join the thread; a second call waits for the first."""
