@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# Processes of a test run; `auto` is two a core.
+# Processes of a test run; `auto` is three for two cores.
 WORKERS ?= auto
 # More arguments for pytest, as in: make test TESTS="tests/unit -k outcome"
 TESTS ?=

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-SOON = 10.0
+SOON = 30.0
 """Seconds within which everything happens that must happen, also on a busy machine."""
 
 _POLL = 0.005

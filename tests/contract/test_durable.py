@@ -153,6 +153,9 @@ async def test_members_share_the_work(deployment: Deployment, ts: Turnstream) ->
         assert [*handlers[0].versions(session_id), *handlers[1].versions(session_id)] == [2, 3, 4]
 
 
+@pytest.mark.parametrize(
+    "deployment", ["fakeredis", "embedded", "cluster"], indirect=True
+)  # in memory all die together
 @pytest.mark.parametrize("overrides", [{"lease": 0.5}])
 async def test_what_a_killed_member_did_not_write_down_comes_again(deployment: Deployment, ts: Turnstream) -> None:
     ids = await chats(ts)

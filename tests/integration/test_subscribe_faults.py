@@ -168,7 +168,7 @@ async def test_it_rests_while_everything_goes_on(real: EmbeddedDeployment, proxy
                 await take(events, 1)
                 left.pop()
             await asyncio.sleep(0.02)
-            assert len(events._waiting) <= 20
+            assert len(events._waiting) <= 2 * 20  # what is read comes on top of what is heard
             if len(left) % 400 == 0:
                 proxy.cut()
         await publishing

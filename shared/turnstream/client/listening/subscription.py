@@ -12,7 +12,7 @@ from turnstream.application.routing import partition_of
 from turnstream.backoff import Backoff
 from turnstream.client.listening.following import Break, Following, Wanted, beginning
 from turnstream.client.listening.resync import ResyncRequired
-from turnstream.client.listening.together import together
+from turnstream.client.listening.together import ended, together
 from turnstream.codec.events import decode_event
 from turnstream.domain.events import AnyEvent, Event, EventMeta
 from turnstream.domain.position import Mark, Position
@@ -87,8 +87,7 @@ class EventSubscription(Generic[SomeEvent]):
         """Stop to listen; the iteration ends behind what has arrived."""
         self._closed = True
         if self._task:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await ended([self._task])
         if self._subscription:
             await self._subscription.aclose()
 
@@ -211,9 +210,7 @@ class EventSubscription(Generic[SomeEvent]):
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await ended(tasks)
             await subscription.aclose()
         # A bug before a lost connection, which may follow from it.
         raise min(filter(None, map(_failure_of, tasks)), key=lambda failure: isinstance(failure, Unavailable))
