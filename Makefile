@@ -10,6 +10,8 @@ TESTS ?=
 # again; empty is another one each time.
 SECONDS ?= 180
 SEED ?=
+# More arguments for `make bench-peers`, as in: make bench-peers PEERS="--rounds 1 --only turnstream taskiq"
+PEERS ?=
 
 # Bytecode is kept: without, each of the hundreds of processes of a test run compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
@@ -21,10 +23,10 @@ PYTEST := $(PY) -m pytest -n $(WORKERS) --dist worksteal
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check lint types imports coverage format bench chaos mutants asyncapi clean
+.PHONY: help demo test check lint types imports coverage format bench bench-quick bench-peers chaos mutants asyncapi clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo '  variables: PYTHON (the interpreter, 3.11 or later), VENV, WORKERS, TESTS (arguments for pytest), SECONDS, SEED'
 
 demo: $(VENV)/.installed ## run the demo on an embedded server; nothing else to install
@@ -59,6 +61,12 @@ format: $(VENV)/.installed-dev ## let ruff sort imports, fix what it can and for
 
 bench: $(VENV)/.installed ## measure commands a second and latency on this machine
 	$(PY) -m benchmarks.spine
+
+bench-quick: $(VENV)/.installed ## the ratio to the server's own limit, in under a minute; fails below a floor
+	$(PY) -m benchmarks.quick
+
+bench-peers: $(VENV)/.installed ## task queues, session stores and Turnstream side by side (half an hour, and 2 GB of disk)
+	$(PY) -m benchmarks.peers $(PEERS)
 
 chaos: $(VENV)/.installed-dev ## hurt workers, network and servers for minutes, then check the history (SECONDS, SEED)
 	$(PY) -m pytest -m long

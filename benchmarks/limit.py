@@ -9,7 +9,6 @@ answers only counted.
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack
 from itertools import chain
 from typing import Final
 from urllib.parse import urlsplit
@@ -18,8 +17,8 @@ import hiredis
 import msgspec
 
 from benchmarks.measuring import TEXT
-from turnstream import AddMessage, CreateSession, SessionConfig, Settings, Turnstream, user_message
-from turnstream.adapters.redis.backend import RedisBackend
+from benchmarks.stage import client_of
+from turnstream import AddMessage, CreateSession, SessionConfig, Settings, user_message
 from turnstream.adapters.redis.keys import Keys, PartitionKeys
 from turnstream.adapters.redis.topology.connection import Word, pack
 from turnstream.application.routing import partition_of
@@ -55,10 +54,7 @@ MAIN_THREAD: Final = ("used_cpu_user_main_thread:", "used_cpu_sys_main_thread:")
 
 async def sample(settings: Settings) -> Sample:
     """Add a message to a new session and read back what that has left; a worker must be running."""
-    backend = await RedisBackend.open(settings, "limit")
-    async with AsyncExitStack() as resources:
-        resources.push_async_callback(backend.aclose)
-        ts = Turnstream(backend, settings, resources)
+    async with client_of(settings) as (ts, backend):
         session = await ts.execute(CreateSession(SessionConfig("openai", "gpt-4o")))
         command = AddMessage(session.id, user_message(TEXT))
         await ts.execute(command)

@@ -6,7 +6,6 @@ One producer process (this one), one worker process, the embedded server. Prints
 import argparse
 import asyncio
 import statistics
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,8 @@ from rich.table import Table
 
 from benchmarks import measuring
 from benchmarks.machine import machine
-from benchmarks.stage import Stage, stage
-from turnstream import Settings, Turnstream
-from turnstream.adapters.redis.backend import RedisBackend
+from benchmarks.stage import Stage, client_of, stage
+from turnstream import Settings
 
 RESULTS = Path(__file__).parent / "results" / "spine.json"
 
@@ -42,10 +40,7 @@ QUICK = Size(2, 10_000, 100, 8_000, 200, 1, 20, 1_000)
 async def measure(stage: Stage, size: Size) -> dict[str, Any]:
     """Run all measurements and return their figures."""
     settings = Settings().at(stage.url)
-    backend = await RedisBackend.open(settings, "bench")
-    async with AsyncExitStack() as resources:
-        resources.push_async_callback(backend.aclose)
-        ts = Turnstream(backend, settings, resources)
+    async with client_of(settings) as (ts, backend):
         await measuring.throughput(ts, stage, size.commands // 4, size.sessions, size.in_flight)  # warms everything up
         rounds = [
             await measuring.throughput(ts, stage, size.commands, size.sessions, size.in_flight)

@@ -3,13 +3,15 @@
 import os
 import subprocess
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import msgspec
 
+from turnstream import Settings, Turnstream
 from turnstream.adapters.embedded import start_embedded_server
+from turnstream.adapters.redis.backend import RedisBackend
 
 TICKS = os.sysconf("SC_CLK_TCK")
 STOP_TIMEOUT = 30
@@ -49,6 +51,16 @@ def worker_on(url: str) -> Generator[int]:
     finally:
         worker.terminate()
         worker.wait(STOP_TIMEOUT)
+
+
+@asynccontextmanager
+async def client_of(settings: Settings) -> AsyncGenerator[tuple[Turnstream, RedisBackend]]:
+    """Open a client, and hand out its backend too: some measurements look beneath it."""
+    backend = await RedisBackend.open(settings, "bench")
+    resources = AsyncExitStack()
+    resources.push_async_callback(backend.aclose)
+    async with aclosing(Turnstream(backend, settings, resources)) as ts:
+        yield ts, backend
 
 
 def _cpu_seconds(pid: int) -> float:

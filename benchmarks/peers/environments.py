@@ -35,10 +35,12 @@ class Environment(msgspec.Struct, frozen=True):
         python, stamp = folder / "bin" / "python", folder / "installed.txt"
         if not stamp.exists() or stamp.read_text() != requirements.read_text():
             venv.create(folder, with_pip=True, clear=True)
-            pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "-qq", "-r", requirements]
+            pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "-qq", "-r", str(requirements)]
             subprocess.run(pip, check=True)  # noqa: S603 - the requirements are ours
             stamp.write_text(requirements.read_text())
-        names = [line.split("=")[0].split("[")[0].split(">")[0].strip() for line in requirements.read_text().splitlines()]
+        names = [
+            line.split("=")[0].split("[")[0].split(">")[0].strip() for line in requirements.read_text().splitlines()
+        ]
         return cls(python, _versions(python, [name for name in names if name and not name.startswith("#")]))
 
 

@@ -2,13 +2,18 @@
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 Figures = Mapping[str, Any]
 
 QUANTILES: Final = 50
 SAMPLES: Final = {"values_us", "samples_us"}
 LENGTHS: Final = ("10", "100", "1000", "10000", "100000")
+
+COLUMNS: Final = (
+    *("end to end, /s", "Turnstream is", "drain, /s", "server CPU, µs", "event p50 / p99, µs", "lost, twice"),
+    "overtaken",
+)
 
 NOTES: Final = {
     "faststream_batch": "a handler of up to 100 messages, acknowledged as one",
@@ -17,11 +22,13 @@ NOTES: Final = {
 }
 
 
-def thinned(figures: Any) -> Any:  # noqa: ANN401 - figures as JSON
+def thinned(figures: dict[str, Any]) -> dict[str, Any]:
     """Return figures with their samples cut down to quantiles, from the least to the largest."""
-    if not isinstance(figures, dict):
-        return figures
-    return {name: _quantiles(value) if name in SAMPLES else thinned(value) for name, value in figures.items()}
+    return {name: _quantiles(value) if name in SAMPLES else _inside(value) for name, value in figures.items()}
+
+
+def _inside(value: Any) -> Any:  # noqa: ANN401 - figures as JSON
+    return thinned(cast("dict[str, Any]", value)) if isinstance(value, dict) else value
 
 
 def _quantiles(samples: Sequence[float]) -> list[float]:
@@ -55,10 +62,10 @@ class Table:
 
     def _values(self, name: str, path: Sequence[str]) -> Iterable[float]:
         for figures in self.rounds.get(name, ()):
-            value: Any = figures
-            for step in path:
-                value = value.get(step) if isinstance(value, dict) else None
-            if value is not None:
+            inside: Figures = figures
+            for step in path[:-1]:
+                inside = inside.get(step) or {}
+            if (value := inside.get(path[-1])) is not None:
                 yield value
 
 
@@ -90,11 +97,11 @@ def _queues(report: Figures) -> list[str]:
         "## As a worker system",
         "",
         "A message is appended to a session, its header updated, an event published, the task acknowledged; one worker",
-        "process. *End to end*: from the producer's first call to the last message applied, the worker waiting. *Drain*:",
-        "queued before the worker starts. *Event*: from queueing one task to a subscriber of its event.",
+        "process. *End to end*: from the producer's first call to the last message applied, the worker waiting.",
+        "*Drain*: queued before the worker starts. *Event*: from queueing one task to a subscriber of its event.",
         "",
-        "| | end to end, /s | Turnstream is | drain, /s | server CPU, µs | event p50 / p99, µs | lost, twice | overtaken |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        f"| | {' | '.join(COLUMNS)} |",
+        "|---|" + "---:|" * len(COLUMNS),
         *(_queue_row(table, name, ours) for name in names),
         *(
             f"| *bare pipelined commands* | {_count(limit.median(name, 'commands_per_second'))} |"

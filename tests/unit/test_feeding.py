@@ -19,7 +19,7 @@ from turnstream.application.routing import partition_of
 from turnstream.domain.commands import AddMessage, AnyCommand, CreateSession
 from turnstream.ports import START, RawEntry
 from turnstream.worker import feeding as feeding_module
-from turnstream.worker.feeding import ROUND_BYTES, ROUND_ENTRIES, Feeder, ReadSize
+from turnstream.worker.feeding import ROUND_BYTES, ROUND_ENTRIES, Feeder, ReadSize, Turns
 from turnstream.worker.partition import BatchLimits, OwnedPartition
 
 MOST = 512
@@ -75,6 +75,36 @@ def test_empty_rounds_change_nothing_of_what_is_known_of_sizes() -> None:
     before = size.count(64)
     size.saw({})
     assert size.count(64) == before == 1
+
+
+# ── who is read together ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_partitions_with_more_than_a_read_brings_take_turns_and_the_others_are_always_read() -> None:
+    turns = Turns()
+    partitions = range(6)
+    assert turns.next(partitions, 2) == [0, 1, 2, 3, 4, 5]
+    full = answer(40, partitions=4)
+    turns.saw(partitions, full, count=10)
+    seen: list[set[int]] = []
+    for _ in range(4):
+        chosen = turns.next(partitions, 2)
+        seen.append(set(chosen))
+        turns.saw(chosen, {number: full[number] for number in chosen if number < 4}, count=10)
+    assert seen == [{0, 1, 4, 5}, {2, 3, 4, 5}, {0, 1, 4, 5}, {2, 3, 4, 5}]
+
+
+def test_a_partition_that_has_caught_up_waits_for_no_turn() -> None:
+    turns = Turns()
+    turns.saw(range(4), answer(40, partitions=4), count=10)
+    turns.saw([3], answer(9), count=10)
+    assert set(turns.next(range(4), 1)) == {0, 3}
+
+
+def test_a_turn_is_not_spent_on_a_partition_that_cannot_be_read_now() -> None:
+    turns = Turns()
+    turns.saw(range(4), answer(40, partitions=4), count=10)
+    assert turns.next([2, 3], 1) == [2]
 
 
 # ── the loop ─────────────────────────────────────────────────────────────────────────────────────────────────────────

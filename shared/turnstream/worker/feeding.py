@@ -1,7 +1,7 @@
 """Reads the command streams of all owned partitions, never more than can be held (design §3, a round is bounded)."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from turnstream.ports import CommandQueue, RawEntry
 from turnstream.worker.partition import OwnedPartition, entry_size
@@ -46,6 +46,31 @@ class ReadSize:
             self._entry_bytes += (max(samples) + 1 - self._entry_bytes) / 2
 
 
+class Turns:
+    """Which partitions are read together: those that have more waiting than a read brings take turns.
+
+    So a read brings a few partitions a large batch each, and not each of them a small one: what a batch costs by itself
+    is spread over more commands. The others are part of every read; they wait for nobody.
+    """
+
+    def __init__(self) -> None:
+        """Know of none that is behind."""
+        self._behind: dict[int, None] = {}
+
+    def next(self, partitions: Iterable[int], at_once: int) -> list[int]:
+        """Return the partitions of a read, at most `at_once` of them from among those that are behind."""
+        wanted = set(partitions)
+        behind = [number for number in self._behind if number in wanted]
+        return [*wanted.difference(behind[at_once:])]
+
+    def saw(self, asked: Iterable[int], answer: Mapping[int, Sequence[RawEntry]], count: int) -> None:
+        """Learn which ones have more than the `count` entries that they were asked for; these go to the end."""
+        for number in asked:
+            self._behind.pop(number, None)
+            if len(answer.get(number, ())) >= count:
+                self._behind[number] = None
+
+
 class Feeder:
     """One loop that feeds all owned partitions."""
 
@@ -54,6 +79,7 @@ class Feeder:
         self._queue = queue
         self._owned = owned
         self._size = ReadSize(batch_commands)
+        self._turns = Turns()
         self._changed = asyncio.Event()
         self._stopping = False
 
@@ -84,11 +110,14 @@ class Feeder:
                 await self._changed.wait()
 
     async def _round(self, cursors: Mapping[int, str], block: float) -> None:
-        answer = await self._queue.read(cursors, self._size.count(len(cursors)), block)
+        chosen = self._turns.next(cursors, max(1, ROUND_ENTRIES // self._size.count(1)))
+        count = self._size.count(len(chosen))
+        answer = await self._queue.read({number: cursors[number] for number in chosen}, count, block)
         for number, entries in answer.items():
             if number in self._owned:
                 self._owned[number].feed(cursors[number], entries)
         self._size.saw(answer)
+        self._turns.saw(chosen, answer, count)
         # Those that were fed go first: the next read is a long command to write.
         for _ in range(TURNS):
             await asyncio.sleep(0)
