@@ -1,7 +1,7 @@
 """What the phases ask of a contender, and how a contender's file answers."""
 
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
@@ -112,7 +112,7 @@ class Peer:
 
             async def heard(job: work.Job, timeout: float) -> bool:
                 wanted = job.message_id.encode()
-                hear: Callable[..., Mapping[str, Any] | None] = events.get_message
+                hear: Any = events.get_message
                 while (event := hear(timeout=timeout)) is not None:
                     if wanted in event["data"]:
                         return True
