@@ -23,7 +23,7 @@ PYTEST := $(PY) -m pytest -n $(WORKERS) --dist worksteal
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check lint types imports coverage format bench bench-quick bench-peers chaos mutants asyncapi clean
+.PHONY: help demo test check lint types imports coverage format bench bench-quick bench-peers bench-growth bench-skew chaos mutants asyncapi clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -67,6 +67,12 @@ bench-quick: $(VENV)/.installed ## the ratio to the server's own limit, in under
 
 bench-peers: $(VENV)/.installed ## task queues, session stores and Turnstream side by side (half an hour, and 2 GB of disk)
 	$(PY) -m benchmarks.peers $(PEERS)
+
+bench-growth: $(VENV)/.installed-dev ## time and memory as sessions, messages, workers and servers become more (some minutes)
+	$(PY) -m benchmarks.growth
+
+bench-skew: $(VENV)/.installed ## simulate skewed sessions on partitions and shards
+	$(PY) -m benchmarks.skew
 
 chaos: $(VENV)/.installed-dev ## hurt workers, network and servers for minutes, then check the history (SECONDS, SEED)
 	$(PY) -m pytest -m long

@@ -47,8 +47,8 @@ async def new_session(ts: Turnstream, messages: int = 0) -> str:
 
 async def applied(tickets: Sequence[Ticket]) -> None:
     """Wait until all commands are applied; a rejected one raises."""
-    for ticket in tickets:
-        await ticket
+    for each in tickets:
+        await each
 
 
 async def throughput(ts: Turnstream, stage: Stage, commands: int, sessions: int, in_flight: int) -> Figures:
@@ -80,9 +80,9 @@ async def latency(ts: Turnstream, backend: RedisBackend, rounds: int) -> dict[st
     for i in range(rounds):
         if i % EXECUTES_A_SESSION == 0:
             short = await new_session(ts, 10)
-        await _timed(taken["ping"], lambda: backend.server.calls(0).call("PING"))
-        await _timed(taken["ticket"], partial(_ticket, ts, session_id))
-        await _timed(taken["execute"], partial(_execute, ts, short))
+        await timed(taken["ping"], lambda: backend.server.calls(0).call("PING"))
+        await timed(taken["ticket"], partial(ticket, ts, session_id))
+        await timed(taken["execute"], partial(_execute, ts, short))
     return {name: percentiles(times) for name, times in taken.items()}
 
 
@@ -100,8 +100,8 @@ async def live_latency(ts: Turnstream, backend: RedisBackend, rounds: int) -> di
         last = page.types[MessageAdded.type]
         for sequence in range(page.head + 1, page.head + 1 + rounds):
             payload = encode_event(_live(session_id, partition, page.generation, sequence, last))
-            await _timed(taken["subscription ping"], events.ping)
-            await _timed(taken["live event"], partial(_heard, events, server.calls(partition), channel, payload))
+            await timed(taken["subscription ping"], events.ping)
+            await timed(taken["live event"], partial(_heard, events, server.calls(partition), channel, payload))
             last = sequence
     return {name: percentiles(times) for name, times in taken.items()}
 
@@ -144,7 +144,7 @@ async def append_cost(ts: Turnstream, lengths: Sequence[int], rounds: int, appen
             # A fresh session each round, so that it has the length that it stands for.
             session_id = await new_session(ts, length)
             for _ in range(appends):
-                await _timed(single[length], partial(_ticket, ts, session_id))
+                await timed(single[length], partial(ticket, ts, session_id))
             load = [AddMessage(session_id, user_message(TEXT)) for _ in range(appends * 10)]
             started = time.perf_counter()
             await applied(await ts.send_many(load, timeout=TIMEOUT))
@@ -173,13 +173,15 @@ def percentiles(seconds: Sequence[float]) -> Figures:
     return {"p50_us": cuts[49] * 1e6, "p99_us": cuts[98] * 1e6}
 
 
-async def _timed(times: list[float], call: Callable[[], Awaitable[Any]]) -> None:
+async def timed(times: list[float], call: Callable[[], Awaitable[Any]]) -> None:
+    """Await a call, and note how many seconds it took."""
     started = time.perf_counter()
     await call()
     times.append(time.perf_counter() - started)
 
 
-async def _ticket(ts: Turnstream, session_id: str) -> None:
+async def ticket(ts: Turnstream, session_id: str) -> None:
+    """Add a message, and wait until it is applied."""
     await (await ts.send(AddMessage(session_id, user_message(TEXT))))
 
 

@@ -18,16 +18,16 @@ STOP_TIMEOUT = 30
 
 
 class Stage(msgspec.Struct, frozen=True):
-    """A server and a worker, by their process ids."""
+    """A server, or the nodes of a cluster, and a worker, by their process ids."""
 
     url: str
-    server_pid: int
+    server_pids: tuple[int, ...]
     worker_pid: int
 
     def cpu_seconds(self) -> dict[str, float]:
         """Return the CPU time used so far by the server, the worker and this process, the producer."""
         return {
-            "server": _cpu_seconds(self.server_pid),
+            "server": sum(map(_cpu_seconds, self.server_pids)),
             "worker": _cpu_seconds(self.worker_pid),
             "producer": sum(os.times()[:2]),
         }
@@ -37,7 +37,7 @@ class Stage(msgspec.Struct, frozen=True):
 def stage() -> Generator[Stage]:
     """Start a server and a worker process; end both."""
     with start_embedded_server() as server, worker_on(server.url) as worker_pid:
-        yield Stage(server.url, server.pid, worker_pid)
+        yield Stage(server.url, (server.pid,), worker_pid)
 
 
 @contextmanager

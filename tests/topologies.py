@@ -120,7 +120,7 @@ class RunningCluster:
         _introduce(added, left)
         _eventually(_replicates, added, promoted)
         for node in self.nodes:
-            _eventually(_is_ready, node)
+            _eventually(_is_ready, node, len(self.nodes))
         return added
 
     def others(self, *without: Node) -> list[Node]:
@@ -146,14 +146,14 @@ class RunningSentinels:
 
 
 @contextmanager
-def running_cluster(node_timeout: int = _STEADY) -> Generator[RunningCluster]:
+def running_cluster(node_timeout: int = _STEADY, *, replicas: bool = True) -> Generator[RunningCluster]:
     """Start a cluster, without any tool: takes about three seconds, most of which the nodes wait on purpose."""
     options = (
         *(*_COMMON, "--cluster-enabled", "yes", "--cluster-port", "{bus}", "--cluster-node-timeout"),
         *(str(node_timeout), "--cluster-replica-validity-factor", "0", "--cluster-allow-replica-migration", "no"),
     )
     with ExitStack() as started:
-        nodes = [_started(started, *options) for _ in range(2 * PRIMARIES)]
+        nodes = [_started(started, *options) for _ in range(2 * PRIMARIES if replicas else PRIMARIES)]
         for number, node in enumerate(nodes):
             _introduce(node, nodes[:number])
         for number, node in enumerate(nodes[:PRIMARIES]):
@@ -162,7 +162,7 @@ def running_cluster(node_timeout: int = _STEADY) -> Generator[RunningCluster]:
         for node, primary in zip(nodes[PRIMARIES:], nodes, strict=False):
             _eventually(_replicates, node, primary.call("CLUSTER", "MYID"))
         for node in nodes:
-            _eventually(_is_ready, node)
+            _eventually(_is_ready, node, len(nodes))
         yield RunningCluster(nodes, lambda lost: _started(started, *options, at=lost))
 
 
@@ -236,10 +236,10 @@ def _replicates(node: Node, primary: str) -> bool:
     return False
 
 
-def _is_ready(node: Node) -> bool:
+def _is_ready(node: Node, nodes: int) -> bool:
     info = str(node.call("CLUSTER", "INFO"))
     linked = node.call("ROLE")[0] == "master" or node.call("ROLE")[3] == "connected"
-    return linked and "cluster_state:ok" in info and f"cluster_known_nodes:{2 * PRIMARIES}" in info
+    return linked and "cluster_state:ok" in info and f"cluster_known_nodes:{nodes}" in info
 
 
 def _has_slots(name: str, node: Node) -> bool:
