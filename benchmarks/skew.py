@@ -46,7 +46,8 @@ def unevenness(loads: Sequence[float]) -> float:
 
 def busiest_session(sessions: int, exponent: float) -> float:
     """Return the share of all traffic that the busiest session gets."""
-    return 1 / sum(float(rank) ** -exponent for rank in range(1, sessions + 1))
+    total: float = sum(float(rank) ** -exponent for rank in range(1, sessions + 1))
+    return 1 / total
 
 
 def table(sessions: int, seeds: Sequence[int]) -> str:
