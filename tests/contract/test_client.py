@@ -40,6 +40,7 @@ from turnstream import (
     SessionAlreadyExists,
     SessionConfig,
     SessionConfigPatch,
+    SessionGone,
     SessionNotFound,
     SessionPatch,
     TextContent,
@@ -471,6 +472,24 @@ async def test_overloaded(deployment: Deployment) -> None:
     await client.send(CreateSession(CONFIG, id_in(1, 4)))
 
 
+# ── results that are gone ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_the_session_was_deleted_before_the_result_was_read(ts: Turnstream, again: bool) -> None:
+    """A resend is answered by the recorded outcome, as late as one likes."""
+    session = await a_session(ts)
+    change = AddMessage(session.id, user_message("one"))
+    assert (await ts.execute(change, command_id="mine")).version == 2
+    await ts.execute(DeleteSession(session.id))
+    if again:
+        await ts.execute(CreateSession(CONFIG, session.id))
+    for call in (ts.execute, ts.dispatch):
+        with pytest.raises(SessionGone, match="applied") as gone:
+            await call(change, command_id="mine")
+        assert (gone.value.session_id, gone.value.version, gone.value.command_id) == (session.id, 2, "mine")
+
+
 # ── opening and closing ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -544,6 +563,30 @@ async def test_many_clients_write_many_sessions(deployment: Deployment, ts: Turn
     names = [f"s{number}" for number in range(30)]
     written = await asyncio.gather(*(chat(clients[n % 3], name) for n, name in enumerate(names)))
     assert written == [[f"{name}-{turn}" for turn in range(5)] for name in names]
+
+
+@not_on_fakeredis
+async def test_a_long_session_is_read_however_often_it_changes_meanwhile(
+    deployment: Deployment, ts: Turnstream
+) -> None:
+    session = await a_session(ts)
+    await ts.execute(AddMessages(session.id, messages_of(map(str, range(3_000)))))
+    other = await client_of(deployment, worker=False)
+    written: list[Ticket] = []
+    writing = asyncio.create_task(_write(other, session.id, written))
+    for _ in range(5):
+        before = len(written)
+        after = await ts.execute(AddMessage(session.id, user_message("mine")))
+        assert len(after.messages) == 3_000 + after.version - 2
+        await wait_until(lambda before=before: len(written) > before)  # type: ignore[misc]
+    writing.cancel()
+    await asyncio.wait([writing])
+
+
+async def _write(ts: Turnstream, session_id: str, written: list[Ticket]) -> None:
+    """Add messages until cancelled, as fast as they are queued."""
+    while True:
+        written.append(await ts.send(AddMessage(session_id, user_message("theirs")), wait=True))
 
 
 async def test_queries_see_what_was_awaited(deployment: Deployment, ts: Turnstream) -> None:

@@ -195,15 +195,16 @@ class Turnstream:
         Raises:
             Rejected: it was refused; the class says why.
             CommandParked: its session is parked; it waits for an operator.
+            SessionGone: it was applied, and its session deleted before the result was read.
             CommandTimeout: no answer came in time; it may still be applied.
             Overloaded: too many commands wait there already.
-            Unavailable: it is not known whether it was queued.
+            Unavailable: it is not known whether it was queued, or it was applied and the result could not be read.
 
         """
         if isinstance(command, QUERIES):
             return cast("Result", await self._query(command))
         ticket = await self.send(command, command_id=command_id, timeout=timeout, wait=wait)
-        return cast("Result", await result_of(self._backend.reader, command, await ticket))
+        return cast("Result", await result_of(self._backend.reader, command, ticket.command_id, await ticket))
 
     async def dispatch(
         self,
