@@ -1,7 +1,7 @@
 """What a producer sees: commands, tickets, results and rejections (design §10)."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC
 from typing import Any
 from uuid import UUID
@@ -519,6 +519,60 @@ async def test_a_client_of_workers_elsewhere(real: EmbeddedDeployment) -> None:
 async def test_a_client_that_was_never_used_closes(deployment: Deployment) -> None:
     client = await client_of(deployment, worker=False)
     await client.aclose()
+
+
+CALLS: dict[str, Callable[[Turnstream], Awaitable[object]]] = {
+    "send": lambda ts: ts.send(CreateSession(CONFIG)),
+    "send_many": lambda ts: ts.send_many([CreateSession(CONFIG)]),
+    "execute": lambda ts: ts.execute(CreateSession(CONFIG)),
+    "dispatch": lambda ts: ts.dispatch(CreateSession(CONFIG)),
+    "query": lambda ts: ts.execute(GetSession("s")),
+    "list query": lambda ts: ts.execute(ListSessions()),
+    "subscribe": lambda ts: anext(ts.subscribe()),
+    "subscription": lambda ts: ts.subscription("billing").run(_ignore),
+    "position": lambda ts: ts.position(),
+    "verify": lambda ts: ts.verify("s"),
+    "get_session": lambda ts: ts.sessions.get_session("s"),
+    "create_session": lambda ts: ts.sessions.create_session(CONFIG),
+    "get_messages": lambda ts: ts.sessions.get_messages("s"),
+    "list_sessions": lambda ts: ts.sessions.list_sessions(),
+    "iterate": lambda ts: anext(ts.sessions.iterate()),
+    "session_exists": lambda ts: ts.sessions.session_exists("s"),
+    "count": lambda ts: ts.sessions.count(),
+    "parked.list": lambda ts: ts.parked.list(),
+    "parked.show": lambda ts: anext(ts.parked.show("s")),
+    "parked.redrive": lambda ts: ts.parked.redrive("s"),
+    "parked.discard": lambda ts: ts.parked.discard("s"),
+    "malformed.list": lambda ts: anext(ts.malformed.list()),
+    "malformed.show": lambda ts: ts.malformed.show("0:1-1"),
+    "malformed.redrive": lambda ts: ts.malformed.redrive("0:1-1"),
+    "malformed.discard": lambda ts: ts.malformed.discard("0:1-1"),
+    "subscriptions.list_all": lambda ts: ts.subscriptions.list_all(),
+    "subscriptions.lag": lambda ts: ts.subscriptions.lag("billing"),
+    "subscriptions.reset": lambda ts: ts.subscriptions.reset("billing", "now"),
+    "subscriptions.parked": lambda ts: ts.subscriptions.parked("billing"),
+    "subscriptions.redrive": lambda ts: ts.subscriptions.redrive("billing", "s"),
+    "subscriptions.discard": lambda ts: ts.subscriptions.discard("billing", "s"),
+    "subscriptions.forget": lambda ts: ts.subscriptions.forget("billing"),
+}
+
+
+async def _ignore(_: object) -> None:
+    """Handle an event."""
+
+
+@pytest.mark.parametrize("used", [False, True])
+async def test_a_closed_client_is_closed(deployment: Deployment, ts: Turnstream, used: bool) -> None:
+    client = await client_of(deployment, worker=False)
+    if used:
+        await a_session(client)
+    await client.aclose()
+    tasks = asyncio.all_tasks()
+    for call in CALLS.values():
+        with pytest.raises(Unavailable, match="closed: open a new one"):
+            await call(client)
+    assert asyncio.all_tasks() <= tasks
+    assert await ts.sessions.count() == used
 
 
 # ── many at once ─────────────────────────────────────────────────────────────────────────────────────────────────────
