@@ -234,6 +234,14 @@ class TestSendAndGet:
         assert refused(shared, "get", "nobody") == "error: Session not found with ID: nobody"
 
     @pytest.mark.parametrize(
+        "arguments",
+        [["get"], ["verify"], ["tail", "--session"], ["parked", "show"], ["parked", "redrive"], ["parked", "discard"]],
+    )
+    def test_what_cannot_be_a_session_id(self, shared: Programs, arguments: list[str]) -> None:
+        line = refused(shared, *arguments, "a\udcff")
+        assert line == "error: Expected Unicode text, got a lone surrogate - at `$.sessionId`"
+
+    @pytest.mark.parametrize(
         ("kind", "data", "reason"),
         [
             ("add-message", "{", "JSON"),

@@ -27,7 +27,7 @@ from turnstream.client.replies import Replies
 from turnstream.client.results import CommandResult, result_of
 from turnstream.client.sessions import Sessions
 from turnstream.client.tickets import Ticket
-from turnstream.codec.commands import encode_command
+from turnstream.codec.commands import check_session_id, encode_command
 from turnstream.domain.commands import QUERIES, Command, GetSession, ListSessions, Result
 from turnstream.domain.events import Event
 from turnstream.domain.position import Position
@@ -271,10 +271,13 @@ class Turnstream:
             start: `"now"`; `"beginning"`, of what is kept; or behind a position that was stored, `event.meta.position`.
 
         Raises:
+            InvalidCommand: this cannot be the id of a session.
             ValueError: the position is not one of this deployment, or not one for these sessions.
 
         """
         self._open.check()
+        if session_id is not None:
+            check_session_id(session_id)
         buffer = self._settings.subscriber_buffer
         subscription = EventSubscription(self._backend, types, session_id, start, buffer)
         self._subscriptions.add(subscription)
@@ -342,10 +345,12 @@ class Turnstream:
         Reads all events that the session's partition keeps, once or, where the session changes meanwhile, a few times.
 
         Raises:
+            InvalidCommand: this cannot be the id of a session.
             SessionNotFound: there is no such session.
             Unavailable: the server does not answer, or the session's last changes are not safe yet.
 
         """
+        check_session_id(session_id)
         return await Verifier(self._open.reader, self._open.events, self._open.partitions).verify(session_id)
 
     async def aclose(self) -> None:

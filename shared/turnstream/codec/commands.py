@@ -3,11 +3,13 @@
 The client encodes a command and decodes it again by the worker's own decoder: what comes back must be what was put in.
 """
 
+import sys
+
 import msgspec
 
 from turnstream.codec.depth import deeper_than
 from turnstream.codec.inspection import find_changed, find_unencodable
-from turnstream.domain.commands import COMMANDS, OPERATIONS, AnyCommand
+from turnstream.domain.commands import COMMANDS, OPERATIONS, AnyCommand, GetSession
 from turnstream.domain.rules import check_rules
 from turnstream.errors import InvalidCommand
 
@@ -43,6 +45,11 @@ def encode_command(command: AnyCommand, max_bytes: int) -> bytes:
         raise problem
     check_rules(decoded)
     return data
+
+
+def check_session_id(session_id: str) -> None:
+    """Raise `InvalidCommand` for what cannot be the id of a session, as for a command that names it."""
+    encode_command(GetSession(session_id), sys.maxsize)
 
 
 def decode_command(name: str, data: bytes, max_bytes: int) -> AnyCommand:

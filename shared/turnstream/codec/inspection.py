@@ -9,6 +9,8 @@ from msgspec.structs import fields
 
 from turnstream.errors import InvalidCommand
 
+LONE_SURROGATE = "Expected Unicode text, got a lone surrogate"
+
 MAX_PATH = 120
 """Characters of a path that an error shows."""
 
@@ -68,10 +70,10 @@ def _reason(value: Any) -> str | None:  # noqa: ANN401 - a free-form value
     match value:
         case float() if not math.isfinite(value):
             return f"Expected a finite number, got {value}"
-        case str() if not _is_unicode(value):
-            return "Expected Unicode text, got a lone surrogate"
+        case str() if not is_unicode(value):
+            return LONE_SURROGATE
         case _ if _is_object(value):
-            bad = [key for key in value if not isinstance(key, str) or not _is_unicode(key)]
+            bad = [key for key in value if not isinstance(key, str) or not is_unicode(key)]
             return f"Expected names of Unicode text, got {bad[0]!a}" if bad else None
         case _:
             return None if _is_encodable(value) else f"Expected JSON, got {_kind(value)}"
@@ -105,7 +107,8 @@ def _kind(value: object) -> str:
     return type(value).__name__
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Tell whether text can be encoded: Python's may hold halves of characters."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
