@@ -58,6 +58,14 @@ def _check_text(name: str, value: object) -> None:
         raise InvalidCommand(name, f"Expected text of 1 to {MAX_NAME_BYTES} bytes")
 
 
+def decode_command_id(fields: Mapping[bytes, bytes]) -> str | None:
+    """Return the command id of an entry, whatever is wrong with the rest of it; `None` if it cannot be read."""
+    try:
+        return _required(b"id", fields.get(b"id"))
+    except InvalidCommand:
+        return None
+
+
 def decode_sender(fields: Mapping[bytes, bytes]) -> Sender | None:
     """Return who is to be told about an entry, whatever is wrong with the rest of it; `None` if it does not say."""
     try:
