@@ -28,6 +28,7 @@ from turnstream import (
     DeleteSession,
     GetSession,
     ImageContent,
+    InvalidCommand,
     ListSessions,
     MessageAlreadyExists,
     MessageNotFound,
@@ -342,6 +343,17 @@ async def test_a_rejected_command_changes_nothing(deployment: Deployment, ts: Tu
     assert await ts.execute(DeleteSession("none")) is False
     assert await ts.execute(GetSession("s")) == session
     assert [await deployment.events(partition) for partition in range(4)] == happened
+
+
+NO_COMMANDS: list[Any] = ["hello", None, 5, Command(), GetSession, user_message("x"), {"type": "get-session"}]
+
+
+@pytest.mark.parametrize("wrong", NO_COMMANDS, ids=lambda wrong: type(wrong).__name__)
+async def test_what_is_no_command(ts: Turnstream, wrong: Any) -> None:  # noqa: ANN401
+    for call in (ts.send, ts.execute, lambda wrong: ts.send_many([wrong])):
+        with pytest.raises(InvalidCommand, match="Expected a command, got") as invalid:
+            await call(wrong)
+        assert invalid.value.path == "type"
 
 
 # ── expected versions ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -156,8 +156,9 @@ BAD_READS: list[tuple[str, dict[str, Any]]] = [
 async def test_get_messages_names_the_argument_that_is_none(
     ts: Turnstream, path: str, arguments: dict[str, Any]
 ) -> None:
+    wrong: dict[str, Any] = {"session_id": "s", **arguments}
     with pytest.raises(InvalidCommand) as invalid:
-        await ts.sessions.get_messages(**({"session_id": "s"} | arguments))
+        await ts.sessions.get_messages(**wrong)
     assert invalid.value.path == path
 
 

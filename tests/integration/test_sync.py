@@ -379,6 +379,14 @@ def test_close_ends_the_thread_and_may_be_called_again(ts: sync.Turnstream) -> N
     assert not mine[0].is_alive()
 
 
+def test_what_is_no_class_of_event_is_refused(ts: sync.Turnstream) -> None:
+    wrong: Any = "message-added"
+    with pytest.raises(ValueError, match="no class of event"):
+        ts.subscribe(wrong)
+    with pytest.raises(ValueError, match="no class of event"):
+        ts.subscription("billing", wrong)
+
+
 def test_a_closed_client_says_so(ts: sync.Turnstream) -> None:
     ticket = ts.send(CreateSession(CONFIG, "chat"))
     ticket.result()

@@ -266,13 +266,14 @@ class Turnstream:
         Where history is gone that was not seen yet, a `ResyncRequired` stands in its place.
 
         Args:
-            types: the classes of event; none for all.
+            types: the classes of event; none, or `Event`, for all.
             session_id: only events of this session.
             start: `"now"`; `"beginning"`, of what is kept; or behind a position that was stored, `event.meta.position`.
 
         Raises:
             InvalidCommand: this cannot be the id of a session.
-            ValueError: the position is not one of this deployment, or not one for these sessions.
+            ValueError: a type is no class of event, or the position is not one of this deployment or for these
+                sessions.
 
         """
         self._open.check()
@@ -319,7 +320,7 @@ class Turnstream:
 
         Args:
             name: up to 64 letters, digits, `_`, `.` and `-`; it stands for the checkpoints.
-            types: the classes of event; none for all. Members of one name should agree on them.
+            types: the classes of event; none, or `Event`, for all. Members of one name should agree on them.
             start: where a new subscription begins; one that exists goes on where it stopped.
             attempts: how often an event is tried before its session is parked.
 

@@ -16,6 +16,7 @@ from turnstream.errors import InvalidCommand
 MAX_DEPTH = 64
 """Levels of nesting that a command may have (msgspec's own recursion ends near 1,000)."""
 
+_KNOWN = frozenset((COMMANDS | OPERATIONS).values())
 _encoder = msgspec.json.Encoder()
 _decoders = {name: msgspec.json.Decoder(command) for name, command in (COMMANDS | OPERATIONS).items()}
 
@@ -31,6 +32,8 @@ def encode_command(command: AnyCommand, max_bytes: int) -> bytes:
         InvalidCommand: a worker would refuse it; names the field.
 
     """
+    if type(command) not in _KNOWN:
+        raise InvalidCommand("type", f"Expected a command, got {_name(command)}")
     try:
         data = _encoder.encode(command)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -72,6 +75,10 @@ def decode_command(name: str, data: bytes, max_bytes: int) -> AnyCommand:
         raise invalid(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidCommand("$", f"Not JSON: {error}") from error
+
+
+def _name(given: object) -> str:
+    return f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
 
 
 def invalid(error: msgspec.ValidationError) -> InvalidCommand:
