@@ -350,7 +350,8 @@ NO_COMMANDS: list[Any] = ["hello", None, 5, Command(), GetSession, user_message(
 
 @pytest.mark.parametrize("wrong", NO_COMMANDS, ids=lambda wrong: type(wrong).__name__)
 async def test_what_is_no_command(ts: Turnstream, wrong: Any) -> None:  # noqa: ANN401
-    for call in (ts.send, ts.execute, lambda wrong: ts.send_many([wrong])):
+    calls: list[Callable[[Any], Awaitable[object]]] = [ts.send, ts.execute, lambda command: ts.send_many([command])]
+    for call in calls:
         with pytest.raises(InvalidCommand, match="Expected a command, got") as invalid:
             await call(wrong)
         assert invalid.value.path == "type"

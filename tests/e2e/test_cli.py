@@ -116,7 +116,7 @@ class TestHelp:
             (["demo"], ["--sessions", "--messages", "embedded"]),
             (["worker"], ["--redis-url", "TURNSTREAM_REDIS_URL", "--processes", "--log-level", "SIGTERM"]),
             (["dev"], ["--directory", ".turnstream", "--port", "--processes", "Ctrl-C"]),
-            (["send"], ["TYPE", "JSON", "--timeout", "--json", "Examples", *COMMANDS]),
+            (["send"], ["TYPE", "JSON", "--command-id", "--timeout", "--json", "Examples", *COMMANDS]),
             (["get"], ["ID", "--json", "Example"]),
             (["verify"], ["ID", "--json", "never their contents", "exits with 1", "Example"]),
             (["list"], ["--limit", "--cursor", "--provider", "--model", "--active", "--inactive", "--all"]),
@@ -225,6 +225,15 @@ class TestSendAndGet:
         assert done(shared, "send", "delete-session", the_session, "--json") == "false\n"
         assert "no such session" in done(shared, "send", "get-session", the_session)
         assert "provider" in done(shared, "send", "list-sessions", "{}")
+
+    def test_sent_again_under_its_id_it_is_applied_once(self, shared: Programs) -> None:
+        (session_id,) = create(shared)
+        tokens = json.dumps({"sessionId": session_id, "promptTokens": 5})
+        again = ("send", "update-token-metrics", tokens, "--command-id", uuid4().hex, "--json")
+        for _ in range(2):
+            (session,) = json_lines(done(shared, *again))
+            assert (session["version"], session["metrics"]["promptTokens"]) == (2, 5)
+        assert "at `id`" in refused(shared, *again[:3], "--command-id", "")
 
     def test_a_rejection(self, shared: Programs) -> None:
         line = refused(shared, "send", "update-token-metrics", '{"sessionId": "nobody", "promptTokens": 1}')
