@@ -445,6 +445,15 @@ async def test_a_ticket_that_timed_out_is_answered_later(deployment: Deployment)
     assert await ticket == Applied("late", 1)
 
 
+async def test_a_creation_that_timed_out_is_sent_again_under_its_id(deployment: Deployment) -> None:
+    client = await client_of(deployment, worker=False)
+    with pytest.raises(CommandTimeout) as timeout:
+        await client.execute(CreateSession(CONFIG), timeout=AT_ONCE)
+    other = await client_of(deployment)
+    session = await other.execute(CreateSession(CONFIG), command_id=timeout.value.command_id)
+    assert [info.id async for info in other.sessions.iterate()] == [session.id]
+
+
 async def test_timeouts_and_overload_are_raised_by_dispatch_too(deployment: Deployment) -> None:
     client = await client_of(deployment, worker=False)
     with pytest.raises(CommandTimeout):
