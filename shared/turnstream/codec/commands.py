@@ -8,7 +8,7 @@ import sys
 import msgspec
 
 from turnstream.codec.depth import deeper_than
-from turnstream.codec.inspection import find_changed, find_unencodable
+from turnstream.codec.inspection import find_changed, find_unencodable, has_lone_surrogate
 from turnstream.domain.commands import COMMANDS, OPERATIONS, AnyCommand, GetSession
 from turnstream.domain.rules import check_rules
 from turnstream.errors import InvalidCommand
@@ -41,8 +41,7 @@ def encode_command(command: AnyCommand, max_bytes: int) -> bytes:
     try:
         decoded = decode_command(command.type, data, max_bytes)
     except InvalidCommand as error:
-        if error.path != "$":
-            raise
+        # JSON says null for NaN, and a field that takes no null would be told of that.
         raise find_unencodable(command, MAX_DEPTH) or error from None
     if decoded != command and (problem := find_changed(command, decoded)):
         raise problem
@@ -74,7 +73,9 @@ def decode_command(name: str, data: bytes, max_bytes: int) -> AnyCommand:
     except msgspec.ValidationError as error:
         raise invalid(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidCommand("$", f"Not JSON: {error}") from error
+        # The parser takes half a character for the end of the input, or for one of several other things.
+        reason = "a lone surrogate" if has_lone_surrogate(data) else error
+        raise InvalidCommand("$", f"Not JSON: {reason}") from error
 
 
 def _name(given: object) -> str:

@@ -1,6 +1,7 @@
 """Which field of a command cannot be put into JSON as it is: the slow road, taken only when something is wrong."""
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeGuard
 
@@ -13,6 +14,9 @@ LONE_SURROGATE = "Expected Unicode text, got a lone surrogate"
 
 MAX_PATH = 120
 """Characters of a path that an error shows."""
+
+_ESCAPES = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u[dD]([89a-fA-F])..|\\.", re.DOTALL)
+"""Escapes in JSON: of a character by its two halves, of one half, and any other."""
 
 
 def find_unencodable(command: msgspec.Struct, max_depth: int) -> InvalidCommand | None:
@@ -110,6 +114,11 @@ def _kind(value: object) -> str:
 def is_unicode(text: str) -> bool:
     """Tell whether text can be encoded: Python's may hold halves of characters."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def has_lone_surrogate(data: bytes) -> bool:
+    """Tell whether JSON escapes half a character, which no UTF-8 text can hold."""
+    return any(escape[1] for escape in _ESCAPES.finditer(data))
 
 
 def _invalid(path: str, reason: str) -> InvalidCommand:
