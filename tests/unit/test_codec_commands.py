@@ -132,9 +132,9 @@ def test_half_a_character_on_the_wire_is_told_as_it_is(text: bytes) -> None:
     assert invalid.value.path == "$"
 
 
-@pytest.mark.parametrize("text", [rb"\\ud800", rb"\ud83d\ude00", rb"\ud8"])
+@pytest.mark.parametrize("text", [rb"\\ud800", rb"\ud83d\ude00", rb"\ud8", rb'\ud8"}'])
 def test_what_only_looks_like_half_a_character_is_not(text: bytes) -> None:
-    with pytest.raises(InvalidCommand, match="Not JSON: Input data was truncated"):
+    with pytest.raises(InvalidCommand, match=r"Not JSON: (?!a lone)"):
         decode_command("delete-session", b'{"sessionId":"%s"' % text, MAX_BYTES)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from turnstream.codec.inspection import LONE_SURROGATE
 from turnstream.errors import InvalidCommand
 from turnstream.ports import CommandEntry
 
@@ -53,7 +54,7 @@ def _check_text(name: str, value: object) -> None:
     try:
         size = len(value.encode()) if isinstance(value, str) else 0
     except UnicodeEncodeError as error:
-        raise InvalidCommand(name, "Expected Unicode text, got a lone surrogate") from error
+        raise InvalidCommand(name, LONE_SURROGATE) from error
     if not 0 < size <= MAX_NAME_BYTES:
         raise InvalidCommand(name, f"Expected text of 1 to {MAX_NAME_BYTES} bytes")
 

@@ -15,7 +15,8 @@ LONE_SURROGATE = "Expected Unicode text, got a lone surrogate"
 MAX_PATH = 120
 """Characters of a path that an error shows."""
 
-_ESCAPES = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u[dD]([89a-fA-F])..|\\.", re.DOTALL)
+_HEX = rb"[0-9a-fA-F]{2}"
+_ESCAPES = re.compile(rb"\\u[dD][89abAB]%b\\u[dD][c-fC-F]%b|\\u[dD]([89a-fA-F])%b|\\." % (_HEX, _HEX, _HEX), re.DOTALL)
 """Escapes in JSON: of a character by its two halves, of one half, and any other."""
 
 
