@@ -106,12 +106,15 @@ def dev(
 
 
 @app.command()
-def send(
+def send(  # noqa: PLR0913 - how to send
     kind: Annotated[str, typer.Argument(metavar="TYPE", help="The command's type on the wire, as add-message.")],
     text: Annotated[
         str, typer.Argument(metavar="JSON", help="The command's fields; - reads them from standard input.")
     ],
     *,
+    command_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="The command's id; sent again under it, it is applied once.")
+    ] = None,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for the outcome.")] = 30.0,
     as_json: AsJson = False,
     redis_url: RedisUrl = None,
@@ -122,17 +125,19 @@ def send(
     Types: create-session, update-session, delete-session, add-message, add-messages, update-message, remove-messages,
     update-token-metrics, get-session, list-sessions. Field names are camelCase; a session id is made if none is given.
 
+    Where no outcome came in time, send it again with the [bold]--command-id[/bold] that was named: it is applied once.
+
     Examples:
       turnstream send create-session '{"config": {"provider": "openai", "model": "gpt-4"}}'
 
       turnstream send update-token-metrics '{"sessionId": "…", "promptTokens": 50, "completionTokens": 80}'
 
-      turnstream send add-message - < message.json
+      turnstream send add-message - --command-id order-17 < message.json
     """
     from turnstream_cli.running import run
     from turnstream_cli.send import send_command
 
-    run(send_command(redis_url, kind, text, timeout, as_json=as_json), log_level)
+    run(send_command(redis_url, kind, text, command_id, timeout, as_json=as_json), log_level)
 
 
 @app.command()

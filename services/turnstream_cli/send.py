@@ -16,6 +16,7 @@ async def send_command(
     redis_url: str | None,
     kind: str,
     text: str,
+    command_id: str | None,
     timeout: float,
     *,
     as_json: bool,
@@ -24,7 +25,7 @@ async def send_command(
     settings = load_settings(redis_url=redis_url)
     command: Command[Any] = decode_command(kind, _data(text), settings.max_message_bytes)
     async with Turnstream.connect(settings=settings) as ts:
-        result = await ts.execute(command, timeout=timeout)
+        result = await ts.execute(command, command_id=command_id, timeout=timeout)
     if as_json:
         print_json(result)
     else:

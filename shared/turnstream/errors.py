@@ -12,6 +12,7 @@
     │   ├── ParkedQueueFull       the session is parked, and no more of its commands may wait
     │   └── CommandDiscarded      an operator took it out of the queue of its parked session
     ├── CommandParked             the session is parked; the command waits for a redrive
+    ├── SessionGone               the command was applied; before its result was read, the session was deleted
     ├── Unavailable               nothing is wrong with the command; try again
     │   ├── Overloaded            the partition's backlog is over its limit
     │   └── CommandTimeout        no answer in time; the command may still be applied (`command_id`)
@@ -167,11 +168,24 @@ class CommandParked(TurnstreamError):  # noqa: N818 - a state of the command
         self.command_id = command_id
 
 
+class SessionGone(TurnstreamError):  # noqa: N818 - a state of the session
+    """The command was applied, but there is no result: the session was deleted before it was read."""
+
+    def __init__(self, session_id: str, version: int, command_id: str) -> None:
+        """Keep the session, its version behind the command, and the command's id."""
+        super().__init__(
+            f"Command {command_id} was applied, as version {version} of session {session_id}, which was deleted since"
+        )
+        self.session_id = session_id
+        self.version = version
+        self.command_id = command_id
+
+
 class Unavailable(TurnstreamError):  # noqa: N818 - a state of the system
     """Nothing is wrong with the command; the system could not take or answer it now."""
 
     def __init__(self, message: str, command_id: str | None = None) -> None:
-        """Say what happened; `command_id`, where it is not known whether that command was queued, permits a resend."""
+        """Say what happened; `command_id` names the command that it is about, where there is one, for a resend."""
         super().__init__(message)
         self.command_id = command_id
 

@@ -9,8 +9,8 @@ import uuid_utils
 from turnstream.domain.content import MessageContent, TextContent
 from turnstream.domain.models import ChatMessage, ChatMessageRole
 
-Content = str | Sequence[MessageContent]
-"""A message's content: text, or parts."""
+Content = str | MessageContent | Sequence[MessageContent]
+"""A message's content: text, a part, or several parts."""
 
 
 def new_id() -> str:
@@ -53,8 +53,19 @@ def _message(
     return ChatMessage(
         id=new_id(),
         role=role,
-        content=(TextContent(content),) if isinstance(content, str) else tuple(content),
+        content=_parts(content),
         created_at=datetime.now(UTC),
         tool_call_id=tool_call_id,
         metadata=metadata,
     )
+
+
+def _parts(content: Content) -> tuple[MessageContent, ...]:
+    if isinstance(content, str):
+        return (TextContent(content),)
+    if isinstance(content, MessageContent):
+        return (content,)
+    try:
+        return tuple(content)
+    except TypeError:
+        raise TypeError(f"A message's content is text or parts, not {type(content).__name__}") from None

@@ -1,8 +1,8 @@
 """Logs by structlog: for people on a terminal, JSON lines otherwise.
 
 The library logs through the standard `logging` module, so that a program that uses it decides what is shown; only
-entry points call `configure_logging`. What is bound while a command is applied is its id, its session's id and its
-partition; never a message's content.
+entry points call `configure_logging`. Bound are the worker and the partition. Commands pass in batches, too many to
+bind anything for each, so a line about one names it and its session itself; none ever shows a message's content.
 """
 
 import logging

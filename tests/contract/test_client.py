@@ -1,7 +1,7 @@
 """What a producer sees: commands, tickets, results and rejections (design §10)."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC
 from typing import Any
 from uuid import UUID
@@ -28,6 +28,7 @@ from turnstream import (
     DeleteSession,
     GetSession,
     ImageContent,
+    InvalidCommand,
     ListSessions,
     MessageAlreadyExists,
     MessageNotFound,
@@ -40,6 +41,7 @@ from turnstream import (
     SessionAlreadyExists,
     SessionConfig,
     SessionConfigPatch,
+    SessionGone,
     SessionNotFound,
     SessionPatch,
     TextContent,
@@ -343,6 +345,18 @@ async def test_a_rejected_command_changes_nothing(deployment: Deployment, ts: Tu
     assert [await deployment.events(partition) for partition in range(4)] == happened
 
 
+NO_COMMANDS: list[Any] = ["hello", None, 5, Command(), GetSession, user_message("x"), {"type": "get-session"}]
+
+
+@pytest.mark.parametrize("wrong", NO_COMMANDS, ids=lambda wrong: type(wrong).__name__)
+async def test_what_is_no_command(ts: Turnstream, wrong: Any) -> None:  # noqa: ANN401
+    calls: list[Callable[[Any], Awaitable[object]]] = [ts.send, ts.execute, lambda command: ts.send_many([command])]
+    for call in calls:
+        with pytest.raises(InvalidCommand, match="Expected a command, got") as invalid:
+            await call(wrong)
+        assert invalid.value.path == "type"
+
+
 # ── expected versions ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -431,6 +445,15 @@ async def test_a_ticket_that_timed_out_is_answered_later(deployment: Deployment)
     assert await ticket == Applied("late", 1)
 
 
+async def test_a_creation_that_timed_out_is_sent_again_under_its_id(deployment: Deployment) -> None:
+    client = await client_of(deployment, worker=False)
+    with pytest.raises(CommandTimeout) as timeout:
+        await client.execute(CreateSession(CONFIG), timeout=AT_ONCE)
+    other = await client_of(deployment)
+    session = await other.execute(CreateSession(CONFIG), command_id=timeout.value.command_id)
+    assert [info.id async for info in other.sessions.iterate()] == [session.id]
+
+
 async def test_timeouts_and_overload_are_raised_by_dispatch_too(deployment: Deployment) -> None:
     client = await client_of(deployment, worker=False)
     with pytest.raises(CommandTimeout):
@@ -471,6 +494,24 @@ async def test_overloaded(deployment: Deployment) -> None:
     await client.send(CreateSession(CONFIG, id_in(1, 4)))
 
 
+# ── results that are gone ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_the_session_was_deleted_before_the_result_was_read(ts: Turnstream, again: bool) -> None:
+    """A resend is answered by the recorded outcome, as late as one likes."""
+    session = await a_session(ts)
+    change = AddMessage(session.id, user_message("one"))
+    assert (await ts.execute(change, command_id="mine")).version == 2
+    await ts.execute(DeleteSession(session.id))
+    if again:
+        await ts.execute(CreateSession(CONFIG, session.id))
+    for call in (ts.execute, ts.dispatch):
+        with pytest.raises(SessionGone, match="applied") as gone:
+            await call(change, command_id="mine")
+        assert (gone.value.session_id, gone.value.version, gone.value.command_id) == (session.id, 2, "mine")
+
+
 # ── opening and closing ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -500,6 +541,60 @@ async def test_a_client_of_workers_elsewhere(real: EmbeddedDeployment) -> None:
 async def test_a_client_that_was_never_used_closes(deployment: Deployment) -> None:
     client = await client_of(deployment, worker=False)
     await client.aclose()
+
+
+CALLS: dict[str, Callable[[Turnstream], Awaitable[object]]] = {
+    "send": lambda ts: ts.send(CreateSession(CONFIG)),
+    "send_many": lambda ts: ts.send_many([CreateSession(CONFIG)]),
+    "execute": lambda ts: ts.execute(CreateSession(CONFIG)),
+    "dispatch": lambda ts: ts.dispatch(CreateSession(CONFIG)),
+    "query": lambda ts: ts.execute(GetSession("s")),
+    "list query": lambda ts: ts.execute(ListSessions()),
+    "subscribe": lambda ts: anext(ts.subscribe()),
+    "subscription": lambda ts: ts.subscription("billing").run(_ignore),
+    "position": lambda ts: ts.position(),
+    "verify": lambda ts: ts.verify("s"),
+    "get_session": lambda ts: ts.sessions.get_session("s"),
+    "create_session": lambda ts: ts.sessions.create_session(CONFIG),
+    "get_messages": lambda ts: ts.sessions.get_messages("s"),
+    "list_sessions": lambda ts: ts.sessions.list_sessions(),
+    "iterate": lambda ts: anext(ts.sessions.iterate()),
+    "session_exists": lambda ts: ts.sessions.session_exists("s"),
+    "count": lambda ts: ts.sessions.count(),
+    "parked.list": lambda ts: ts.parked.list(),
+    "parked.show": lambda ts: anext(ts.parked.show("s")),
+    "parked.redrive": lambda ts: ts.parked.redrive("s"),
+    "parked.discard": lambda ts: ts.parked.discard("s"),
+    "malformed.list": lambda ts: anext(ts.malformed.list()),
+    "malformed.show": lambda ts: ts.malformed.show("0:1-1"),
+    "malformed.redrive": lambda ts: ts.malformed.redrive("0:1-1"),
+    "malformed.discard": lambda ts: ts.malformed.discard("0:1-1"),
+    "subscriptions.list_all": lambda ts: ts.subscriptions.list_all(),
+    "subscriptions.lag": lambda ts: ts.subscriptions.lag("billing"),
+    "subscriptions.reset": lambda ts: ts.subscriptions.reset("billing", "now"),
+    "subscriptions.parked": lambda ts: ts.subscriptions.parked("billing"),
+    "subscriptions.redrive": lambda ts: ts.subscriptions.redrive("billing", "s"),
+    "subscriptions.discard": lambda ts: ts.subscriptions.discard("billing", "s"),
+    "subscriptions.forget": lambda ts: ts.subscriptions.forget("billing"),
+}
+
+
+async def _ignore(_: object) -> None:
+    """Handle an event."""
+
+
+@pytest.mark.parametrize("used", [False, True])
+async def test_a_closed_client_is_closed(deployment: Deployment, ts: Turnstream, used: bool) -> None:
+    client = await client_of(deployment, worker=False)
+    if used:
+        await a_session(client)
+    await client.aclose()
+    tasks = asyncio.all_tasks()
+    for call in CALLS.values():
+        with pytest.raises(Unavailable, match="closed: open a new one"):
+            await call(client)
+    assert asyncio.all_tasks() <= tasks
+    assert await ts.sessions.count() == used
 
 
 # ── many at once ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -544,6 +639,30 @@ async def test_many_clients_write_many_sessions(deployment: Deployment, ts: Turn
     names = [f"s{number}" for number in range(30)]
     written = await asyncio.gather(*(chat(clients[n % 3], name) for n, name in enumerate(names)))
     assert written == [[f"{name}-{turn}" for turn in range(5)] for name in names]
+
+
+@not_on_fakeredis
+async def test_a_long_session_is_read_however_often_it_changes_meanwhile(
+    deployment: Deployment, ts: Turnstream
+) -> None:
+    session = await a_session(ts)
+    await ts.execute(AddMessages(session.id, messages_of(map(str, range(3_000)))))
+    other = await client_of(deployment, worker=False)
+    written: list[Ticket] = []
+    writing = asyncio.create_task(_write(other, session.id, written))
+    for _ in range(5):
+        before = len(written)
+        after = await ts.execute(AddMessage(session.id, user_message("mine")))
+        assert len(after.messages) == 3_000 + after.version - 2
+        await wait_until(lambda before=before: len(written) > before)  # type: ignore[misc]
+    writing.cancel()
+    await asyncio.wait([writing])
+
+
+async def _write(ts: Turnstream, session_id: str, written: list[Ticket]) -> None:
+    """Add messages until cancelled, as fast as they are queued."""
+    while True:
+        written.append(await ts.send(AddMessage(session_id, user_message("theirs")), wait=True))
 
 
 async def test_queries_see_what_was_awaited(deployment: Deployment, ts: Turnstream) -> None:

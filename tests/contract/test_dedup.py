@@ -1,11 +1,13 @@
 """A command that is sent again is applied once, and answered again (design §4)."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from tests.contract.chats import CONFIG, a_session, messages_of, texts_of
 from tests.contract.deployments import Deployment, client_of
+from tests.contract.hearing import take
 from tests.waiting import wait_until
 
 from turnstream import (
@@ -19,6 +21,8 @@ from turnstream import (
     MessageNotFound,
     RemoveMessages,
     SessionAlreadyExists,
+    SessionCreated,
+    SessionGone,
     SessionNotFound,
     SessionPatch,
     Ticket,
@@ -222,3 +226,21 @@ async def test_after_the_window_a_command_is_new(ts: Turnstream) -> None:
         return (await ts.execute(command, command_id=AGAIN)).metrics.prompt_tokens == 2
 
     await wait_until(applied_again)
+
+
+@pytest.mark.parametrize("overrides", [{"deduplication_window": 0.05}])
+async def test_after_the_window_the_same_id_makes_another_session(ts: Turnstream) -> None:
+    create = CreateSession(CONFIG, "s")
+
+    async def created_again() -> bool:
+        with suppress(SessionGone):
+            await ts.execute(create, command_id=AGAIN)
+            return True
+        return False
+
+    async with ts.subscribe(SessionCreated) as events:
+        await ts.execute(create, command_id=AGAIN)
+        await ts.execute(DeleteSession("s"))
+        await wait_until(created_again)
+        first, second = await take(events, 2)
+    assert first.incarnation != second.incarnation

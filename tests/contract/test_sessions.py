@@ -1,6 +1,7 @@
 """`ts.sessions`: the repository of the spec (step 2)."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from turnstream import (
     Command,
     CreateSession,
     DeleteSession,
+    GetSession,
     InvalidCommand,
     ListSessions,
     MessageNotFound,
@@ -142,6 +144,43 @@ async def test_get_messages_refuses_what_makes_no_sense(ts: Turnstream, wrong: d
         await ts.sessions.get_messages(session.id, **wrong)
 
 
+BAD_IDS: list[Any] = ["", "\ud800", "x" * 257, 5, None]
+BAD_READS: list[tuple[str, dict[str, Any]]] = [
+    *(("$.sessionId", {"session_id": bad}) for bad in BAD_IDS),
+    *((name, {name: bad}) for name in ("before", "after") for bad in ("\ud800", 5)),
+    *((name, {name: bad}) for name in ("last", "limit") for bad in (-1, "2", 1.0, True)),
+]
+
+
+@pytest.mark.parametrize(("path", "arguments"), BAD_READS)
+async def test_get_messages_names_the_argument_that_is_none(
+    ts: Turnstream, path: str, arguments: dict[str, Any]
+) -> None:
+    wrong: dict[str, Any] = {"session_id": "s", **arguments}
+    with pytest.raises(InvalidCommand) as invalid:
+        await ts.sessions.get_messages(**wrong)
+    assert invalid.value.path == path
+
+
+@pytest.mark.parametrize("session_id", BAD_IDS)
+async def test_reads_refuse_what_cannot_be_a_session_id(ts: Turnstream, session_id: Any) -> None:  # noqa: ANN401 - no id
+    reads: list[Callable[[Any], Awaitable[object]]] = [
+        ts.sessions.get_session,
+        ts.sessions.session_exists,
+        ts.verify,
+        ts.parked.discard,
+        lambda i: anext(ts.parked.show(i)),
+        lambda i: ts.execute(GetSession(i)),
+    ]
+    for read in reads:
+        with pytest.raises(InvalidCommand) as invalid:
+            await read(session_id)
+        assert invalid.value.path == "$.sessionId"
+    if session_id is not None:
+        with pytest.raises(InvalidCommand):
+            ts.subscribe(session_id=session_id)
+
+
 # ── listing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -235,6 +274,17 @@ async def test_a_limit_out_of_range(ts: Turnstream, limit: int) -> None:
     assert invalid.value.path == "$.limit"
     with pytest.raises(InvalidCommand):
         await ts.execute(ListSessions(limit))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"limit": "q"}, {"limit": None}, {"cursor": 5}, {"cursor": "zzz"}, {"provider": "\ud800"}, {"is_active": "yes"}],
+)
+async def test_a_listing_refuses_what_is_no_query(ts: Turnstream, wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(InvalidCommand) as invalid:
+        await ts.sessions.list_sessions(**wrong)
+    assert invalid.value.path == ("$.isActive" if name == "is_active" else f"$.{name}")
 
 
 async def test_a_cursor_outlives_the_session_it_points_at(ts: Turnstream) -> None:

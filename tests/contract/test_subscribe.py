@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from tests.contract.chats import CONFIG, a_session, messages_of
@@ -18,10 +18,12 @@ from turnstream import (
     CreateSession,
     DeleteSession,
     Event,
+    EventMeta,
     MessageAdded,
     MessageRemoved,
     MessageUpdated,
     RemoveMessages,
+    ResyncRequired,
     SessionConfigPatch,
     SessionConfigUpdated,
     SessionCreated,
@@ -73,6 +75,30 @@ async def test_events_by_class(ts: Turnstream) -> None:
         await a_whole_life(ts, "s")
         assert [event.message.role for event in await take(added, 3)] == ["user"] * 3
         assert [type(event) for event in await take(ends, 2)] == [SessionCreated, SessionDeleted]
+
+
+async def test_the_class_of_all_events_stands_for_all(ts: Turnstream) -> None:
+    async with ts.subscribe(Event) as events, ts.subscribe(MessageAdded, Event) as also:
+        expected = await a_whole_life(ts, "s")
+        for each in (events, also):
+            assert [type(event) for event in await take(each, len(expected))] == expected
+
+
+NO_EVENTS: list[Any] = ["message-added", AddMessage, 5, None, EventMeta, [MessageAdded]]
+
+
+@pytest.mark.parametrize("wrong", NO_EVENTS, ids=repr)
+async def test_what_is_no_class_of_event_is_refused(ts: Turnstream, wrong: Any) -> None:  # noqa: ANN401
+    with pytest.raises(ValueError, match=r"no class of event; these are: SessionCreated, .*, and Event for all"):
+        ts.subscribe(MessageAdded, wrong)
+    with pytest.raises(ValueError, match="no class of event"):
+        ts.subscription("billing", wrong)
+
+
+async def test_a_resync_is_not_asked_for(ts: Turnstream) -> None:
+    """Its wire type is no event's, so nothing would ever come."""
+    with pytest.raises(ValueError, match="told to every subscription"):
+        ts.subscribe(MessageAdded, ResyncRequired)  # type: ignore[type-var]
 
 
 async def test_events_of_a_session(ts: Turnstream) -> None:

@@ -116,7 +116,7 @@ class TestHelp:
             (["demo"], ["--sessions", "--messages", "embedded"]),
             (["worker"], ["--redis-url", "TURNSTREAM_REDIS_URL", "--processes", "--log-level", "SIGTERM"]),
             (["dev"], ["--directory", ".turnstream", "--port", "--processes", "Ctrl-C"]),
-            (["send"], ["TYPE", "JSON", "--timeout", "--json", "Examples", *COMMANDS]),
+            (["send"], ["TYPE", "JSON", "--command-id", "--timeout", "--json", "Examples", *COMMANDS]),
             (["get"], ["ID", "--json", "Example"]),
             (["verify"], ["ID", "--json", "never their contents", "exits with 1", "Example"]),
             (["list"], ["--limit", "--cursor", "--provider", "--model", "--active", "--inactive", "--all"]),
@@ -226,12 +226,29 @@ class TestSendAndGet:
         assert "no such session" in done(shared, "send", "get-session", the_session)
         assert "provider" in done(shared, "send", "list-sessions", "{}")
 
+    def test_sent_again_under_its_id_it_is_applied_once(self, shared: Programs) -> None:
+        (session_id,) = create(shared)
+        tokens = json.dumps({"sessionId": session_id, "promptTokens": 5})
+        again = ("send", "update-token-metrics", tokens, "--command-id", uuid4().hex, "--json")
+        for _ in range(2):
+            (session,) = json_lines(done(shared, *again))
+            assert (session["version"], session["metrics"]["promptTokens"]) == (2, 5)
+        assert "at `id`" in refused(shared, *again[:3], "--command-id", "")
+
     def test_a_rejection(self, shared: Programs) -> None:
         line = refused(shared, "send", "update-token-metrics", '{"sessionId": "nobody", "promptTokens": 1}')
         assert line == "error: Session not found with ID: nobody"
 
     def test_a_session_that_is_not_there(self, shared: Programs) -> None:
         assert refused(shared, "get", "nobody") == "error: Session not found with ID: nobody"
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [["get"], ["verify"], ["tail", "--session"], ["parked", "show"], ["parked", "redrive"], ["parked", "discard"]],
+    )
+    def test_what_cannot_be_a_session_id(self, shared: Programs, arguments: list[str]) -> None:
+        line = refused(shared, *arguments, "a\udcff")
+        assert line == "error: Expected Unicode text, got a lone surrogate - at `$.sessionId`"
 
     @pytest.mark.parametrize(
         ("kind", "data", "reason"),

@@ -290,7 +290,7 @@ MALFORMED: dict[str, tuple[Fields, str]] = {
     "a huge float": (noted(b"1e999"), "out of range"),
     "an endless integer": (noted(b"9" * 100_000), "out of range"),
     "half a token": (entry(b"update-token-metrics", b'{"sessionId":"s","promptTokens":0.5}'), "$.promptTokens"),
-    "a lone surrogate": (noted(rb'"\ud800"'), "Not JSON"),
+    "a lone surrogate": (noted(rb'"\ud800"'), "Not JSON: a lone surrogate"),
     "an encoded lone surrogate": (noted(b'"\xed\xa0\x80"'), "Not JSON"),
     "nested too deep": (noted(b"[" * 65 + b"]" * 65), "deeper"),
     "nested 100,000 deep": (noted(b"[" * 100_000 + b"]" * 100_000), "deeper"),

@@ -379,22 +379,33 @@ def test_close_ends_the_thread_and_may_be_called_again(ts: sync.Turnstream) -> N
     assert not mine[0].is_alive()
 
 
+def test_what_is_no_class_of_event_is_refused(ts: sync.Turnstream) -> None:
+    wrong: Any = "message-added"
+    with pytest.raises(ValueError, match="no class of event"):
+        ts.subscribe(wrong)
+    with pytest.raises(ValueError, match="no class of event"):
+        ts.subscription("billing", wrong)
+
+
 def test_a_closed_client_says_so(ts: sync.Turnstream) -> None:
     ticket = ts.send(CreateSession(CONFIG, "chat"))
     ticket.result()
+    events = ts.subscribe()
     ts.close()
     calls: list[Callable[[], object]] = [
         lambda: ts.execute(CreateSession(CONFIG)),
         lambda: ts.send_many([]),
         ts.sessions.count,
         ticket.result,
-        ts.subscribe().__enter__,
+        events.__enter__,
+        ts.subscribe,
+        lambda: ts.subscription("billing"),
         lambda: list(ts.sessions.iterate()),
     ]
     for call in calls:
         with pytest.raises(RuntimeError, match="The client is closed"):
             call()
-    assert list(ts.subscribe()) == []
+    assert list(events) == []
 
 
 def test_whoever_waits_for_a_result_learns_that_the_client_was_closed(workerless: sync.Turnstream) -> None:

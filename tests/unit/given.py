@@ -154,7 +154,8 @@ class Story:
     def when(self, command: ChangingCommand, *, at: datetime = LATER, command_id: str = "c9") -> "Decided":
         context = Context(command_id, at, CATALOGUE)
         header = self.header
-        stamp = Stamp("s", header.incarnation, header.version + 1, at) if header else Stamp("s", command_id, 1, at)
+        fresh = Stamp("s", incarnation_of(command_id, at), 1, at)
+        stamp = Stamp("s", header.incarnation, header.version + 1, at) if header else fresh
         try:
             return Decided(self, stamp, decide(self, command, context))
         except Rejected as rejection:
@@ -200,6 +201,11 @@ class Decided:
         session = Story([*self._story.past, *self.events]).session
         assert session is not None
         return session
+
+
+def incarnation_of(command_id: str, at: datetime) -> str:
+    """Return the incarnation of a session that this command has created."""
+    return f"{command_id}-{milliseconds(at)}"
 
 
 def given(*happenings: Happening) -> Story:

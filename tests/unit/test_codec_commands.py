@@ -31,7 +31,7 @@ from turnstream.domain.commands import (
 )
 from turnstream.domain.content import TextContent, ToolCallContent
 from turnstream.domain.models import ChatMessage, ChatMessageRole, SessionConfig
-from turnstream.domain.patches import ChatMessagePatch, SessionConfigPatch, SessionPatch
+from turnstream.domain.patches import ChatMessagePatch, SessionConfigPatch, SessionPatch, TokenMetricsPatch
 from turnstream.domain.rules import check_rules
 from turnstream.errors import InvalidCommand
 
@@ -111,6 +111,31 @@ def test_unknown_fields_are_ignored() -> None:
 
 
 # ── values that are no JSON, or that JSON would change ───────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_number_that_json_lacks_is_told_as_it_is_where_null_is_none_either(number: float) -> None:
+    patch = SessionPatch(metrics=TokenMetricsPatch(estimated_cost=number))
+    error = refused(UpdateSession("s", patch))
+    assert (error.path, error.reason) == (
+        "$.updates.metrics.estimatedCost",
+        f"Expected a finite number, got {number}",
+    )
+
+
+@pytest.mark.parametrize(
+    "text", [rb"\ud800", rb"\ud800abc", rb"\uD800\u0041", rb"\udc00", rb"\ud83d\ude00\uDFFF", rb"\\\ud800"]
+)
+def test_half_a_character_on_the_wire_is_told_as_it_is(text: bytes) -> None:
+    with pytest.raises(InvalidCommand, match="Not JSON: a lone surrogate") as invalid:
+        decode_command("delete-session", b'{"sessionId":"%s"}' % text, MAX_BYTES)
+    assert invalid.value.path == "$"
+
+
+@pytest.mark.parametrize("text", [rb"\\ud800", rb"\ud83d\ude00", rb"\ud8", rb'\ud8"}'])
+def test_what_only_looks_like_half_a_character_is_not(text: bytes) -> None:
+    with pytest.raises(InvalidCommand, match=r"Not JSON: (?!a lone)"):
+        decode_command("delete-session", b'{"sessionId":"%s"' % text, MAX_BYTES)
 
 
 class Colour(StrEnum):

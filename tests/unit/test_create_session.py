@@ -1,7 +1,9 @@
 """`create-session`: a session at version 1, with its model's window and, where there is a prompt, a first message."""
 
+from datetime import timedelta
+
 import pytest
-from tests.unit.given import AT, CATALOGUE, FRESH, LATER, SMALL, Story, created, deleted, given
+from tests.unit.given import AT, CATALOGUE, FRESH, LATER, SMALL, Story, created, deleted, given, incarnation_of
 
 from turnstream.domain.commands import CreateSession
 from turnstream.domain.content import TextContent
@@ -48,7 +50,15 @@ def test_ids_derive_from_the_command_so_that_a_redelivery_decides_the_same() -> 
     first, again = decide(Story(), command, context), decide(Story(), command, context)
     other = decide(Story(), command, Context("c8", LATER, CATALOGUE))
     assert first == again
-    assert [_ids(event) for event in (*first.events, *other.events)] == [("c7", "c7"), ("c8", "c8")]
+    ids = [(incarnation_of(command_id, LATER), command_id) for command_id in ("c7", "c8")]
+    assert [_ids(event) for event in (*first.events, *other.events)] == ids
+
+
+def test_a_command_id_that_is_used_again_later_makes_another_incarnation() -> None:
+    command = CreateSession(SMALL, "s")
+    times = (AT, AT + timedelta(milliseconds=1), LATER)
+    decisions = [decide(Story(), command, Context("c7", time, CATALOGUE)) for time in times]
+    assert len({decision.events[0].incarnation for decision in decisions}) == len(times)
 
 
 def _ids(event: object) -> tuple[str, str]:
@@ -82,7 +92,7 @@ def test_should_refuse_an_id_that_exists() -> None:
 def test_a_session_that_is_created_again_starts_anew() -> None:
     again = given(created(), deleted()).when(CreateSession(SMALL, "s"), command_id="c3")
     again.then(created(metrics=FRESH))
-    assert (again.events[0].incarnation, again.session.version) == ("c3", 1)
+    assert (again.events[0].incarnation, again.session.version) == (incarnation_of("c3", LATER), 1)
 
 
 def test_version_0_stands_for_no_session() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import pairwise
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -49,6 +50,17 @@ def test_should_create_a_valid_message_from_text(factory: Factory, role: ChatMes
 def test_should_create_a_valid_message_from_a_list_of_parts(factory: Factory, role: ChatMessageRole) -> None:
     parts: list[MessageContent] = [TextContent("Look:"), ImageContent("https://example.com/i.jpg")]
     assert factory(parts).content == tuple(parts)
+
+
+@pytest.mark.parametrize("part", [TextContent("Look"), ImageContent("https://example.com/i.jpg")])
+def test_one_part_is_enough(part: MessageContent) -> None:
+    assert user_message(part).content == (part,)
+
+
+@pytest.mark.parametrize("wrong", [None, 5])
+def test_what_is_neither_text_nor_parts_is_told_as_it_is(wrong: Any) -> None:  # noqa: ANN401 - no content
+    with pytest.raises(TypeError, match=r"content is text or parts, not (NoneType|int)"):
+        user_message(wrong)
 
 
 def test_should_create_a_tool_message_for_its_call() -> None:

@@ -446,6 +446,36 @@ async def test_a_bug_is_logged_without_what_the_message_says(
     assert not any("a secret" in str(vars(record)) for record in caplog.records)
 
 
+@pytest.mark.parametrize(
+    ("fields", "command_id", "error"),
+    [
+        ({b"id": b"c9", b"type": b'it\'s a "secret"'}, "c9", "Unknown command type … - at `type`"),
+        (
+            {
+                b"id": b"c9",
+                b"type": b"update-message",
+                b"data": b'{"sessionId":"s","messageId":"m","updates":{"role":"a\'secret"}}',
+            },
+            "c9",
+            "Invalid enum value … - at `$.updates.role`",
+        ),
+        ({b"id": b"\xff", b"type": b"a secret"}, None, "Expected UTF-8 text - at `id`"),
+    ],
+)
+async def test_what_is_set_aside_is_logged_with_its_id_and_without_its_content(
+    processor: PartitionProcessor,
+    caplog: pytest.LogCaptureFixture,
+    fields: dict[bytes, bytes],
+    command_id: str | None,
+    error: str,
+) -> None:
+    await processor.process([RawEntry("1-0", fields), RawEntry("2-0", {})])
+    (logged,) = [vars(record) for record in caplog.records if record.message == "entries set aside"]
+    assert (logged["first"], logged["count"], logged["partition"]) == ("1-0", 2, 0)
+    assert (logged["command_id"], logged["error"]) == (command_id, error)
+    assert not any("secret" in str(vars(record)) for record in caplog.records)
+
+
 async def test_who_lost_the_partition_writes_nothing(
     processor: PartitionProcessor, store: Recording, backend: MemoryBackend
 ) -> None:

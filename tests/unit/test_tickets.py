@@ -1,7 +1,7 @@
 """Tickets: awaited again and again, each learns what became of its command, or that nobody answers."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 import pytest
@@ -17,7 +17,7 @@ from turnstream.client.tickets import Applied, Ticket
 from turnstream.codec.envelope import decode_entry
 from turnstream.codec.replies import encode_replies, rejection_of
 from turnstream.errors import CommandTimeout, DuplicateMismatch, SessionNotFound, Unavailable
-from turnstream.ports import START, CommandEntry, Reply
+from turnstream.ports import START, CommandEntry, Reply, Subscription
 
 
 @pytest.fixture
@@ -82,6 +82,27 @@ async def test_who_gives_up_does_not_take_the_answer_from_others(backend: Memory
     answer(backend, Reply("c1", "ok", 7))
     assert (await ticket).version == 7
     assert impatient.cancelled()
+
+
+async def test_what_was_closed_while_it_opened_stays_closed(
+    backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscribe, released = backend.channels.subscribe, asyncio.Event()
+
+    async def slowly(names: Sequence[str]) -> Subscription:
+        await released.wait()
+        return await subscribe(names)
+
+    monkeypatch.setattr(backend.channels, "subscribe", slowly)
+    tasks = asyncio.all_tasks()
+    replies = replies_of(backend)
+    opening = asyncio.create_task(replies.open())
+    await asyncio.sleep(0)
+    await replies.aclose()
+    released.set()
+    with pytest.raises(Unavailable, match="closed"):
+        await opening
+    assert asyncio.all_tasks() == tasks
 
 
 async def test_a_rejection_is_raised_as_its_class_each_time(backend: MemoryBackend, replies: Replies) -> None:

@@ -1,5 +1,6 @@
 """The owner of a partition at work: load ▸ decide ▸ commit, a batch at a time (design §3)."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from turnstream.application.answers import Answers
@@ -10,14 +11,17 @@ from turnstream.application.intake import Accepted, Intake, SetAside, set_aside
 from turnstream.application.parking import BatchParking, can_be_parked, reason_of
 from turnstream.application.redriving import PIECE, Redriving
 from turnstream.application.suspicion import Suspicion
-from turnstream.codec.envelope import decode_sender
+from turnstream.codec.envelope import decode_command_id, decode_sender
 from turnstream.domain.commands import ALONE, QUERIES, Query
 from turnstream.domain.pricing import Catalogue
 from turnstream.errors import BatchRefused, Collision, InvalidCommand, TurnstreamError, Unavailable
-from turnstream.ports import Batch, PartitionState, RawEntry, SessionStore
+from turnstream.ports import Batch, MalformedEntry, PartitionState, RawEntry, SessionStore
 from turnstream.telemetry import get_logger, where_of
 
 log = get_logger(__name__)
+
+QUOTED = re.compile(r"""(['"]).*\1""", re.DOTALL)
+"""What an error quotes of an entry, at most: to be left out of logs."""
 
 
 class PartitionProcessor:
@@ -134,8 +138,7 @@ class PartitionProcessor:
         await self._store.commit(batch)
         self.state = batch.after
         if batch.malformed:
-            first = batch.malformed[0].entry.entry_id
-            log.warning("entries set aside", partition=self.state.partition, first=first, count=len(batch.malformed))
+            self._tell_of_malformed(batch.malformed[0], len(batch.malformed))
         if batch.parking and batch.parking.taken:
             left = {session_id: after.count if after else 0 for session_id, after in batch.parking.sessions.items()}
             log.info("parked commands redriven or discarded", count=len(batch.parking.taken), left=left)
@@ -160,6 +163,16 @@ class PartitionProcessor:
             error = InvalidCommand("$", reason_of(bug))
             batch.set_aside(set_aside(accepted.raw, decode_sender(accepted.raw.fields), error))
         return batch
+
+    def _tell_of_malformed(self, first: MalformedEntry, count: int) -> None:
+        log.warning(
+            "entries set aside",
+            partition=self.state.partition,
+            count=count,
+            first=first.entry.entry_id,
+            command_id=decode_command_id(first.entry.fields),
+            error=QUOTED.sub("…", first.error),
+        )
 
     def _tell(self, parking: BatchParking) -> None:
         for accepted, failure in parking.failed:

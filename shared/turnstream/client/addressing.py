@@ -44,22 +44,22 @@ class Addressing:
     def address(self, command: Command[Any], command_id: str | None = None, trace: Trace | None = None) -> Addressed:
         """Check a command and put it into its envelope.
 
-        A `CreateSession` without a session id gets one; with a command id of the caller's own it gets that, so that a
-        resend is the same command again.
+        A `CreateSession` without a session id gets the command's id, so that a resend is the same command again.
 
         Raises:
             InvalidCommand: a worker would refuse it; names the field.
 
         """
+        entry_id = new_id() if command_id is None else command_id
         if isinstance(command, CreateSession) and command.session_id is None:
-            command = replace(command, session_id=command_id or new_id())
+            command = replace(command, session_id=entry_id)
         known = cast("AnyCommand", command)
         data = encode_command(known, self._max_bytes)
         session_id = "" if isinstance(known, ListSessions) else known.session_id or ""
         partition = partition_of(session_id, self._partitions)
         given = trace or NO_TRACE
         entry = CommandEntry(
-            new_id() if command_id is None else command_id,
+            entry_id,
             command.type,
             data,
             self._reply_channel(partition),

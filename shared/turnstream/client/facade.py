@@ -14,6 +14,7 @@ from turnstream.application.listing import page
 from turnstream.application.verifying import Verification, Verifier
 from turnstream.client import opening
 from turnstream.client.addressing import Addressed, Addressing, Trace
+from turnstream.client.closing import UntilClosed
 from turnstream.client.connecting import Connecting
 from turnstream.client.durable.administration import SubscriptionAdministration
 from turnstream.client.durable.subscription import ATTEMPTS, DurableSubscription
@@ -26,7 +27,7 @@ from turnstream.client.replies import Replies
 from turnstream.client.results import CommandResult, result_of
 from turnstream.client.sessions import Sessions
 from turnstream.client.tickets import Ticket
-from turnstream.codec.commands import encode_command
+from turnstream.codec.commands import check_session_id, encode_command
 from turnstream.domain.commands import QUERIES, Command, GetSession, ListSessions, Result
 from turnstream.domain.events import Event
 from turnstream.domain.position import Position
@@ -63,10 +64,11 @@ class Turnstream:
         self._replies = Replies(backend.channels, backend.partitions, new_id(), self._outbox)
         self._addressing = Addressing(backend.partitions, settings.max_message_bytes, self._replies.channel)
         self._subscriptions = WeakSet[EventSubscription[Any]]()
-        self.sessions = Sessions(self, backend.reader, backend.partitions)
-        self.parked = Parked(self, backend.quarantine, backend.partitions)
-        self.malformed = Malformed(backend.quarantine, backend.partitions)
-        self.subscriptions = SubscriptionAdministration(backend)
+        self._open = UntilClosed(backend)
+        self.sessions = Sessions(self, self._open.reader, backend.partitions)
+        self.parked = Parked(self, self._open.quarantine, backend.partitions)
+        self.malformed = Malformed(self._open.quarantine, backend.partitions)
+        self.subscriptions = SubscriptionAdministration(self._open)
 
     @classmethod
     def connect(cls, url: str | None = None, *, settings: Settings | None = None) -> "Connecting[Turnstream]":
@@ -139,6 +141,7 @@ class Turnstream:
             Unavailable: it is not known whether it was queued.
 
         """
+        self._open.check()
         addressed = self._addressing.address(command, command_id, trace)
         await self._replies.open(timeout)
         with self._replies.expecting([addressed], timeout, own_ids=command_id is not None) as (answer,):
@@ -162,6 +165,7 @@ class Turnstream:
             Unavailable: it is not known which of them were queued.
 
         """
+        self._open.check()
         all_addressed: list[Addressed] = []
         lanes: dict[int, list[CommandEntry]] = {}
         for command in commands:
@@ -170,6 +174,7 @@ class Turnstream:
             lanes.setdefault(addressed.partition, []).append(addressed.entry)
             if len(all_addressed) % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
+                self._open.check()
         await self._replies.open(timeout)
         with self._replies.expecting(all_addressed, timeout) as answers:
             queued = [self._queued(partition, entries, timeout, wait=wait) for partition, entries in lanes.items()]
@@ -195,15 +200,16 @@ class Turnstream:
         Raises:
             Rejected: it was refused; the class says why.
             CommandParked: its session is parked; it waits for an operator.
+            SessionGone: it was applied, and its session deleted before the result was read.
             CommandTimeout: no answer came in time; it may still be applied.
             Overloaded: too many commands wait there already.
-            Unavailable: it is not known whether it was queued.
+            Unavailable: it is not known whether it was queued, or it was applied and the result could not be read.
 
         """
         if isinstance(command, QUERIES):
             return cast("Result", await self._query(command))
         ticket = await self.send(command, command_id=command_id, timeout=timeout, wait=wait)
-        return cast("Result", await result_of(self._backend.reader, command, await ticket))
+        return cast("Result", await result_of(self._open.reader, command, ticket.command_id, await ticket))
 
     async def dispatch(
         self,
@@ -260,14 +266,19 @@ class Turnstream:
         Where history is gone that was not seen yet, a `ResyncRequired` stands in its place.
 
         Args:
-            types: the classes of event; none for all.
+            types: the classes of event; none, or `Event`, for all.
             session_id: only events of this session.
             start: `"now"`; `"beginning"`, of what is kept; or behind a position that was stored, `event.meta.position`.
 
         Raises:
-            ValueError: the position is not one of this deployment, or not one for these sessions.
+            InvalidCommand: this cannot be the id of a session.
+            ValueError: a type is no class of event, or the position is not one of this deployment or for these
+                sessions.
 
         """
+        self._open.check()
+        if session_id is not None:
+            check_session_id(session_id)
         buffer = self._settings.subscriber_buffer
         subscription = EventSubscription(self._backend, types, session_id, start, buffer)
         self._subscriptions.add(subscription)
@@ -309,7 +320,7 @@ class Turnstream:
 
         Args:
             name: up to 64 letters, digits, `_`, `.` and `-`; it stands for the checkpoints.
-            types: the classes of event; none for all. Members of one name should agree on them.
+            types: the classes of event; none, or `Event`, for all. Members of one name should agree on them.
             start: where a new subscription begins; one that exists goes on where it stopped.
             attempts: how often an event is tried before its session is parked.
 
@@ -317,6 +328,7 @@ class Turnstream:
             ValueError: one of the arguments is none.
 
         """
+        self._open.check()
         return DurableSubscription(self._backend, self._settings, name, types, start, attempts)
 
     async def position(self, since: datetime | None = None) -> Position:
@@ -326,7 +338,7 @@ class Turnstream:
             Unavailable: the server does not answer.
 
         """
-        return await position(self._backend, since)
+        return await position(self._open, since)
 
     async def verify(self, session_id: str) -> Verification:
         """Compare a stored session with the fold of its events, as far as retention has kept them.
@@ -334,14 +346,17 @@ class Turnstream:
         Reads all events that the session's partition keeps, once or, where the session changes meanwhile, a few times.
 
         Raises:
+            InvalidCommand: this cannot be the id of a session.
             SessionNotFound: there is no such session.
             Unavailable: the server does not answer, or the session's last changes are not safe yet.
 
         """
-        return await Verifier(self._backend.reader, self._backend.events, self._backend.partitions).verify(session_id)
+        check_session_id(session_id)
+        return await Verifier(self._open.reader, self._open.events, self._open.partitions).verify(session_id)
 
     async def aclose(self) -> None:
-        """Close the client and its subscriptions; queued commands outlive it."""
+        """Close the client and its subscriptions; queued commands outlive it. Every later call raises `Unavailable`."""
+        await self._open.aclose()
         for subscription in list(self._subscriptions):
             await subscription.aclose()
         await self._outbox.aclose()
@@ -360,5 +375,5 @@ class Turnstream:
     async def _query(self, query: GetSession | ListSessions) -> Any:  # noqa: ANN401 - the query's own result
         encode_command(query, self._settings.max_message_bytes)
         if isinstance(query, ListSessions):
-            return await page(self._backend.reader, self._backend.partitions, query)
-        return await get_session(self._backend.reader, query)
+            return await page(self._open.reader, self._open.partitions, query)
+        return await get_session(self._open.reader, query)

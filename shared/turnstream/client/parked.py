@@ -7,6 +7,7 @@ import msgspec
 
 from turnstream.application.routing import partition_of
 from turnstream.client.sessions import Executes
+from turnstream.codec.commands import check_session_id
 from turnstream.domain.commands import DiscardParked, ParkedCommands, QueueProgress, RedriveParked
 from turnstream.domain.models import Entity
 from turnstream.ports import ParkedCommand, Quarantine, entry_time
@@ -54,6 +55,7 @@ class Parked:
 
     async def show(self, session_id: str) -> AsyncIterator[WaitingCommand]:
         """Yield the commands that wait, with their contents, in their order."""
+        check_session_id(session_id)
         behind = ""
         while some := await self._queue(session_id, SHOWN_TOGETHER, behind):
             for parked in some:
@@ -71,6 +73,7 @@ class Parked:
         """
         if everything:
             return await self._until_empty(DiscardParked(session_id=session_id))
+        check_session_id(session_id)
         first = [_waiting(parked) for parked in await self._queue(session_id, 1)]
         if not first:
             return QueueProgress(0, 0)

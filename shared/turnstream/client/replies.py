@@ -76,6 +76,7 @@ class Replies:
         self._connections = 0
         self._opening = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     def channel(self, partition: int) -> str:
         """Return the channel for replies from a partition."""
@@ -88,7 +89,7 @@ class Replies:
             timeout: seconds for which it is tried.
 
         Raises:
-            Unavailable: the server does not answer.
+            Unavailable: the server does not answer, or it was closed.
 
         """
         if self._task is not None:
@@ -96,6 +97,9 @@ class Replies:
         async with self._opening:
             if self._task is None:
                 subscription = await self._subscribed(asyncio.get_running_loop().time() + timeout)
+                if self._closed:
+                    await subscription.aclose()
+                    raise Unavailable("The client was closed before the command was sent")
                 self._task = asyncio.create_task(self._run(subscription), name="replies")
 
     @contextmanager
@@ -158,7 +162,8 @@ class Replies:
         return pending.answer
 
     async def aclose(self) -> None:
-        """Stop to listen; whoever still waits gets `Unavailable`."""
+        """Stop to listen, for good; whoever still waits gets `Unavailable`."""
+        self._closed = True
         if self._task:
             self._task.cancel()
             await asyncio.wait([self._task])

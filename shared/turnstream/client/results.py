@@ -7,7 +7,8 @@ import msgspec
 from turnstream.client.tickets import Applied
 from turnstream.codec.replies import decode_flag, decode_progress, decode_removed
 from turnstream.domain.commands import Command, DeleteSession, ParkedCommands, RemoveMessages
-from turnstream.domain.models import session_of
+from turnstream.domain.models import Session, session_of
+from turnstream.errors import SessionGone, SessionNotFound, Unavailable
 from turnstream.ports import MessageRange, SessionReader
 
 
@@ -19,11 +20,12 @@ class CommandResult(msgspec.Struct, frozen=True):
     error: str | None = None
 
 
-async def result_of(reader: SessionReader, command: Command[Any], applied: Applied) -> Any:  # noqa: ANN401
-    """Return a command's result: what it gave back, or the session as stored now.
+async def result_of(reader: SessionReader, command: Command[Any], command_id: str, applied: Applied) -> Any:  # noqa: ANN401
+    """Return the result of an applied command: what it gave back, or the session as stored now.
 
     Raises:
-        SessionNotFound: the session was deleted since.
+        SessionGone: the session was deleted since, and perhaps created again.
+        Unavailable: the session could not be read.
 
     """
     if isinstance(command, DeleteSession):
@@ -32,4 +34,17 @@ async def result_of(reader: SessionReader, command: Command[Any], applied: Appli
         return decode_removed(applied.output)
     if isinstance(command, ParkedCommands):
         return decode_progress(applied.output)
-    return session_of(*await reader.messages(applied.session_id, MessageRange()))
+    return await _session(reader, command_id, applied)
+
+
+async def _session(reader: SessionReader, command_id: str, applied: Applied) -> Session:
+    try:
+        header, messages = await reader.messages(applied.session_id, MessageRange())
+    except SessionNotFound:
+        raise SessionGone(applied.session_id, applied.version, command_id) from None
+    except Unavailable as error:
+        reason = f"Command {command_id} was applied; only the read of its result failed: {error}"
+        raise Unavailable(reason, command_id) from error
+    if header.version < applied.version:
+        raise SessionGone(applied.session_id, applied.version, command_id)
+    return session_of(header, messages)

@@ -3,8 +3,9 @@
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
-from turnstream.application.answers import get_session
-from turnstream.application.listing import page, walk
+from turnstream.application.listing import walk
+from turnstream.codec.commands import check_session_id
+from turnstream.codec.inspection import LONE_SURROGATE, is_unicode
 from turnstream.domain.commands import (
     AddMessage,
     Command,
@@ -18,7 +19,6 @@ from turnstream.domain.commands import (
 )
 from turnstream.domain.models import ChatMessage, Session, SessionConfig, SessionInfo, SessionPage
 from turnstream.domain.patches import ChatMessagePatch, SessionPatch
-from turnstream.domain.rules import check_rules
 from turnstream.errors import InvalidCommand
 from turnstream.ports import MessageRange, SessionReader
 
@@ -42,7 +42,7 @@ class Sessions:
 
     async def get_session(self, session_id: str) -> Session | None:
         """Return a session whole, with all its messages; `None` if there is none."""
-        return await get_session(self._reader, GetSession(session_id))
+        return await self._client.execute(GetSession(session_id))
 
     async def create_session(
         self,
@@ -91,14 +91,16 @@ class Sessions:
         Raises:
             SessionNotFound: there is no such session.
             MessageNotFound: it has no message `before` or `after`.
-            InvalidCommand: `last` and `limit` exclude each other, and neither is negative.
+            InvalidCommand: an id is none, `last` and `limit` are both given, or one of them is no count.
 
         """
+        check_session_id(session_id)
+        _check_bound("before", before)
+        _check_bound("after", after)
         if last is not None and limit is not None:
             raise InvalidCommand("last", "Expected either `last` or `limit`")
         count = last if limit is None else limit
-        if count is not None and count < 0:
-            raise InvalidCommand("last" if limit is None else "limit", f"Expected a number of at least 0, got {count}")
+        _check_count("last" if limit is None else "limit", count)
         from_end = last is not None or (limit is not None and before is not None and after is None)
         _, messages = await self._reader.messages(session_id, MessageRange(after, before, count, from_end))
         return messages
@@ -123,12 +125,10 @@ class Sessions:
             is_active: only active or only inactive sessions.
 
         Raises:
-            InvalidCommand: the limit or the cursor is none.
+            InvalidCommand: one of the arguments is none.
 
         """
-        query = ListSessions(limit, cursor, provider, model, is_active)
-        check_rules(query)
-        return await page(self._reader, self._partitions, query)
+        return await self._client.execute(ListSessions(limit, cursor, provider, model, is_active))
 
     def iterate(self) -> AsyncIterator[SessionInfo]:
         """Walk over all sessions, each once, the one that was not updated for longest first."""
@@ -136,8 +136,27 @@ class Sessions:
 
     async def session_exists(self, session_id: str) -> bool:
         """Tell whether there is such a session."""
+        check_session_id(session_id)
         return (await self._reader.infos([session_id]))[0] is not None
 
     async def count(self) -> int:
         """Return how many sessions there are."""
         return await self._reader.count()
+
+
+def _check_bound(name: str, message_id: object) -> None:
+    if message_id is None:
+        return
+    if not isinstance(message_id, str):
+        raise InvalidCommand(name, f"Expected the id of a message, got {type(message_id).__name__}")
+    if not is_unicode(message_id):
+        raise InvalidCommand(name, LONE_SURROGATE)
+
+
+def _check_count(name: str, count: object) -> None:
+    if count is None:
+        return
+    if not isinstance(count, int) or isinstance(count, bool):
+        raise InvalidCommand(name, f"Expected a number, got {type(count).__name__}")
+    if count < 0:
+        raise InvalidCommand(name, f"Expected a number of at least 0, got {count}")

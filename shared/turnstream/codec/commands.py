@@ -3,17 +3,20 @@
 The client encodes a command and decodes it again by the worker's own decoder: what comes back must be what was put in.
 """
 
+import sys
+
 import msgspec
 
 from turnstream.codec.depth import deeper_than
-from turnstream.codec.inspection import find_changed, find_unencodable
-from turnstream.domain.commands import COMMANDS, OPERATIONS, AnyCommand
+from turnstream.codec.inspection import find_changed, find_unencodable, has_lone_surrogate
+from turnstream.domain.commands import COMMANDS, OPERATIONS, AnyCommand, GetSession
 from turnstream.domain.rules import check_rules
 from turnstream.errors import InvalidCommand
 
 MAX_DEPTH = 64
 """Levels of nesting that a command may have (msgspec's own recursion ends near 1,000)."""
 
+_KNOWN = frozenset((COMMANDS | OPERATIONS).values())
 _encoder = msgspec.json.Encoder()
 _decoders = {name: msgspec.json.Decoder(command) for name, command in (COMMANDS | OPERATIONS).items()}
 
@@ -29,6 +32,8 @@ def encode_command(command: AnyCommand, max_bytes: int) -> bytes:
         InvalidCommand: a worker would refuse it; names the field.
 
     """
+    if type(command) not in _KNOWN:
+        raise InvalidCommand("type", f"Expected a command, got {_name(command)}")
     try:
         data = _encoder.encode(command)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -36,13 +41,17 @@ def encode_command(command: AnyCommand, max_bytes: int) -> bytes:
     try:
         decoded = decode_command(command.type, data, max_bytes)
     except InvalidCommand as error:
-        if error.path != "$":
-            raise
+        # JSON says null for NaN, and a field that takes no null would be told of that.
         raise find_unencodable(command, MAX_DEPTH) or error from None
     if decoded != command and (problem := find_changed(command, decoded)):
         raise problem
     check_rules(decoded)
     return data
+
+
+def check_session_id(session_id: str) -> None:
+    """Raise `InvalidCommand` for what cannot be the id of a session, as for a command that names it."""
+    encode_command(GetSession(session_id), sys.maxsize)
 
 
 def decode_command(name: str, data: bytes, max_bytes: int) -> AnyCommand:
@@ -64,7 +73,13 @@ def decode_command(name: str, data: bytes, max_bytes: int) -> AnyCommand:
     except msgspec.ValidationError as error:
         raise invalid(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidCommand("$", f"Not JSON: {error}") from error
+        # The parser takes half a character for the end of the input, or for one of several other things.
+        reason = "a lone surrogate" if has_lone_surrogate(data) else error
+        raise InvalidCommand("$", f"Not JSON: {reason}") from error
+
+
+def _name(given: object) -> str:
+    return f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
 
 
 def invalid(error: msgspec.ValidationError) -> InvalidCommand:

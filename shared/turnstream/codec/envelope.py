@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from turnstream.codec.inspection import LONE_SURROGATE
 from turnstream.errors import InvalidCommand
 from turnstream.ports import CommandEntry
 
@@ -53,9 +54,17 @@ def _check_text(name: str, value: object) -> None:
     try:
         size = len(value.encode()) if isinstance(value, str) else 0
     except UnicodeEncodeError as error:
-        raise InvalidCommand(name, "Expected Unicode text, got a lone surrogate") from error
+        raise InvalidCommand(name, LONE_SURROGATE) from error
     if not 0 < size <= MAX_NAME_BYTES:
         raise InvalidCommand(name, f"Expected text of 1 to {MAX_NAME_BYTES} bytes")
+
+
+def decode_command_id(fields: Mapping[bytes, bytes]) -> str | None:
+    """Return the command id of an entry, whatever is wrong with the rest of it; `None` if it cannot be read."""
+    try:
+        return _required(b"id", fields.get(b"id"))
+    except InvalidCommand:
+        return None
 
 
 def decode_sender(fields: Mapping[bytes, bytes]) -> Sender | None:

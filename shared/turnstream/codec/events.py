@@ -16,7 +16,8 @@ class EventEnvelope(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename=
         str,
         Meta(
             description="The event's id: the id of the command that caused it, a colon, and its number among that "
-            "command's events, from 0. The same when the command is applied a second time after a failure."
+            "command's events, from 0. The same when the command is applied a second time after a failure. Unique "
+            "as long as command ids are: a producer that uses one again, once it is forgotten, uses its events' again."
         ),
     ]
     type: Annotated[str, Meta(description="What happened; says which fields `data` has.")]

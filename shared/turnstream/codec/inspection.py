@@ -1,6 +1,7 @@
 """Which field of a command cannot be put into JSON as it is: the slow road, taken only when something is wrong."""
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeGuard
 
@@ -9,8 +10,14 @@ from msgspec.structs import fields
 
 from turnstream.errors import InvalidCommand
 
+LONE_SURROGATE = "Expected Unicode text, got a lone surrogate"
+
 MAX_PATH = 120
 """Characters of a path that an error shows."""
+
+_HEX = rb"[0-9a-fA-F]{2}"
+_ESCAPES = re.compile(rb"\\u[dD][89abAB]%b\\u[dD][c-fC-F]%b|\\u[dD]([89a-fA-F])%b|\\." % (_HEX, _HEX, _HEX), re.DOTALL)
+"""Escapes in JSON: of a character by its two halves, of one half, and any other."""
 
 
 def find_unencodable(command: msgspec.Struct, max_depth: int) -> InvalidCommand | None:
@@ -68,10 +75,10 @@ def _reason(value: Any) -> str | None:  # noqa: ANN401 - a free-form value
     match value:
         case float() if not math.isfinite(value):
             return f"Expected a finite number, got {value}"
-        case str() if not _is_unicode(value):
-            return "Expected Unicode text, got a lone surrogate"
+        case str() if not is_unicode(value):
+            return LONE_SURROGATE
         case _ if _is_object(value):
-            bad = [key for key in value if not isinstance(key, str) or not _is_unicode(key)]
+            bad = [key for key in value if not isinstance(key, str) or not is_unicode(key)]
             return f"Expected names of Unicode text, got {bad[0]!a}" if bad else None
         case _:
             return None if _is_encodable(value) else f"Expected JSON, got {_kind(value)}"
@@ -105,8 +112,14 @@ def _kind(value: object) -> str:
     return type(value).__name__
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Tell whether text can be encoded: Python's may hold halves of characters."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def has_lone_surrogate(data: bytes) -> bool:
+    """Tell whether JSON escapes half a character, which no UTF-8 text can hold."""
+    return any(escape[1] for escape in _ESCAPES.finditer(data))
 
 
 def _invalid(path: str, reason: str) -> InvalidCommand:

@@ -158,6 +158,7 @@ class Turnstream:
         self, *types: type[Any], session_id: str | None = None, start: Start = "now"
     ) -> EventSubscription[Any]:
         """Return an iterator of events: of these classes (none: all), of one session or of all, from `start` on."""
+        self._portal.check()
         return EventSubscription(self._portal, self._client.subscribe(*types, session_id=session_id, start=start))
 
     # As for `subscribe`.
@@ -190,6 +191,7 @@ class Turnstream:
         self, name: str, /, *types: type[Any], start: Start = "now", attempts: int = ATTEMPTS
     ) -> DurableSubscription[Any]:
         """Return a member of a durable subscription; `run(handler)` handles its share of the events."""
+        self._portal.check()
         subscription = self._client.subscription(name, *types, start=start, attempts=attempts)
         return DurableSubscription(self._portal, subscription)
 

@@ -72,14 +72,18 @@ class Portal:
         try:
             self._refuse_misuse()
             with self._lock:
-                if self.closed:
-                    raise ClosedError("The client is closed")
+                self.check()
                 future = asyncio.run_coroutine_threadsafe(call.run(), self._loop)
             return future.result()
         except CancelledError:
             raise ClosedError("The client was closed while this call waited; its command may be applied") from None
         finally:
             call.give_up(self._loop)
+
+    def check(self) -> None:
+        """Raise `RuntimeError` if nothing can be run any more."""
+        if self.closed:
+            raise ClosedError("The client is closed")
 
     def close(self) -> None:
         """Leave all resources, end what still runs, and join the thread; a second call waits for the first."""

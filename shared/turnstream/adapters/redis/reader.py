@@ -12,14 +12,12 @@ from turnstream.adapters.redis.words import WordList
 from turnstream.application.routing import partition_of
 from turnstream.codec.records import INFO_FIELDS, decode_header, decode_info, decode_message
 from turnstream.domain.models import ChatMessage, SessionHeader, SessionInfo
-from turnstream.errors import MessageNotFound, SessionNotFound, Unavailable
+from turnstream.errors import MessageNotFound, SessionNotFound
 from turnstream.ports import IndexEntry, MessageRange
 
 PIECE = 1_000
-"""Messages read in one call, so that a long session never blocks the server for long."""
-
-ATTEMPTS = 10
-"""How often a long session is read again because it was changed between two pieces."""
+"""Messages read in one call, so that a long session does not block the server for long; twice as many each time that
+it is read again because it was changed between two pieces."""
 
 
 class RedisReader:
@@ -44,18 +42,15 @@ class RedisReader:
         Raises:
             SessionNotFound: there is no such session.
             MessageNotFound: a message that bounds the range is not there.
-            Unavailable: the session is long and is changed all the time.
 
         """
         if "" in (wanted.after, wanted.before):
             raise MessageNotFound(session_id, "")
-        if wanted.count is not None and wanted.count <= PIECE:
-            return await self._piece(session_id, wanted)
-        for _ in range(ATTEMPTS):
-            found = await self._pieces(session_id, wanted)
-            if found is not None:
-                return found
-        raise Unavailable(f"Session {session_id} was changed {ATTEMPTS} times while it was read: read it in parts")
+        size = PIECE
+        while (found := await self._pieces(session_id, wanted, size)) is None:
+            # What is read in one call cannot be changed meanwhile, so this ends.
+            size *= 2
+        return found
 
     async def index(
         self,
@@ -106,12 +101,13 @@ class RedisReader:
         self,
         session_id: str,
         wanted: MessageRange,
+        size: int,
     ) -> tuple[SessionHeader, tuple[ChatMessage, ...]] | None:
-        """Read piece after piece; `None` if the session was changed meanwhile."""
+        """Read piece after piece of so many messages; `None` if the session was changed meanwhile."""
         messages: list[ChatMessage] = []
         version, rest = None, wanted
         while True:
-            left = PIECE if wanted.count is None else min(PIECE, wanted.count - len(messages))
+            left = size if wanted.count is None else min(size, wanted.count - len(messages))
             piece = _with_count(rest, left)
             try:
                 header, some = await self._piece(session_id, piece)

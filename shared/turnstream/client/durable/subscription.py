@@ -11,6 +11,7 @@ import structlog
 
 from turnstream.client.durable.consuming import Consumer, Consuming
 from turnstream.client.durable.handling import Handling
+from turnstream.client.listening.choosing import types_of
 from turnstream.client.listening.following import Wanted
 from turnstream.client.listening.resync import ResyncRequired
 from turnstream.client.listening.subscription import SomeEvent, Start, checked_start
@@ -50,7 +51,7 @@ class DurableSubscription(Generic[SomeEvent]):
         """Handle these classes of event (none: all).
 
         Raises:
-            ValueError: the name, the start or the number of attempts is none.
+            ValueError: the name, a type, the start or the number of attempts is none.
 
         """
         if not re.fullmatch(SUBSCRIPTION_NAME, name):
@@ -61,7 +62,7 @@ class DurableSubscription(Generic[SomeEvent]):
         self.member_id = f"{settings.worker_id or f'{socket.gethostname()}-{os.getpid()}'}:{secrets.token_hex(3)}"
         self._backend = backend
         self._lease = settings.lease
-        self._wanted = Wanted((event.type for event in types), None)
+        self._wanted = Wanted(types_of(types), None)
         self._start = checked_start(start, range(backend.partitions), backend.partitions)
         self._attempts = attempts
         self._stopping = False

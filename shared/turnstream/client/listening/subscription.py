@@ -10,6 +10,7 @@ from msgspec.structs import force_setattr
 
 from turnstream.application.routing import partition_of
 from turnstream.backoff import Backoff
+from turnstream.client.listening.choosing import types_of
 from turnstream.client.listening.following import Break, Following, Wanted, beginning
 from turnstream.client.listening.resync import ResyncRequired
 from turnstream.client.listening.together import ended, together
@@ -48,11 +49,12 @@ class EventSubscription(Generic[SomeEvent]):
         """Listen for these classes (none: all), of one session or of all; hold up to `buffer` events.
 
         Raises:
-            ValueError: the position to start from does not fit this deployment or this subscription.
+            ValueError: a type is no class of event, or the position to start from does not fit this deployment or this
+                subscription.
 
         """
         self._backend = backend
-        self._wanted = Wanted((event.type for event in types), session_id)
+        self._wanted = Wanted(types_of(types), session_id)
         own = range(backend.partitions) if session_id is None else (partition_of(session_id, backend.partitions),)
         self._numbers: Sequence[int] = own
         self._start = checked_start(start, own, backend.partitions)

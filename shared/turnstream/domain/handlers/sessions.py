@@ -22,7 +22,7 @@ from turnstream.errors import InvalidCommand, SessionAlreadyExists
 
 
 def create_session(view: SessionView, command: CreateSession, context: Context) -> Decision:
-    """Create the session at version 1; its incarnation, and the id of a system message, are the command's id."""
+    """Create the session at version 1; its incarnation, and the id of a system message, derive from the command."""
     if command.session_id is None:
         raise InvalidCommand("$.sessionId", "Object missing required field `sessionId`")
     if view.header is not None:
@@ -39,7 +39,7 @@ def create_session(view: SessionView, command: CreateSession, context: Context) 
         version=1,
         metadata=command.metadata,
     )
-    stamped = Stamp(session.id, context.command_id, 1, context.time)
+    stamped = Stamp(session.id, _incarnation(context), 1, context.time)
     return Decision((stamped.on(SessionCreated, session=session),))
 
 
@@ -64,6 +64,11 @@ def delete_session(view: SessionView, command: DeleteSession, context: Context) 
     if view.header is None:
         return Decision(output=False)
     return Decision((stamp(view.header, context).on(SessionDeleted),), output=True)
+
+
+def _incarnation(context: Context) -> str:
+    # With the time, because a command id may come again, once it is forgotten.
+    return f"{context.command_id}-{round(context.time.timestamp() * 1000)}"
 
 
 def _system_messages(config: SessionConfig, context: Context) -> tuple[ChatMessage, ...]:

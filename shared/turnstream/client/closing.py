@@ -1,0 +1,53 @@
+"""A deployment as one client sees it: once that is closed, it answers nothing any more."""
+
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+from turnstream.errors import Unavailable
+from turnstream.ports import Backend
+
+Port = TypeVar("Port")
+
+
+class UntilClosed:
+    """A backend whose ports for questions refuse every call from `aclose` on.
+
+    The others pass as they are: what sends and listens is closed by itself, and still needs them for that.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        """Guard a backend, which stays open itself."""
+        self._closed = False
+        self.partitions = backend.partitions
+        self.store = backend.store
+        self.queue = backend.queue
+        self.ownership = backend.ownership
+        self.channels = backend.channels
+        self.reader = self._guarded(backend.reader)
+        self.events = self._guarded(backend.events)
+        self.quarantine = self._guarded(backend.quarantine)
+        self.subscriptions = self._guarded(backend.subscriptions)
+
+    def check(self) -> None:
+        """Raise `Unavailable` once it is closed."""
+        if self._closed:
+            raise Unavailable("The client was closed: open a new one")
+
+    async def aclose(self) -> None:
+        """Refuse from now on."""
+        self._closed = True
+
+    def _guarded(self, port: Port) -> Port:
+        return cast("Port", _Guarded(port, self.check))
+
+
+class _Guarded:
+    """A port that is checked before each use."""
+
+    def __init__(self, port: object, check: Callable[[], None]) -> None:
+        self._port = port
+        self._check = check
+
+    def __getattr__(self, name: str) -> object:
+        self._check()
+        return getattr(self._port, name)

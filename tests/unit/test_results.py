@@ -1,0 +1,29 @@
+"""The result of a command that was applied."""
+
+import pytest
+
+from turnstream.adapters.memory import MemoryBackend
+from turnstream.client.results import result_of
+from turnstream.client.tickets import Applied
+from turnstream.domain.commands import UpdateTokenMetrics
+from turnstream.domain.models import ChatMessage, SessionHeader
+from turnstream.errors import Unavailable
+from turnstream.ports import MessageRange, SessionReader
+
+
+def reader_without_server(monkeypatch: pytest.MonkeyPatch) -> SessionReader:
+    reader = MemoryBackend(1).reader
+
+    async def messages(_: str, __: MessageRange) -> tuple[SessionHeader, tuple[ChatMessage, ...]]:
+        raise Unavailable("The connection was lost")
+
+    monkeypatch.setattr(reader, "messages", messages)
+    return reader
+
+
+async def test_a_result_that_cannot_be_read_is_told_with_the_command_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller must not take it for a command that may be lost, nor send it again under another id."""
+    reader = reader_without_server(monkeypatch)
+    with pytest.raises(Unavailable, match=r"c1 was applied; .* failed: The connection was lost") as failed:
+        await result_of(reader, UpdateTokenMetrics("s", 1), "c1", Applied("s", 2))
+    assert failed.value.command_id == "c1"
