@@ -59,7 +59,7 @@ class Turnstream:
         self._backend = backend
         self._settings = settings
         self._resources = resources
-        self._outbox = Outbox(backend.queue, settings.deduplication_window)
+        self._outbox = Outbox(backend.queue, settings.deduplication_window, settings.max_backlog)
         self._replies = Replies(backend.channels, backend.partitions, new_id(), self._outbox)
         self._addressing = Addressing(backend.partitions, settings.max_message_bytes, self._replies.channel)
         self._subscriptions = WeakSet[EventSubscription[Any]]()

@@ -55,14 +55,26 @@ class Put:
 class Lane:
     """One publication is under way at a time."""
 
-    def __init__(self, queue: CommandQueue, partition: int, gate: asyncio.Event, resend_window: float) -> None:
-        """Publish to one partition while the gate is open; try again for up to `resend_window` seconds."""
+    def __init__(
+        self, queue: CommandQueue, partition: int, gate: asyncio.Event, resend_window: float, together: int
+    ) -> None:
+        """Publish to one partition while the gate is open.
+
+        Args:
+            queue: the command streams.
+            partition: which of them.
+            gate: closed while nothing may be published.
+            resend_window: seconds for which a publication is tried again.
+            together: how many commands travel together at most.
+
+        """
         self.task: asyncio.Task[None] | None = None
         self.closed = False
         self._queue = queue
         self._partition = partition
         self._gate = gate
         self._resend_window = resend_window
+        self._most_together = together
         self._waiting: deque[Put] = deque()
         self._again: list[CommandEntry] = []
         self._again_until = 0.0
@@ -150,7 +162,7 @@ class Lane:
         clock = asyncio.get_running_loop().time
         while self._again:
             again = self._again
-            some = again[:MAX_TOGETHER]
+            some = again[: self._most_together]
             try:
                 await self._open(self._again_until)
                 # Meanwhile the gate may have been closed and opened with another list.
@@ -178,7 +190,7 @@ class Lane:
         entries: list[CommandEntry] = []
         puts: list[Put] = []
         size = 0
-        while self._waiting and len(entries) < MAX_TOGETHER:
+        while self._waiting and len(entries) < self._most_together:
             put = self._waiting[0]
             entry = put.entries[put.taken]
             size += len(entry.data)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from turnstream.client.lane import Lane, Put
+from turnstream.client.lane import MAX_TOGETHER, Lane, Put
 from turnstream.ports import CommandEntry, CommandQueue
 
 SAFE = 0.4
@@ -14,10 +14,18 @@ published again: one may follow the other, and the way to the stream takes time,
 class Outbox:
     """The lanes of a client, and the gate that stops all of them while it has no connection for replies."""
 
-    def __init__(self, queue: CommandQueue, window: float) -> None:
-        """Publish to these streams; workers recognise a command again for `window` seconds."""
+    def __init__(self, queue: CommandQueue, window: float, max_backlog: int = MAX_TOGETHER) -> None:
+        """Publish to these streams.
+
+        Args:
+            queue: the command streams.
+            window: seconds for which workers recognise a command again.
+            max_backlog: commands that may wait in a stream; more would never be let in together.
+
+        """
         self.resend_window = window * SAFE
         self._queue = queue
+        self._together = min(MAX_TOGETHER, max_backlog)
         self._lanes: dict[int, Lane] = {}
         self._gate = asyncio.Event()
         self._gate.set()
@@ -60,5 +68,5 @@ class Outbox:
     def _lane(self, partition: int) -> Lane:
         lane = self._lanes.get(partition)
         if lane is None:
-            lane = self._lanes[partition] = Lane(self._queue, partition, self._gate, self.resend_window)
+            lane = self._lanes[partition] = Lane(self._queue, partition, self._gate, self.resend_window, self._together)
         return lane
