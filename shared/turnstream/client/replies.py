@@ -1,7 +1,8 @@
 """How replies reach those who wait for them, whatever happens to the connection (design §4, §10).
 
 A lost connection may have taken replies with it. So behind each new one all commands that are still unanswered are sent
-again, under their ids and in their order: a worker applies each once, and tells its recorded outcome again.
+again, under their ids and in their order: a worker applies each once, and tells its recorded outcome again. What stays
+unanswered without that is asked for once more, too (`reminding`).
 """
 
 import asyncio
@@ -11,57 +12,20 @@ from contextlib import contextmanager
 
 import msgspec
 
-from turnstream.application.intake import payload_hash
 from turnstream.backoff import Backoff
 from turnstream.client.addressing import Addressed
 from turnstream.client.outbox import Outbox
+from turnstream.client.pending import Pending
+from turnstream.client.reminding import Reminder
 from turnstream.client.tickets import Answer
 from turnstream.codec.replies import decode_replies
 from turnstream.errors import DuplicateMismatch, Unavailable
-from turnstream.ports import Channels, CommandEntry, Reply, Subscription
+from turnstream.ports import Channels, CommandEntry, Subscription
 from turnstream.telemetry import get_logger
 
 log = get_logger(__name__)
 
 CLOSED = "The client was closed before the answer came; the command may still be applied"
-
-FORGOTTEN = 10
-"""Windows after which a command is not waited for any more."""
-
-
-class Pending(msgspec.Struct):
-    """A command that has no answer yet.
-
-    `sent_at` is when it was first sent, in seconds of the event loop's clock, and `connection` the number of the
-    connection for replies that was open then, counted from 0. `timeout` is for how many seconds somebody waits,
-    `own_id` whether the caller chose the id, and `sends` how many sends of it have not failed.
-    """
-
-    answer: asyncio.Future[Answer]
-    command: Addressed
-    sent_at: float
-    timeout: float
-    own_id: bool
-    connection: int
-    queued: bool = False
-    sends: int = 0
-
-    def is_for(self, command: Addressed) -> bool:
-        """Tell whether it is this command that is waited for."""
-        own, other = self.command.entry, command.entry
-        return own is other or (own.type, own.data) == (other.type, other.data)
-
-    def is_meant_by(self, reply: Reply) -> bool:
-        """Tell whether a reply is about this command, and not about an earlier one under the id that the caller chose.
-
-        What was sent twice is answered twice, and the second answer may come when nobody waits for it any more.
-        """
-        return not self.own_id or reply.payload_hash in {"", payload_hash(self.command.entry)}
-
-    def settle(self, answer: Answer) -> None:
-        """Give the answer to whoever waits."""
-        if not self.answer.done():
-            self.answer.set_result(answer)
 
 
 class Replies:
@@ -73,6 +37,8 @@ class Replies:
         self._names = [channels.reply_channel(partition, client_id) for partition in range(partitions)]
         self._outbox = outbox
         self._pending: dict[str, Pending] = {}
+        self._reminder = Reminder(self._pending, outbox)
+        self._reminding: asyncio.Task[None] | None = None
         self._connections = 0
         self._opening = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -97,6 +63,8 @@ class Replies:
             if self._task is None:
                 subscription = await self._subscribed(asyncio.get_running_loop().time() + timeout)
                 self._task = asyncio.create_task(self._run(subscription), name="replies")
+                if self._reminding is None:
+                    self._reminding = asyncio.create_task(self._reminder.run(), name="unanswered")
 
     @contextmanager
     def expecting(
@@ -114,7 +82,6 @@ class Replies:
         """
         loop = asyncio.get_running_loop()
         now = loop.time()
-        self._forget_unanswered(now)
         fresh = {
             command.entry.command_id: Pending(loop.create_future(), command, now, timeout, own_ids, self._connections)
             for command in commands
@@ -159,9 +126,11 @@ class Replies:
 
     async def aclose(self) -> None:
         """Stop to listen; whoever still waits gets `Unavailable`."""
-        if self._task:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        tasks = [task for task in (self._reminding, self._task) if task]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         self._settle_all(Unavailable(CLOSED))
 
     async def _run(self, subscription: Subscription) -> None:
@@ -220,18 +189,9 @@ class Replies:
                 )
         return lanes
 
-    def _forget_unanswered(self, now: float) -> None:
-        """Let go of the oldest commands that nobody can be told about any more."""
-        while self._pending:
-            oldest = next(iter(self._pending.values()))
-            if now - oldest.sent_at <= max(FORGOTTEN * self._outbox.resend_window, oldest.timeout) or not oldest.queued:
-                return
-            del self._pending[oldest.command.entry.command_id]
-
     def _settle_all(self, reason: Unavailable) -> None:
-        lost, self._pending = self._pending, {}
-        for pending in lost.values():
-            pending.settle(reason)
+        while self._pending:
+            self._pending.popitem()[1].settle(reason)
 
     def _receive(self, payload: bytes) -> None:
         try:
