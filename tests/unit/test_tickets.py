@@ -1,7 +1,7 @@
 """Tickets: awaited again and again, each learns what became of its command, or that nobody answers."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 import pytest
@@ -9,6 +9,7 @@ from tests.waiting import SOON, wait_until
 
 from turnstream.adapters.memory import MemoryBackend
 from turnstream.adapters.memory import channels as memory_channels
+from turnstream.adapters.memory.channels import MemoryChannels, MemorySubscription
 from turnstream.application.intake import payload_hash
 from turnstream.client.addressing import Addressed
 from turnstream.client.outbox import Outbox
@@ -29,7 +30,7 @@ def backend() -> MemoryBackend:
 @pytest.fixture
 async def replies(backend: MemoryBackend) -> AsyncIterator[Replies]:
     opened = replies_of(backend)
-    await opened.open()
+    await opened.open(0)
     yield opened
     await opened.aclose()
 
@@ -271,7 +272,7 @@ async def test_what_was_under_way_when_the_subscription_was_lost_is_asked_for_as
     sent = command("c1")
     with replies.expecting([sent]) as (waiting,):
         await lose_the_subscription(backend, monkeypatch)
-        await wait_until(lambda: replies._connections == 1)
+        await wait_until(lambda: replies._connections[0] == 2 and not replies._deaf)
         assert await queued(backend) == []
         replies.queued(0, [sent.entry])
     await wait_until(lambda: _sent(backend, ["c1"]))
@@ -281,11 +282,54 @@ async def test_what_was_under_way_when_the_subscription_was_lost_is_asked_for_as
     assert reply.version == 7
 
 
+class Apart(MemoryChannels):
+    """Channels of which each is lost by itself, and may stay so for a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gone: set[str] = set()
+
+    async def grouped(self, channels: Sequence[str]) -> list[list[str]]:
+        return [[channel] for channel in channels]
+
+    async def subscribe(self, channels: Sequence[str]) -> MemorySubscription:
+        if self.gone.intersection(channels):
+            raise Unavailable("node 0 is gone")
+        return await super().subscribe(channels)
+
+
+async def test_a_connection_that_is_lost_concerns_only_what_it_served(
+    backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend.channels = channels = Apart()
+    outbox = Outbox(backend.queue, 600.0)
+    replies = Replies(channels, 2, "client", outbox)
+    for partition in range(2):
+        await replies.open(partition)
+    (unanswered,) = tickets(replies, "c1")
+    channels.gone = {replies.channel(0)}
+    await lose_the_subscription(backend, monkeypatch)
+    await wait_until(lambda: replies._deaf == {0})
+    with replies.expecting([Addressed(1, "t", command("d1").entry)]) as (elsewhere,):
+        await outbox.put(1, [command("d1").entry])
+        answer(backend, Reply("d1", "ok", 3), partition=1)
+        await elsewhere
+    with pytest.raises(Unavailable, match="node 0 is gone"):
+        await outbox.put(0, [command("c0").entry])
+    held = outbox.put(0, [command("c2").entry], SOON)
+    channels.gone.clear()
+    await held
+    assert await queued(backend) == ["c1", "c2"]
+    answer(backend, Reply("c1", "ok", 7))
+    assert (await unanswered).version == 7
+    await replies.aclose()
+
+
 async def test_what_workers_would_not_recognise_is_not_sent_again_but_told(
     backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replies = replies_of(backend, window=0.01)
-    await replies.open()
+    await replies.open(0)
     (lost,) = tickets(replies, "c1")
     await asyncio.sleep(0.01)
     await lose_the_subscription(backend, monkeypatch)
@@ -400,7 +444,7 @@ async def test_a_full_stream_is_asked_again_later() -> None:
 
 async def test_many_that_open_at_once_listen_once(backend: MemoryBackend) -> None:
     replies = replies_of(backend)
-    await asyncio.gather(*(replies.open() for _ in range(10)))
+    await asyncio.gather(*(replies.open(0) for _ in range(10)))
     (ticket,) = tickets(replies, "c1")
     answer(backend, Reply("c1", "ok", 7))
     assert (await ticket).version == 7

@@ -140,7 +140,7 @@ class Turnstream:
 
         """
         addressed = self._addressing.address(command, command_id, trace)
-        await self._replies.open(timeout)
+        await self._replies.open(addressed.partition)
         with self._replies.expecting([addressed], timeout, own_ids=command_id is not None) as (answer,):
             await self._queued(addressed.partition, [addressed.entry], timeout, wait=wait)
         return Ticket(addressed.entry.command_id, addressed.session_id, answer, timeout)
@@ -170,7 +170,8 @@ class Turnstream:
             lanes.setdefault(addressed.partition, []).append(addressed.entry)
             if len(all_addressed) % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
-        await self._replies.open(timeout)
+        for partition in lanes:
+            await self._replies.open(partition)
         with self._replies.expecting(all_addressed, timeout) as answers:
             queued = [self._queued(partition, entries, timeout, wait=wait) for partition, entries in lanes.items()]
             for failure in await asyncio.gather(*queued, return_exceptions=True):
