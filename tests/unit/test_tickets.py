@@ -298,6 +298,24 @@ class Apart(MemoryChannels):
         return await super().subscribe(channels)
 
 
+@pytest.mark.parametrize("begun", [False, True])
+async def test_closing_ends_an_opening(backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch, *, begun: bool) -> None:
+    trying = asyncio.Event()
+
+    async def silent(_: Sequence[str]) -> None:
+        trying.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(backend.channels, "subscribe", silent)
+    replies = replies_of(backend)
+    opening = asyncio.create_task(replies.open(0))
+    await (trying.wait() if begun else asyncio.sleep(0))
+    await replies.aclose()
+    async with asyncio.timeout(SOON):
+        with pytest.raises(Unavailable, match="closed"):
+            await opening
+
+
 async def test_a_connection_that_is_lost_concerns_only_what_it_served(
     backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
