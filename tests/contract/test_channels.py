@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 from tests.contract.chats import id_in
-from tests.contract.deployments import also_on_sentinel
+from tests.contract.deployments import Deployment, also_on_sentinel
 from tests.contract.hearing import take, unplaced
+from tests.contract.redis_deployments import ClusterDeployment
 from tests.contract.samples import CLIENT, batch_of, event, taken, with_reply
 from tests.waiting import SOON, wait_until
 
@@ -67,6 +68,13 @@ def test_on_one_server_channels_are_exact(backend: Backend) -> None:
     assert len(set(of([], None))) == len(EVENTS)
     assert len(of(["session-deleted"], None)) == 1
     assert of([], "a") != of([], "b")
+
+
+async def test_channels_are_grouped_by_where_they_lie(backend: Backend, deployment: Deployment) -> None:
+    names = [backend.channels.reply_channel(partition, CLIENT) for partition in range(4)]
+    groups = await backend.channels.grouped(names)
+    assert sorted(name for group in groups for name in group) == sorted(names)
+    assert (len(groups) > 1) is isinstance(deployment, ClusterDeployment)
 
 
 @also_on_sentinel

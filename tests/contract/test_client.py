@@ -494,6 +494,18 @@ async def test_overloaded(deployment: Deployment) -> None:
     await client.send(CreateSession(CONFIG, id_in(1, 4)))
 
 
+@pytest.mark.parametrize("overrides", [{"max_backlog": 10}])
+async def test_who_waits_for_room_gets_it_however_many_send_at_once(ts: Turnstream) -> None:
+    session = await a_session(ts)
+    texts = [str(number) for number in range(30)]
+    sends = [ts.send(AddMessage(session.id, user_message(text)), wait=True) for text in texts]
+    for ticket in await asyncio.gather(*sends):
+        await ticket
+    await ts.send_many([AddMessage(session.id, user_message(text)) for text in texts], wait=True)
+    await ts.execute(AddMessage(session.id, user_message("last")))
+    assert texts_of(await ts.sessions.get_messages(session.id)) == [*texts, *texts, "last"]
+
+
 # ── results that are gone ────────────────────────────────────────────────────────────────────────────────────────────
 
 

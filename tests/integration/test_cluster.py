@@ -225,6 +225,30 @@ async def test_a_shard_that_is_lost_holds_no_other_partition_back(moving: Runnin
     assert not second.task.done()
 
 
+async def test_a_shard_that_is_lost_holds_nobody_back_who_needs_another(moving: RunningCluster, group: OnGroup) -> None:
+    for node in moving.nodes:
+        node.call("CONFIG", "SET", "cluster-require-full-coverage", "no")
+    await worker_of(group)
+    before = await client_of(group, worker=False)
+    sessions = [await a_session(before, session_id=id_in(number, 4)) for number in range(4)]
+    needed = [moving.holder(key) for key in (group.keys.workers, group.keys.layout)]
+    lost = moving.others(*needed)[0]
+    moving.replica_of(lost).stop()
+    lost.stop()
+    holders = [moving.holder(keys.partition) for keys in group.keys.partitions]
+    gone = [session.id for session, holder in zip(sessions, holders, strict=True) if holder == lost]
+    left = [session.id for session, holder in zip(sessions, holders, strict=True) if holder != lost]
+    for client in (before, await client_of(group, worker=False)):
+        with pytest.raises(Unavailable, match=f"127.0.0.1:{lost.port}") as unavailable:
+            await client.send(AddMessage(gone[0], user_message("lost")), timeout=1.0)
+        assert "connection for replies" in str(unavailable.value)
+        for name in left:
+            await client.execute(AddMessage(name, user_message("one")))
+        await asyncio.gather(*[client.execute(AddMessage(name, user_message("two"))) for name in left])
+    for name in left:
+        assert texts_of(await before.sessions.get_messages(name)) == ["one", "two"] * 2
+
+
 async def test_a_renewal_outlives_a_shard_that_is_lost(moving: RunningCluster, group: OnGroup) -> None:
     for node in moving.nodes:
         node.call("CONFIG", "SET", "cluster-require-full-coverage", "no")

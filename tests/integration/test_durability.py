@@ -1,6 +1,7 @@
 """Who is told of a command, and when: in the stricter modes nobody before it is safe (design §7)."""
 
 import asyncio
+import math
 import os
 import signal
 from collections.abc import AsyncGenerator
@@ -14,13 +15,14 @@ from tests.contract.deployments import client_of, opened
 from tests.contract.hearing import take, take_one
 from tests.contract.redis_deployments import EmbeddedDeployment
 from tests.contract.workers import worker_of
-from tests.waiting import wait_until
+from tests.waiting import SOON, wait_until
 
 from turnstream import AddMessage, CommandTimeout, ConfigurationError, CreateSession, Ticket, Turnstream, user_message
 from turnstream.adapters.embedded import EmbeddedServer, start_embedded_server
 from turnstream.adapters.redis import settling
 from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.adapters.redis.checks import check_servers
+from turnstream.client import reminding
 from turnstream.messages import new_id
 from turnstream.settings import Settings
 
@@ -128,6 +130,28 @@ async def test_the_next_owner_tells_of_what_the_one_before_could_not() -> None:
             again = await client.execute(two, command_id=ticket.command_id)
             assert (await ticket).version == again.version == 3
         assert texts_of(await client.sessions.get_messages(session.id)) == ["one", "two"]
+
+
+async def test_who_waits_for_an_owner_that_could_not_tell_is_answered_by_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with replicated() as (deployment, replica):
+        first = await worker_of(deployment)
+        client = await client_of(deployment, worker=False)
+        session = await a_session(client)
+        os.kill(replica.pid, signal.SIGSTOP)
+        texts = [str(number) for number in range(100)]
+        tickets = await client.send_many(
+            [AddMessage(session.id, user_message(text)) for text in texts], timeout=3 * SOON
+        )
+        await wait_until(lambda: _is_applied(client, session.id, 100))
+        await first.crash()
+        await worker_of(deployment)
+        os.kill(replica.pid, signal.SIGCONT)
+        monkeypatch.setattr(reminding, "PATIENCE", 0.0)
+        monkeypatch.setattr(reminding, "PART", math.inf)
+        assert [(await ticket).version for ticket in tickets] == list(range(2, 102))
+        assert texts_of(await client.sessions.get_messages(session.id)) == texts
 
 
 async def test_what_was_answered_survives_the_primary_and_what_was_not_may_not() -> None:

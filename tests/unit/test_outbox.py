@@ -275,7 +275,7 @@ async def test_what_was_published_before_goes_first(queue: Recorded) -> None:
     await outbox.put(0, [command("c1")])
     queue.failures += [Unavailable("gone")] * 2
     under_way = outbox.put(0, [command("c2")], SOON)
-    outbox.hold()
+    outbox.hold([0], "gone")
     later = outbox.put(0, [command("c3")], SOON)
     await asyncio.sleep(0.05)
     assert not under_way.done()
@@ -289,8 +289,8 @@ async def test_what_was_published_before_goes_first(queue: Recorded) -> None:
 
 async def test_a_gate_that_stays_closed_is_told(queue: Recorded) -> None:
     outbox = Outbox(queue, WINDOW)
-    outbox.hold()
-    with pytest.raises(Unavailable, match="no other one yet"):
+    outbox.hold([0], "gone")
+    with pytest.raises(Unavailable, match="no connection for replies: gone"):
         await outbox.put(0, [command("c1")], 0.05)
     assert queue.publications == []
     put = outbox.put(0, [command("c2")], SOON)

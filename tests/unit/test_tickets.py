@@ -9,10 +9,12 @@ from tests.waiting import SOON, wait_until
 
 from turnstream.adapters.memory import MemoryBackend
 from turnstream.adapters.memory import channels as memory_channels
+from turnstream.adapters.memory.channels import MemoryChannels, MemorySubscription
 from turnstream.application.intake import payload_hash
 from turnstream.client.addressing import Addressed
 from turnstream.client.outbox import Outbox
-from turnstream.client.replies import FORGOTTEN, Replies
+from turnstream.client.reminding import FORGOTTEN
+from turnstream.client.replies import Replies
 from turnstream.client.tickets import Applied, Ticket
 from turnstream.codec.envelope import decode_entry
 from turnstream.codec.replies import encode_replies, rejection_of
@@ -28,7 +30,7 @@ def backend() -> MemoryBackend:
 @pytest.fixture
 async def replies(backend: MemoryBackend) -> AsyncIterator[Replies]:
     opened = replies_of(backend)
-    await opened.open()
+    await opened.open(0)
     yield opened
     await opened.aclose()
 
@@ -43,7 +45,7 @@ def command(command_id: str, data: bytes = b"{}") -> Addressed:
 
 def tickets(replies: Replies, *command_ids: str, timeout: float = SOON) -> list[Ticket]:
     sent = [command(command_id) for command_id in command_ids]
-    with replies.expecting(sent) as answers:
+    with replies.expecting(sent, timeout) as answers:
         replies.queued(0, [each.entry for each in sent])
         return [Ticket(i, "s", answer, timeout) for i, answer in zip(command_ids, answers, strict=True)]
 
@@ -96,7 +98,7 @@ async def test_what_was_closed_while_it_opened_stays_closed(
     monkeypatch.setattr(backend.channels, "subscribe", slowly)
     tasks = asyncio.all_tasks()
     replies = replies_of(backend)
-    opening = asyncio.create_task(replies.open())
+    opening = asyncio.create_task(replies.open(0))
     await asyncio.sleep(0)
     await replies.aclose()
     released.set()
@@ -291,7 +293,7 @@ async def test_what_was_under_way_when_the_subscription_was_lost_is_asked_for_as
     sent = command("c1")
     with replies.expecting([sent]) as (waiting,):
         await lose_the_subscription(backend, monkeypatch)
-        await wait_until(lambda: replies._connections == 1)
+        await wait_until(lambda: replies._connections[0] == 2 and not replies._deaf)
         assert await queued(backend) == []
         replies.queued(0, [sent.entry])
     await wait_until(lambda: _sent(backend, ["c1"]))
@@ -301,11 +303,72 @@ async def test_what_was_under_way_when_the_subscription_was_lost_is_asked_for_as
     assert reply.version == 7
 
 
+class Apart(MemoryChannels):
+    """Channels of which each is lost by itself, and may stay so for a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gone: set[str] = set()
+
+    async def grouped(self, channels: Sequence[str]) -> list[list[str]]:
+        return [[channel] for channel in channels]
+
+    async def subscribe(self, channels: Sequence[str]) -> MemorySubscription:
+        if self.gone.intersection(channels):
+            raise Unavailable("node 0 is gone")
+        return await super().subscribe(channels)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_closing_ends_an_opening(backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch, *, begun: bool) -> None:
+    trying = asyncio.Event()
+
+    async def silent(_: Sequence[str]) -> None:
+        trying.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(backend.channels, "subscribe", silent)
+    replies = replies_of(backend)
+    opening = asyncio.create_task(replies.open(0))
+    await (trying.wait() if begun else asyncio.sleep(0))
+    await replies.aclose()
+    async with asyncio.timeout(SOON):
+        with pytest.raises(Unavailable, match="closed"):
+            await opening
+
+
+async def test_a_connection_that_is_lost_concerns_only_what_it_served(
+    backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend.channels = channels = Apart()
+    outbox = Outbox(backend.queue, 600.0)
+    replies = Replies(channels, 2, "client", outbox)
+    for partition in range(2):
+        await replies.open(partition)
+    (unanswered,) = tickets(replies, "c1")
+    channels.gone = {replies.channel(0)}
+    await lose_the_subscription(backend, monkeypatch)
+    await wait_until(lambda: replies._deaf == {0})
+    with replies.expecting([Addressed(1, "t", command("d1").entry)]) as (elsewhere,):
+        await outbox.put(1, [command("d1").entry])
+        answer(backend, Reply("d1", "ok", 3), partition=1)
+        await elsewhere
+    with pytest.raises(Unavailable, match="node 0 is gone"):
+        await outbox.put(0, [command("c0").entry])
+    held = outbox.put(0, [command("c2").entry], SOON)
+    channels.gone.clear()
+    await held
+    assert await queued(backend) == ["c1", "c2"]
+    answer(backend, Reply("c1", "ok", 7))
+    assert (await unanswered).version == 7
+    await replies.aclose()
+
+
 async def test_what_workers_would_not_recognise_is_not_sent_again_but_told(
     backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replies = replies_of(backend, window=0.01)
-    await replies.open()
+    await replies.open(0)
     (lost,) = tickets(replies, "c1")
     await asyncio.sleep(0.01)
     await lose_the_subscription(backend, monkeypatch)
@@ -321,14 +384,106 @@ async def test_what_workers_would_not_recognise_is_not_sent_again_but_told(
 async def test_commands_that_are_never_answered_are_forgotten_in_the_end(backend: MemoryBackend) -> None:
     replies = replies_of(backend, window=0.01)
     tickets(replies, "c1")
-    await asyncio.sleep(0.01 * FORGOTTEN)
+    look(replies, SOON + FORGOTTEN)
     tickets(replies, "c2")
+    look(replies, 0.0)
     assert list(replies._pending) == ["c2"]
+
+
+# ── reminders ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+OVERDUE = 10.0
+"""Seconds after which commands are overdue for which somebody waits `SOON` seconds."""
+
+
+def look(replies: Replies, later: float) -> None:
+    """Look at what is unanswered as if so many seconds had passed."""
+    replies._reminder._look(asyncio.get_running_loop().time() + later)
+
+
+async def reminded(backend: MemoryBackend, replies: Replies, later: float) -> list[str]:
+    """Look, and return all that was published again up to now."""
+    look(replies, later)
+    lanes = replies._outbox._lanes.values()
+    await asyncio.gather(*(lane.task for lane in lanes if lane.task))
+    return await queued(backend)
+
+
+async def test_who_is_not_answered_asks_once_more(backend: MemoryBackend, replies: Replies) -> None:
+    (ticket,) = tickets(replies, "c1")
+    assert await reminded(backend, replies, OVERDUE - 1.0) == []
+    for later in (OVERDUE, OVERDUE + 1.0, 2 * OVERDUE):
+        assert await reminded(backend, replies, later) == ["c1"]
+    answer(backend, Reply("c1", "ok", 7))
+    assert (await ticket).version == 7
+
+
+async def test_what_is_answered_is_not_asked_for(backend: MemoryBackend, replies: Replies) -> None:
+    (ticket,) = tickets(replies, "c1")
+    answer(backend, Reply("c1", "ok", 7))
+    await ticket
+    assert await reminded(backend, replies, OVERDUE) == []
+
+
+async def test_what_is_not_queued_yet_is_not_asked_for(backend: MemoryBackend, replies: Replies) -> None:
+    with replies.expecting([command("c1")], SOON):
+        assert await reminded(backend, replies, OVERDUE) == []
+
+
+async def test_a_long_backlog_gets_one_command_more(backend: MemoryBackend, replies: Replies) -> None:
+    """Nobody has answered what was asked for: so the others may still wait to be applied."""
+    names = [f"c{number}" for number in range(100)]
+    waiting = tickets(replies, *names)
+    assert await reminded(backend, replies, OVERDUE) == ["c99"]
+    answer(backend, *(Reply(name, "ok", 1) for name in names[:50]))
+    await waiting[49]
+    assert await reminded(backend, replies, OVERDUE + 1.0) == ["c99"]
+
+
+async def test_what_was_sent_before_a_command_that_is_answered_has_lost_its_answer(
+    backend: MemoryBackend, replies: Replies
+) -> None:
+    *lost, last = tickets(replies, "c1", "c2", "c3")
+    assert await reminded(backend, replies, OVERDUE) == ["c3"]
+    answer(backend, Reply("c3", "ok", 3))
+    await last
+    assert await reminded(backend, replies, OVERDUE + 1.0) == ["c3", "c1", "c2"]
+    answer(backend, Reply("c1", "ok", 1), Reply("c2", "ok", 2))
+    assert [(await ticket).version for ticket in lost] == [1, 2]
+
+
+async def test_a_command_that_was_asked_for_in_vain_holds_no_later_one_back(
+    backend: MemoryBackend, replies: Replies
+) -> None:
+    tickets(replies, "c1")
+    await reminded(backend, replies, OVERDUE)
+    tickets(replies, "c2")
+    assert await reminded(backend, replies, OVERDUE + 1.0) == ["c1"]
+    assert await reminded(backend, replies, 2 * OVERDUE) == ["c1", "c2"]
+
+
+async def test_nobody_is_asked_who_would_not_recognise_the_command(backend: MemoryBackend) -> None:
+    replies = replies_of(backend, window=2 * OVERDUE)
+    tickets(replies, "c1")
+    assert await reminded(backend, replies, OVERDUE) == []
+    tickets(replies, "c2")
+    # A third of the time for which somebody waits would be too late.
+    assert await reminded(backend, replies, OVERDUE / 2) == ["c2"]
+
+
+async def test_a_full_stream_is_asked_again_later() -> None:
+    backend = MemoryBackend(2, max_backlog=1)
+    replies = replies_of(backend)
+    await backend.queue.publish(0, [command("other").entry])
+    tickets(replies, "c1")
+    assert await reminded(backend, replies, OVERDUE) == ["other"]
+    backend.queue._max_backlog = 2
+    assert await reminded(backend, replies, OVERDUE + 1.0) == ["other", "c1"]
 
 
 async def test_many_that_open_at_once_listen_once(backend: MemoryBackend) -> None:
     replies = replies_of(backend)
-    await asyncio.gather(*(replies.open() for _ in range(10)))
+    await asyncio.gather(*(replies.open(0) for _ in range(10)))
     (ticket,) = tickets(replies, "c1")
     answer(backend, Reply("c1", "ok", 7))
     assert (await ticket).version == 7

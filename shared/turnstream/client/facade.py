@@ -60,7 +60,7 @@ class Turnstream:
         self._backend = backend
         self._settings = settings
         self._resources = resources
-        self._outbox = Outbox(backend.queue, settings.deduplication_window)
+        self._outbox = Outbox(backend.queue, settings.deduplication_window, settings.max_backlog)
         self._replies = Replies(backend.channels, backend.partitions, new_id(), self._outbox)
         self._addressing = Addressing(backend.partitions, settings.max_message_bytes, self._replies.channel)
         self._subscriptions = WeakSet[EventSubscription[Any]]()
@@ -143,7 +143,7 @@ class Turnstream:
         """
         self._open.check()
         addressed = self._addressing.address(command, command_id, trace)
-        await self._replies.open(timeout)
+        await self._replies.open(addressed.partition)
         with self._replies.expecting([addressed], timeout, own_ids=command_id is not None) as (answer,):
             await self._queued(addressed.partition, [addressed.entry], timeout, wait=wait)
         return Ticket(addressed.entry.command_id, addressed.session_id, answer, timeout)
@@ -175,7 +175,8 @@ class Turnstream:
             if len(all_addressed) % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
                 self._open.check()
-        await self._replies.open(timeout)
+        for partition in lanes:
+            await self._replies.open(partition)
         with self._replies.expecting(all_addressed, timeout) as answers:
             queued = [self._queued(partition, entries, timeout, wait=wait) for partition, entries in lanes.items()]
             for failure in await asyncio.gather(*queued, return_exceptions=True):

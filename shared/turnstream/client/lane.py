@@ -55,17 +55,20 @@ class Put:
 class Lane:
     """One publication is under way at a time."""
 
-    def __init__(self, queue: CommandQueue, partition: int, gate: asyncio.Event, resend_window: float) -> None:
-        """Publish to one partition while the gate is open; try again for up to `resend_window` seconds."""
+    def __init__(self, queue: CommandQueue, partition: int, resend_window: float, together: int) -> None:
+        """Publish to one partition, up to `together` commands at once; try again for up to `resend_window` seconds."""
         self.task: asyncio.Task[None] | None = None
-        self.closed = False
         self._queue = queue
         self._partition = partition
-        self._gate = gate
         self._resend_window = resend_window
+        self._most_together = together
         self._waiting: deque[Put] = deque()
         self._again: list[CommandEntry] = []
         self._again_until = 0.0
+        self._closed = False
+        self._open = asyncio.Event()
+        self._open.set()
+        self._why = ""
 
     def put(self, put: Put) -> asyncio.Future[None]:
         """Queue behind all that waits."""
@@ -73,14 +76,26 @@ class Lane:
         self._start()
         return put.future
 
-    def put_again(self, entries: Sequence[CommandEntry]) -> None:
-        """Publish what was published before, ahead of everything else; it replaces what was to be published again."""
-        self._again = list(entries)
+    def hold(self, why: str) -> None:
+        """Publish nothing until `resume`, and tell those who cannot wait so long why."""
+        if not self._closed:
+            self._why = why
+            self._open.clear()
+
+    def resume(self, again: Sequence[CommandEntry]) -> None:
+        """Publish, and first what was published before; it replaces what was to be published again."""
+        self._again = list(again)
         self._again_until = asyncio.get_running_loop().time() + self._resend_window
+        self._open.set()
         self._start()
 
+    def close(self) -> None:
+        """Go on, but try nothing again that fails."""
+        self._closed = True
+        self._open.set()
+
     def _start(self) -> None:
-        if self.task is None:
+        if self.task is None and (self._waiting or self._again):
             self.task = asyncio.create_task(self._drain())
 
     async def _drain(self) -> None:
@@ -112,7 +127,7 @@ class Lane:
         tried = unknown = False
         while True:
             try:
-                await self._open(deadline)
+                await self._opened(deadline)
                 await self._publish_again()
                 tried = True
                 return await self._queue.publish(self._partition, entries)
@@ -130,19 +145,19 @@ class Lane:
                     deadline = min(deadline, clock() + self._resend_window)
                 failure = error
             delay = backoff.failed()
-            if self.closed or clock() + delay > deadline:
+            if self._closed or clock() + delay > deadline:
                 raise failure
             await asyncio.sleep(delay)
 
-    async def _open(self, deadline: float) -> None:
-        """Wait until the gate is open."""
-        if self._gate.is_set():
+    async def _opened(self, deadline: float) -> None:
+        """Wait until it is not held."""
+        if self._open.is_set():
             return
         try:
             async with asyncio.timeout_at(deadline):
-                await self._gate.wait()
+                await self._open.wait()
         except TimeoutError:
-            raise Unavailable("The connection was lost, and there is no other one yet") from None
+            raise Unavailable(f"There is no connection for replies: {self._why}") from None
 
     async def _publish_again(self) -> None:
         """Publish what was published before; who waits for the answers learns of a failure by their own time-outs."""
@@ -150,16 +165,16 @@ class Lane:
         clock = asyncio.get_running_loop().time
         while self._again:
             again = self._again
-            some = again[:MAX_TOGETHER]
+            some = again[: self._most_together]
             try:
-                await self._open(self._again_until)
-                # Meanwhile the gate may have been closed and opened with another list.
+                await self._opened(self._again_until)
+                # Meanwhile it may have been held, and resumed with another list.
                 if again is self._again:
                     await self._queue.publish(self._partition, some)
                     del again[: len(some)]
             except Unavailable:
                 delay = backoff.failed()
-                if self.closed or clock() + delay > self._again_until:
+                if self._closed or clock() + delay > self._again_until:
                     self._again = []
                     return
                 await asyncio.sleep(delay)
@@ -178,7 +193,7 @@ class Lane:
         entries: list[CommandEntry] = []
         puts: list[Put] = []
         size = 0
-        while self._waiting and len(entries) < MAX_TOGETHER:
+        while self._waiting and len(entries) < self._most_together:
             put = self._waiting[0]
             entry = put.entries[put.taken]
             size += len(entry.data)

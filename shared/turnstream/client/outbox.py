@@ -1,9 +1,9 @@
 """Commands on their way out: one lane a partition, so that nothing in it overtakes (design §10)."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from turnstream.client.lane import Lane, Put
+from turnstream.client.lane import MAX_TOGETHER, Lane, Put
 from turnstream.ports import CommandEntry, CommandQueue
 
 SAFE = 0.4
@@ -12,15 +12,21 @@ published again: one may follow the other, and the way to the stream takes time,
 
 
 class Outbox:
-    """The lanes of a client, and the gate that stops all of them while it has no connection for replies."""
+    """The lanes of a client; each is held while the client has no connection for its replies."""
 
-    def __init__(self, queue: CommandQueue, window: float) -> None:
-        """Publish to these streams; workers recognise a command again for `window` seconds."""
+    def __init__(self, queue: CommandQueue, window: float, max_backlog: int = MAX_TOGETHER) -> None:
+        """Publish to these streams.
+
+        Args:
+            queue: the command streams.
+            window: seconds for which workers recognise a command again.
+            max_backlog: commands that may wait in a stream; more would never be let in together.
+
+        """
         self.resend_window = window * SAFE
         self._queue = queue
+        self._together = min(MAX_TOGETHER, max_backlog)
         self._lanes: dict[int, Lane] = {}
-        self._gate = asyncio.Event()
-        self._gate.set()
 
     def put(
         self, partition: int, entries: Sequence[CommandEntry], timeout: float = 0.0, *, wait: bool = False
@@ -40,25 +46,24 @@ class Outbox:
         """
         return self._lane(partition).put(Put(entries, asyncio.get_running_loop().time() + timeout, wait=wait))
 
-    def hold(self) -> None:
-        """Publish nothing until `resume`."""
-        self._gate.clear()
+    def hold(self, partitions: Iterable[int], why: str) -> None:
+        """Publish nothing to these partitions until `resume`."""
+        for partition in partitions:
+            self._lane(partition).hold(why)
 
     def resume(self, again: Mapping[int, Sequence[CommandEntry]]) -> None:
-        """Publish again, of each partition first these commands, which were published before."""
+        """Publish to these partitions, to each first these commands, which were published before."""
         for partition, entries in again.items():
-            self._lane(partition).put_again(entries)
-        self._gate.set()
+            self._lane(partition).resume(entries)
 
     async def aclose(self) -> None:
         """Wait for what is under way; what fails now is not tried again."""
         for lane in self._lanes.values():
-            lane.closed = True
-        self._gate.set()
+            lane.close()
         await asyncio.gather(*(lane.task for lane in self._lanes.values() if lane.task))
 
     def _lane(self, partition: int) -> Lane:
         lane = self._lanes.get(partition)
         if lane is None:
-            lane = self._lanes[partition] = Lane(self._queue, partition, self._gate, self.resend_window)
+            lane = self._lanes[partition] = Lane(self._queue, partition, self.resend_window, self._together)
         return lane

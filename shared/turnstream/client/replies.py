@@ -1,106 +1,73 @@
 """How replies reach those who wait for them, whatever happens to the connection (design §4, §10).
 
 A lost connection may have taken replies with it. So behind each new one all commands that are still unanswered are sent
-again, under their ids and in their order: a worker applies each once, and tells its recorded outcome again.
+again, under their ids and in their order: a worker applies each once, and tells its recorded outcome again. What stays
+unanswered without that is asked for once more, too (`reminding`).
 """
 
 import asyncio
-import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 
 import msgspec
 
-from turnstream.application.intake import payload_hash
-from turnstream.backoff import Backoff
 from turnstream.client.addressing import Addressed
+from turnstream.client.listener import CLOSED, Listener
 from turnstream.client.outbox import Outbox
+from turnstream.client.pending import Pending
+from turnstream.client.reminding import Reminder
 from turnstream.client.tickets import Answer
 from turnstream.codec.replies import decode_replies
 from turnstream.errors import DuplicateMismatch, Unavailable
-from turnstream.ports import Channels, CommandEntry, Reply, Subscription
+from turnstream.ports import Channels, CommandEntry
 from turnstream.telemetry import get_logger
 
 log = get_logger(__name__)
 
-CLOSED = "The client was closed before the answer came; the command may still be applied"
-
-FORGOTTEN = 10
-"""Windows after which a command is not waited for any more."""
-
-
-class Pending(msgspec.Struct):
-    """A command that has no answer yet.
-
-    `sent_at` is when it was first sent, in seconds of the event loop's clock, and `connection` the number of the
-    connection for replies that was open then, counted from 0. `timeout` is for how many seconds somebody waits,
-    `own_id` whether the caller chose the id, and `sends` how many sends of it have not failed.
-    """
-
-    answer: asyncio.Future[Answer]
-    command: Addressed
-    sent_at: float
-    timeout: float
-    own_id: bool
-    connection: int
-    queued: bool = False
-    sends: int = 0
-
-    def is_for(self, command: Addressed) -> bool:
-        """Tell whether it is this command that is waited for."""
-        own, other = self.command.entry, command.entry
-        return own is other or (own.type, own.data) == (other.type, other.data)
-
-    def is_meant_by(self, reply: Reply) -> bool:
-        """Tell whether a reply is about this command, and not about an earlier one under the id that the caller chose.
-
-        What was sent twice is answered twice, and the second answer may come when nobody waits for it any more.
-        """
-        return not self.own_id or reply.payload_hash in {"", payload_hash(self.command.entry)}
-
-    def settle(self, answer: Answer) -> None:
-        """Give the answer to whoever waits."""
-        if not self.answer.done():
-            self.answer.set_result(answer)
-
 
 class Replies:
-    """Listens on the client's reply channels, from the first command on, and hands each reply to its ticket."""
+    """Listens on the client's reply channels, from the first command on, and hands each reply to its ticket.
+
+    In a cluster the loss of a shard concerns the partitions that lie there, and no others.
+    """
 
     def __init__(self, channels: Channels, partitions: int, client_id: str, outbox: Outbox) -> None:
         """Listen on one channel a partition; what must be asked again goes through the outbox."""
         self._channels = channels
         self._names = [channels.reply_channel(partition, client_id) for partition in range(partitions)]
+        self._partitions = {name: partition for partition, name in enumerate(self._names)}
         self._outbox = outbox
         self._pending: dict[str, Pending] = {}
-        self._connections = 0
-        self._opening = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
+        self._reminder = Reminder(self._pending, outbox)
+        self._reminding: asyncio.Task[None] | None = None
+        self._listeners: dict[int, Listener] = {}
+        self._connections = [0] * partitions
+        self._deaf: set[int] = set()
         self._closed = False
 
     def channel(self, partition: int) -> str:
         """Return the channel for replies from a partition."""
         return self._names[partition]
 
-    async def open(self, timeout: float = 0.0) -> None:
-        """Start to listen, if nobody does.
-
-        Args:
-            timeout: seconds for which it is tried.
+    async def open(self, partition: int) -> None:
+        """Have somebody listen for replies from a partition, or try to: until then nothing is published to it.
 
         Raises:
-            Unavailable: the server does not answer, or it was closed.
+            ConfigurationError: the server does not let this user listen.
+            Unavailable: it was closed.
 
         """
-        if self._task is not None:
-            return
-        async with self._opening:
-            if self._task is None:
-                subscription = await self._subscribed(asyncio.get_running_loop().time() + timeout)
-                if self._closed:
-                    await subscription.aclose()
-                    raise Unavailable("The client was closed before the command was sent")
-                self._task = asyncio.create_task(self._run(subscription), name="replies")
+        if self._closed:
+            raise Unavailable("The client was closed before the command was sent")
+        while (listener := self._listeners.get(partition)) is None or not listener.tried.is_set():
+            if listener is None:
+                self.listen([name for number, name in enumerate(self._names) if number not in self._listeners])
+                listener = self._listeners[partition]
+            await listener.tried.wait()
+            if listener.failure:
+                raise listener.failure
+        if self._reminding is None:
+            self._reminding = asyncio.create_task(self._reminder.run(), name="unanswered")
 
     @contextmanager
     def expecting(
@@ -118,9 +85,10 @@ class Replies:
         """
         loop = asyncio.get_running_loop()
         now = loop.time()
-        self._forget_unanswered(now)
         fresh = {
-            command.entry.command_id: Pending(loop.create_future(), command, now, timeout, own_ids, self._connections)
+            command.entry.command_id: Pending(
+                loop.create_future(), command, now, timeout, own_ids, self._connections[command.partition]
+            )
             for command in commands
             if command.entry.command_id not in self._pending
         }
@@ -142,7 +110,7 @@ class Replies:
             pending = self._pending.get(entry.command_id)
             if pending:
                 pending.queued = True
-                if pending.connection != self._connections:
+                if pending.connection != self._connections[partition] and partition not in self._deaf:
                     lost.append(entry)
         if lost:
             again = self._outbox.put(partition, lost, self._outbox.resend_window, wait=True)
@@ -164,60 +132,49 @@ class Replies:
     async def aclose(self) -> None:
         """Stop to listen, for good; whoever still waits gets `Unavailable`."""
         self._closed = True
-        if self._task:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-        self._settle_all(Unavailable(CLOSED))
+        if self._reminding:
+            self._reminding.cancel()
+        await asyncio.gather(*(listener.aclose() for listener in set(self._listeners.values())))
+        self._settle(set(self._partitions.values()), Unavailable(CLOSED))
 
-    async def _run(self, subscription: Subscription) -> None:
-        """Listen until closed; a lost connection is opened again, and what it may have lost is asked for."""
-        reason = CLOSED
-        try:
-            while await self._is_lost(subscription):
-                # What is sent from now on must not overtake what is sent again.
-                self._outbox.hold()
-                subscription = await self._subscribed(math.inf)
-                self._connections += 1
-                log.info("listening for replies again")
-                self._outbox.resume(self._unanswered())
-        except Exception as bug:
-            log.exception("replies cannot be received")
-            reason = f"Replies cannot be received: {bug}"
-        finally:
-            self._task = None
-            self._settle_all(Unavailable(reason))
-            self._outbox.resume({})
+    def listen(self, channels: Sequence[str]) -> None:
+        """Have a listener on channels."""
+        listener = Listener(self._channels, channels, self)
+        self._listeners.update((self._partitions[name], listener) for name in channels)
 
-    async def _is_lost(self, subscription: Subscription) -> bool:
-        """Hand out replies until the subscription ends; tell whether it was lost."""
-        try:
-            async for _, payload in subscription:
-                self._receive(payload)
-        except Unavailable as error:
-            log.warning("no connection for replies", error=str(error))
-            return True
-        finally:
-            await subscription.aclose()
-        return False
+    def lost(self, channels: Sequence[str], why: str) -> None:
+        """Hold what is sent from now on: it must not overtake what will be sent again."""
+        partitions = {self._partitions[name] for name in channels}
+        for partition in partitions - self._deaf:
+            self._connections[partition] += 1
+        self._deaf |= partitions
+        self._outbox.hold(partitions, why)
 
-    async def _subscribed(self, deadline: float) -> Subscription:
-        backoff = Backoff()
-        while True:
-            try:
-                return await self._channels.subscribe(self._names)
-            except Unavailable:
-                delay = backoff.failed()
-                if asyncio.get_running_loop().time() + delay > deadline:
-                    raise
-            await asyncio.sleep(delay)
+    def found(self, channels: Sequence[str]) -> None:
+        """Ask for what the connection before may have lost."""
+        partitions = {self._partitions[name] for name in channels}
+        self._deaf -= partitions
+        self._outbox.resume(self._unanswered(partitions))
 
-    def _unanswered(self) -> dict[int, list[CommandEntry]]:
+    def ended(self, channels: Sequence[str], reason: str) -> None:
+        """Tell those who wait; who sends next opens it again."""
+        partitions = {self._partitions[name] for name in channels}
+        for partition in partitions:
+            del self._listeners[partition]
+        self._deaf -= partitions
+        self._settle(partitions, Unavailable(reason))
+        self._outbox.resume(dict.fromkeys(partitions, ()))
+
+    def _unanswered(self, partitions: Iterable[int]) -> dict[int, list[CommandEntry]]:
         """Return what is queued and has no answer, by partition, as far as it can still be told from a new command."""
         now = asyncio.get_running_loop().time()
-        lanes: dict[int, list[CommandEntry]] = {}
-        for pending in [pending for pending in self._pending.values() if pending.queued]:
+        lanes: dict[int, list[CommandEntry]] = {partition: [] for partition in partitions}
+        for pending in list(self._pending.values()):
+            lane = lanes.get(pending.command.partition)
+            if lane is None or not pending.queued:
+                continue
             if now - pending.sent_at < self._outbox.resend_window:
-                lanes.setdefault(pending.command.partition, []).append(pending.command.entry)
+                lane.append(pending.command.entry)
             else:
                 del self._pending[pending.command.entry.command_id]
                 pending.settle(
@@ -225,20 +182,14 @@ class Replies:
                 )
         return lanes
 
-    def _forget_unanswered(self, now: float) -> None:
-        """Let go of the oldest commands that nobody can be told about any more."""
-        while self._pending:
-            oldest = next(iter(self._pending.values()))
-            if now - oldest.sent_at <= max(FORGOTTEN * self._outbox.resend_window, oldest.timeout) or not oldest.queued:
-                return
-            del self._pending[oldest.command.entry.command_id]
+    def _settle(self, partitions: set[int], reason: Unavailable) -> None:
+        for command_id, pending in list(self._pending.items()):
+            if pending.command.partition in partitions:
+                del self._pending[command_id]
+                pending.settle(reason)
 
-    def _settle_all(self, reason: Unavailable) -> None:
-        lost, self._pending = self._pending, {}
-        for pending in lost.values():
-            pending.settle(reason)
-
-    def _receive(self, payload: bytes) -> None:
+    def receive(self, payload: bytes) -> None:
+        """Settle the tickets that replies are for."""
         try:
             replies = decode_replies(payload)
         except (msgspec.DecodeError, UnicodeDecodeError):

@@ -187,6 +187,15 @@ class Channels(Protocol):
         """
         ...
 
+    async def grouped(self, channels: Sequence[str]) -> list[list[str]]:
+        """Return channels by where they lie now: those of one group are lost together, and no others with them.
+
+        Raises:
+            Unavailable: nobody can tell.
+
+        """
+        ...
+
     async def subscribe(self, channels: Sequence[str]) -> Subscription:
         """Listen; on return nothing published from now on is missed."""
         ...

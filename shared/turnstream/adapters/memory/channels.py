@@ -98,6 +98,10 @@ class MemoryChannels:
             return [session_channel(session_id)]
         return [event_channel(name) for name in types or EVENTS]
 
+    async def grouped(self, channels: Sequence[str]) -> list[list[str]]:
+        """Return one group: all is lost with this process."""
+        return [list(channels)]
+
     async def subscribe(self, channels: Sequence[str]) -> MemorySubscription:
         """Listen; on return nothing published from now on is missed."""
         names = frozenset(channels)

@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 from turnstream.adapters.redis.pinging import Pings
 from turnstream.adapters.redis.server import Server
-from turnstream.adapters.redis.sharded import subscribe_sharded
+from turnstream.adapters.redis.sharded import by_node, subscribe_sharded
 from turnstream.adapters.redis.topology.cluster import Cluster
 from turnstream.adapters.redis.topology.connection import answer, raise_for
 from turnstream.application.routing import partition_of
@@ -94,6 +94,13 @@ class RedisChannels:
         if session_id is not None:
             return [keys.session_channel(session_id)]
         return [keys.event_channel(name) for name in types or EVENTS]
+
+    async def grouped(self, channels: Sequence[str]) -> list[list[str]]:
+        """Return channels by the node on which they lie now."""
+        topology = self._server.topology
+        if isinstance(topology, Cluster):
+            return list((await by_node(topology, channels)).values())
+        return [list(channels)]
 
     async def subscribe(self, channels: Sequence[str]) -> Subscription:
         """Listen; on return nothing published from now on is missed."""

@@ -67,7 +67,7 @@ class Settling:
     async def take_over(self, state: PartitionState, stable: int) -> None:
         """Tell of the events behind `stable`, of which the owner before could not.
 
-        Replies cannot be told again: a producer that sends its command again gets the recorded outcome.
+        Replies cannot be told again: a client that asks again for its command gets the recorded outcome.
         """
         server, keys = self._server, self._server.partition(state.partition)
         while stable < state.sequence:

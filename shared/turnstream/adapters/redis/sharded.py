@@ -134,7 +134,7 @@ async def subscribe_sharded(
     for _ in range(REDIRECTS):
         subscription = ShardedSubscription(where, timeout)
         try:
-            for node, names in (await _by_node(cluster, channels)).items():
+            for node, names in (await by_node(cluster, channels)).items():
                 await _listen(cluster, subscription, node, names)
         except MovedError:
             await subscription.aclose()
@@ -161,7 +161,13 @@ async def _listen(cluster: Cluster, subscription: ShardedSubscription, node: Add
         raise
 
 
-async def _by_node(cluster: Cluster, channels: Iterable[str]) -> dict[Address, list[str]]:
+async def by_node(cluster: Cluster, channels: Iterable[str]) -> dict[Address, list[str]]:
+    """Return the nodes that hold channels, each with its own.
+
+    Raises:
+        Unavailable: nobody is known to hold one.
+
+    """
     nodes: dict[Address, list[str]] = {}
     for channel in channels:
         nodes.setdefault(await cluster.holder(slot_of(channel)), []).append(channel)
