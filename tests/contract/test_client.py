@@ -1,12 +1,14 @@
 """What a producer sees: commands, tickets, results and rejections (design §10)."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC
 from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 from tests.contract.chats import CONFIG, a_session, id_in, messages_of, texts_of
 from tests.contract.deployments import Deployment, client_of, not_on_fakeredis
 from tests.contract.redis_deployments import EmbeddedDeployment
@@ -504,6 +506,47 @@ async def test_who_waits_for_room_gets_it_however_many_send_at_once(ts: Turnstre
     await ts.send_many([AddMessage(session.id, user_message(text)) for text in texts], wait=True)
     await ts.execute(AddMessage(session.id, user_message("last")))
     assert texts_of(await ts.sessions.get_messages(session.id)) == [*texts, *texts, "last"]
+
+
+# ── results of appends, which need no read ───────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_result_is_what_is_stored_whoever_else_writes(ts: Turnstream, deployment: Deployment) -> None:
+    """Of two clients each remembers what its last result showed; the other's changes must not be missing from it."""
+    mine, others = ts, await client_of(deployment)
+    session = await a_session(mine, "first")
+    chosen = random.Random(7)
+    for number in range(60):
+        client = chosen.choice([mine, mine, others])
+        message = replace(user_message(f"text {number}"), metadata={"list": [1, 2.0, None]})
+        change: Command[Session] = chosen.choice(
+            [
+                AddMessage(session.id, message),
+                AddMessages(session.id, (message, assistant_message("Yes"))),
+                UpdateTokenMetrics(session.id, prompt_tokens=5),
+                UpdateMessage(session.id, session.messages[0].id, ChatMessagePatch(metadata={"n": number})),
+            ]
+        )
+        result = await client.execute(change)
+        session = await others.sessions.get_session(session.id) or session
+        assert result == session
+    await others.execute(DeleteSession(session.id))
+    await others.execute(CreateSession(CONFIG, session.id))
+    again = await mine.execute(AddMessage(session.id, user_message("another life")))
+    assert texts_of(again.messages) == ["another life"]
+
+
+async def test_an_append_behind_an_append_reads_nothing(ts: Turnstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = await a_session(ts, "first")
+
+    async def fail(*_: object) -> None:
+        raise AssertionError("the session was read")
+
+    monkeypatch.setattr(ts._backend.reader, "messages", fail)
+    session = await ts.execute(AddMessage(session.id, user_message("second")))
+    session = await ts.execute(AddMessages(session.id, (user_message("third"),)))
+    assert texts_of(session.messages) == ["first", "second", "third"]
+    assert session.version == 4
 
 
 # ── results that are gone ────────────────────────────────────────────────────────────────────────────────────────────

@@ -22,7 +22,7 @@ from turnstream.domain.commands import (
 )
 from turnstream.domain.models import SessionConfig
 from turnstream.errors import DuplicateMismatch, InvalidCommand, SessionNotFound, VersionConflict
-from turnstream.ports import Batch, CommandEntry, Outcome, PartitionState, RawEntry, milliseconds
+from turnstream.ports import Batch, CommandEntry, Outcome, PartitionState, RawEntry, SessionPlace, milliseconds
 
 STATE = PartitionState(
     partition=0,
@@ -216,3 +216,30 @@ def test_the_same_data_under_another_type_is_a_mismatch() -> None:
         CommandEntry("c1", "delete-session", data, REPLY_TO), CommandEntry("c1", "update-token-metrics", data, REPLY_TO)
     )
     assert [reply.status for reply in batch.replies[REPLY_TO]] == ["ok", "rejected"]
+
+
+# ── where a command stands, for those who ask ────────────────────────────────────────────────────────────────────────
+
+
+def asking(command: AnyCommand, command_id: str) -> CommandEntry:
+    return msgspec.structs.replace(entry(command, command_id), wants_place=True)
+
+
+def test_a_command_that_asks_is_told_where_it_stands() -> None:
+    batch = decided(
+        asking(CreateSession(SMALL, "s"), "c1"),
+        entry(AddMessage("s", message("m1")), "c2"),
+        asking(AddMessages("s", (message("m2"), message("m3"))), "c3"),
+        asking(DeleteSession("t"), "c4"),
+        asking(AddMessage("s", message("m1")), "c5"),
+    )
+    first, unasked, third, nothing_happened, rejected = (reply.place for reply in batch.replies[REPLY_TO])
+    assert first == SessionPlace("g", 0, 41, MS)
+    assert third == SessionPlace("g", 42, 44, MS)
+    assert unasked is nothing_happened is rejected is None
+
+
+def test_a_recorded_outcome_tells_no_place() -> None:
+    sent = asking(CreateSession(SMALL, "s"), "c1")
+    batch = decided(sent, known={"c1": Outcome("ok", accepted(sent).payload_hash, 1)})
+    assert [reply.place for reply in batch.replies[REPLY_TO]] == [None]

@@ -23,6 +23,7 @@ entries = st.builds(
     reply_to=st.none() | texts,
     correlation_id=st.none() | texts,
     traceparent=st.none() | texts,
+    wants_place=st.booleans(),
 )
 
 
@@ -38,8 +39,8 @@ def test_an_entry_comes_back_as_it_was(entry: CommandEntry) -> None:
 
 
 def test_the_names_of_the_fields() -> None:
-    whole = CommandEntry("c1", "add-message", b"{}", "ts:0:reply:c", "request-1", "00-1-2-01")
-    assert written(whole).keys() == {b"id", b"type", b"data", b"replyTo", b"correlationId", b"traceparent"}
+    whole = CommandEntry("c1", "add-message", b"{}", "ts:0:reply:c", "request-1", "00-1-2-01", wants_place=True)
+    assert written(whole).keys() == {b"id", b"type", b"data", b"replyTo", b"correlationId", b"traceparent", b"place"}
     assert written(CommandEntry("c1", "add-message", b"{}")).keys() == {b"id", b"type", b"data"}
 
 

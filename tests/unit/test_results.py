@@ -3,7 +3,7 @@
 import pytest
 
 from turnstream.adapters.memory import MemoryBackend
-from turnstream.client.results import result_of
+from turnstream.client.results import Results
 from turnstream.client.tickets import Applied
 from turnstream.domain.commands import UpdateTokenMetrics
 from turnstream.domain.models import ChatMessage, SessionHeader
@@ -25,5 +25,5 @@ async def test_a_result_that_cannot_be_read_is_told_with_the_command_id(monkeypa
     """The caller must not take it for a command that may be lost, nor send it again under another id."""
     reader = reader_without_server(monkeypatch)
     with pytest.raises(Unavailable, match=r"c1 was applied; .* failed: The connection was lost") as failed:
-        await result_of(reader, UpdateTokenMetrics("s", 1), "c1", Applied("s", 2))
+        await Results(reader).of(UpdateTokenMetrics("s", 1), "c1", Applied("s", 2))
     assert failed.value.command_id == "c1"

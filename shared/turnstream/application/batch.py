@@ -23,6 +23,8 @@ from turnstream.ports import (
     PartitionState,
     RecordedOutcome,
     Reply,
+    SessionPlace,
+    milliseconds,
 )
 from turnstream.telemetry import get_logger
 
@@ -63,13 +65,17 @@ class BatchInProgress:
 
         """
         known = self._known.get(accepted.entry.command_id)
+        place = None
         if known is None:
+            session = self._sessions.get(accepted.session_id) if accepted.entry.wants_place else None
+            before = session.last_sequence if session else 0
             known = (self.parking.outcome(accepted) if self.parking.active else None) or self._attempted(accepted)
             self._known[accepted.entry.command_id] = known
             self._recorded.append(RecordedOutcome(accepted.entry.command_id, accepted.entry_ms, known))
+            place = self._place(session, before) if session else None
         elif known.payload_hash != accepted.payload_hash:
             known = _mismatch(accepted)
-        self.reply(accepted, known)
+        self.reply(accepted, known, place)
 
     def redrive(self, accepted: Accepted) -> Outcome:
         """Decide a command that was parked; its outcome takes the place of the one that said so.
@@ -107,7 +113,7 @@ class BatchInProgress:
         """Send the answer to a query."""
         self._replies.setdefault(reply_to, []).append(reply)
 
-    def reply(self, accepted: Accepted, outcome: Outcome) -> None:
+    def reply(self, accepted: Accepted, outcome: Outcome, place: SessionPlace | None = None) -> None:
         """Tell a command's producer what became of it."""
         if accepted.entry.reply_to is None:
             return
@@ -118,6 +124,7 @@ class BatchInProgress:
             outcome.error,
             outcome.output,
             accepted.payload_hash,
+            place,
         )
         self._replies.setdefault(accepted.entry.reply_to, []).append(reply)
 
@@ -140,6 +147,13 @@ class BatchInProgress:
             self._malformed,
             self.parking.changes(),
         )
+
+    def _place(self, session: WorkingSession, before: int) -> SessionPlace | None:
+        """Return where a command stands that was just decided, if anything happened and the session is there."""
+        if session.header is None or session.last_sequence == before:
+            return None
+        updated = milliseconds(session.header.updated_at)
+        return SessionPlace(self._before.generation, before, session.last_sequence, updated)
 
     def _attempted(self, accepted: Accepted) -> Outcome:
         sequence = self._sequence

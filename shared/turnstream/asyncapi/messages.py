@@ -23,10 +23,11 @@ HEADERS: Mapping[str, str] = {
     "replyTo": "The channel for the reply: one of the same partition. Without it nobody is told.",
     "correlationId": "Any text of the producer's own; it comes back in the events that the command causes.",
     "traceparent": "A W3C trace context; it comes back in the events as well.",
+    "place": "Whatever it holds: the reply is to say where the command's last event stands.",
 }
 """What the fields of a stream entry mean."""
 
-_entry = encode_entry(CommandEntry("", "", b"", "", "", ""))
+_entry = encode_entry(CommandEntry("", "", b"", "", "", "", wants_place=True))
 _required = encode_entry(CommandEntry("", "", b""))
 
 Json = dict[str, Any]

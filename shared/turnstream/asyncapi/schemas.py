@@ -25,7 +25,7 @@ from turnstream.domain.commands import (
 )
 from turnstream.domain.events import EVENTS
 from turnstream.domain.models import ChatMessage, Session, SessionPage
-from turnstream.ports import Rejection, Reply
+from turnstream.ports import Rejection, Reply, SessionPlace
 
 JsonValue: TypeAlias = "dict[str, JsonValue] | list[JsonValue] | str | float | bool | None"
 
@@ -57,6 +57,14 @@ FIELDS: Mapping[type, Mapping[str, str]] = {
         "payloadHash": "Tells which of several commands under one id is meant: 16 hexadecimal digits, the BLAKE2b "
         "digest of 8 bytes over the bytes of `data`, followed by those of `type`. Absent where it is not known, and "
         "in answers to queries.",
+        "place": "Where the command stands in the history of its session; there if its entry had a field `place` and "
+        "it was applied just now, absent where a recorded outcome is answered again.",
+    },
+    SessionPlace: {
+        "generation": "The history that the numbers belong to, as in an event.",
+        "previous": "The sequence of the session's last event before the command; 0: there was none.",
+        "sequence": "The sequence of the command's last event.",
+        "updatedMs": "The session's `updatedAt` behind the command, in milliseconds since 1970.",
     },
     Rejection: {
         "code": "Which error it is. Take one that you do not know for a rejection without further meaning.",

@@ -41,7 +41,14 @@ class Addressing:
         self._max_bytes = max_bytes
         self._reply_channel = reply_channel
 
-    def address(self, command: Command[Any], command_id: str | None = None, trace: Trace | None = None) -> Addressed:
+    def address(
+        self,
+        command: Command[Any],
+        command_id: str | None = None,
+        trace: Trace | None = None,
+        *,
+        wants_place: bool = False,
+    ) -> Addressed:
         """Check a command and put it into its envelope.
 
         A `CreateSession` without a session id gets the command's id, so that a resend is the same command again.
@@ -65,6 +72,7 @@ class Addressing:
             self._reply_channel(partition),
             given.correlation_id,
             given.traceparent,
+            wants_place,
         )
         if command_id is not None or trace is not None:
             check_entry(entry)

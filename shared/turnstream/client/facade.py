@@ -24,7 +24,7 @@ from turnstream.client.malformed import Malformed
 from turnstream.client.outbox import Outbox
 from turnstream.client.parked import Parked
 from turnstream.client.replies import Replies
-from turnstream.client.results import CommandResult, result_of
+from turnstream.client.results import CommandResult, Results
 from turnstream.client.sessions import Sessions
 from turnstream.client.tickets import Ticket
 from turnstream.codec.commands import check_session_id, encode_command
@@ -65,6 +65,7 @@ class Turnstream:
         self._addressing = Addressing(backend.partitions, settings.max_message_bytes, self._replies.channel)
         self._subscriptions = WeakSet[EventSubscription[Any]]()
         self._open = UntilClosed(backend)
+        self._results = Results(self._open.reader)
         self.sessions = Sessions(self, self._open.reader, backend.partitions)
         self.parked = Parked(self, self._open.quarantine, backend.partitions)
         self.malformed = Malformed(self._open.quarantine, backend.partitions)
@@ -143,10 +144,7 @@ class Turnstream:
         """
         self._open.check()
         addressed = self._addressing.address(command, command_id, trace)
-        await self._replies.open(addressed.partition)
-        with self._replies.expecting([addressed], timeout, own_ids=command_id is not None) as (answer,):
-            await self._queued(addressed.partition, [addressed.entry], timeout, wait=wait)
-        return Ticket(addressed.entry.command_id, addressed.session_id, answer, timeout)
+        return await self._sent(addressed, timeout, wait=wait, own_id=command_id is not None)
 
     async def send_many(
         self,
@@ -209,8 +207,10 @@ class Turnstream:
         """
         if isinstance(command, QUERIES):
             return cast("Result", await self._query(command))
-        ticket = await self.send(command, command_id=command_id, timeout=timeout, wait=wait)
-        return cast("Result", await result_of(self._open.reader, command, ticket.command_id, await ticket))
+        self._open.check()
+        addressed = self._addressing.address(command, command_id, wants_place=True)
+        ticket = await self._sent(addressed, timeout, wait=wait, own_id=command_id is not None)
+        return cast("Result", await self._results.of(command, ticket.command_id, await ticket))
 
     async def dispatch(
         self,
@@ -363,6 +363,12 @@ class Turnstream:
         await self._outbox.aclose()
         await self._replies.aclose()
         await self._resources.aclose()
+
+    async def _sent(self, addressed: Addressed, timeout: float, *, wait: bool, own_id: bool) -> Ticket:
+        await self._replies.open(addressed.partition)
+        with self._replies.expecting([addressed], timeout, own_ids=own_id) as (answer,):
+            await self._queued(addressed.partition, [addressed.entry], timeout, wait=wait)
+        return Ticket(addressed.entry.command_id, addressed.session_id, answer, timeout)
 
     async def _queued(self, partition: int, entries: Sequence[CommandEntry], timeout: float, *, wait: bool) -> None:
         try:

@@ -4,10 +4,11 @@ from typing import Any
 
 import msgspec
 
+from turnstream.client.recent import Kept, RecentSessions
 from turnstream.client.tickets import Applied
 from turnstream.codec.replies import decode_flag, decode_progress, decode_removed
-from turnstream.domain.commands import Command, DeleteSession, ParkedCommands, RemoveMessages
-from turnstream.domain.models import Session, session_of
+from turnstream.domain.commands import AddMessage, AddMessages, Command, DeleteSession, ParkedCommands, RemoveMessages
+from turnstream.domain.models import ChatMessage, SessionHeader, session_of
 from turnstream.errors import SessionGone, SessionNotFound, Unavailable
 from turnstream.ports import MessageRange, SessionReader
 
@@ -20,31 +21,53 @@ class CommandResult(msgspec.Struct, frozen=True):
     error: str | None = None
 
 
-async def result_of(reader: SessionReader, command: Command[Any], command_id: str, applied: Applied) -> Any:  # noqa: ANN401
-    """Return the result of an applied command: what it gave back, or the session as stored now.
+class Results:
+    """Gives the results of one client's commands."""
 
-    Raises:
-        SessionGone: the session was deleted since, and perhaps created again.
-        Unavailable: the session could not be read.
+    def __init__(self, reader: SessionReader) -> None:
+        """Read sessions from the repository, but for those that the client's own results tell."""
+        self._reader = reader
+        self._recent = RecentSessions()
 
-    """
-    if isinstance(command, DeleteSession):
-        return decode_flag(applied.output)
-    if isinstance(command, RemoveMessages):
-        return decode_removed(applied.output)
-    if isinstance(command, ParkedCommands):
-        return decode_progress(applied.output)
-    return await _session(reader, command_id, applied)
+    async def of(self, command: Command[Any], command_id: str, applied: Applied) -> Any:  # noqa: ANN401
+        """Return the result of an applied command: what it gave back, or the session as stored now.
 
+        Raises:
+            SessionGone: the session was deleted since, and perhaps created again.
+            Unavailable: the session could not be read.
 
-async def _session(reader: SessionReader, command_id: str, applied: Applied) -> Session:
-    try:
-        header, messages = await reader.messages(applied.session_id, MessageRange())
-    except SessionNotFound:
-        raise SessionGone(applied.session_id, applied.version, command_id) from None
-    except Unavailable as error:
-        reason = f"Command {command_id} was applied; only the read of its result failed: {error}"
-        raise Unavailable(reason, command_id) from error
-    if header.version < applied.version:
-        raise SessionGone(applied.session_id, applied.version, command_id)
-    return session_of(header, messages)
+        """
+        if isinstance(command, DeleteSession):
+            return decode_flag(applied.output)
+        if isinstance(command, RemoveMessages):
+            return decode_removed(applied.output)
+        if isinstance(command, ParkedCommands):
+            return decode_progress(applied.output)
+        kept = self._appended(command, applied)
+        if kept is None:
+            header, messages = await self._read(command_id, applied)
+            if applied.place is None or header.version != applied.version:
+                return session_of(header, messages)
+            kept = Kept.of(header, messages, applied.place)
+        self._recent.keep(kept)
+        return kept.session()
+
+    def _appended(self, command: Command[Any], applied: Applied) -> Kept | None:
+        """Return the session behind a command that did nothing but append, as far as it is known without a read."""
+        kept = self._recent.take(applied.session_id)
+        if kept is None or applied.place is None or not isinstance(command, (AddMessage, AddMessages)):
+            return None
+        added = (command.message,) if isinstance(command, AddMessage) else command.messages
+        return kept.followed_by(added, applied.version, applied.place)
+
+    async def _read(self, command_id: str, applied: Applied) -> tuple[SessionHeader, tuple[ChatMessage, ...]]:
+        try:
+            header, messages = await self._reader.messages(applied.session_id, MessageRange())
+        except SessionNotFound:
+            raise SessionGone(applied.session_id, applied.version, command_id) from None
+        except Unavailable as error:
+            reason = f"Command {command_id} was applied; only the read of its result failed: {error}"
+            raise Unavailable(reason, command_id) from error
+        if header.version < applied.version:
+            raise SessionGone(applied.session_id, applied.version, command_id)
+        return header, messages

@@ -7,17 +7,21 @@ import msgspec
 
 from turnstream.codec.replies import error_of
 from turnstream.errors import CommandParked, CommandTimeout, TurnstreamError
-from turnstream.ports import Reply
+from turnstream.ports import Reply, SessionPlace
 
 Answer = Reply | TurnstreamError
 
 
 class Applied(msgspec.Struct, frozen=True):
-    """What a ticket gives: the session and its version behind the command; `output` is what else it gave, as JSON."""
+    """What a ticket gives: the session and its version behind the command; `output` is what else it gave, as JSON.
+
+    `place` is where the command stands in the session's history, if it asked for that and was applied just now.
+    """
 
     session_id: str
     version: int
     output: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    place: SessionPlace | None = None
 
 
 class Ticket:
@@ -60,4 +64,4 @@ class Ticket:
             raise error_of(answer.error)
         if answer.status == "parked":
             raise CommandParked(self.session_id, self.command_id)
-        return Applied(self.session_id, answer.version, answer.output)
+        return Applied(self.session_id, answer.version, answer.output, answer.place)

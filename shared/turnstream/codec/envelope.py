@@ -1,4 +1,4 @@
-"""Stream entries of commands: `id`, `type`, `data`; optional: `replyTo`, `correlationId`, `traceparent` (design §1)."""
+"""Stream entries of commands: `id`, `type`, `data`; optional: `replyTo`, `correlationId`, `traceparent`, `place`."""
 
 from collections.abc import Mapping
 
@@ -33,6 +33,8 @@ def encode_optional(entry: CommandEntry) -> list[str | bytes]:
         fields += ("correlationId", entry.correlation_id)
     if entry.traceparent is not None:
         fields += ("traceparent", entry.traceparent)
+    if entry.wants_place:
+        fields += ("place", "1")
     return fields
 
 
@@ -91,6 +93,7 @@ def decode_entry(fields: Mapping[bytes, bytes]) -> CommandEntry:
         _text(b"replyTo", get(b"replyTo")),
         _text(b"correlationId", get(b"correlationId")),
         _text(b"traceparent", get(b"traceparent")),
+        b"place" in fields,
     )
 
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from turnstream.domain.models import ChatMessage, SessionConfig, SessionHeader, SessionInfo, TokenMetrics
 from turnstream.domain.pricing import PriceSource
@@ -51,6 +52,15 @@ def encode_changes(before: StoredHeader | None, after: StoredHeader) -> list[Fie
     if old is None or header.incarnation != old.incarnation:
         fields += ("id", header.id, "incarnation", header.incarnation, "createdAt", _time(header.created_at))
     return fields
+
+
+def copy_header(header: SessionHeader) -> SessionHeader:
+    """Return a header of which nothing that can be changed is shared."""
+    config, metadata = (
+        _config_decoder.decode(_encode(header.config)),
+        _metadata_decoder.decode(_encode(header.metadata)),
+    )
+    return replace(header, config=config, metadata=metadata)
 
 
 def decode_header(pairs: Sequence[bytes]) -> StoredHeader:

@@ -26,6 +26,7 @@ from turnstream.ports.subscriptions import (
     SubscriptionState,
 )
 from turnstream.ports.values import (
+    EPOCH,
     START,
     CommandEntry,
     IndexEntry,
@@ -41,6 +42,7 @@ from turnstream.ports.values import (
     Rejection,
     Reply,
     SessionNeeds,
+    SessionPlace,
     SessionWrite,
     Status,
     StoredHeader,
@@ -50,6 +52,7 @@ from turnstream.ports.values import (
 
 __all__ = [
     "AGE_PRECISION",
+    "EPOCH",
     "START",
     "SUBSCRIPTION_NAME",
     "Backend",
@@ -82,6 +85,7 @@ __all__ = [
     "Reply",
     "Request",
     "SessionNeeds",
+    "SessionPlace",
     "SessionReader",
     "SessionStore",
     "SessionWrite",

@@ -24,7 +24,10 @@ Status = Literal["ok", "rejected", "parked"]
 
 
 class CommandEntry(msgspec.Struct, frozen=True, gc=False):
-    """A command as a producer publishes it: `data` is its JSON, `reply_to` the channel for its reply."""
+    """A command as a producer publishes it: `data` is its JSON, `reply_to` the channel for its reply.
+
+    With `wants_place` its reply is to say where it stands in the history of its session.
+    """
 
     command_id: str
     type: str
@@ -32,6 +35,7 @@ class CommandEntry(msgspec.Struct, frozen=True, gc=False):
     reply_to: str | None = None
     correlation_id: str | None = None
     traceparent: str | None = None
+    wants_place: bool = False
 
 
 class RawEntry(msgspec.Struct, frozen=True, gc=False):
@@ -63,10 +67,23 @@ class Outcome(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaul
     output: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
+class SessionPlace(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """Where the last event of a command stands, and the one before the command in the same session (0: none).
+
+    `updated_ms` is the session's time behind the command, in milliseconds since 1970.
+    """
+
+    generation: str
+    previous: int
+    sequence: int
+    updated_ms: int
+
+
 class Reply(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
     """What a producer is told about its command.
 
     `payload_hash` says which command it is about, where several were sent under one id; "" where it is not known.
+    `place` is there where the command asked for it and was applied just now.
     """
 
     command_id: str
@@ -75,6 +92,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults
     error: Rejection | None = None
     output: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     payload_hash: str = ""
+    place: SessionPlace | None = None
 
 
 class StoredHeader(msgspec.Struct, frozen=True, gc=False):

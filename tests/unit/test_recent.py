@@ -1,0 +1,72 @@
+"""Sessions as the last results left them: used only where the next command follows right behind."""
+
+import pytest
+from tests.unit.given import AT, SMALL, message
+
+from turnstream.client.recent import Kept, RecentSessions
+from turnstream.domain.models import ChatMessage, SessionHeader, TokenMetrics
+from turnstream.domain.pricing import PriceSource
+from turnstream.ports import SessionPlace, milliseconds
+
+METRICS = TokenMetrics(0, 0, 0, 0.0, 0.0, 8_192, PriceSource.SPEC)
+
+
+def header(session_id: str = "s", messages: int = 0) -> SessionHeader:
+    return SessionHeader(session_id, "life", 4, SMALL, METRICS, messages, messages, AT, AT, is_active=True)
+
+
+def place(previous: int, sequence: int, generation: str = "g") -> SessionPlace:
+    return SessionPlace(generation, previous, sequence, milliseconds(AT) + 1_000)
+
+
+def holding(count: int) -> tuple[ChatMessage, ...]:
+    return tuple(message(f"m{number}") for number in range(count))
+
+
+def kept(session_id: str, messages: tuple[ChatMessage, ...], sequence: int) -> Kept:
+    return Kept.of(header(session_id, len(messages)), messages, place(0, sequence))
+
+
+def test_what_follows_right_behind_is_folded() -> None:
+    found = kept("s", holding(2), 7).followed_by([message("new"), message("newer")], 5, place(7, 9))
+    assert found is not None
+    session = found.session()
+    assert [each.id for each in session.messages] == ["m0", "m1", "new", "newer"]
+    assert (session.version, found.header.message_count, found.header.next_position) == (5, 4, 4)
+    assert (session.updated_at - AT).total_seconds() == 1
+    assert session.created_at == AT
+    assert found.followed_by([message("last")], 6, place(9, 10)) is not None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(place(8, 9), id="somebody wrote in between"),
+        pytest.param(place(7, 9, "other"), id="another history"),
+    ],
+)
+def test_what_follows_something_else_is_not(other: SessionPlace) -> None:
+    assert kept("s", (), 7).followed_by([message("new")], 5, other) is None
+
+
+def test_what_a_caller_changes_in_a_result_is_not_in_the_next_one() -> None:
+    first = kept("s", (message("m0", tags=["a"]), message("m1")), 7)
+    metadata = first.session().messages[0].metadata
+    assert metadata is not None
+    metadata["tags"].append("b")
+    second = first.followed_by([message("new", tags=["c"])], 5, place(7, 8))
+    assert second is not None
+    assert [each.metadata for each in second.session().messages] == [{"tags": ["a"]}, None, {"tags": ["c"]}]
+
+
+def test_the_least_recently_kept_make_room() -> None:
+    recent = RecentSessions(most=5)
+    for number, name in enumerate("abc"):
+        recent.keep(kept(name, holding(2), number + 1))
+    assert recent.take("a") is None
+    assert recent.take("b") is not None
+    recent.keep(kept("large", holding(9), 10))
+    assert recent.take("large") is recent.take("c") is None
+    recent.keep(kept("d", (), 12))
+    assert recent.take("d") is not None
+    assert recent.take("d") is None
