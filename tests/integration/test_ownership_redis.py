@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.contract.deployments import opened
 from tests.contract.redis_deployments import EmbeddedDeployment
 from tests.contract.samples import batch_of, command, committed, created, taken
@@ -178,6 +179,16 @@ async def test_another_history_of_the_server_is_another_generation(real: Embedde
     former = (await real.call("HGET", key, "formerGenerations")).decode().split()
     assert former == [f"{generation}:{first.sequence}" for generation in generations[-2:-34:-1]]
     await committed(backend, state)
+
+
+@pytest.mark.parametrize("overrides", [{"partitions": 1, "lease": 60.0}])
+async def test_a_token_that_has_survived_in_another_history_is_not_renewed(real: EmbeddedDeployment) -> None:
+    """No commit need follow that would find out that less has happened than the owner remembers."""
+    backend = await opened(real)
+    state = await taken(backend)
+    assert await backend.ownership.renew([state]) == [True]
+    assert await backend.ownership.renew([replace(state, replication_id="another")]) == [False]
+    assert await backend.ownership.renew([replace(state, replication_id="")]) == [True]
 
 
 # ── what happened to the keys ────────────────────────────────────────────────────────────────────────────────────────

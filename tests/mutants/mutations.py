@@ -55,6 +55,7 @@ MUTATIONS = (
     Mutation("events", "safety", "state[4] or "),
     Mutation("forget", "connection", "~= ARGV[2] then return 0 end", "~= ARGV[2] then end"),
     Mutation("renew", "token", "if redis.call('HGET', KEYS[2], 'token') ~= ARGV[1] then return 0 end"),
+    Mutation("renew", "replication id", "1, true) then\n  return 0\nend", "1, true) then end"),
     Mutation("renew", "owner", "if owner then return 0 end"),
     Mutation("release", "owner", "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end"),
     Mutation("attempt", "token", "if state[1] ~= ARGV[1] then return -1 end"),

@@ -70,6 +70,10 @@ class RedisOwnership(RedisMembership[PartitionState]):
             raise _made_otherwise(error, partition, server) from error
         return answer
 
+    def _history(self, state: PartitionState) -> str:
+        # Without commands no commit would notice, and what has survived unapplied, or untold, would stay so.
+        return state.replication_id
+
     async def _taken(self, partition: int, answer: list[Any]) -> PartitionState:
         token, replication_id, cursor, generation, sequence, types, suspects, stable = answer
         state = PartitionState(
