@@ -1,7 +1,7 @@
 """Ids that a program chose for its stream entries, up to the last one that there can be: none stops a partition."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -41,8 +41,8 @@ def beyond_the_year_9999() -> str:
 @pytest.mark.parametrize("chosen", [the_last_of_a_millisecond, beyond_the_year_9999])
 async def test_the_partition_goes_on(
     real: EmbeddedDeployment,
-    chosen: Any,
-    fields: Mapping[bytes, bytes],  # noqa: ANN401 - one of the above
+    chosen: Callable[[], str],
+    fields: Mapping[bytes, bytes],
 ) -> None:
     await worker_of(real)
     ts = await client_of(real, worker=False)

@@ -181,6 +181,24 @@ async def test_another_history_of_the_server_is_another_generation(real: Embedde
     await committed(backend, state)
 
 
+async def test_events_of_a_commit_that_was_broken_off_are_dropped_and_their_numbers_used_in_another_generation(
+    real: EmbeddedDeployment,
+) -> None:
+    backend = await opened(real)
+    keys = real.keys.partitions[0]
+    state = await committed(backend, await taken(backend), created("s"))
+    await real.call("XADD", keys.events, f"{state.sequence + 1}-0", "event", "{}")
+    with pytest.raises(Fenced, match="events"):
+        await backend.store.commit(batch_of(state, created("t")))
+    again = await taken(backend)
+    assert (again.sequence, again.cursor) == (state.sequence, state.cursor)
+    assert again.generation != state.generation
+    former = (await real.call("HGET", keys.partition, "formerGenerations")).decode()
+    assert former == f"{state.generation}:{state.sequence}"
+    assert len(await real.events(0)) == state.sequence
+    await committed(backend, again, created("t"))
+
+
 @pytest.mark.parametrize("overrides", [{"partitions": 1, "lease": 60.0}])
 async def test_a_token_that_has_survived_in_another_history_is_not_renewed(real: EmbeddedDeployment) -> None:
     """No commit need follow that would find out that less has happened than the owner remembers."""

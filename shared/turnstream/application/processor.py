@@ -13,7 +13,7 @@ from turnstream.application.suspicion import Suspicion
 from turnstream.codec.envelope import decode_sender
 from turnstream.domain.commands import ALONE, QUERIES, Query
 from turnstream.domain.pricing import Catalogue
-from turnstream.errors import BatchRefused, Collision, InvalidCommand, TurnstreamError, Unavailable
+from turnstream.errors import BatchRefused, Collision, InvalidCommand, PartitionRefused, TurnstreamError, Unavailable
 from turnstream.ports import Batch, PartitionState, RawEntry, SessionStore
 from turnstream.telemetry import get_logger, where_of
 
@@ -174,8 +174,10 @@ class PartitionProcessor:
 
 
 def _is_fault(failure: Exception) -> bool:
-    """Tell a fault of the batch itself, which would fail each time, from a state of the server or of the ownership."""
-    return isinstance(failure, BatchRefused) or not isinstance(failure, TurnstreamError)
+    """Tell a fault of the batch itself, which would fail each time, from a state of server, partition or ownership."""
+    if isinstance(failure, TurnstreamError):
+        return isinstance(failure, BatchRefused) and not isinstance(failure, PartitionRefused)
+    return True
 
 
 def _runs(items: Iterable[Item]) -> Iterator[list[Item]]:

@@ -63,7 +63,7 @@ class RedisOwnership(RedisMembership[PartitionState]):
         try:
             answer: list[Any] = await server.scripts.take.run(
                 server.calls(partition),
-                [keys.lease, keys.partition, keys.commands],
+                [keys.lease, keys.partition, keys.commands, keys.events],
                 arguments,
             )
         except ResponseError as error:

@@ -64,5 +64,6 @@ class Scripts:
         self.trim = Script("trim", plain=plain)
         self.attempt = Script("attempt", plain=plain)
         self.requeue = Script("requeue", plain=plain)
+        self.rights = Script("rights", plain=plain, sharded=sharded)
         self.beat = Script("beat", plain=plain)
         self.forget = Script("forget", plain=plain)
