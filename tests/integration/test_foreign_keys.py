@@ -18,6 +18,7 @@ from turnstream import (
     CommandParked,
     ConfigurationError,
     CreateSession,
+    InvalidCommand,
     RemoveMessages,
     Ticket,
     Turnstream,
@@ -264,6 +265,35 @@ async def test_events_that_somebody_wrote_do_not_stop_a_partition(real: Embedded
     assert [event.version for event in await real.events(0)] == [1, 2, 3]
     assert await ts.parked.list() == []
     assert not worker.task.done()
+
+
+@pytest.mark.parametrize("parked_before", [True, False])
+async def test_a_queue_that_cannot_be_written_holds_up_nobody_else(
+    real: EmbeddedDeployment, caplog: pytest.LogCaptureFixture, *, parked_before: bool
+) -> None:
+    ts = await sessions_of(real, ["s", "t"])
+    await worker_of(real)
+    keys = real.keys.partitions[0]
+    await real.call("DEL", keys.messages("s"))
+    await real.call("SET", keys.messages("s"), "a text")
+    if parked_before:
+        assert await told(await ts.send(added("two", "s"))) is CommandParked
+        await real.call("DEL", keys.queue("s"))
+    await real.call("SET", keys.queue("s"), "a text", "EX", 60)
+    caplog.clear()
+    refused = added("three", "s")
+    three, other = await ts.send_many([refused, added("two", "t")])
+    with pytest.raises(InvalidCommand, match=r"It cannot be parked: .*:parked:s is a string"):
+        await three
+    assert await told(other) == 3
+    assert len(await ts.parked.list()) == parked_before
+    (line,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert line.message == "command rejected: it cannot be parked"
+    # A resend is told the same, and once the queue is mended the session's commands wait there again.
+    with pytest.raises(InvalidCommand, match="It cannot be parked"):
+        await ts.execute(refused, command_id=three.command_id)
+    await real.call("DEL", keys.queue("s"))
+    assert await told(await ts.send(added("four", "s"))) is CommandParked
 
 
 async def test_a_queue_that_cannot_be_read_holds_up_nobody_else(real: EmbeddedDeployment) -> None:
