@@ -46,7 +46,7 @@ CHOSEN = 0.02
 """The part of the entries, valid ones among them, that stand under ids of somebody's choice."""
 QUERIES = (GetSession.type.encode(), ListSessions.type.encode())
 
-BUGS = ("partition failed", "command parked", "query set aside", "workers died on it")
+BUGS = ("entry not read", "partition failed", "command parked", "query set aside", "workers died on it")
 """What a worker logs that met something nobody had thought of."""
 
 QUICK, ALL = 4_000, 100_000
