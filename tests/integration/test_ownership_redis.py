@@ -255,14 +255,23 @@ async def test_progress_is_shown_to_standard_tools(real: EmbeddedDeployment) -> 
     backend = await opened(real)
     state = await taken(backend)
     await backend.queue.publish(0, [command(f"c{number}") for number in range(5)])
+    # Somebody's own group changes nothing.
+    await real.call("XGROUP", "CREATE", real.keys.partitions[0].commands, "zeta", "0")
     entries = (await backend.queue.read({0: START}, 10, 1.0))[0]
     batch = batch_of(state, cursor=entries[2].entry_id)
     await backend.store.commit(batch)
     for _ in range(2):
         await backend.ownership.tidy([batch.after])
-        (group,) = await real.raw.xinfo_groups(real.keys.partitions[0].commands)
+        (group, _) = await real.raw.xinfo_groups(real.keys.partitions[0].commands)
         assert group["last-delivered-id"] == entries[2].entry_id.encode()
-        assert (group["pending"], group["consumers"], group["lag"]) == (0, 0, 2)
+        assert (group["pending"], group["consumers"], group["lag"], group["entries-read"]) == (0, 0, 2, 3)
+    await backend.queue.publish(0, [command("another")])
+    await backend.ownership.tidy([batch.after])
+    (group, _) = await real.raw.xinfo_groups(real.keys.partitions[0].commands)
+    assert (group["lag"], group["entries-read"]) == (3, 3)
+    await real.call("FLUSHALL")
+    await backend.ownership.tidy([batch.after])
+    assert await real.names() == []
 
 
 # ── servers that do not fit ──────────────────────────────────────────────────────────────────────────────────────────

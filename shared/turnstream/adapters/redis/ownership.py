@@ -98,11 +98,7 @@ class RedisOwnership(RedisMembership[PartitionState]):
         calls, keys = self._server.calls(state.partition), self._server.partition(state.partition)
         try:
             await self._retention.trim(state)
-            try:
-                await calls.call("XGROUP", "SETID", keys.commands, GROUP, state.cursor)
-            except ResponseError:
-                # The first time there is no such group, and perhaps no such stream.
-                await calls.call("XGROUP", "CREATE", keys.commands, GROUP, state.cursor, "MKSTREAM")
+            await self._server.scripts.progress.run(calls, [keys.partition, keys.commands], [GROUP])
         except ResponseError as error:
             error.add_note(f"At partition {state.partition}: {keys.events} or {keys.commands}")
             raise

@@ -62,6 +62,7 @@ class Scripts:
         self.unpark = Script("unpark", plain=plain)
         self.reset = Script("reset", plain=plain)
         self.trim = Script("trim", plain=plain)
+        self.progress = Script("progress", plain=plain)
         self.attempt = Script("attempt", plain=plain)
         self.requeue = Script("requeue", plain=plain)
         self.rights = Script("rights", plain=plain, sharded=sharded)
