@@ -39,13 +39,13 @@ async def serve(settings: Settings, *, stop_at_eof: bool) -> None:
 async def check(settings: Settings) -> None:
     """Raise what `serve` would raise at its start."""
     catalogue_of(settings)
-    backend = await RedisBackend.open(settings, CLIENT_NAME)
+    backend = await RedisBackend.open(settings, CLIENT_NAME, works=True)
     await backend.aclose()
 
 
 async def _work(settings: Settings, requests: StopRequests) -> None:
     catalogue = catalogue_of(settings)
-    async with aclosing(await RedisBackend.open(settings, CLIENT_NAME)) as backend:
+    async with aclosing(await RedisBackend.open(settings, CLIENT_NAME, works=True)) as backend:
         # Its data takes 0.3 s to read: not in the first command's time, and not in the event loop's.
         await asyncio.to_thread(catalogue.context_window, WARM_UP_MODEL, None)
         _calm_garbage_collector()

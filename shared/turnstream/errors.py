@@ -20,6 +20,7 @@
     ├── Collision                 a batch was decided without knowing something that is stored; decide it again
     ├── WorkerDied                workers died while they applied a command
     ├── BatchRefused              the store cannot write a batch as it is; one of its commands is to be parked
+    │   └── PartitionRefused      whatever the batch is: the fault lies with a key of the whole partition
     ├── SubscriptionNotFound      no durable subscription of this name ever had a member
     ├── SubscriptionInUse         a subscription has live members, so it cannot be forgotten
     └── ConfigurationError        settings, server or deployment do not fit together
@@ -251,6 +252,10 @@ class BatchRefused(TurnstreamError):  # noqa: N818 - a state of the batch
         super().__init__(f"Partition {partition} was not written: {reason}")
         self.partition = partition
         self.reason = reason
+
+
+class PartitionRefused(BatchRefused):
+    """Something else stands at a key of the whole partition, so none of its commands is to be parked for it."""
 
 
 class SubscriptionNotFound(TurnstreamError):  # noqa: N818 - as its siblings

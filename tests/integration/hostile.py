@@ -18,6 +18,10 @@ LARGE = 300
 """Bytes of a field that may have 256."""
 HUGE = (b"9" * 40, b"-1", b"1e999", b"-1e308", b"0.1", b"NaN", b"Infinity", b"-Infinity", b"18446744073709551616")
 ODD_VALUES = (b"null", b"true", b'""', b"[]", b"{}", b"[[]]", b'{"a":1}', rb'"\ud800"', rb'"\udfff\ud800"', b'"\xff"')
+LAST_PART = 2**64 - 1
+"""The largest number that either part of a stream entry's id can be."""
+BEGINNINGS = (253_402_300_799_990, 253_402_300_800_000, 2**63, LAST_PART - 1_000_000)
+"""Milliseconds of ids that somebody chose: around the end of the year 9999, and far behind it."""
 KNOWN_FIELDS = (b"id", b"type", b"data", b"replyTo", b"correlationId", b"traceparent")
 
 
@@ -94,6 +98,21 @@ DAMAGES: tuple[Damage, ...] = (
     *(truncated, bit_flipped, value_replaced, no_object, nested_deep, unknown_type, another_type),
     *(field_missing, field_empty, field_oversized, field_binary, foreign_channel, only_noise),
 )
+
+
+class EntryIds:
+    """Ids that somebody chose for entries of one stream, each the last of its millisecond, and more in each."""
+
+    def __init__(self, partition: int) -> None:
+        """Choose nothing yet; the entries of other partitions lie in other times."""
+        self._time = BEGINNINGS[partition % len(BEGINNINGS)]
+        self.began = False
+
+    def chosen(self) -> str:
+        """Return an id that is larger than those before, and than all that the server has made meanwhile."""
+        self.began = True
+        self._time += 1
+        return f"{self._time}-{LAST_PART}"
 
 
 def hostile(chance: Random, originals: Sequence[Mapping[bytes, bytes]], number: int) -> tuple[str, Fields]:

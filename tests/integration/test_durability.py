@@ -154,6 +154,27 @@ async def test_who_waits_for_an_owner_that_could_not_tell_is_answered_by_the_nex
         assert texts_of(await client.sessions.get_messages(session.id)) == texts
 
 
+async def test_what_a_promotion_left_untold_is_told_although_no_command_follows() -> None:
+    async with replicated() as (deployment, replica):
+        await worker_of(deployment)
+        client = await client_of(deployment, worker=False)
+        session = await a_session(client)
+        async with client.subscribe() as events:
+            os.kill(replica.pid, signal.SIGSTOP)
+            await client.send(AddMessage(session.id, user_message("two")))
+            await wait_until(lambda: _is_applied(client, session.id, 1))
+            # As a replica that is promoted: what it has is kept, under another replication id.
+            await deployment.call("REPLICAOF", "127.0.0.1", "1")
+            await deployment.call("REPLICAOF", "NO", "ONE")
+            os.kill(replica.pid, signal.SIGCONT)
+            assert (await take_one(events)).version == 2
+        await wait_until(lambda: _all_safe(deployment))
+
+
+async def _all_safe(deployment: EmbeddedDeployment) -> bool:
+    return all(safe == sequence for safe, sequence in await stable(deployment))
+
+
 async def test_what_was_answered_survives_the_primary_and_what_was_not_may_not() -> None:
     with start_embedded_server() as primary, start_embedded_server() as replica:
         deployment = EmbeddedDeployment(Settings(durability="replicated", **STRICT).at(primary.url))

@@ -1,6 +1,8 @@
 """What else stands where a session or a partition should: one session is parked, or the partition waits (design §3)."""
 
 import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from turnstream import (
     CommandParked,
     ConfigurationError,
     CreateSession,
+    InvalidCommand,
     RemoveMessages,
     Ticket,
     Turnstream,
@@ -178,6 +181,119 @@ async def test_nobody_is_parked_for_what_the_user_may_not_do(real: EmbeddedDeplo
         await limited.resources.aclose()
     finally:
         await real.call("ACL", "DELUSER", "limited")
+
+
+LACKING = [("-zadd",), ("resetchannels", "&(namespace):workers:changes", "&(namespace):{*}:reply:*")]
+
+
+@asynccontextmanager
+async def limited(real: EmbeddedDeployment, *rules: str) -> AsyncGenerator[EmbeddedDeployment]:
+    """The deployment as a user has it who may do everything but what the rules take away."""
+    rules = tuple(rule.replace("(namespace)", real.settings.namespace) for rule in rules)
+    await real.call("ACL", "SETUSER", "limited", "reset", "on", ">secret", "~*", "&*", "+@all", *rules)
+    url = real.settings.redis_url.get_secret_value().replace("redis://", "redis://limited:secret@")
+    deployment = EmbeddedDeployment(real.settings.at(url))
+    try:
+        yield deployment
+    finally:
+        await deployment.resources.aclose()
+        await deployment.raw.aclose()
+        await real.call("ACL", "DELUSER", "limited")
+
+
+@pytest.mark.parametrize(("rules", "refused"), [(LACKING[0], "ZADD"), (LACKING[1], "the channel .*:events:")])
+async def test_a_worker_without_a_right_is_refused_at_its_start(
+    real: EmbeddedDeployment, rules: tuple[str, ...], refused: str
+) -> None:
+    async with limited(real, *rules) as user:
+        with pytest.raises(ConfigurationError, match=f"does not permit this user what a worker does: {refused}"):
+            await RedisBackend.open(user.settings, works=True)
+        assert await real.names() == [real.keys.layout]
+        # A producer needs less.
+        await (await RedisBackend.open(user.settings)).aclose()
+        await real.call("ACL", "SETUSER", "limited", "allchannels", "+zadd")
+        await (await RedisBackend.open(user.settings, works=True)).aclose()
+        assert await real.names() == [real.keys.layout]
+
+
+async def test_a_worker_that_may_not_even_remove_keys_leaves_none(real: EmbeddedDeployment) -> None:
+    async with limited(real, "-unlink") as user:
+        with pytest.raises(ConfigurationError, match="UNLINK"):
+            await RedisBackend.open(user.settings, works=True)
+        assert await real.names() == [real.keys.layout]
+
+
+@pytest.mark.parametrize("rules", LACKING)
+async def test_when_a_right_that_was_taken_away_is_given_back_the_partition_goes_on(
+    real: EmbeddedDeployment, rules: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A commit that was refused half-way has left an event; nobody is parked for it, and its sequence is free again."""
+    keys = real.keys.partitions[0]
+    ts = await sessions_of(real, ["before"])
+    generation = await real.call("HGET", keys.partition, "generation")
+    async with limited(real, *rules) as user:
+        worker = await worker_of(user)
+        ticket = await ts.send(CreateSession(CONFIG, "s"))
+        with pytest.raises(ConfigurationError, match="does not permit"):
+            await worker.task
+        assert await real.call("XLEN", keys.events) == 3
+        assert await real.call("HGET", keys.partition, "sequence") == b"2"
+        await real.call("ACL", "SETUSER", "limited", "allchannels", "+zadd")
+        await worker_of(user)
+        assert (await ticket).version == 1
+        tickets = [await ts.send(command) for command in (CreateSession(CONFIG, "t"), added("two", "before"))]
+        assert [await told(ticket) for ticket in tickets] == [1, 3]
+        assert await ts.parked.list() == []
+    events = await real.events(0)
+    assert [event.version for event in events if event.session_id == "before"] == [1, 2, 3]
+    assert {event.meta.generation for event in events[2:] if event.meta} == {
+        (await real.call("HGET", keys.partition, "generation")).decode()
+    }
+    assert generation != await real.call("HGET", keys.partition, "generation")
+    assert not [record for record in caplog.records if record.message == "command parked"]
+
+
+async def test_events_that_somebody_wrote_do_not_stop_a_partition(real: EmbeddedDeployment) -> None:
+    """A worker that finds its sequence taken takes its partition again, and with that puts things right."""
+    ts = await sessions_of(real, ["s"])
+    keys = real.keys.partitions[0]
+    worker = await worker_of(real)
+    for last in ("9-0", "1700000000000-0"):
+        await real.call("XADD", keys.events, last, "event", "a text")
+    await real.call("XDEL", keys.events, "1700000000000-0")
+    assert await told(await ts.send(added("two", "s"))) == 3
+    assert [event.version for event in await real.events(0)] == [1, 2, 3]
+    assert await ts.parked.list() == []
+    assert not worker.task.done()
+
+
+@pytest.mark.parametrize("parked_before", [True, False])
+async def test_a_queue_that_cannot_be_written_holds_up_nobody_else(
+    real: EmbeddedDeployment, caplog: pytest.LogCaptureFixture, *, parked_before: bool
+) -> None:
+    ts = await sessions_of(real, ["s", "t"])
+    await worker_of(real)
+    keys = real.keys.partitions[0]
+    await real.call("DEL", keys.messages("s"))
+    await real.call("SET", keys.messages("s"), "a text")
+    if parked_before:
+        assert await told(await ts.send(added("two", "s"))) is CommandParked
+        await real.call("DEL", keys.queue("s"))
+    await real.call("SET", keys.queue("s"), "a text", "EX", 60)
+    caplog.clear()
+    refused = added("three", "s")
+    three, other = await ts.send_many([refused, added("two", "t")])
+    with pytest.raises(InvalidCommand, match=r"It cannot be parked: .*:parked:s is a string"):
+        await three
+    assert await told(other) == 3
+    assert len(await ts.parked.list()) == parked_before
+    (line,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert line.message == "command rejected: it cannot be parked"
+    # A resend is told the same, and once the queue is mended the session's commands wait there again.
+    with pytest.raises(InvalidCommand, match="It cannot be parked"):
+        await ts.execute(refused, command_id=three.command_id)
+    await real.call("DEL", keys.queue("s"))
+    assert await told(await ts.send(added("four", "s"))) is CommandParked
 
 
 async def test_a_queue_that_cannot_be_read_holds_up_nobody_else(real: EmbeddedDeployment) -> None:

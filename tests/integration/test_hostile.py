@@ -14,7 +14,7 @@ from tests.chaos.processes import Workers
 from tests.contract.chats import CONFIG, id_in, texts_of
 from tests.contract.deployments import client_of
 from tests.contract.redis_deployments import EmbeddedDeployment
-from tests.integration.hostile import Fields, hostile, written
+from tests.integration.hostile import EntryIds, Fields, hostile, written
 from tests.waiting import wait_until
 
 from turnstream import (
@@ -42,9 +42,11 @@ VALID_EVERY = 10
 TOGETHER = 1_000
 MISPLACED = 0.1
 """The part of the hostile entries that stands in another partition besides."""
+CHOSEN = 0.02
+"""The part of the entries, valid ones among them, that stand under ids of somebody's choice."""
 QUERIES = (GetSession.type.encode(), ListSessions.type.encode())
 
-BUGS = ("partition failed", "command parked", "query set aside", "workers died on it")
+BUGS = ("entry not read", "partition failed", "command parked", "query set aside", "workers died on it")
 """What a worker logs that met something nobody had thought of."""
 
 QUICK, ALL = 4_000, 100_000
@@ -95,6 +97,7 @@ class Flood:
         self.valid: dict[str, list[str]] = {target: [] for target in self.targets}
         self._real = real
         self._chance = chance
+        self._ids = [EntryIds(partition) for partition in range(PARTITIONS)]
         replies = [ts._replies.channel(partition) for partition in range(PARTITIONS)]
         victims = [id_in(partition, PARTITIONS) for partition in range(PARTITIONS)]
         each = zip(victims, replies, strict=True)
@@ -121,11 +124,17 @@ class Flood:
             made.append((partition, written(f"valid-{number}", command), False))
         return made
 
+    def _entry_id(self, partition: int) -> str:
+        ids = self._ids[partition]
+        # All in the same time, for behind a leap the outcomes before it are not kept.
+        return ids.chosen() if not ids.began or self._chance.random() < CHOSEN else "*"
+
     async def _append(self, entries: list[tuple[int, Fields, bool]]) -> None:
         writing = self._real.raw.pipeline(transaction=False)
         for partition, fields, _ in entries:
             words = [word for pair in fields.items() for word in pair]
-            writing.execute_command("XADD", self._real.keys.partitions[partition].commands, "*", *words)
+            key, entry_id = self._real.keys.partitions[partition].commands, self._entry_id(partition)
+            writing.execute_command("XADD", key, entry_id, *words)
         for (partition, fields, is_hostile), entry_id in zip(entries, await writing.execute(), strict=True):
             if is_hostile:
                 self.hostile[partition, entry_id.decode()] = fields

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.contract.deployments import opened
 from tests.contract.redis_deployments import EmbeddedDeployment
 from tests.contract.samples import batch_of, command, committed, created, taken
@@ -180,6 +181,34 @@ async def test_another_history_of_the_server_is_another_generation(real: Embedde
     await committed(backend, state)
 
 
+async def test_events_of_a_commit_that_was_broken_off_are_dropped_and_their_numbers_used_in_another_generation(
+    real: EmbeddedDeployment,
+) -> None:
+    backend = await opened(real)
+    keys = real.keys.partitions[0]
+    state = await committed(backend, await taken(backend), created("s"))
+    await real.call("XADD", keys.events, f"{state.sequence + 1}-0", "event", "{}")
+    with pytest.raises(Fenced, match="events"):
+        await backend.store.commit(batch_of(state, created("t")))
+    again = await taken(backend)
+    assert (again.sequence, again.cursor) == (state.sequence, state.cursor)
+    assert again.generation != state.generation
+    former = (await real.call("HGET", keys.partition, "formerGenerations")).decode()
+    assert former == f"{state.generation}:{state.sequence}"
+    assert len(await real.events(0)) == state.sequence
+    await committed(backend, again, created("t"))
+
+
+@pytest.mark.parametrize("overrides", [{"partitions": 1, "lease": 60.0}])
+async def test_a_token_that_has_survived_in_another_history_is_not_renewed(real: EmbeddedDeployment) -> None:
+    """No commit need follow that would find out that less has happened than the owner remembers."""
+    backend = await opened(real)
+    state = await taken(backend)
+    assert await backend.ownership.renew([state]) == [True]
+    assert await backend.ownership.renew([replace(state, replication_id="another")]) == [False]
+    assert await backend.ownership.renew([replace(state, replication_id="")]) == [True]
+
+
 # ── what happened to the keys ────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -226,14 +255,23 @@ async def test_progress_is_shown_to_standard_tools(real: EmbeddedDeployment) -> 
     backend = await opened(real)
     state = await taken(backend)
     await backend.queue.publish(0, [command(f"c{number}") for number in range(5)])
+    # Somebody's own group changes nothing.
+    await real.call("XGROUP", "CREATE", real.keys.partitions[0].commands, "zeta", "0")
     entries = (await backend.queue.read({0: START}, 10, 1.0))[0]
     batch = batch_of(state, cursor=entries[2].entry_id)
     await backend.store.commit(batch)
     for _ in range(2):
         await backend.ownership.tidy([batch.after])
-        (group,) = await real.raw.xinfo_groups(real.keys.partitions[0].commands)
+        (group, _) = await real.raw.xinfo_groups(real.keys.partitions[0].commands)
         assert group["last-delivered-id"] == entries[2].entry_id.encode()
-        assert (group["pending"], group["consumers"], group["lag"]) == (0, 0, 2)
+        assert (group["pending"], group["consumers"], group["lag"], group["entries-read"]) == (0, 0, 2, 3)
+    await backend.queue.publish(0, [command("another")])
+    await backend.ownership.tidy([batch.after])
+    (group, _) = await real.raw.xinfo_groups(real.keys.partitions[0].commands)
+    assert (group["lag"], group["entries-read"]) == (3, 3)
+    await real.call("FLUSHALL")
+    await backend.ownership.tidy([batch.after])
+    assert await real.names() == []
 
 
 # ── servers that do not fit ──────────────────────────────────────────────────────────────────────────────────────────

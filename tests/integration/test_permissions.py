@@ -15,6 +15,7 @@ from tests.topologies import PASSWORD, Node, running_cluster, running_sentinels
 from tests.waiting import wait_until
 
 from turnstream import AddMessage, MessageAdded, user_message
+from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.ports import FailedEvent
 
 USERS = Path(__file__).parents[2] / "deploy" / "users.acl"
@@ -45,6 +46,7 @@ async def test_each_may_do_what_it_does(
             await resources.enter_async_context(on_group(url.format(f"{user}:change-me-{user}"), NAMESPACE))
             for user in ("worker", "producer", "subscriber", "durable-subscriber")
         ]
+        await (await RedisBackend.open(works.settings, works=True)).aclose()
         await worker_of(works)
         client = await client_of(produces, worker=False)
         listener = await client_of(listens, worker=False)

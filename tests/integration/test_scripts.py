@@ -1,6 +1,7 @@
 """The Lua scripts on a real server: lost ones come back, and none leaves half of its work."""
 
 import asyncio
+import re
 from importlib.resources import files
 from typing import Any
 
@@ -137,6 +138,14 @@ async def test_a_batch_of_a_wrong_shape_writes_nothing(real: EmbeddedDeployment,
             ],
         )
     assert await real.dump() == before
+
+
+def test_a_right_is_tried_for_every_write_of_a_commit() -> None:
+    table = FOLDER.joinpath("commit.lua").read_text().partition("local TYPES = {")[2].partition("}")[0]
+    written = set(re.findall(r"([A-Z]+) =", table)) - {"SPUBLISH"}
+    rights = FOLDER.joinpath("rights.lua").read_text()
+    assert len(written) > 5
+    assert [command for command in written if f"'{command}'" not in rights] == []
 
 
 @pytest.mark.parametrize("overrides", [{"partitions": 1}])

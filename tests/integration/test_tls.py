@@ -2,14 +2,15 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 import trustme
 from tests.contract.chats import CONFIG
 from tests.contract.hearing import take_one
+from tests.topologies import SERVICE, Node, _started
 
 from turnstream import AddMessage, ConfigurationError, CreateSession, MessageAdded, Turnstream, user_message
 from turnstream.adapters.embedded import EmbeddedServer
@@ -20,7 +21,7 @@ from turnstream.worker.loop import Worker
 
 
 @asynccontextmanager
-async def encrypted(server: EmbeddedServer, authority: trustme.CA) -> AsyncGenerator[int]:
+async def encrypted(server: EmbeddedServer | Node, authority: trustme.CA) -> AsyncGenerator[int]:
     """Give the port on which the server is reached by TLS, with a certificate of an authority."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -50,10 +51,30 @@ def written(authority: trustme.CA, folder: Path) -> Path:
     return path
 
 
-async def test_a_worker_a_client_and_a_subscriber_work_by_tls(empty_server: EmbeddedServer, tmp_path: Path) -> None:
+@asynccontextmanager
+async def itself(port: int, _: trustme.CA) -> AsyncGenerator[str]:
+    yield f"rediss://127.0.0.1:{port}"
+
+
+@asynccontextmanager
+async def behind_a_sentinel(port: int, authority: trustme.CA) -> AsyncGenerator[str]:
+    """A Sentinel that is reached by TLS, too; what it watches takes it for down, but it names it all the same."""
+    with ExitStack() as started:
+        config = f"sentinel monitor {SERVICE} 127.0.0.1 {port} 2\n"
+        sentinel = _started(started, "--sentinel", "--bind", "127.0.0.1", config=config)
+        async with encrypted(sentinel, authority) as encrypted_port:
+            yield f"rediss+sentinel://127.0.0.1:{encrypted_port}/{SERVICE}"
+
+
+@pytest.mark.parametrize("reached", [itself, behind_a_sentinel])
+async def test_a_worker_a_client_and_a_subscriber_work_by_tls(
+    empty_server: EmbeddedServer,
+    tmp_path: Path,
+    reached: Callable[[int, trustme.CA], AbstractAsyncContextManager[str]],
+) -> None:
     authority = trustme.CA()
-    async with encrypted(empty_server, authority) as port:
-        url = f"rediss://127.0.0.1:{port}?ssl_ca_certs={written(authority, tmp_path)}"
+    async with encrypted(empty_server, authority) as port, reached(port, authority) as base:
+        url = f"{base}?ssl_ca_certs={written(authority, tmp_path)}"
         settings = Settings(namespace="tls", partitions=2).at(url)
         backend = await RedisBackend.open(settings, "worker")
         worker = Worker(backend, settings, default_catalogue())

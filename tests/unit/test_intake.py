@@ -1,6 +1,7 @@
 """From stream entries to commands: what cannot be read is set aside with its reason, and replied to if it can be."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import partial
 
 import msgspec
@@ -11,20 +12,22 @@ from hypothesis import strategies as st
 from tests.unit.given import MAX_BYTES, REPLY_TO, entry, fields_of, message, unhurried
 
 from turnstream.adapters.memory import MemoryBackend
+from turnstream.application import intake
 from turnstream.application.intake import Accepted, Intake, SetAside, payload_hash
 from turnstream.application.routing import partition_of
 from turnstream.codec.replies import error_of
 from turnstream.domain.commands import AddMessage, AnyCommand, DeleteSession, ListSessions
 from turnstream.errors import InvalidCommand
-from turnstream.ports import CommandEntry, RawEntry
+from turnstream.ports import CommandEntry, RawEntry, entry_time
+from turnstream.ports.values import LAST_MS
 
 DATA = b'{"sessionId":"s"}'
 
 
 def read(fields: Mapping[bytes, bytes], partition: int = 0, partitions: int = 1) -> Accepted | SetAside:
     channels = MemoryBackend(partitions).channels
-    intake = Intake(partition, partitions, MAX_BYTES, partial(channels.is_reply_channel, partition))
-    return intake.read(RawEntry("1700000000123-4", fields))
+    reader = Intake(partition, partitions, MAX_BYTES, partial(channels.is_reply_channel, partition))
+    return reader.read(RawEntry("1700000000123-4", fields))
 
 
 def raw(**fields: bytes) -> dict[bytes, bytes]:
@@ -49,6 +52,28 @@ def rejection(item: SetAside) -> InvalidCommand:
     assert isinstance(error, InvalidCommand)
     assert str(error) == item.malformed.error
     return error
+
+
+def test_a_bug_of_the_reader_sets_the_entry_aside_and_says_no_more_than_its_class(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def buggy(*_: object) -> None:
+        raise OverflowError("a secret")
+
+    monkeypatch.setattr(intake, "decode_command", buggy)
+    item = set_aside(raw())
+    assert rejection(item).reason == "The worker failed on it: OverflowError"
+    (line,) = caplog.records
+    assert (line.message, vars(line)["reason"]) == ("entry not read", "OverflowError")
+    assert "a secret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("time", "understood"), [(0, 0), (LAST_MS, LAST_MS), (LAST_MS + 1, LAST_MS), (2**64 - 1, LAST_MS)]
+)
+def test_an_entry_has_a_time_that_a_date_can_have(time: int, understood: int) -> None:
+    assert entry_time(f"{time}-7") == understood
+    assert datetime.fromtimestamp(understood / 1000, UTC).year <= 9999
 
 
 def test_a_command_comes_with_what_its_entry_says() -> None:

@@ -1,6 +1,7 @@
 """The worker's loops: whatever they wait for, a request to stop ends it."""
 
 import asyncio
+from collections import Counter
 
 import pytest
 from tests.waiting import wait_until
@@ -10,7 +11,7 @@ from turnstream.backoff import Backoff
 from turnstream.catalogue import default_catalogue
 from turnstream.errors import Unavailable
 from turnstream.settings import Settings
-from turnstream.worker import member
+from turnstream.worker import feeding, member
 from turnstream.worker.loop import Worker
 
 
@@ -63,6 +64,55 @@ async def test_a_worker_departs_although_it_could_not_release(
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
         "left without releasing all: the leases run out by themselves"
     ]
+
+
+class Brief(Backoff):
+    """A backoff that is over at once."""
+
+    def failed(self) -> float:
+        return super().failed() * 0
+
+
+async def test_a_server_that_hangs_is_told_of_once_and_once_more_when_it_hangs_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where nothing is answered each attempt takes long, as long as one that went well for a while."""
+    monkeypatch.setattr(member, "LONGEST", 0.0)
+    monkeypatch.setattr(member, "Backoff", Brief)
+    monkeypatch.setattr(member, "WATCH_EVERY", 0.0)
+    monkeypatch.setattr(feeding, "BLOCK", 0.001)
+    backend = MemoryBackend(1)
+    hanging = asyncio.Event()
+    calls = Counter[str]()
+
+    def hangs(part: object, name: str) -> None:
+        call = getattr(part, name)
+
+        async def may_hang(*arguments: object) -> object:
+            await asyncio.sleep(0)
+            calls[name] += 1
+            if hanging.is_set():
+                raise Unavailable("hanging")
+            return await call(*arguments)
+
+        monkeypatch.setattr(part, name, may_hang)
+
+    for name in ("beat", "watch", "renew"):
+        hangs(backend.ownership, name)
+    hangs(backend.queue, "read")
+    worker = Worker(backend, Settings(lease=0.01), default_catalogue())
+    running = asyncio.create_task(worker.run())
+    await worker.ready.wait()
+    for times in (1, 2):
+        for change in (hanging.set, hanging.clear):
+            change()
+            calls.clear()
+            await wait_until(lambda: len(calls) == 4 and min(calls.values()) > 10)
+        lines = [vars(record)["while_"] for record in caplog.records if record.message == "server unavailable"]
+        whiles = ("keeping partitions", "watching another member", "renewing leases", "reading commands")
+        assert Counter(lines) == dict.fromkeys(whiles, times)
+    worker.stop()
+    await running
 
 
 async def stops(worker: Worker) -> None:

@@ -229,9 +229,17 @@ def test_the_cursor_is_moved_behind_all_that_is_stored() -> None:
     assert stored[-1] == ["HSET", PARTITION.partition, "cursor", "2-0", "sequence", 41, "types", b"{}"]
 
 
-def test_what_is_applied_is_trimmed_and_nothing_else() -> None:
-    made = script(cursor="1700000000000-7")
-    assert made.named("XTRIM") == [[PARTITION.commands, "MINID", "1700000000000-8"]]
+@pytest.mark.parametrize(
+    ("cursor", "trimming"),
+    [
+        ("1700000000000-7", ["MINID", "1700000000000-8"]),
+        ("1700000000000-18446744073709551614", ["MINID", "1700000000000-18446744073709551615"]),
+        ("1700000000000-18446744073709551615", ["MINID", "1700000000001-0"]),
+        ("18446744073709551615-18446744073709551615", ["MAXLEN", "0"]),
+    ],
+)
+def test_what_is_applied_is_trimmed_and_nothing_else(cursor: str, trimming: list[Word]) -> None:
+    assert script(cursor=cursor).named("XTRIM") == [[PARTITION.commands, *trimming]]
 
 
 def test_replies_are_published_behind_everything() -> None:

@@ -13,6 +13,9 @@ from turnstream.codec.replies import rejection_of
 from turnstream.domain.commands import ON_SESSIONS, AnyCommand
 from turnstream.errors import InvalidCommand
 from turnstream.ports import CommandEntry, MalformedEntry, RawEntry, Reply, entry_time
+from turnstream.telemetry import get_logger, where_of
+
+log = get_logger(__name__)
 
 HASH_BYTES = 8
 
@@ -69,6 +72,11 @@ class Intake:
             self._check_partition(command)
         except InvalidCommand as error:
             return self.refuse(raw, error)
+        except Exception as bug:  # noqa: BLE001 - logged, and the entry set aside: it would fail each time
+            # Only its class, and no traceback: they may quote a message's content.
+            reason, where = type(bug).__name__, where_of(bug)
+            log.error("entry not read", entry_id=raw.entry_id, partition=self._partition, reason=reason, where=where)  # noqa: TRY400
+            return self.refuse(raw, InvalidCommand("$", f"The worker failed on it: {reason}"))
         return Accepted(raw, entry, command, entry_time(raw.entry_id), payload_hash(entry))
 
     def refuse(self, raw: RawEntry, error: InvalidCommand) -> SetAside:

@@ -19,6 +19,14 @@ class ParkingLimits(msgspec.Struct, frozen=True):
     size: int = 64 * 1024 * 1024
 
 
+class CannotBeParked(TurnstreamError):  # noqa: N818 - a state of the session's queue
+    """The store takes neither a command nor its place in the queue of its session."""
+
+    def __init__(self, fault: Exception) -> None:
+        """Say what kept it from being parked."""
+        super().__init__(f"It cannot be parked: {reason_of(fault)}")
+
+
 class ParkedSessions:
     """The registry of a partition's parked sessions; read once, for afterwards only its owner's commits change it."""
 
@@ -83,18 +91,18 @@ class BatchParking:
         return None if session is None else self._queue(accepted, session)
 
     def park(self, accepted: Accepted, failure: Exception) -> Outcome:
-        """Park a command that cannot be applied, and with it its session; without one it can only be refused."""
+        """Park a command that cannot be applied, and with it its session; without a queue it can only be refused."""
         self.active = True
         self.failed.append((accepted, failure))
-        if not can_be_parked(accepted):
+        if isinstance(failure, CannotBeParked) or not can_be_parked(accepted):
             error = InvalidCommand("$.sessionId", reason_of(failure))
             return Outcome("rejected", accepted.payload_hash, error=rejection_of(error))
         session = self._session(accepted.session_id)
         return self._queue(accepted, session or ParkedSession(0, 0, accepted.entry_ms, reason_of(failure)))
 
     def holds(self, accepted: Accepted) -> bool:
-        """Tell whether a command's session is parked now; it is not where that is impossible, or would be too much."""
-        return self._session(accepted.session_id) is not None
+        """Tell whether a command was parked now; it was not where that is impossible, or would be too much."""
+        return any(command.entry.entry_id == accepted.raw.entry_id for command in self._queued)
 
     def changes(self) -> ParkingChanges | None:
         """Return what is to be committed; `None` if nothing was parked."""

@@ -8,13 +8,13 @@ from turnstream.application.batch import BatchInProgress
 from turnstream.application.cache import OwnerMemory
 from turnstream.application.deciding import NO_FAILURES, Deciding, Failures, Item
 from turnstream.application.intake import Accepted, Intake, SetAside, set_aside
-from turnstream.application.parking import BatchParking, can_be_parked, reason_of
+from turnstream.application.parking import BatchParking, CannotBeParked, can_be_parked, reason_of
 from turnstream.application.redriving import PIECE, Redriving
 from turnstream.application.suspicion import Suspicion
 from turnstream.codec.envelope import decode_command_id, decode_sender
 from turnstream.domain.commands import ALONE, QUERIES, Query
 from turnstream.domain.pricing import Catalogue
-from turnstream.errors import BatchRefused, Collision, InvalidCommand, TurnstreamError, Unavailable
+from turnstream.errors import BatchRefused, Collision, InvalidCommand, PartitionRefused, TurnstreamError, Unavailable
 from turnstream.ports import Batch, MalformedEntry, PartitionState, RawEntry, SessionStore
 from turnstream.telemetry import get_logger, where_of
 
@@ -116,7 +116,16 @@ class PartitionProcessor:
         except Exception as fault:
             if not _is_fault(fault) or isinstance(item, SetAside) or not can_be_parked(item):
                 raise
-            await self._together(run, {item.raw.entry_id: fault})
+            await self._park(item, fault)
+
+    async def _park(self, item: Accepted, fault: Exception) -> None:
+        """Park a command; where not even its session's queue takes it, refuse it, so that other sessions go on."""
+        try:
+            await self._together([item], {item.raw.entry_id: fault})
+        except Exception as again:
+            if not _is_fault(again):
+                raise
+            await self._together([item], {item.raw.entry_id: CannotBeParked(again)})
 
     async def _operate(self, operation: Accepted) -> None:
         """Apply an operator's command, with fewer and fewer parked ones for as long as the store does not take them."""
@@ -187,8 +196,10 @@ class PartitionProcessor:
 
 
 def _is_fault(failure: Exception) -> bool:
-    """Tell a fault of the batch itself, which would fail each time, from a state of the server or of the ownership."""
-    return isinstance(failure, BatchRefused) or not isinstance(failure, TurnstreamError)
+    """Tell a fault of the batch itself, which would fail each time, from a state of server, partition or ownership."""
+    if isinstance(failure, TurnstreamError):
+        return isinstance(failure, BatchRefused) and not isinstance(failure, PartitionRefused)
+    return True
 
 
 def _runs(items: Iterable[Item]) -> Iterator[list[Item]]:

@@ -10,6 +10,9 @@ import msgspec
 from turnstream.domain.models import ChatMessage, SessionHeader
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+LAST_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999, behind which Python knows no time; a stream entry's id can lie behind it."""
 MILLISECOND = timedelta(milliseconds=1)
 
 MAX_KEPT_FIELDS = 50
@@ -216,8 +219,8 @@ class IndexEntry(msgspec.Struct, frozen=True, gc=False, order=True):
 
 
 def entry_time(entry_id: str) -> int:
-    """Return the time of a stream entry in milliseconds since 1970."""
-    return int(entry_id.partition("-")[0])
+    """Return the time of a stream entry in milliseconds since 1970; one that no date can have is the last date's."""
+    return min(int(entry_id.partition("-")[0]), LAST_MS)
 
 
 def milliseconds(time: datetime) -> int:

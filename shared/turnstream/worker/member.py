@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from time import monotonic
 from typing import Generic
 
 from turnstream.backoff import LONGEST, Backoff
@@ -45,6 +46,7 @@ class Member(Generic[State, Owned]):
         self._stopped = asyncio.Event()
         self._moved: Callable[[], Awaitable[None]] = _nothing
         self._changed: Callable[[], None] = lambda: None
+        self._answered = 0.0
         self.stopping = False
         self.ready = asyncio.Event()
         """Set when it has looked for the first time at what it may own."""
@@ -99,13 +101,13 @@ class Member(Generic[State, Owned]):
     async def _forever(self, what: str, loop: Callable[[], Awaitable[None]]) -> None:
         """Run a loop until it stops, again after every failure; say once that it fails."""
         backoff = Backoff()
-        clock = asyncio.get_running_loop().time
         while not self.stopping:
-            started = clock()
+            started = monotonic()
             try:
                 await loop()
             except Unavailable as error:
-                if clock() - started > LONGEST:
+                # Where a server hangs, an attempt takes long as well; but then nothing is answered meanwhile.
+                if started + LONGEST < monotonic() and started < self._answered:
                     backoff.succeeded()
                 if not backoff.failing:
                     log.warning("server unavailable", while_=what, error=str(error))
@@ -120,7 +122,9 @@ class Member(Generic[State, Owned]):
         backoff = Backoff()
         while not self.stopping:
             self._bell.clear()
-            if await self._holdings.settle():
+            moved = await self._holdings.settle()
+            self._answered = monotonic()
+            if moved:
                 await self._moved()
             self.ready.set()
             with suppress(TimeoutError):
@@ -148,12 +152,14 @@ class Member(Generic[State, Owned]):
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._lease / RENEWALS):
                     await self._holdings.keep()
+                    self._answered = monotonic()
             await asyncio.sleep(self._lease / RENEWALS)
 
     async def _watch(self) -> None:
         while not self.stopping:
             await asyncio.sleep(WATCH_EVERY)
             await self._membership.watch(self._member_id)
+            self._answered = monotonic()
 
     async def _leave(self) -> None:
         failures: list[Unavailable] = []

@@ -3,7 +3,7 @@
 from functools import partial
 
 from turnstream.adapters.redis.channels import RedisChannels
-from turnstream.adapters.redis.checks import check_deployment, check_servers
+from turnstream.adapters.redis.checks import check_deployment, check_rights, check_servers
 from turnstream.adapters.redis.commands import RedisQueue
 from turnstream.adapters.redis.event_log import RedisEventLog
 from turnstream.adapters.redis.ownership import RedisOwnership
@@ -40,13 +40,16 @@ class RedisBackend:
         self.ownership = RedisOwnership(server, self.channels, self._settling)
 
     @classmethod
-    async def open(cls, settings: Settings, name: str = "turnstream", *, throw_away: bool = False) -> "RedisBackend":
+    async def open(
+        cls, settings: Settings, name: str = "turnstream", *, throw_away: bool = False, works: bool = False
+    ) -> "RedisBackend":
         """Connect to the server or servers that the settings name, and check them.
 
         Args:
             settings: where the server is, and how the deployment is made.
             name: what `CLIENT LIST` shows.
             throw_away: nothing is meant to be kept, so it is fine that the server does not.
+            works: a worker will use it, so its user must have the rights of one.
 
         Raises:
             Unavailable: nobody answers there.
@@ -57,6 +60,8 @@ class RedisBackend:
         try:
             await check_servers(backend.server, throw_away=throw_away)
             await backend.check_deployment()
+            if works:
+                await check_rights(backend.server)
         except BaseException:
             await backend.aclose()
             raise

@@ -1,9 +1,11 @@
 """What is checked once at start-up, in plain words (design §11)."""
 
 import asyncio
+from itertools import repeat
 from typing import Any
 
 from turnstream.adapters.redis.keys import LAYOUT
+from turnstream.adapters.redis.membership import raise_failure
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.topology.addresses import SENTINEL
 from turnstream.errors import ConfigurationError, Unavailable
@@ -92,6 +94,35 @@ def _check_server(info: dict[str, str], where: str) -> None:
             f"The server at {where} evicts keys when memory is full (maxmemory-policy {policy}), which would lose "
             "sessions: set maxmemory-policy noeviction",
         )
+
+
+async def check_rights(server: Server) -> None:
+    """Refuse a user that may not do all that a commit does: one that is refused half-way leaves its first half behind.
+
+    Raises:
+        Unavailable: no server answers.
+        ConfigurationError: the user lacks a right; says which.
+
+    """
+    # Each node of a cluster has users of its own.
+    partitions = server.keys.partitions if server.keys.sharded else server.keys.partitions[:1]
+    refusals = await asyncio.gather(*map(_refused, repeat(server), range(len(partitions))), return_exceptions=True)
+    raise_failure(refusals)
+    refused = {what for refusal in refusals if not isinstance(refusal, BaseException) for what in refusal}
+    if refused:
+        raise ConfigurationError(
+            f"The server at {server.where} does not permit this user what a worker does: {', '.join(sorted(refused))}; "
+            "give it all keys and channels of the namespace, and the commands of the user worker in deploy/users.acl"
+        )
+
+
+async def _refused(server: Server, partition: int) -> list[str]:
+    keys = server.partition(partition)
+    # Nobody listens there.
+    events = [keys.rights] if server.keys.sharded else server.keys.live_channels(keys, "rights", "rights")
+    channels = [*events, keys.reply_channel("rights")]
+    answer: list[bytes] = await server.scripts.rights.run(server.calls(partition), [keys.rights], channels)
+    return [what.decode() for what in answer]
 
 
 async def check_deployment(server: Server) -> None:

@@ -1,6 +1,8 @@
 """The command streams (design §1, §3)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
+
+from redis.exceptions import ResponseError
 
 from turnstream.adapters.redis.partition_reading import PartitionReading
 from turnstream.adapters.redis.reading import SharedReading
@@ -8,8 +10,11 @@ from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.topology.cluster import Cluster
 from turnstream.adapters.redis.topology.connection import Word
 from turnstream.codec.envelope import encode_optional
-from turnstream.errors import Overloaded
-from turnstream.ports import CommandEntry, RawEntry
+from turnstream.errors import ConfigurationError, Overloaded
+from turnstream.ports import START, CommandEntry, RawEntry
+
+EXHAUSTED = "exhausted the last possible ID"
+"""What the server says of a stream to which somebody has written an entry under the largest id."""
 
 
 class RedisQueue:
@@ -28,6 +33,7 @@ class RedisQueue:
         Raises:
             Overloaded: more commands wait there than may.
             Unavailable: it is not known whether they were appended.
+            ConfigurationError: nothing can be appended any more; says what to do.
 
         """
         limit = self._server.settings.max_backlog
@@ -36,7 +42,8 @@ class RedisQueue:
             optional = encode_optional(entry)
             words += (entry.command_id, entry.type, entry.data, len(optional), *optional)
         keys = [self._server.partition(partition).commands]
-        backlog = await self._server.scripts.enqueue.run(self._server.calls(partition), keys, words)
+        calls = self._server.calls(partition)
+        backlog = await appended(self._server, partition, self._server.scripts.enqueue.run(calls, keys, words))
         if backlog >= 0:
             raise Overloaded(backlog, limit)
 
@@ -51,3 +58,18 @@ class RedisQueue:
     async def aclose(self) -> None:
         """Close the reading connections."""
         await self._reading.aclose()
+
+
+async def appended(server: Server, partition: int, answer: Awaitable[int]) -> int:
+    """Return the answer of a script that appends to a command stream; say what to do where the stream has ended."""
+    try:
+        return await answer
+    except ResponseError as error:
+        if EXHAUSTED not in str(error):
+            raise
+        keys = server.partition(partition)
+        raise ConfigurationError(
+            f"The stream {keys.commands} at {server.where} has an entry with the last id that there can be, so nothing "
+            f"can follow it: when it is empty, delete it, set the field cursor of {keys.partition} to {START}, and "
+            "restart the workers"
+        ) from error

@@ -69,6 +69,7 @@ class PartitionKeys:
         self.malformed = f"{self.prefix}malformed"
         self.parked = f"{self.prefix}parked"
         self.absent = f"{self.prefix}absent"
+        self.rights = f"{self.prefix}rights"
         self.live = f"{self.prefix}live"
         self._session = f"{self.prefix}session:"
         self._messages = f"{self.prefix}messages:"
@@ -96,6 +97,11 @@ class PartitionKeys:
     def outcomes(self, bucket: int) -> str:
         """The hash of the outcomes of commands whose entries were made in this bucket of time."""
         return f"{self._outcomes}{bucket}"
+
+    def is_shared(self, key: str) -> bool:
+        """Tell whether a key serves the commands of all sessions: what stands there is no session's fault."""
+        fixed = (self.partition, self.commands, self.events, self.index, self.parked, self.malformed)
+        return key in fixed or key.startswith(self._outcomes)
 
     def subscription(self, name: str) -> SubscriptionKeys:
         """The keys of a durable subscription."""

@@ -63,12 +63,16 @@ class RedisOwnership(RedisMembership[PartitionState]):
         try:
             answer: list[Any] = await server.scripts.take.run(
                 server.calls(partition),
-                [keys.lease, keys.partition, keys.commands],
+                [keys.lease, keys.partition, keys.commands, keys.events],
                 arguments,
             )
         except ResponseError as error:
             raise _made_otherwise(error, partition, server) from error
         return answer
+
+    def _history(self, state: PartitionState) -> str:
+        # Without commands no commit would notice, and what has survived unapplied, or untold, would stay so.
+        return state.replication_id
 
     async def _taken(self, partition: int, answer: list[Any]) -> PartitionState:
         token, replication_id, cursor, generation, sequence, types, suspects, stable = answer
@@ -94,11 +98,7 @@ class RedisOwnership(RedisMembership[PartitionState]):
         calls, keys = self._server.calls(state.partition), self._server.partition(state.partition)
         try:
             await self._retention.trim(state)
-            try:
-                await calls.call("XGROUP", "SETID", keys.commands, GROUP, state.cursor)
-            except ResponseError:
-                # The first time there is no such group, and perhaps no such stream.
-                await calls.call("XGROUP", "CREATE", keys.commands, GROUP, state.cursor, "MKSTREAM")
+            await self._server.scripts.progress.run(calls, [keys.partition, keys.commands], [GROUP])
         except ResponseError as error:
             error.add_note(f"At partition {state.partition}: {keys.events} or {keys.commands}")
             raise

@@ -5,6 +5,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
+from turnstream.adapters.redis.commands import appended
 from turnstream.adapters.redis.parking import parked_command
 from turnstream.adapters.redis.server import Server
 from turnstream.codec.records import decode_parked_session
@@ -60,9 +61,8 @@ class RedisQuarantine:
         """
         keys, limit = self._server.partition(partition), self._server.settings.max_backlog
         requeue = self._server.scripts.requeue
-        moved: int = await requeue.run(
-            self._server.calls(partition), [keys.malformed, keys.commands], (malformed_id, limit)
-        )
+        answer = requeue.run(self._server.calls(partition), [keys.malformed, keys.commands], (malformed_id, limit))
+        moved = await appended(self._server, partition, answer)
         if moved < 0:
             raise Overloaded(-moved, limit)
         return moved > 0

@@ -2,12 +2,16 @@
 
 from redis.exceptions import ResponseError
 
+from turnstream.adapters.redis.keys import PartitionKeys
 from turnstream.adapters.redis.loading import Reading
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.settling import Settling, Untold
 from turnstream.adapters.redis.writing import Writing
-from turnstream.errors import BatchRefused, Collision, Fenced
+from turnstream.errors import BatchRefused, Collision, Fenced, PartitionRefused
 from turnstream.ports import Batch, Loaded, Needs
+
+NOT_BEHIND = "equal or smaller than the target stream top item"
+"""What the server says of an event under a sequence that is taken: a commit before was broken off half-way."""
 
 
 class RedisStore:
@@ -41,6 +45,7 @@ class RedisStore:
             Fenced: a check failed; nothing was written.
             Collision: an outcome or an unseen message is stored already; nothing was written.
             BatchRefused: the script met something that it does not know; nothing was written.
+            PartitionRefused: it met that at a key of the whole partition; nothing was written.
             Unavailable: the result is unknown.
 
         """
@@ -53,11 +58,21 @@ class RedisStore:
         try:
             await server.scripts.commit.run(server.calls(number), keys, writing.words)
         except ResponseError as error:
-            code, _, reason = str(error).partition(" ")
-            if code == "FENCED":
-                raise Fenced(batch.before.partition, reason) from None
-            if code == "COLLISION":
-                raise Collision(batch.before.partition) from None
-            raise BatchRefused(batch.before.partition, str(error)) from None
+            raise _understood(error, number, partition) from None
         if self._settling:
             await self._settling.add(Untold(batch.after, writing.events_to_tell, writing.replies_to_tell))
+
+
+def _understood(error: ResponseError, number: int, keys: PartitionKeys) -> Exception:
+    """Return what an error of the commit script means."""
+    text = str(error)
+    code, _, reason = text.partition(" ")
+    if code == "FENCED":
+        return Fenced(number, reason)
+    if code == "COLLISION":
+        return Collision(number)
+    if NOT_BEHIND in text:
+        return Fenced(number, "events")
+    key = reason.rpartition(" is a ")[0]
+    refused = PartitionRefused if code == "BADBATCH" and keys.is_shared(key) else BatchRefused
+    return refused(number, text)

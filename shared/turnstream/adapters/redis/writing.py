@@ -22,6 +22,9 @@ from turnstream.ports import (
     milliseconds,
 )
 
+LAST_PART = 2**64 - 1
+"""The largest number that either part of a stream's id can be."""
+
 
 class Writing:
     """Turns a batch into the arguments of the commit script."""
@@ -117,7 +120,7 @@ class Writing:
         expired = [self._keys.outcomes(bucket) for bucket in buckets.expired(before.cursor, after.cursor)]
         if expired:
             self._words.add("UNLINK", *expired)
-        self._words.add("XTRIM", self._keys.commands, "MINID", _behind(after.cursor))
+        self._words.add("XTRIM", self._keys.commands, *_up_to(after.cursor))
         self._words.add(
             *("HSET", self._keys.partition, "cursor", after.cursor),
             *("sequence", after.sequence, "types", encode_type_sequences(after.type_sequences)),
@@ -139,7 +142,10 @@ def _checks(keys: PartitionKeys, batch: Batch) -> list[Word]:
     return words
 
 
-def _behind(cursor: str) -> str:
-    """Return the stream id right behind a cursor: trimming up to the cursor itself would keep its entry."""
-    time, _, number = cursor.partition("-")
-    return f"{time}-{int(number) + 1}"
+def _up_to(cursor: str) -> tuple[str, str]:
+    """Return how to trim a stream up to a cursor and with it: its own id as the least would keep its entry."""
+    time, number = map(int, cursor.split("-"))
+    if number < LAST_PART:
+        return "MINID", f"{time}-{number + 1}"
+    # Anybody may write an entry under such an id, and no other can follow it within its millisecond; or at all.
+    return ("MINID", f"{time + 1}-0") if time < LAST_PART else ("MAXLEN", "0")

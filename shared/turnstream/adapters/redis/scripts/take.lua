@@ -1,7 +1,7 @@
 #!lua
 -- Makes a worker the owner of a partition that is free (design §5).
 --
--- KEYS      the partition's lease, hash and command stream
+-- KEYS      the partition's lease, hash, command stream and event stream
 -- ARGV      the token of the worker's earlier life ("" for none), a random text for the new token, the lease time in
 --           milliseconds, the number of partitions, the layout, a new generation, "1" where the server has a
 --           replication id, the token of an owner that is dead ("" for none), "1" where batches are told of only when
@@ -22,6 +22,13 @@ end
 -- Read before the first write, for it fails where something else stands there.
 local waiting = redis.call('XLEN', KEYS[3])
 
+-- A commit that was broken off, as by a right that was taken away, may have left events that the hash knows nothing of.
+local sequence, broken = made[5] or '0', false
+local about = redis.call('TYPE', KEYS[4]).ok == 'stream' and redis.call('XINFO', 'STREAM', KEYS[4]) or {}
+for i = 1, #about, 2 do
+  if about[i] == 'last-generated-id' then broken = tonumber(string.match(about[i + 1], '^%d+')) > tonumber(sequence) end
+end
+
 local replid = ''
 if ARGV[7] == '1' then
   replid = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
@@ -29,7 +36,7 @@ end
 if not made[1] then
   redis.call('HSET', KEYS[2], 'partitions', ARGV[4], 'layout', ARGV[5], 'cursor', '0-0', 'generation', ARGV[6],
     'sequence', '0', 'types', '{}', 'epoch', '0')
-elseif made[3] ~= replid then
+elseif made[3] ~= replid or broken then
   -- The server goes on from what has survived of another history: numbers above it may be given a second time, so
   -- they belong to a new generation (design §6).
   local former = {made[4] .. ':' .. made[5]}
@@ -37,6 +44,13 @@ elseif made[3] ~= replid then
     if #former < 32 then former[#former + 1] = earlier end
   end
   redis.call('HSET', KEYS[2], 'generation', ARGV[6], 'formerGenerations', table.concat(former, ' '))
+end
+
+if broken then
+  -- A stream's last id does not go back, so it is made anew of the latest events; the others go as if by retention.
+  local kept = redis.call('XREVRANGE', KEYS[4], sequence .. '-0', '-', 'COUNT', 1000)
+  redis.call('UNLINK', KEYS[4])
+  for i = #kept, 1, -1 do redis.call('XADD', KEYS[4], kept[i][1], unpack(kept[i][2])) end
 end
 
 -- An owner that neither gave the partition up nor moved the cursor may have died of a command (design §4).
