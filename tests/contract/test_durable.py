@@ -336,6 +336,7 @@ async def test_reset(ts: Turnstream) -> None:
         await ts.subscriptions.reset("billing", "now")
         await ts.execute(AddMessage(ids[0], user_message("new")))
         await wait_until(lambda: handler.versions(ids[0])[-1:] == [5])
+    assert not handler.resyncs
 
 
 async def _has(ts: Turnstream, name: str) -> bool:
