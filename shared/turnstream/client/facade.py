@@ -320,7 +320,9 @@ class Turnstream:
         return DurableSubscription(self._backend, self._settings, name, types, start, attempts)
 
     async def position(self, since: datetime | None = None) -> Position:
-        """Return the place in the history that is reached now, or from which on events are not older than a moment.
+        """Return the place in the history that is reached now, or the one before the first event since a moment.
+
+        An event's time is that of its command: what was parked and redriven is older than the events around it.
 
         Raises:
             Unavailable: the server does not answer.
