@@ -95,7 +95,7 @@ class EventSubscription(Generic[SomeEvent]):
     def position(self) -> Position | None:
         """The place behind the last event that the iteration gave, and behind all that was not asked for before it.
 
-        `None` before it is open.
+        Of several types it may lie before events that were given, where one may be missing. `None` before it is open.
         """
         return self._position
 
