@@ -641,4 +641,4 @@ def test_an_event_without_a_place_is_none_of_a_stream() -> None:
     event = History().happens("config", "a")
     bare = replace(event, meta=None)
     with pytest.raises(ValueError, match="place"):
-        Following(FILTERS["all"], ("g0", 0)).hear(bare, room=True)
+        Following(FILTERS["all"], ("g0", 0)).hear(bare, 0, room=True)

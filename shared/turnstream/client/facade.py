@@ -17,6 +17,7 @@ from turnstream.client.addressing import Addressed, Addressing, Trace
 from turnstream.client.connecting import Connecting
 from turnstream.client.durable.administration import SubscriptionAdministration
 from turnstream.client.durable.subscription import ATTEMPTS, DurableSubscription
+from turnstream.client.listening.buffer import Buffer
 from turnstream.client.listening.moments import position
 from turnstream.client.listening.subscription import EventSubscription, Start
 from turnstream.client.malformed import Malformed
@@ -254,8 +255,7 @@ class Turnstream:
     ) -> EventSubscription[Any]:
         """Return an async iterator of events: those of a session in their order, and nothing left out.
 
-        Each comes once; only where a live event of several types was lost, those of a partition that were given since
-        may come again behind it.
+        Each comes once. Whoever goes on from the position of one of several types is given some seconds of them again.
 
         Where history is gone that was not seen yet, a `ResyncRequired` stands in its place.
 
@@ -268,7 +268,7 @@ class Turnstream:
             ValueError: the position is not one of this deployment, or not one for these sessions.
 
         """
-        buffer = self._settings.subscriber_buffer
+        buffer = Buffer[Any](self._settings.subscriber_buffer, self._settings.subscriber_buffer_bytes)
         subscription = EventSubscription(self._backend, types, session_id, start, buffer)
         self._subscriptions.add(subscription)
         return subscription

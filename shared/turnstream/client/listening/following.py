@@ -60,7 +60,7 @@ class Following:
         # Up to `_read_up_to` nothing is missing; of a type in `_last`, nothing up to the sequence there.
         self._read_up_to = self._sequence
         self._last: dict[str, int] = {}
-        self._held: deque[AnyEvent] | None = None
+        self._held: deque[tuple[AnyEvent, int]] | None = None
 
     @property
     def mark(self) -> Mark:
@@ -74,11 +74,12 @@ class Following:
             return min(map(self._taken, self._wanted.types))
         return self._sequence
 
-    def hear(self, event: AnyEvent, *, room: bool) -> bool:
+    def hear(self, event: AnyEvent, size: int, *, room: bool) -> bool:
         """Tell whether a live event is the next one, and take it; where one is missing, the stream is to be read.
 
         Args:
             event: it concerns this subscriber.
+            size: its bytes, for whoever asks for what was `held`.
             room: whether it may be taken; without, it is read when there is.
 
         """
@@ -90,15 +91,15 @@ class Following:
             return True
         self.is_live = False
         if self._held is not None:
-            self._held.append(event)
+            self._held.append((event, size))
         return False
 
     def reading(self) -> None:
         """From now on hold back what is heard: the page that is being read may end before it."""
         self._held = deque(maxlen=HELD)
 
-    def held(self) -> Iterable[AnyEvent]:
-        """Give, once, what was heard while the page was read."""
+    def held(self) -> Iterable[tuple[AnyEvent, int]]:
+        """Give, once, what was heard while the page was read, and the bytes of each."""
         held, self._held = self._held, None
         return held or ()
 
