@@ -7,14 +7,21 @@ from typing import Any, Final
 
 import typer
 
-from turnstream.errors import CommandParked, Rejected, SubscriptionInUse, SubscriptionNotFound, TurnstreamError
+from turnstream.errors import (
+    CommandParked,
+    Rejected,
+    SessionNotParked,
+    SubscriptionInUse,
+    SubscriptionNotFound,
+    TurnstreamError,
+)
 from turnstream.telemetry import configure_logging
 from turnstream_cli.options import LogLevel
 
 REFUSED: Final = 1
 """The exit status of a command that was understood and refused."""
 
-REFUSALS: Final = (Rejected, CommandParked, SubscriptionNotFound, SubscriptionInUse)
+REFUSALS: Final = (Rejected, CommandParked, SubscriptionNotFound, SubscriptionInUse, SessionNotParked)
 
 UNAVAILABLE: Final = 2
 """The exit status where the server, a setting or the deployment does not fit."""

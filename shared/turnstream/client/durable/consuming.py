@@ -158,7 +158,8 @@ class Consuming:
         try:
             await self._try(event)
         except GivenUpError as failure:
-            await self._parked.add(FailedEvent(event.session_id, sequence, payload, failure.reason, failure.attempts))
+            failed = FailedEvent(event.session_id, sequence, payload, failure.reason, failure.attempts)
+            await self._parked.add(failed, failure)
 
     async def _try(self, event: AnyEvent | ResyncRequired) -> None:
         await self._consumer.handling.handle(event, self._stopped)

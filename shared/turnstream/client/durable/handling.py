@@ -9,7 +9,7 @@ from typing import Any
 from turnstream.backoff import Backoff
 from turnstream.client.listening.resync import ResyncRequired
 from turnstream.domain.events import AnyEvent
-from turnstream.telemetry import get_logger
+from turnstream.telemetry import get_logger, where_of
 
 log = get_logger(__name__)
 
@@ -72,7 +72,12 @@ class Handling:
                 self._given_up += 1
                 raise GivenUpError(type(error).__name__, attempt) from error
             if attempt == 1:
-                log.warning("event not handled, it comes again", type=event.type, reason=type(error).__name__)
+                log.warning(
+                    "event not handled, it comes again",
+                    type=event.type,
+                    reason=type(error).__name__,
+                    where=where_of(error),
+                )
             await _pause(stopped, backoff.failed())
 
     async def _failure(self, event: AnyEvent | ResyncRequired) -> BaseException | None:
