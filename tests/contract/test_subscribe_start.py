@@ -198,6 +198,7 @@ async def test_positions_by_time(ts: Turnstream) -> None:
         assert {event.session_id for event in await take(events, 6)} == {"b"}
     long_ago = await ts.position(since=between - timedelta(days=1))
     assert sum(mark[1] for mark in long_ago.marks if mark) == 0
+    assert await ts.position(since=datetime.min.replace(tzinfo=UTC)) == long_ago
     assert await ts.position(since=between + timedelta(days=1)) == await ts.position()
 
 

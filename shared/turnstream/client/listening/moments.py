@@ -7,6 +7,7 @@ from turnstream.client.listening.together import together
 from turnstream.codec.events import decode_timestamp
 from turnstream.domain.position import Mark, Position
 from turnstream.ports import Backend
+from turnstream.ports.values import EPOCH
 
 TOGETHER = 16
 """Streams that are searched at the same time."""
@@ -40,7 +41,8 @@ async def _mark(backend: Backend, partition: int, since: datetime) -> Mark:
     Times do not ascend: what was parked and redriven is old among the new. So no event says that none before it is
     younger; but what was written before the moment is older than it, and only what came later is looked through.
     """
-    before = await backend.events.written_before(partition, since - CLOCKS_APART)
+    long_before = max(since, EPOCH + CLOCKS_APART) - CLOCKS_APART
+    before = await backend.events.written_before(partition, long_before)
     while True:
         page = await backend.events.read(partition, before, PIECE)
         for sequence, payload in page.payloads:
