@@ -11,6 +11,7 @@ from turnstream.errors import (
     CommandParked,
     Rejected,
     SessionGone,
+    SessionNotParked,
     SubscriptionInUse,
     SubscriptionNotFound,
     TurnstreamError,
@@ -21,7 +22,7 @@ from turnstream_cli.options import LogLevel
 REFUSED: Final = 1
 """The exit status of a command that was understood and refused."""
 
-REFUSALS: Final = (Rejected, CommandParked, SessionGone, SubscriptionNotFound, SubscriptionInUse)
+REFUSALS: Final = (Rejected, CommandParked, SessionGone, SubscriptionNotFound, SubscriptionInUse, SessionNotParked)
 """What another try does not mend."""
 
 UNAVAILABLE: Final = 2

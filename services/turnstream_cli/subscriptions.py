@@ -58,7 +58,7 @@ def reset(
 ) -> None:
     """Let a subscription go on from another place: back, to handle events again, or ahead, to leave some out.
 
-    Its members notice at once; what is parked stays parked.
+    Its members notice within a second or two; what is parked stays parked.
 
     Example:  turnstream subscriptions reset billing --to 2h
     """

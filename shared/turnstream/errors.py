@@ -23,6 +23,7 @@
     │   └── PartitionRefused      whatever the batch is: the fault lies with a key of the whole partition
     ├── SubscriptionNotFound      no durable subscription of this name ever had a member
     ├── SubscriptionInUse         a subscription has live members, so it cannot be forgotten
+    ├── SessionNotParked          a subscription has no parked events of this session
     └── ConfigurationError        settings, server or deployment do not fit together
 
 Source: design §4 and §10; the messages of the spec where it has one.
@@ -275,6 +276,16 @@ class SubscriptionInUse(TurnstreamError):  # noqa: N818 - a state of the subscri
         super().__init__(f"The subscription {name} has {members} live members: stop them before it is forgotten")
         self.name = name
         self.members = members
+
+
+class SessionNotParked(TurnstreamError):  # noqa: N818 - a state of the session
+    """No events of the session are parked by the subscription, so there is nothing to redrive or discard."""
+
+    def __init__(self, name: str, session_id: str) -> None:
+        """Keep the subscription and the session."""
+        super().__init__(f"The subscription {name} has not parked the session {session_id}")
+        self.name = name
+        self.session_id = session_id
 
 
 class ConfigurationError(TurnstreamError):

@@ -54,6 +54,8 @@ class Settings(BaseSettings):
     """Their bytes, of each partition."""
     subscriber_buffer: PositiveInt = 10_000
     """Events that may wait in a subscription; more are read from the streams when there is room again."""
+    subscriber_buffer_bytes: PositiveInt = 64 * 1024 * 1024
+    """Their bytes as JSON; a page of each stream that is being read may come on top."""
 
     lease: PositiveFloat = 5.0
     """Seconds after which the partitions of a silent worker are free to take."""

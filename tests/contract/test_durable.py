@@ -19,6 +19,7 @@ from turnstream import (
     Event,
     MessageAdded,
     ResyncRequired,
+    SessionNotParked,
     SubscriptionInUse,
     SubscriptionNotFound,
     Turnstream,
@@ -221,7 +222,12 @@ async def test_a_session_that_fails_is_parked_and_others_go_on(
         await ts.execute(AddMessage(bad, user_message("new")))
         await wait_until(lambda: handler.versions(bad) == [2, 2, 3, 4])
     assert "secret" not in caplog.text
+    told = [getattr(record, "where", "") for record in caplog.records if "not handled" in record.message]
+    assert told
+    assert all(where.startswith("test_durable.py:") and "__call__" in where for where in told)
     assert await ts.subscriptions.parked("billing") == []
+    with pytest.raises(SessionNotParked, match=f"billing has not parked the session {good}"):
+        await ts.subscriptions.redrive("billing", good)
 
 
 async def _parked(ts: Turnstream, name: str, events: int) -> bool:
@@ -336,10 +342,37 @@ async def test_reset(ts: Turnstream) -> None:
         await ts.subscriptions.reset("billing", "now")
         await ts.execute(AddMessage(ids[0], user_message("new")))
         await wait_until(lambda: handler.versions(ids[0])[-1:] == [5])
+    assert not handler.resyncs
 
 
 async def _has(ts: Turnstream, name: str) -> bool:
     return name in {info.name for info in await ts.subscriptions.list_all()}
+
+
+async def test_what_is_handled_while_the_lag_is_looked_up_is_none(
+    ts: Turnstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler, subscription = Handler(), ts.subscription("billing")
+    subscriptions = ts._backend.subscriptions
+    marks = subscriptions.marks
+
+    async def handled_meanwhile(name: str) -> Any:  # noqa: ANN401
+        session = await a_session(ts)
+        await wait_until(lambda: handler.versions(session.id) == [1])
+        partition = partition_of(session.id, PARTITIONS)
+        head = (await ts._backend.events.read(partition, 0, 0)).head
+
+        async def is_written_down() -> bool:
+            mark = (await marks(name)).get(partition)
+            return mark is not None and mark[1] == head
+
+        await wait_until(is_written_down)
+        return await marks(name)
+
+    async with running(subscription, handler):
+        await wait_until(lambda: started(subscription))
+        monkeypatch.setattr(subscriptions, "marks", handled_meanwhile)
+        assert [info.lag for info in await ts.subscriptions.list_all()] == [0]
 
 
 async def test_lag_and_forget(ts: Turnstream) -> None:

@@ -1,11 +1,13 @@
 """A command that cannot be applied parks its session, and nobody else's; operators redrive and discard (design §4)."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
 from tests.contract.chats import CONFIG, a_session, messages_of, texts_of
 from tests.contract.deployments import Deployment, client_of, opened
+from tests.contract.hearing import take
 from tests.waiting import wait_until
 
 from turnstream import (
@@ -16,6 +18,7 @@ from turnstream import (
     DeleteSession,
     DuplicateMismatch,
     GetSession,
+    MessageAdded,
     Rejected,
     Ticket,
     Turnstream,
@@ -398,3 +401,23 @@ async def test_redriven_messages_keep_their_content(ts: Turnstream, bug: Bug) ->
     bug.fixed = True
     await ts.parked.redrive("s")
     assert texts_of(await ts.sessions.get_messages("s")) == texts
+
+
+# ── the times of events ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_was_parked_and_redriven_misleads_no_position_by_time(ts: Turnstream, bug: Bug) -> None:
+    """Its events are old among the new ones."""
+    await park(ts, *(UpdateTokenMetrics("s", tokens) for tokens in range(20, 40)))
+    await a_session(ts, session_id="t")
+    await asyncio.sleep(0.01)
+    since = datetime.now(UTC)
+    await asyncio.sleep(0.01)
+    for text in "abcde":
+        await ts.execute(added(text, "t"))
+    bug.fixed = True
+    await ts.parked.redrive("s")
+    for text in "vwxyz":
+        await ts.execute(added(text, "t"))
+    async with ts.subscribe(MessageAdded, start=await ts.position(since)) as events:
+        assert [event.version for event in await take(events, 10) if event.session_id == "t"] == list(range(2, 12))

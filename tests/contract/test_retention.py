@@ -1,6 +1,7 @@
 """Retention: which events tidying takes, by age and by length."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from tests.waiting import wait_until
 
 from turnstream.adapters.redis import retention
 from turnstream.adapters.redis.backend import RedisBackend
-from turnstream.ports import AGE_PRECISION, Backend, PartitionState
+from turnstream.client.listening import moments
+from turnstream.ports import AGE_PRECISION, Backend, EventPage, PartitionState
 
 SHORT = 0.3
 """Seconds that may pass in a test."""
@@ -214,3 +216,50 @@ async def test_one_that_fails_holds_up_no_other(real: EmbeddedDeployment) -> Non
         await backend.ownership.tidy(states)
     assert any("partition 0" in note for note in failure.value.__notes__)
     assert await kept(real, 1) == list(range(11, 161))
+
+
+# ── what marks say of the past ───────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_marks_tell_what_was_written_before_a_moment(backend: Backend) -> None:
+    state = await happened(backend, await taken(backend), 5)
+    assert await backend.events.written_before(0, datetime.now(UTC)) == 0
+    before = datetime.now(UTC) - timedelta(milliseconds=1)
+    await backend.ownership.tidy([state])
+    await asyncio.sleep(0.01)
+    after = datetime.now(UTC)
+    await happened(backend, state, 3)
+    assert await backend.events.written_before(0, before) == 0
+    assert await backend.events.written_before(0, after) == 5
+    assert await backend.events.written_before(1, after) == 0
+
+
+@pytest.mark.parametrize("deployment", ["fakeredis", "embedded"], indirect=True)
+async def test_marks_from_before_the_clock_was_set_back_count(deployment: Deployment, backend: Backend) -> None:
+    assert isinstance(deployment, RedisDeployment)
+    await taken(backend)
+    await deployment.call("HSET", deployment.keys.partitions[0].partition, "marks", "3000:5 9000:8 4000:9")
+    found = [await backend.events.written_before(0, datetime.fromtimestamp(at, UTC)) for at in (3, 5, 9, 10)]
+    assert found == [0, 5, 5, 9]
+
+
+async def test_a_position_by_time_is_looked_for_behind_the_marks(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All events of the samples are of a past day: they say nothing."""
+    monkeypatch.setattr(moments, "CLOCKS_APART", timedelta())
+    state = await happened(backend, await taken(backend), 150)
+    await backend.ownership.tidy([state])
+    await asyncio.sleep(0.01)
+    since = datetime.now(UTC)
+    state = await happened(backend, state, 3)
+    reads: list[tuple[int, int]] = []
+    read = backend.events.read
+
+    async def noted(partition: int, after: int, count: int, session_id: str | None = None) -> EventPage:
+        reads.append((partition, after))
+        return await read(partition, after, count, session_id)
+
+    monkeypatch.setattr(backend.events, "read", noted)
+    assert (await moments.position(backend, since)).marks == ((state.generation, 153), ("", 0))
+    assert sorted(reads) == [(0, 150), (1, 0)]

@@ -198,6 +198,7 @@ async def test_positions_by_time(ts: Turnstream) -> None:
         assert {event.session_id for event in await take(events, 6)} == {"b"}
     long_ago = await ts.position(since=between - timedelta(days=1))
     assert sum(mark[1] for mark in long_ago.marks if mark) == 0
+    assert await ts.position(since=datetime.min.replace(tzinfo=UTC)) == long_ago
     assert await ts.position(since=between + timedelta(days=1)) == await ts.position()
 
 
@@ -409,6 +410,20 @@ async def test_a_slow_consumer_of_large_events(ts: Turnstream) -> None:
         await _publish(ts, ["s"], 6, "x" * 200_000)
         assert len(events._waiting) <= 4
         assert [event.version for event in await take(events, 30)] == [v for v in range(2, 8) for _ in range(5)]
+
+
+@pytest.mark.parametrize("overrides", [{"partitions": 1, "subscriber_buffer_bytes": 8_000}])
+async def test_a_slow_consumer_holds_few_large_events(ts: Turnstream) -> None:
+    await a_session(ts, session_id="s")
+    async with ts.subscribe(MessageAdded) as events:
+        await wait_until(lambda: events._followed[0].is_live)
+        await _publish(ts, ["s"], 6, "x" * 3_000)
+        await events.ping()
+        await wait_until(lambda: len(events._waiting) > 0)
+        assert len(events._waiting) <= 3
+        assert [event.version for event in await take(events, 30)] == [v for v in range(2, 8) for _ in range(5)]
+        await _publish(ts, ["s"], 1)
+        assert [event.version for event in await take(events, 5)] == [8] * 5
 
 
 async def test_a_filter_costs_no_reads_of_the_stream(

@@ -62,6 +62,8 @@ class TestSubscriptions:
         (tmp_path / OBSTACLE).unlink()
         assert typed(programs, "redrive", NAME, REFUSED) == "all handled\n"
         assert f"{REFUSED} 1\n{REFUSED} 2\n" in parked.output
+        for word in ("redrive", "discard"):
+            assert "has not parked the session" in typed(programs, word, NAME, REFUSED, status=1)
 
         assert typed(programs, "reset", NAME, "--to", "1h") == f"{NAME} goes on from there\n"
         until(lambda: parked.output.count("other 1") == 2)

@@ -1,7 +1,8 @@
 """Members, connections, servers and history are lost: a durable subscription handles all that is left, in order."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -17,7 +18,8 @@ from tests.contract.redis_deployments import EmbeddedDeployment
 from tests.contract.test_durable import Handler, killed, running
 from tests.contract.workers import worker_of
 from tests.integration.groups import OnGroup, on_group
-from tests.topologies import RunningCluster, running_cluster
+from tests.integration.test_subscribe_faults import is_lagging
+from tests.topologies import Node, RunningCluster, copied, running_cluster
 from tests.waiting import SOON, wait_until
 
 from turnstream import AddMessage, ResyncRequired, Turnstream, user_message
@@ -240,23 +242,63 @@ async def group() -> AsyncIterator[tuple[OnGroup, RunningCluster]]:
 
 
 @pytest.mark.slow
-async def test_a_primary_is_lost_with_checkpoints_and_events(group: tuple[OnGroup, RunningCluster]) -> None:
+@pytest.mark.parametrize("outage", ["short", "long"])
+async def test_a_primary_is_lost_with_checkpoints_and_events(
+    group: tuple[OnGroup, RunningCluster], outage: str
+) -> None:
+    """Checkpoints go back together with the events: what knows of the loss is the member that handled them."""
     deployment, moving = group
     await worker_of(deployment)
     client = await client_of(deployment, worker=False)
     handler = Handler()
+    subscription = client.subscription(NAME, start="beginning")
+    session_id = id_in(0, PARTITIONS)
     primary = moving.holder(deployment.keys.partitions[0].partition)
-    async with running(client.subscription(NAME, start="beginning"), handler):
+    replica = moving.replica_of(primary)
+    async with running(subscription, handler):
+        await a_session(client, "kept", session_id=session_id)
+        await wait_until(lambda: handler.versions(session_id) == [1, 2])
+        await wait_until(lambda: _is_written_down(client, 2))
+        await asyncio.to_thread(copied, primary, replica)
+        await is_lagging(primary, replica)
+        for text in ("lost", "lost, too"):
+            await client.execute(AddMessage(session_id, user_message(text)))
+        await wait_until(lambda: _is_written_down(client, 4))
+        if outage == "long":
+            _keep_away(primary, lambda: not subscription._member or 0 not in subscription._member.owned)
+        await asyncio.to_thread(moving.fail_over, primary, replica)
         async with chatting(client):
-            await wait_until(lambda: len(handler.seen) > 50)
-            await asyncio.to_thread(moving.fail_over, primary, moving.replica_of(primary))
-            before = len(handler.seen)
-            await wait_until(lambda: len(handler.seen) > before + 50)
+            await persistently(client, AddMessage(session_id, user_message("again")))
+            await wait_until(lambda: len(handler.versions(session_id)) == 5)
         # All that survived is handled, as another subscription that begins now sees it.
         events = await _survived(client)
         await wait_until(lambda: not _missed_by(handler, events))
-    # A replica that lagged told what it took back.
+    assert handler.versions(session_id) == [1, 2, 3, 4, 3]
+    lost = [resync for resync in handler.resyncs if resync.partition == 0]
+    assert [(resync.reason, resync.lost, resync.seen[1], resync.resumed[1]) for resync in lost] == [
+        ("failover", 2, 4, 2),
+    ]
     assert all(resync.reason == "failover" for resync in handler.resyncs)
+    assert all(len(resync.position.marks) == PARTITIONS for resync in handler.resyncs)
+
+
+async def _is_written_down(client: Turnstream, sequence: int) -> bool:
+    mark = (await client._backend.subscriptions.marks(NAME)).get(0)
+    return mark is not None and mark[1] == sequence
+
+
+def _keep_away(primary: Node, noticed: Callable[[], bool]) -> None:
+    """Let a primary, once it is stopped, be replaced only when that was noticed; it is stopped in a thread."""
+    stop = primary.stop
+
+    def stop_for_long() -> None:
+        stop()
+        deadline = time.monotonic() + SOON
+        while not noticed():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    primary.stop = stop_for_long  # type: ignore[method-assign]
 
 
 async def _survived(client: Turnstream) -> Sequence[Any]:

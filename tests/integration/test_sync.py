@@ -40,6 +40,7 @@ from turnstream import (
     SessionConfigPatch,
     SessionCreated,
     SessionNotFound,
+    SessionNotParked,
     SessionPage,
     SessionPatch,
     Settings,
@@ -51,6 +52,7 @@ from turnstream import (
 from turnstream.adapters.embedded import start_embedded_server
 from turnstream.domain.handlers import HANDLERS
 from turnstream.sync.sessions import WALK_TOGETHER
+from turnstream.worker import ownership
 
 CONFIG = SessionConfig("openai", "gpt-4")
 PARTITIONS = 8
@@ -566,6 +568,40 @@ def test_a_durable_subscription_handles_in_threads(ts: sync.Turnstream) -> None:
     assert sum(lag.behind for lag in ts.subscriptions.lag("billing")) == 0
     ts.subscriptions.reset("billing", "beginning")
     assert ts.subscriptions.parked("billing") == []
-    assert (ts.subscriptions.redrive("billing", "chat"), ts.subscriptions.discard("billing", "chat")) == (0, 0)
+    for ask in (ts.subscriptions.redrive, ts.subscriptions.discard):
+        with pytest.raises(SessionNotParked, match="billing has not parked the session chat"):
+            ask("billing", "chat")
     ts.subscriptions.forget("billing")
     assert ts.position() == ts.position()
+
+
+def test_nobody_handles_what_a_thread_still_has_in_hand(
+    ts: sync.Turnstream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A thread cannot be stopped, so the partition is handed over when it has returned, however long that takes."""
+    monkeypatch.setattr(ownership, "HANDOVER", 0.1)
+    begun, overlapping, goes_on = threading.Event(), threading.Event(), threading.Event()
+    handled: list[str] = []
+
+    def handle(name: str) -> None:
+        (overlapping if begun.is_set() and not goes_on.is_set() else begun).set()
+        goes_on.wait()
+        handled.append(name)
+
+    first, second = ts.subscription("billing", start="beginning"), ts.subscription("billing")
+    ts.execute(CreateSession(CONFIG, "chat"))
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(first.run, lambda _: handle("first"))]
+        try:
+            assert begun.wait(10)
+            running.append(pool.submit(second.run, lambda _: handle("second")))
+            first.stop()
+            wait_until(lambda: "partition cut short" in caplog.text)
+            assert not overlapping.wait(1)
+            goes_on.set()
+            wait_until(lambda: handled == ["first", "second"])
+        finally:
+            goes_on.set()
+            second.stop()
+        for each in running:
+            each.result(10)

@@ -222,11 +222,11 @@ class Follower:
             if self.wanted.concerns(event) and self.following.take(event, sequence):
                 self._give(event)
         self.following.advance(page)
-        for event in self.following.held():
+        for event, _ in self.following.held():
             self._heard(event, room=True)
 
     def _heard(self, event: AnyEvent, *, room: bool) -> None:
-        if self.following.hear(event, room=room):
+        if self.following.hear(event, 0, room=room):
             self._give(event)
 
     def _give(self, event: AnyEvent) -> None:

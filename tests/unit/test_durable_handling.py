@@ -4,9 +4,10 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.waiting import wait_until
 
-from turnstream import ResyncRequired
+from turnstream import ResyncRequired, backoff
 from turnstream.client.durable.handling import GivenUpError, Handler, Handling
 from turnstream.domain.position import Position
 
@@ -83,3 +84,45 @@ async def test_a_handler_cannot_take_a_cancellation_for_a_failure_of_its_own(swa
     await wait_until(task.done)
     assert task.cancelled()
     assert calls == 1
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave next to no time between two attempts."""
+    monkeypatch.setattr(backoff, "LONGEST", 0.001)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_where_nothing_succeeds_one_is_given_up_and_not_one_in_every_partition() -> None:
+    async def fails(_: object) -> None:
+        raise ConnectionError
+
+    handling, stopped = Handling(fails, 2), asyncio.Event()
+    partitions = [asyncio.create_task(handling.handle(EVENT, stopped)) for _ in range(16)]
+    await wait_until(lambda: sum(task.done() for task in partitions) >= 3)
+    stopped.set()
+    ends = await asyncio.gather(*partitions, return_exceptions=True)
+    attempts = sorted(end.attempts for end in ends if isinstance(end, GivenUpError))
+    assert attempts == [2 << number for number in range(len(attempts))]
+
+
+@pytest.mark.usefixtures("quick")
+async def test_what_was_tried_often_is_not_given_up_when_another_succeeds() -> None:
+    calls: list[tuple[int, bool]] = []
+    outage = True
+
+    async def handler(event: ResyncRequired) -> None:
+        failed_before = calls.count((1, True))
+        calls.append((event.partition, not outage))
+        if outage or (event.partition == 1 and not failed_before):
+            raise ConnectionError
+
+    handling, stopped = Handling(handler, 2), asyncio.Event()
+    for _ in range(8):
+        with pytest.raises(GivenUpError):
+            await handling.handle(EVENT, stopped)
+    other = asyncio.create_task(handling.handle(replace(EVENT, partition=1), stopped))
+    await wait_until(lambda: calls.count((1, False)) > 2)
+    outage = False
+    await handling.handle(EVENT, stopped)
+    await other

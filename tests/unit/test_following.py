@@ -1,7 +1,9 @@
 """Following a partition: whatever becomes of the live events and of the stream, nothing is missing in silence."""
 
+from collections.abc import Iterator
+
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
@@ -39,12 +41,18 @@ class AnythingHappens(RuleBasedStateMachine):
         self.last = 0
         self.dropped = False
 
-    @initialize(name=st.sampled_from(sorted(FILTERS)), before=st.lists(st.sampled_from(sorted(KINDS)), max_size=4))
-    def starts(self, name: str, before: list[str]) -> None:
+    @initialize(
+        name=st.sampled_from(sorted(FILTERS)),
+        before=st.lists(st.sampled_from(sorted(KINDS)), max_size=4),
+        is_live=st.booleans(),
+    )
+    def starts(self, name: str, before: list[str], is_live: bool) -> None:
         for kind in before:
             self.history.happens(kind, "a")
         self.follower = Follower(self.history, FILTERS[name])
         self.start = self.last = self.follower.start[1]
+        if is_live:
+            self.follower.read()
 
     # what happens in the partition
 
@@ -52,7 +60,9 @@ class AnythingHappens(RuleBasedStateMachine):
     @rule(events=st.lists(st.tuples(st.sampled_from(sorted(KINDS)), st.sampled_from(SESSIONS)), min_size=1, max_size=6))
     def happens(self, events: list[tuple[str, str]]) -> None:
         made = [self.history.happens(*event) for event in events]
-        if not self.history.held_back:
+        if self.history.held_back:
+            self.history.held_back += len(made)
+        else:
             self.follower.publish(made)
 
     @precondition(lambda self: self.history.has_owner)
@@ -114,6 +124,15 @@ class AnythingHappens(RuleBasedStateMachine):
     def is_dropped(self, count: int) -> None:
         del self.follower.wire[:count]
         self.dropped = True
+
+    @precondition(lambda self: len(self.follower.wire) > 1)
+    @rule(at=st.integers(0, 5))
+    def is_heard_but_for_one(self, at: int) -> None:
+        del self.follower.wire[at % len(self.follower.wire)]
+        self.dropped = True
+        while self.follower.wire:
+            self.follower.hear()
+        self.look()
 
     @rule()
     def reconnects(self) -> None:
@@ -187,9 +206,19 @@ class AnythingHappens(RuleBasedStateMachine):
         return any(wanted.concerns(event) or event.type == DELETED for event in behind)
 
     @invariant()
-    def the_mark_is_not_before_what_is_read(self) -> None:
-        following = self.follower.following
-        assert not following.is_live or following.behind <= following.mark[1]
+    def nothing_that_was_asked_for_is_missing_up_to_the_mark(self) -> None:
+        """Whoever stores the mark goes on behind it."""
+        generation, sequence = self.follower.following.mark
+        if generation == self.history.generation and self.history.has_owner:
+            assert set(self.missing(sequence)) <= self.excused
+
+    def missing(self, up_to: int) -> Iterator[int]:
+        """Yield what was asked for and is not given as it has happened."""
+        for event in self.history.timeline[self.start : up_to]:
+            if event.meta and self.follower.wanted.includes(event):
+                sequence = sequence_of(event)
+                if self.standing.get(sequence) != event.meta.event_id:
+                    yield sequence
 
     def teardown(self) -> None:
         if not hasattr(self, "follower"):
@@ -200,14 +229,12 @@ class AnythingHappens(RuleBasedStateMachine):
         self.follower.settle()
         self.look()
         assert self.follower.following.mark == (self.history.generation, self.history.sequence)
+        assert set(self.missing(self.history.sequence)) <= self.excused
         wanted = {
             sequence_of(event): event.meta.event_id
             for event in self.history.timeline
             if event.meta and self.follower.wanted.includes(event) and sequence_of(event) > self.start
         }
-        assert {
-            n: event_id for n, event_id in wanted.items() if self.standing.get(n) != event_id
-        }.keys() <= self.excused
         assert all(wanted.get(n, event_id) == event_id for n, event_id in self.standing.items()), (
             "taken back in silence"
         )
@@ -265,6 +292,29 @@ def test_a_gap_is_filled_before_what_follows(name: str) -> None:
     follower.read()
     assert follower.sequences == [2, 3, 4, 5, 6]
     assert follower.following.is_live
+
+
+@pytest.mark.parametrize("name", sorted(FILTERS))
+@given(
+    events=st.lists(
+        st.tuples(st.sampled_from(["critical", "removed", "deleted"]), st.booleans()), min_size=2, max_size=6
+    )
+)
+def test_whoever_goes_on_from_the_mark_is_given_all_that_was_lost_on_its_way(
+    name: str, events: list[tuple[str, bool]]
+) -> None:
+    follower = follower_of(name)
+    for kind, arrives in events:
+        made = follower.history.happens(kind, "a")
+        if arrives:
+            follower.publish([made])
+    taken = heard(follower)
+    again = Follower(follower.history, FILTERS[name], follower.following.mark)
+    again.settle()
+    wanted = {sequence_of(event) for event in follower.history.timeline if FILTERS[name].includes(event)}
+    assert {*taken, *again.sequences} == wanted
+    if name != "several types":
+        assert not set(taken) & set(again.sequences)
 
 
 def test_one_of_another_type_is_found_behind_what_was_taken() -> None:
@@ -591,4 +641,4 @@ def test_an_event_without_a_place_is_none_of_a_stream() -> None:
     event = History().happens("config", "a")
     bare = replace(event, meta=None)
     with pytest.raises(ValueError, match="place"):
-        Following(FILTERS["all"], ("g0", 0)).hear(bare, room=True)
+        Following(FILTERS["all"], ("g0", 0)).hear(bare, 0, room=True)

@@ -18,6 +18,7 @@ from turnstream.catalogue import default_catalogue
 from turnstream.domain.commands import CreateSession
 from turnstream.errors import Unavailable
 from turnstream.ports import Batch, PartitionState, RawEntry
+from turnstream.worker import ownership
 from turnstream.worker.ownership import Holdings
 from turnstream.worker.partition import OwnedPartition
 
@@ -55,7 +56,7 @@ def holdings(backend: MemoryBackend, store: Away) -> Holdings[PartitionState, Ow
     def hold(state: PartitionState) -> OwnedPartition:
         return OwnedPartition(processor(state), ROOMY)
 
-    return Holdings("w:1", 1, backend.ownership, hold, asyncio.Event())
+    return Holdings("w:1", 1, backend.ownership, hold, asyncio.Event(), 0.001)
 
 
 async def try_to_apply(holdings: Holdings[PartitionState, OwnedPartition], waiting: RawEntry) -> None:
@@ -137,3 +138,79 @@ async def test_what_ends_late_does_not_drop_who_works_now(holdings: Holdings[Par
     await asyncio.wait([ended])
     assert holdings.owned == {0: now}
     await holdings.give_up([0])
+
+
+# ── what takes too long ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Stuck:
+    """A partition whose work does not end when it is asked to; `stubborn`, not even when it is cancelled."""
+
+    place = None
+
+    def __init__(self, *, stubborn: bool) -> None:
+        self.stubborn = stubborn
+        self.began, self.cancelled, self.ends = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    def stop(self) -> None:
+        """Go on all the same."""
+
+    async def run(self) -> None:
+        self.began.set()
+        try:
+            await self.ends.wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            while self.stubborn and not self.ends.is_set():
+                await asyncio.wait([asyncio.create_task(self.ends.wait())])
+            raise
+
+
+async def held(backend: MemoryBackend, stuck: Stuck) -> Holdings[PartitionState, Stuck]:
+    holdings = Holdings("w:1", 1, backend.ownership, lambda _: stuck, asyncio.Event(), 0.001)
+    await holdings.settle()
+    await stuck.began.wait()
+    return holdings
+
+
+async def test_a_partition_that_is_cut_short_is_released(
+    backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ownership, "HANDOVER", 0.0)
+    stuck = Stuck(stubborn=False)
+    holdings = await held(backend, stuck)
+    assert await backend.ownership.take(0, "w:2") is None
+    await holdings.give_up([0])
+    assert stuck.cancelled.is_set()
+    assert not holdings.owned
+    assert await backend.ownership.take(0, "w:2") is not None
+
+
+async def test_until_its_work_has_ended_a_partition_is_kept(
+    backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever took it would do the same work at the same time, and in what order nobody knows."""
+    renewals = 0
+
+    async def renew(states: Sequence[PartitionState]) -> list[bool]:
+        nonlocal renewals
+        renewals += len(states)
+        return [True for _ in states]
+
+    monkeypatch.setattr(backend.ownership, "renew", renew)
+    stuck = Stuck(stubborn=True)
+    holdings = await held(backend, stuck)
+    giving_up = asyncio.create_task(holdings.give_up([0]))
+    await wait_until(lambda: renewals > 2)
+    monkeypatch.setattr(ownership, "HANDOVER", 0.0)
+    assert not stuck.cancelled.is_set()
+    giving_up.cancel()
+    await asyncio.wait([giving_up])
+    giving_up = asyncio.create_task(holdings.give_up([0]))
+    await stuck.cancelled.wait()
+    before = renewals
+    await wait_until(lambda: renewals > before + 2)
+    assert await backend.ownership.take(0, "w:2") is None
+    stuck.ends.set()
+    await giving_up
+    assert await backend.ownership.take(0, "w:2") is not None

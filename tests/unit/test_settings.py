@@ -41,6 +41,7 @@ def test_every_setting_has_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         "parked_events": 17,
         "parked_event_bytes": 18,
         "subscriber_buffer": 10,
+        "subscriber_buffer_bytes": 19,
         "lease": 1.5,
         "worker_id": "worker-7",
         "batch_commands": 11,

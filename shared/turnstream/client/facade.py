@@ -18,6 +18,7 @@ from turnstream.client.closing import UntilClosed
 from turnstream.client.connecting import Connecting
 from turnstream.client.durable.administration import SubscriptionAdministration
 from turnstream.client.durable.subscription import ATTEMPTS, DurableSubscription
+from turnstream.client.listening.buffer import Buffer
 from turnstream.client.listening.moments import position
 from turnstream.client.listening.subscription import EventSubscription, Start
 from turnstream.client.malformed import Malformed
@@ -261,8 +262,7 @@ class Turnstream:
     ) -> EventSubscription[Any]:
         """Return an async iterator of events: those of a session in their order, and nothing left out.
 
-        Each comes once; only where a live event of several types was lost, those of a partition that were given since
-        may come again behind it.
+        Each comes once. Whoever goes on from the position of one of several types is given some seconds of them again.
 
         Where history is gone that was not seen yet, a `ResyncRequired` stands in its place.
 
@@ -280,7 +280,7 @@ class Turnstream:
         self._open.check()
         if session_id is not None:
             check_session_id(session_id)
-        buffer = self._settings.subscriber_buffer
+        buffer = Buffer[Any](self._settings.subscriber_buffer, self._settings.subscriber_buffer_bytes)
         subscription = EventSubscription(self._backend, types, session_id, start, buffer)
         self._subscriptions.add(subscription)
         return subscription
@@ -333,7 +333,9 @@ class Turnstream:
         return DurableSubscription(self._backend, self._settings, name, types, start, attempts)
 
     async def position(self, since: datetime | None = None) -> Position:
-        """Return the place in the history that is reached now, or from which on events are not older than a moment.
+        """Return the place in the history that is reached now, or the one before the first event since a moment.
+
+        An event's time is that of its command: what was parked and redriven is older than the events around it.
 
         Raises:
             Unavailable: the server does not answer.

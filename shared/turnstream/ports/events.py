@@ -1,6 +1,7 @@
 """Reading the events of the past (design §6)."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Protocol
 
 import msgspec
@@ -37,6 +38,18 @@ class EventLog(Protocol):
 
         There may be fewer although more are kept, where they are large; at least one, if there is one. `session_id`
         names a session of the partition, whose last sequence is wanted as well.
+
+        Raises:
+            Unavailable: the server does not answer.
+
+        """
+        ...
+
+    async def written_before(self, partition: int, moment: datetime) -> int:
+        """Return a sequence up to which all events were written before a moment; 0 where nothing is known of that.
+
+        It may be an earlier one by `1 / AGE_PRECISION` of the age for which events are kept. What tells it are the
+        marks of retention: an event's own time is that of its command, which may have waited.
 
         Raises:
             Unavailable: the server does not answer.

@@ -196,7 +196,7 @@ class Turnstream:
         return DurableSubscription(self._portal, subscription)
 
     def position(self, since: datetime | None = None) -> Position:
-        """Return the place in the history that is reached now, or from which on events are not older than a moment."""
+        """Return the place in the history that is reached now, or the one before the first event since a moment."""
         return self._portal.call(self._client.position(since))
 
     def verify(self, session_id: str) -> Verification:

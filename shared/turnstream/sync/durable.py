@@ -38,7 +38,7 @@ class DurableSubscription(Generic[SomeEvent]):
         """
 
         async def handle(event: SomeEvent | ResyncRequired) -> None:
-            await asyncio.to_thread(handler, event)
+            await _to_its_end(asyncio.create_task(asyncio.to_thread(handler, event)))
 
         self._portal.call(self._subscription.run(handle))
 
@@ -49,6 +49,19 @@ class DurableSubscription(Generic[SomeEvent]):
             self._subscription.stop()
 
         self._portal.call(stop())
+
+
+async def _to_its_end(call: "asyncio.Task[None]") -> None:
+    """Wait for a call in a thread, which nobody can stop: who is cancelled ends behind it, and no sooner."""
+    cancelled = False
+    while not call.done():
+        try:
+            await asyncio.wait([call])
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError from None if call.cancelled() else call.exception()
+    await call
 
 
 class Subscriptions:

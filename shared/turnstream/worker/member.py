@@ -42,7 +42,7 @@ class Member(Generic[State, Owned]):
         self._membership = membership
         self._lease = lease
         self._bell = asyncio.Event()
-        self._holdings = Holdings(member_id, partitions, membership, hold, self._bell)
+        self._holdings = Holdings(member_id, partitions, membership, hold, self._bell, lease / RENEWALS)
         self._stopped = asyncio.Event()
         self._moved: Callable[[], Awaitable[None]] = _nothing
         self._changed: Callable[[], None] = lambda: None

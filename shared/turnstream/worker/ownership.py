@@ -1,7 +1,9 @@
 """Keeps a member's partitions: takes those that should be its own, renews them, gives up the surplus (design §5)."""
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
 import structlog
@@ -59,6 +61,7 @@ class Holdings(Generic[State, Owned]):
         membership: Membership[State],
         hold: Callable[[State], Owned],
         bell: asyncio.Event,
+        renew_every: float,
     ) -> None:
         """Own nothing yet.
 
@@ -68,6 +71,7 @@ class Holdings(Generic[State, Owned]):
             membership: who else is there, and the leases.
             hold: makes what works on a partition from where it stands.
             bell: rung when a partition was lost, for it should be taken again.
+            renew_every: seconds between two renewals of the leases.
 
         """
         self.owned: dict[int, Owned] = {}
@@ -81,6 +85,7 @@ class Holdings(Generic[State, Owned]):
         self._membership = membership
         self._make = hold
         self._bell = bell
+        self._renew_every = renew_every
 
     async def settle(self) -> bool:
         """Bring what is owned in line with who is alive; tell whether anything is to be read from somewhere else.
@@ -129,19 +134,31 @@ class Holdings(Generic[State, Owned]):
     async def give_up(self, numbers: Iterable[int]) -> None:
         """Finish what is in hand of some partitions and release them; one that takes too long is cut short."""
         leaving = [number for number in numbers if number in self.owned]
+        # Also of those that are forgotten before: cut short, they end by themselves.
+        leases = [self._leases[number] for number in leaving]
         for number in leaving:
             self.owned[number].stop()
-        if leaving:
-            _, late = await asyncio.wait([self._tasks[number] for number in leaving], timeout=HANDOVER)
-            for task in late:
-                log.warning("partition cut short", task=task.get_name())
-                task.cancel()
-            if late:
-                await asyncio.wait(late)
-        left = [self._leases[number] for number in leaving if self.owned.pop(number, None)]
+        late = await self._late({self._tasks[number] for number in leaving}, HANDOVER)
+        for task in late:
+            log.warning("partition cut short", task=task.get_name())
+            task.cancel()
+        await self._late(late, math.inf)
         for number in leaving:
+            self.owned.pop(number, None)
             self._stalled.pop(number, None)
-        await self._membership.release(left)
+        await self._membership.release(leases)
+
+    async def _late(self, tasks: set[asyncio.Task[None]], seconds: float) -> set[asyncio.Task[None]]:
+        """Return which tasks have not ended in time; nobody else gets their partitions before they have."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + seconds
+        while tasks and clock() < end:
+            _, tasks = await asyncio.wait(tasks, timeout=min(self._renew_every, end - clock()))
+            if tasks:
+                with suppress(Unavailable, TimeoutError):
+                    async with asyncio.timeout(self._renew_every):
+                        await self.keep()
+        return tasks
 
     def take_losses(self) -> int:
         """Return how many partitions were lost since the last call."""

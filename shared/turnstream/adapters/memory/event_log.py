@@ -1,7 +1,9 @@
 """Reading the events of the past, and where a partition's stream stands (design §6)."""
 
 import asyncio
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from itertools import islice
 
 from turnstream.adapters.memory.partition import Partition, StoredEvent
@@ -37,6 +39,12 @@ class MemoryEventLog:
             session=session.decoded_header().last_sequence if session else 0,
             payloads=tuple(_page(islice(behind, count))),
         )
+
+    async def written_before(self, partition: int, moment: datetime) -> int:
+        """Return a sequence up to which all events were written before a moment; 0 where nothing is known of that."""
+        # The marks are of another clock, which nobody sets.
+        by_then = time.monotonic() - (time.time() - moment.timestamp())
+        return max((last for at, last in self._partitions[partition].marks if at < by_then), default=0)
 
 
 def _page(events: Iterable[StoredEvent]) -> Iterator[tuple[int, bytes]]:

@@ -1,6 +1,7 @@
 """Reading the events of the past, and where a partition's stream stands (design §6)."""
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from turnstream.adapters.redis.server import Server
 from turnstream.codec.records import decode_type_sequences
@@ -42,6 +43,25 @@ class RedisEventLog:
             session=int(session or 0),
             payloads=tuple(zip(map(_sequence, entries[::2]), entries[1::2], strict=True)),
         )
+
+    async def written_before(self, partition: int, moment: datetime) -> int:
+        """Return a sequence up to which all events were written before a moment; 0 where nothing is known of that.
+
+        Raises:
+            Unavailable: the server does not answer.
+
+        """
+        key = self._server.partition(partition).partition
+        marks: bytes | None = await self._server.calls(partition).call("HGET", key, "marks")
+        known = 0
+        for mark in (marks or b"").decode().split():
+            at, _, last = mark.partition(":")
+            # Its fraction of a millisecond was cut off. Where it is too late, so are all behind it, although their
+            # times may be earlier, as when the clock was set back.
+            if int(at) + 1 > moment.timestamp() * 1000:
+                break
+            known = int(last)
+        return known
 
 
 def _former(text: bytes) -> Iterator[tuple[str, int]]:

@@ -10,7 +10,7 @@ from turnstream.client.listening.moments import position
 from turnstream.client.listening.subscription import Start, checked_start
 from turnstream.domain.models import Entity
 from turnstream.domain.position import Mark, Position
-from turnstream.errors import SubscriptionNotFound, Unavailable
+from turnstream.errors import SessionNotParked, SubscriptionNotFound, Unavailable
 from turnstream.ports import Backend, EventPage, Request
 
 LOOK_EVERY = 0.05
@@ -61,8 +61,11 @@ class SubscriptionAdministration:
 
     async def list_all(self) -> list[SubscriptionInfo]:
         """Return all subscriptions, by name."""
+        names = sorted(await self._subscriptions.names())
+        # First the marks: whatever is handled meanwhile is no lag.
+        marks = await asyncio.gather(*map(self._subscriptions.marks, names))
         pages = await self._heads()
-        return [await self._info(name, pages) for name in sorted(await self._subscriptions.names())]
+        return [await self._info(name, of_name, pages) for name, of_name in zip(names, marks, strict=True)]
 
     async def lag(self, name: str) -> list[PartitionLag]:
         """Return how far a subscription is, by partition.
@@ -81,7 +84,8 @@ class SubscriptionAdministration:
     async def reset(self, name: str, start: Start | datetime) -> None:
         """Let a subscription go on from somewhere else: `"now"`, `"beginning"`, a position or a time.
 
-        Its members notice within a moment; what they have in hand may still be handled. Parked sessions stay parked.
+        Its members notice when they renew their leases, four times in `TURNSTREAM_LEASE`, or write a checkpoint; what
+        they have in hand until then may still be handled. Parked sessions stay parked.
 
         Raises:
             SubscriptionNotFound: there is no such subscription.
@@ -125,6 +129,7 @@ class SubscriptionAdministration:
 
         Raises:
             SubscriptionNotFound: there is no such subscription.
+            SessionNotParked: the session is not parked, or not any more.
             Unavailable: no member has done it in time.
 
         """
@@ -149,7 +154,7 @@ class SubscriptionAdministration:
         await self._check(name)
         partition = partition_of(session_id, self._backend.partitions)
         if session_id not in await self._subscriptions.parked(name, partition):
-            return 0
+            raise SessionNotParked(name, session_id)
         await self._subscriptions.request(name, partition, session_id, what)
         try:
             async with asyncio.timeout(timeout):
@@ -180,8 +185,7 @@ class SubscriptionAdministration:
         pages = await asyncio.gather(*(self._backend.events.read(number, 0, 0) for number in numbers))
         return dict(zip(numbers, pages, strict=True))
 
-    async def _info(self, name: str, pages: Mapping[int, EventPage]) -> SubscriptionInfo:
-        marks = await self._subscriptions.marks(name)
+    async def _info(self, name: str, marks: Mapping[int, Mark], pages: Mapping[int, EventPage]) -> SubscriptionInfo:
         numbers = range(self._backend.partitions)
         queues = await asyncio.gather(*(self._subscriptions.parked(name, number) for number in numbers))
         parked = [queue for each in queues for queue in each.values()]
@@ -201,4 +205,5 @@ def _behind(mark: Mark | None, page: EventPage) -> int:
     generation, sequence = mark
     if generation != page.generation:
         sequence = min(sequence, dict(page.former).get(generation, 0))
-    return page.head - max(sequence, page.oldest - 1)
+    # A server that went back to an older state has a lower head, until a worker takes the partition.
+    return max(0, page.head - max(sequence, page.oldest - 1))

@@ -32,10 +32,11 @@ CHECKPOINT_EVERY = 0.5
 class Consumer(NamedTuple):
     """What all partitions of a member have in common.
 
-    `begin` tells where to start in one that has no mark, `places` where this member last was in each that it had.
+    `begin` tells where to start in one that has no mark, `places` how far this member ever came in each that it had.
     """
 
     name: str
+    partitions: int
     wanted: Wanted
     events: EventLog
     subscriptions: Subscriptions
@@ -104,8 +105,10 @@ class Consuming:
         after = following.mark[1]
         page = await self._consumer.events.read(self._state.partition, after, PIECE)
         gone = following.continue_in(page)
+        gone = self._taken_back(page) or gone
         if gone:
             await self._handle_for_certain(self._resync(gone, following.mark))
+            self._consumer.places[self._state.partition] = following.mark
             await self._save(following.mark)
         if following.mark[1] < after:
             # What was read lies behind the place from which it goes on.
@@ -115,11 +118,29 @@ class Consuming:
         await self._save(following.mark)
         return following.is_live
 
+    def _taken_back(self, page: EventPage) -> Break | None:
+        """Tell what a failover took back of what this member has handled, also before it took the partition anew.
+
+        Checkpoints go back together with the events, so they know nothing of it.
+        """
+        place = self._consumer.places.get(self._state.partition)
+        if place is None or place[0] == page.generation:
+            return None
+        survived = dict(page.former).get(place[0], place[1])
+        return Break("failover", place[1] - survived, place) if survived < place[1] else None
+
+    def _note(self, mark: Mark) -> None:
+        """Note how far this member has come; an operator may have sent it back, and what it has seen stays seen."""
+        place = self._consumer.places.get(self._state.partition, mark)
+        if mark[0] != place[0] or mark[1] >= place[1]:
+            self._consumer.places[self._state.partition] = mark
+
     async def _handle(self, page: EventPage, handled: Mark) -> None:
         try:
             for sequence, payload in page.payloads:
                 await self._handle_one(sequence, payload)
                 handled = (page.generation, sequence)
+                self._note(handled)
                 await self._save_now_and_then(handled)
         except StoppedError:
             await self._save(handled)
@@ -137,7 +158,8 @@ class Consuming:
         try:
             await self._try(event)
         except GivenUpError as failure:
-            await self._parked.add(FailedEvent(event.session_id, sequence, payload, failure.reason, failure.attempts))
+            failed = FailedEvent(event.session_id, sequence, payload, failure.reason, failure.attempts)
+            await self._parked.add(failed, failure)
 
     async def _try(self, event: AnyEvent | ResyncRequired) -> None:
         await self._consumer.handling.handle(event, self._stopped)
@@ -150,7 +172,7 @@ class Consuming:
 
     def _resync(self, gone: Break, resumed: Mark, session_id: str | None = None) -> ResyncRequired:
         log.warning("history is gone", partition=self._state.partition, reason=gone.reason, lost=gone.lost)
-        marks: list[Mark | None] = [None] * (self._state.partition + 1)
+        marks: list[Mark | None] = [None] * self._consumer.partitions
         marks[self._state.partition] = resumed
         return ResyncRequired(
             partition=self._state.partition,
@@ -173,7 +195,8 @@ class Consuming:
     async def _save(self, mark: Mark) -> None:
         if mark != self._saved:
             await self._consumer.subscriptions.checkpoint(self._consumer.name, self._state, mark)
-            self._saved = self._consumer.places[self._state.partition] = mark
+            self._saved = mark
+            self._note(mark)
         self._saved_at = asyncio.get_running_loop().time()
 
 

@@ -3,19 +3,18 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from itertools import count
 from typing import Any
 
 from turnstream.backoff import Backoff
 from turnstream.client.listening.resync import ResyncRequired
 from turnstream.domain.events import AnyEvent
-from turnstream.telemetry import get_logger
+from turnstream.telemetry import get_logger, where_of
 
 log = get_logger(__name__)
 
 Handler = Callable[[Any], Awaitable[None]]
 """Takes an event or a `ResyncRequired`; to return is to acknowledge, to raise is to have it come again."""
-
-MOST_DOUBLINGS = 6
 
 _ENDS = (GeneratorExit, KeyboardInterrupt, SystemExit)
 """What ends more than a handler."""
@@ -41,8 +40,9 @@ class Handling:
     def __init__(self, handler: Handler, attempts: int) -> None:
         """Try each event up to `attempts` times.
 
-        Where nothing succeeds any more, more is wrong than one event: each is then tried twice as often as the one
-        before it, so that an hour in which another service is down does not park every session.
+        Where nothing succeeds any more, more is wrong than one event: each is then tried twice as often as the one that
+        was given up before it, in whatever partition, so that hours in which another service is down park a few
+        sessions, and not one in every partition at a time.
         """
         self._handler = handler
         self._attempts = attempts
@@ -57,19 +57,27 @@ class Handling:
 
         """
         backoff = Backoff()
-        most = self._attempts << min(self._given_up, MOST_DOUBLINGS)
-        for attempt in range(1, most + 1):
+        most = 0
+        for attempt in count(1):
             if stopped.is_set():
                 raise StoppedError
             error = await self._failure(event)
             if error is None:
                 self._given_up = 0
                 return
-            if attempt == most:
+            # Others may have been given up meanwhile. It never shrinks: what was tried often while nothing succeeded is
+            # not given up at once when something does.
+            most = max(most, self._attempts << self._given_up)
+            if attempt >= most:
                 self._given_up += 1
                 raise GivenUpError(type(error).__name__, attempt) from error
             if attempt == 1:
-                log.warning("event not handled, it comes again", type=event.type, reason=type(error).__name__)
+                log.warning(
+                    "event not handled, it comes again",
+                    type=event.type,
+                    reason=type(error).__name__,
+                    where=where_of(error),
+                )
             await _pause(stopped, backoff.failed())
 
     async def _failure(self, event: AnyEvent | ResyncRequired) -> BaseException | None:

@@ -6,7 +6,7 @@ from turnstream.client.durable.handling import GivenUpError
 from turnstream.codec.events import decode_event
 from turnstream.domain.events import AnyEvent
 from turnstream.ports import FailedEvent, ParkedEvents, Subscriptions, SubscriptionState
-from turnstream.telemetry import get_logger
+from turnstream.telemetry import get_logger, where_of
 
 log = get_logger(__name__)
 
@@ -37,11 +37,12 @@ class ParkedSessions:
         """Read which sessions are parked."""
         self._sessions = set(await self._parked())
 
-    async def add(self, event: FailedEvent) -> None:
-        """Queue an event: the one that failed, or one of its session behind it."""
+    async def add(self, event: FailedEvent, failure: GivenUpError | None = None) -> None:
+        """Queue an event: the one that failed, by which `failure`, or one of its session behind it."""
         about = {"session_id": event.session_id, "sequence": event.sequence, "partition": self._state.partition}
-        if event.attempts:
-            log.error("session parked, for an event was not handled", reason=event.reason, **about)
+        if failure:
+            where = where_of(failure)
+            log.error("session parked, for an event was not handled", reason=event.reason, where=where, **about)
         if event.session_id not in self._sessions:
             # One that came when the session was not parked any more is not meant for this event.
             await self._subscriptions.withdraw(self._name, self._state.partition, event.session_id)
@@ -73,7 +74,7 @@ class ParkedSessions:
                     await self._handle(event)
                 except GivenUpError as failure:
                     again = FailedEvent(session_id, sequence, payload, failure.reason, failure.attempts)
-                    await self.add(again)
+                    await self.add(again, failure)
                     return
             await self._subscriptions.unpark(self._name, self._state, session_id, sequence)
             done += 1

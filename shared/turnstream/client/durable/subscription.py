@@ -84,7 +84,16 @@ class DurableSubscription(Generic[SomeEvent]):
             raise RuntimeError(f"The subscription {self.name!r} runs already: make another one for another member")
         handling = Handling(handler, self._attempts)
         backend, subscriptions = self._backend, self._backend.subscriptions
-        consumer = Consumer(self.name, self._wanted, backend.events, subscriptions, handling, self._begin, self._places)
+        consumer = Consumer(
+            name=self.name,
+            partitions=backend.partitions,
+            wanted=self._wanted,
+            events=backend.events,
+            subscriptions=subscriptions,
+            handling=handling,
+            begin=self._begin,
+            places=self._places,
+        )
         self._member = Member(
             self.member_id,
             backend.partitions,

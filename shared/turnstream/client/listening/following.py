@@ -46,38 +46,40 @@ class Break(NamedTuple):
 
 
 class Following:
-    """Up to `mark` everything was taken. While it is live, the next live event is next; otherwise the stream is."""
+    """Up to `mark` everything was taken. While it is live, the next live event is next; otherwise the stream is.
+
+    Of several types each has its chain, so of one more may be taken than is known of the others: then the mark lies
+    before what was taken, until a check or the stream shows that nothing is missing.
+    """
 
     def __init__(self, wanted: Wanted, mark: Mark) -> None:
         """Start behind a mark."""
         self.is_live = False
         self._wanted = wanted
         self._generation, self._sequence = mark
-        # Where it goes on from if what was taken is all that is stored: before `_sequence`, while one that was missed
-        # is looked for.
-        self._at = self._sequence
         # Up to `_read_up_to` nothing is missing; of a type in `_last`, nothing up to the sequence there.
         self._read_up_to = self._sequence
         self._last: dict[str, int] = {}
-        self._held: deque[AnyEvent] | None = None
+        self._held: deque[tuple[AnyEvent, int]] | None = None
 
     @property
     def mark(self) -> Mark:
         """The place up to which everything was taken."""
-        return self._generation, self._at
+        return self._generation, self.behind
 
     @property
     def behind(self) -> int:
-        """The sequence behind which the stream is to be read: of several types, one may lie before what was taken."""
+        """The sequence behind which the stream is to be read."""
         if self._wanted.has_chains:
             return min(map(self._taken, self._wanted.types))
         return self._sequence
 
-    def hear(self, event: AnyEvent, *, room: bool) -> bool:
+    def hear(self, event: AnyEvent, size: int, *, room: bool) -> bool:
         """Tell whether a live event is the next one, and take it; where one is missing, the stream is to be read.
 
         Args:
             event: it concerns this subscriber.
+            size: its bytes, for whoever asks for what was `held`.
             room: whether it may be taken; without, it is read when there is.
 
         """
@@ -85,19 +87,19 @@ class Following:
         if self.is_live and meta.generation == self._generation and meta.sequence <= self._sequence:
             return False
         if self.is_live and room and self._follows(event, meta):
-            self._at = self._sequence = self._last[event.type] = meta.sequence
+            self._sequence = self._last[event.type] = meta.sequence
             return True
         self.is_live = False
         if self._held is not None:
-            self._held.append(event)
+            self._held.append((event, size))
         return False
 
     def reading(self) -> None:
         """From now on hold back what is heard: the page that is being read may end before it."""
         self._held = deque(maxlen=HELD)
 
-    def held(self) -> Iterable[AnyEvent]:
-        """Give, once, what was heard while the page was read."""
+    def held(self) -> Iterable[tuple[AnyEvent, int]]:
+        """Give, once, what was heard while the page was read, and the bytes of each."""
         held, self._held = self._held, None
         return held or ()
 
@@ -122,8 +124,7 @@ class Following:
         """Tell whether an event of a page, which concerns this subscriber, is new, and take it."""
         if self._wanted.has_chains and sequence <= self._taken(event.type):
             return False
-        # Where one was missed that lies before what was taken, the mark goes back: rather twice than never.
-        self._at = sequence
+        self._read_up_to = max(self._read_up_to, sequence)
         self._sequence = max(self._sequence, sequence)
         return True
 
@@ -143,16 +144,15 @@ class Following:
 
     def _has_read(self, sequence: int) -> None:
         self._read_up_to = max(self._read_up_to, sequence)
-        self._at = max(self._at, sequence)
         self._sequence = max(self._sequence, sequence)
         self._last = {name: last for name, last in self._last.items() if last > self._read_up_to}
 
     def _taken(self, name: str) -> int:
-        return self._last.get(name, self._read_up_to)
+        return max(self._last.get(name, 0), self._read_up_to)
 
     def _move(self, generation: str, sequence: int) -> None:
         self._generation = generation
-        self._at = self._sequence = self._read_up_to = sequence
+        self._sequence = self._read_up_to = sequence
         self._last.clear()
 
     def _change(self, page: EventPage, seen: Mark) -> Break | None:
@@ -167,7 +167,7 @@ class Following:
             return Break("reset", None, seen)
         lost = self._sequence - survived
         self._generation, self._sequence = page.generation, min(self._sequence, survived)
-        self._at, self._read_up_to = min(self._at, survived), min(self._read_up_to, survived)
+        self._read_up_to = min(self._read_up_to, survived)
         self._last = {name: min(last, survived) for name, last in self._last.items()}
         return Break("failover", lost, seen) if lost > 0 else None
 

@@ -1,7 +1,6 @@
 """Events for subscribers, live and from the stream, without a gap (design §6, §10)."""
 
 import asyncio
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Generic, Literal, Self, TypeVar, cast, get_args
 
@@ -10,12 +9,13 @@ from msgspec.structs import force_setattr
 
 from turnstream.application.routing import partition_of
 from turnstream.backoff import Backoff
+from turnstream.client.listening.buffer import Buffer
 from turnstream.client.listening.choosing import types_of
 from turnstream.client.listening.following import Break, Following, Wanted, beginning
 from turnstream.client.listening.resync import ResyncRequired
 from turnstream.client.listening.together import ended, together
 from turnstream.codec.events import decode_event
-from turnstream.domain.events import AnyEvent, Event, EventMeta
+from turnstream.domain.events import AnyEvent, Event
 from turnstream.domain.position import Mark, Position
 from turnstream.errors import Unavailable
 from turnstream.ports import Backend, EventPage, Subscription
@@ -44,9 +44,14 @@ class EventSubscription(Generic[SomeEvent]):
     """
 
     def __init__(
-        self, backend: Backend, types: tuple[type[SomeEvent], ...], session_id: str | None, start: Start, buffer: int
+        self,
+        backend: Backend,
+        types: tuple[type[SomeEvent], ...],
+        session_id: str | None,
+        start: Start,
+        buffer: Buffer[SomeEvent | ResyncRequired],
     ) -> None:
-        """Listen for these classes (none: all), of one session or of all; hold up to `buffer` events.
+        """Listen for these classes (none: all), of one session or of all; `buffer` holds what waits.
 
         Raises:
             ValueError: a type is no class of event, or the position to start from does not fit this deployment or this
@@ -58,14 +63,12 @@ class EventSubscription(Generic[SomeEvent]):
         own = range(backend.partitions) if session_id is None else (partition_of(session_id, backend.partitions),)
         self._numbers: Sequence[int] = own
         self._start = checked_start(start, own, backend.partitions)
-        self._buffer = buffer
         self._followed: dict[int, Following] = {}
         self._marks: list[Mark | None] = [None] * backend.partitions
         self._position: Position | None = None
-        self._waiting: deque[SomeEvent | ResyncRequired] = deque()
+        self._waiting = buffer
         self._arrived = asyncio.Event()
         self._behind = asyncio.Event()
-        self._room = asyncio.Event()
         self._opening = asyncio.Lock()
         self._subscription: Subscription | None = None
         self._task: asyncio.Task[None] | None = None
@@ -97,7 +100,7 @@ class EventSubscription(Generic[SomeEvent]):
     def position(self) -> Position | None:
         """The place behind the last event that the iteration gave, and behind all that was not asked for before it.
 
-        `None` before it is open.
+        Of several types it may lie before events that were given, where one may be missing. `None` before it is open.
         """
         return self._position
 
@@ -130,8 +133,6 @@ class EventSubscription(Generic[SomeEvent]):
             self._arrived.clear()
             await self._arrived.wait()
         event = self._waiting.popleft()
-        if len(self._waiting) <= self._buffer // 2:
-            self._room.set()
         told = event if isinstance(event, ResyncRequired) else event.meta
         self._position = told.position if told else None
         return event
@@ -223,12 +224,12 @@ class EventSubscription(Generic[SomeEvent]):
             if event is not None and event.meta and self._wanted.concerns(event):
                 followed = self._followed.get(event.meta.partition)
                 if followed:
-                    self._heard(followed, event, event.meta)
+                    self._heard(followed, event, len(payload))
         raise Unavailable("The subscription was closed")
 
-    def _heard(self, followed: Following, event: AnyEvent, meta: EventMeta) -> None:
-        if followed.hear(event, room=len(self._waiting) < self._buffer):
-            self._append(meta.partition, followed.mark, event)
+    def _heard(self, followed: Following, event: AnyEvent, size: int) -> None:
+        if followed.hear(event, size, room=self._waiting.has_room):
+            self._append(followed.mark, event, size)
         elif not followed.is_live:
             self._behind.set()
 
@@ -240,8 +241,8 @@ class EventSubscription(Generic[SomeEvent]):
             behind = [number for number, followed in self._followed.items() if not followed.is_live]
             for start in range(0, len(behind), TOGETHER):
                 some = behind[start : start + TOGETHER]
-                await self._has_room(len(some))
-                count = min(PIECE, (self._buffer - len(self._waiting)) // len(some) or 1)
+                await self._waiting.until_room(len(some))
+                count = min(PIECE, self._waiting.room_for(len(some)))
                 await together(self._catch_up_with(number, count) for number in some)
             if backoff.failing and not self._behind.is_set():
                 log.info("subscription goes on")
@@ -265,21 +266,22 @@ class EventSubscription(Generic[SomeEvent]):
         for sequence, payload in page.payloads:
             event = _decoded(payload)
             if event is not None and self._wanted.concerns(event) and followed.take(event, sequence):
-                self._append(partition, followed.mark, event)
+                self._append(followed.mark, event, len(payload))
         followed.advance(page)
         self._marks[partition] = followed.mark
-        for event in followed.held():
-            if event.meta:
-                self._heard(followed, event, event.meta)
+        for event, size in followed.held():
+            self._heard(followed, event, size)
         if not followed.is_live:
             self._behind.set()
 
-    def _append(self, partition: int, mark: Mark, event: AnyEvent) -> None:
-        self._marks[partition] = mark
-        if event.meta and self._wanted.includes(event):
+    def _append(self, mark: Mark, event: AnyEvent, size: int) -> None:
+        if not event.meta:
+            return
+        self._marks[event.meta.partition] = mark
+        if self._wanted.includes(event):
             # Nobody else has seen this object yet.
             force_setattr(event.meta, "position", Position(tuple(self._marks)))
-            self._waiting.append(cast("SomeEvent", event))
+            self._waiting.append(cast("SomeEvent", event), size)
             self._arrived.set()
 
     def _tell(self, partition: int, followed: Following, gone: Break) -> None:
@@ -293,13 +295,8 @@ class EventSubscription(Generic[SomeEvent]):
             position=Position(tuple(self._marks)),
         )
         log.warning("history is gone", partition=partition, reason=gone.reason, lost=gone.lost)
-        self._waiting.append(resync)
+        self._waiting.append(resync, 0)
         self._arrived.set()
-
-    async def _has_room(self, needed: int) -> None:
-        while len(self._waiting) + needed > max(self._buffer, needed):
-            self._room.clear()
-            await self._room.wait()
 
     async def _check(self, subscription: Subscription) -> None:
         """Look at the heads; whatever was published before is heard, when what is asked behind it is answered."""
