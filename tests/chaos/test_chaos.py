@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
-from tests.chaos.__main__ import report
 from tests.chaos.checker import check
-from tests.chaos.run import Plan, run
+from tests.chaos.plan import Plan
+from tests.chaos.report import report
+from tests.chaos.run import run
 from tests.chaos.sites import SITES
 
 SECONDS = 2.0
@@ -22,4 +23,6 @@ async def test_a_short_run_breaks_no_invariant(site: str, tmp_path: Path) -> Non
     assert not violations, report(result, violations)
     assert not result.died, report(result, violations)
     assert any(sent.told for sent in result.history.sent)
+    assert any(sent.parked for sent in result.history.sent)
+    assert result.redriven
     assert all(result.faults.values()), report(result, violations)
