@@ -20,6 +20,7 @@ from turnstream.adapters.redis.keys import Keys
 
 ALL = 100_000_000
 """Events of a partition that no run makes."""
+LOST = "lost histories"
 FEW = 300
 """Events that are too few for a subscriber who rests for seconds."""
 
@@ -92,6 +93,6 @@ async def _proxies(port: int, names: Sequence[str], open_things: AsyncExitStack)
 SITES: dict[str, Callable[[Path], AbstractAsyncContextManager[Site]]] = {
     "one server": one_server,
     "a cluster": three_primaries,
-    "lost histories": lost_histories,
+    LOST: lost_histories,
 }
 """The stages of `make chaos`, in their order."""
