@@ -19,7 +19,7 @@ INVARIANTS: dict[str, Callable[[History], Violations]] = {
     "I5": owners.cursor_never_goes_back,
     "I6": effects.nothing_lost,
     "I7": listeners.no_gap_in_silence,
-    "I7, durable": listeners.all_is_handled_in_order,
+    "I7 (durable)": listeners.all_is_handled_in_order,
     "I8": effects.success_survives,
     "I9": owners.all_is_settled,
     "I10": effects.other_payload_is_refused,

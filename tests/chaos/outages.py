@@ -149,7 +149,7 @@ class FlushAll(Fault):
         """Tell whether living members have all partitions."""
         names = {member.name for member in self._members.alive}
         with Redis.from_url(self._pair.url, protocol=2, decode_responses=True) as raw:
-            return all(token and owner_in(token) in names for token in raw.mget(self._leases))
+            return all(token and owner_in(str(token)) in names for token in raw.mget(self._leases))
 
 
 class MoveSlot(Fault):
