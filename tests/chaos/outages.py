@@ -2,13 +2,14 @@
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from random import Random
 
 from redis import Redis
 from tests.chaos.cluster import ChaosCluster
 from tests.chaos.faults import Fault
+from tests.chaos.history import Handled
 from tests.chaos.members import NAME, Members
 from tests.chaos.pair import Pair
 from tests.chaos.processes import ChaosServer
@@ -135,12 +136,12 @@ class FlushAll(Fault):
             with suppress(TimeoutError):
                 await until(self._all_are_known, TOLD_WITHIN)
             before = self._members.handled()
-            knowing = {one.partition for one in before}
+            knowing = _known(before)
             await asyncio.to_thread(self._pair.flush)
 
             async def told() -> bool:
                 since = self._members.handled()[len(before) :]
-                return knowing <= {one.partition for one in since if one.gone}
+                return knowing <= {one.partition for one in since if _is_reset(one)}
 
             with suppress(TimeoutError):
                 await until(told, TOLD_WITHIN)
@@ -150,6 +151,21 @@ class FlushAll(Fault):
         names = {member.name for member in self._members.alive}
         with Redis.from_url(self._pair.url, protocol=2, decode_responses=True) as raw:
             return all(token and owner_in(str(token)) in names for token in raw.mget(self._leases))
+
+
+def _known(handled: Iterable[Handled]) -> set[int]:
+    """Return the partitions of whose history something was handled since the last flush."""
+    known: set[int] = set()
+    for one in handled:
+        if _is_reset(one):
+            known.discard(one.partition)
+        elif not one.gone:
+            known.add(one.partition)
+    return known
+
+
+def _is_reset(one: Handled) -> bool:
+    return one.gone is not None and one.gone.reason == "reset"
 
 
 class MoveSlot(Fault):

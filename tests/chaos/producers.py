@@ -183,19 +183,21 @@ class Producer:
                 tickets.append((sent, ticket))
         except Unavailable:
             pass
-        for sent, ticket in tickets:
-            try:
-                applied = await ticket
-            except Rejected as error:
-                sent.told.append(Told(error.code))
-                if isinstance(error, SessionNotFound):
-                    self._script.begin_again()
-            except CommandParked:
-                sent.parked += 1
-            except Unavailable:
-                continue
-            else:
-                sent.told.append(Told("ok", applied.version))
+        await asyncio.gather(*(self._hear(sent, ticket) for sent, ticket in tickets))
+
+    async def _hear(self, sent: Sent, ticket: Ticket) -> None:
+        try:
+            applied = await ticket
+        except Rejected as error:
+            sent.told.append(Told(error.code))
+            if isinstance(error, SessionNotFound):
+                self._script.begin_again()
+        except CommandParked:
+            sent.parked += 1
+        except Unavailable:
+            pass
+        else:
+            sent.told.append(Told("ok", applied.version))
 
 
 def counts(history: History) -> dict[str, int]:
