@@ -1,7 +1,7 @@
 """What is done to a running system. A fault is a small object: `name`, `count` of its applications, and `apply`.
 
-Those of workers are here, those of servers in `outages`, of members in `members`, of sessions in `poison`. Add one by
-writing it and putting it into the list of its kind; different kinds go on at the same time, so that they meet.
+Those of workers are here, those of servers in `outages` and `losses`, of members in `members`, of sessions in `poison`.
+Add one by writing it and putting it into the list of its kind; kinds go on at the same time, so that they meet.
 """
 
 import asyncio

@@ -2,27 +2,17 @@
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
 from redis import Redis
 from tests.chaos.cluster import ChaosCluster
 from tests.chaos.faults import Fault
-from tests.chaos.history import Handled
-from tests.chaos.members import NAME, Members
-from tests.chaos.pair import Pair
 from tests.chaos.processes import ChaosServer
 from tests.chaos.proxy import Proxy
-from tests.chaos.waits import until
-from tests.chaos.witness import owner_in
-
-from turnstream.adapters.redis.keys import Keys
 
 BEHIND = 0.3
 """Seconds for which a replica gets nothing any more before its primary dies, at most."""
-TOLD_WITHIN = 10.0
-"""Seconds that the members of a subscription have to notice a flush before one of them may be hurt."""
 
 
 class KillServer(Fault):
@@ -99,75 +89,6 @@ class KillPrimary(Failover):
         await self._cluster.fail_over(self._cluster.chosen(self.chance) if shard is None else shard)
 
 
-class LoseHistory(Failover):
-    """A replica is cut off and promoted, and what the primary does until it dies is lost; a new replica is attached."""
-
-    name = "primary killed, cut-off replica promoted"
-
-    def __init__(self, pair: Pair, members: Members, chance: Random) -> None:
-        super().__init__(chance)
-        self._pair = pair
-        self._members = members
-
-    async def apply(self) -> None:
-        async with self._members.quiet:
-            await super().apply()
-
-    async def begin(self) -> None:
-        await asyncio.to_thread(self._pair.cut_off)
-
-    async def finish(self) -> None:
-        await self._pair.fail_over()
-
-
-class FlushAll(Fault):
-    """All data is deleted. Only members that live know what they have handled, so none is hurt until they noticed."""
-
-    name = "everything flushed"
-
-    def __init__(self, pair: Pair, keys: Keys, members: Members) -> None:
-        super().__init__()
-        self._pair = pair
-        self._leases = [partition.subscription(NAME).lease for partition in keys.partitions]
-        self._members = members
-
-    async def apply(self) -> None:
-        async with self._members.quiet:
-            with suppress(TimeoutError):
-                await until(self._all_are_known, TOLD_WITHIN)
-            before = self._members.handled()
-            knowing = _known(before)
-            await asyncio.to_thread(self._pair.flush)
-
-            async def told() -> bool:
-                since = self._members.handled()[len(before) :]
-                return knowing <= {one.partition for one in since if _is_reset(one)}
-
-            with suppress(TimeoutError):
-                await until(told, TOLD_WITHIN)
-
-    async def _all_are_known(self) -> bool:
-        """Tell whether living members have all partitions."""
-        names = {member.name for member in self._members.alive}
-        with Redis.from_url(self._pair.url, protocol=2, decode_responses=True) as raw:
-            return all(token and owner_in(str(token)) in names for token in raw.mget(self._leases))
-
-
-def _known(handled: Iterable[Handled]) -> set[int]:
-    """Return the partitions of whose history something was handled since the last flush."""
-    known: set[int] = set()
-    for one in handled:
-        if _is_reset(one):
-            known.discard(one.partition)
-        elif not one.gone:
-            known.add(one.partition)
-    return known
-
-
-def _is_reset(one: Handled) -> bool:
-    return one.gone is not None and one.gone.reason == "reset"
-
-
 class MoveSlot(Fault):
     """The slot of a partition goes to another primary, key by key, while commands flow."""
 
@@ -240,8 +161,3 @@ def cluster_faults(cluster: ChaosCluster, keys: Sequence[str], chance: Random) -
     """Return the faults of a cluster in which partitions have these keys."""
     flush = FlushScripts(lambda: [node.url for node in cluster.running.nodes])
     return [flush, KillPrimary(cluster, chance), MoveSlot(cluster, keys, chance)]
-
-
-def pair_faults(pair: Pair, keys: Keys, members: Members, chance: Random) -> list[Fault]:
-    """Return the faults of a pair of servers by which history is lost."""
-    return [LoseHistory(pair, members, chance), FlushAll(pair, keys, members), FlushScripts(lambda: [pair.url])]

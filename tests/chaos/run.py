@@ -24,8 +24,9 @@ from tests.chaos.ending import Ending, stored_sessions
 from tests.chaos.faults import Fault, worker_faults
 from tests.chaos.history import History
 from tests.chaos.listeners import all_is_handled_in_order, no_gap_in_silence
+from tests.chaos.losses import FlushAll
 from tests.chaos.members import Members, member_faults
-from tests.chaos.outages import BEHIND, Failover, FlushAll
+from tests.chaos.outages import BEHIND, Failover
 from tests.chaos.plan import Plan, Result
 from tests.chaos.poison import PoisonSession
 from tests.chaos.processes import Workers

@@ -9,8 +9,9 @@ import msgspec
 from tests.chaos.cluster import ChaosCluster
 from tests.chaos.faults import Fault
 from tests.chaos.history import Durability
+from tests.chaos.losses import pair_faults
 from tests.chaos.members import Members
-from tests.chaos.outages import cluster_faults, pair_faults, server_faults
+from tests.chaos.outages import cluster_faults, server_faults
 from tests.chaos.pair import Pair
 from tests.chaos.processes import ChaosServer
 from tests.chaos.proxy import Proxy
