@@ -28,7 +28,13 @@ def report(result: Result, violations: Sequence[Violation]) -> str:
 
 def table(sites: Mapping[str, Figures]) -> str:
     """Return the figures of several runs as a table in Markdown, to be pasted as it is."""
-    names = dict.fromkeys(name for told in sites.values() for name in told)
+    names: list[str] = []
+    for told in sites.values():
+        place = 0
+        for name in told:
+            if name not in names:
+                names.insert(place, name)
+            place = names.index(name) + 1
     rows = [["what", *sites], ["---"] * (len(sites) + 1)]
     rows += [[name, *(str(told.get(name, "–")) for told in sites.values())] for name in names]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

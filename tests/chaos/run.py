@@ -186,9 +186,12 @@ class Stage:
 
     async def _settle(self) -> float:
         """Wait for rest and read what is left; the checker judges whether it came. Returns the seconds until then."""
-        began = monotonic()
+        began = rest = monotonic()
 
         async def at_rest() -> bool:
+            nonlocal rest
+            # What follows takes its time where much has happened.
+            rest = monotonic()
             if await self._ending.backlog() or not await self._ending.all_owned():
                 return False
             await self._read()
@@ -202,7 +205,7 @@ class Stage:
             await until(at_rest)
         except TimeoutError:
             await self._read()
-        return monotonic() - began
+        return rest - began
 
     async def _read(self) -> None:
         self._history.partitions = await self._ending.partitions()
