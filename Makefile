@@ -6,8 +6,8 @@ VENV ?= .venv
 WORKERS ?= auto
 # More arguments for pytest, as in: make test TESTS="tests/unit -k outcome"
 TESTS ?=
-# How long `make chaos` hurts the system, half of it on one server and half of it on a cluster, and the seed to do it
-# again; empty is another one each time.
+# How long `make chaos` hurts the system, a third of it on each of its three sites, and the seed to do it again; empty
+# is another one each time.
 SECONDS ?= 180
 SEED ?=
 # More arguments for `make bench-peers`, as in: make bench-peers PEERS="--rounds 1 --only turnstream taskiq"

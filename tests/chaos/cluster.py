@@ -1,9 +1,12 @@
 """The cluster of a run: primaries of it are killed and slots moved, and it is known at each moment who holds what."""
 
+import asyncio
+import signal
 from collections.abc import Sequence
 from random import Random
 
 from redis.crc import key_slot
+from tests.chaos.waits import until
 from tests.topologies import PRIMARIES, SLOTS, RunningCluster, copied, slot_on_its_way
 
 
@@ -15,11 +18,26 @@ class ChaosCluster:
         self._shards = [(node, running.replica_of(node)) for node in running.nodes[:PRIMARIES]]
         self._moved: dict[int, int] = {}
 
-    def fail_over(self, chance: Random) -> None:
+    @staticmethod
+    def chosen(chance: Random) -> int:
+        """Choose a shard."""
+        return chance.randrange(PRIMARIES)
+
+    def pause_replica(self, shard: int) -> None:
+        """Let the replica of a shard stand still, and confirm nothing, until its primary is dead."""
+        self._shards[shard][1].process.server.send_signal(signal.SIGSTOP)
+
+    async def fail_over(self, shard: int) -> None:
         """Kill a primary as it is, with whatever its replica does not have, and promote that."""
-        number = chance.randrange(PRIMARIES)
-        primary, replica = self._shards[number]
-        self._shards[number] = (replica, self.running.fail_over(primary, replica))
+        primary, replica = self._shards[shard]
+        failing = asyncio.ensure_future(asyncio.to_thread(self.running.fail_over, primary, replica))
+
+        async def killed() -> bool:
+            return failing.done() or not primary.running
+
+        await until(killed)
+        replica.process.server.send_signal(signal.SIGCONT)
+        self._shards[shard] = (replica, await failing)
 
     def move_slot(self, keys: Sequence[str], chance: Random) -> None:
         """Move the slot of one of some keys to another primary."""

@@ -1,20 +1,16 @@
 """What is done to a running system. A fault is a small object: `name`, `count` of its applications, and `apply`.
 
-Add a fault by writing another one and putting it into `worker_faults`, `server_faults` or `cluster_faults`; those of
-workers and those of servers go on at the same time, so that they meet.
+Those of workers are here, those of servers in `outages` and `losses`, of members in `members`, of sessions in `poison`.
+Add one by writing it and putting it into the list of its kind; kinds go on at the same time, so that they meet.
 """
 
 import asyncio
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
 from random import Random
 from typing import ClassVar
 
-from redis import Redis
-from tests.chaos.cluster import ChaosCluster
-from tests.chaos.processes import ChaosServer, WorkerProcess, Workers
-from tests.chaos.proxy import Proxy
+from tests.chaos.processes import WorkerProcess, Workers
 from tests.chaos.witness import KILLED, STOPPED, Witness
 
 MOST_WORKERS = 4
@@ -24,7 +20,6 @@ class Fault(ABC):
     """Something that goes wrong, again and again."""
 
     name: ClassVar[str]
-    fails_over: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.count = 0
@@ -110,123 +105,6 @@ class StartWorker(_WorkerFault):
             await worker.drain()
 
 
-class KillServer(Fault):
-    """The server dies and comes back on its files; until it syncs them again nobody reaches it."""
-
-    name = "server killed and restarted"
-
-    def __init__(self, server: ChaosServer) -> None:
-        super().__init__()
-        self._server = server
-
-    async def apply(self) -> None:
-        await asyncio.to_thread(self._server.kill_and_restart)
-
-
-class FlushScripts(Fault):
-    """The servers forget all scripts."""
-
-    name = "scripts flushed"
-
-    def __init__(self, urls: Callable[[], Sequence[str]]) -> None:
-        super().__init__()
-        self._urls = urls
-
-    async def apply(self) -> None:
-        for url in self._urls():
-            with Redis.from_url(url, protocol=2) as raw:
-                raw.script_flush()
-
-
-class KillPrimary(Fault):
-    """A primary of a cluster dies, its replica is promoted, and an empty node becomes the replica of that."""
-
-    name = "primary killed, replica promoted"
-    fails_over = True
-
-    def __init__(self, cluster: ChaosCluster, chance: Random) -> None:
-        super().__init__()
-        self._cluster = cluster
-        self._chance = chance
-
-    async def apply(self) -> None:
-        await asyncio.to_thread(self._cluster.fail_over, self._chance)
-
-
-class MoveSlot(Fault):
-    """The slot of a partition goes to another primary, key by key, while commands flow."""
-
-    name = "slot moved"
-
-    def __init__(self, cluster: ChaosCluster, keys: Sequence[str], chance: Random) -> None:
-        super().__init__()
-        self._cluster = cluster
-        self._keys = keys
-        self._chance = chance
-
-    async def apply(self) -> None:
-        await asyncio.to_thread(self._cluster.move_slot, self._keys, self._chance)
-
-
-class _NetworkFault(Fault):
-    def __init__(self, proxy: Proxy, chance: Random) -> None:
-        super().__init__()
-        self.proxy = proxy
-        self.chance = chance
-
-
-class Cut(_NetworkFault):
-    """Every connection ends at once."""
-
-    name = "connections cut"
-
-    async def apply(self) -> None:
-        self.proxy.cut()
-
-
-class DropReplies(_NetworkFault):
-    """What is asked is done, and nobody hears of it."""
-
-    name = "replies dropped"
-
-    async def apply(self) -> None:
-        self.proxy.drop_replies = True
-        try:
-            await asyncio.sleep(self.chance.uniform(0.02, 0.2))
-        finally:
-            self.proxy.drop_replies = False
-
-
-class Delay(_NetworkFault):
-    """Everything takes longer for a while."""
-
-    name = "connections delayed"
-
-    async def apply(self) -> None:
-        self.proxy.delay = self.chance.uniform(0.005, 0.1)
-        try:
-            await asyncio.sleep(self.chance.uniform(0.1, 0.8))
-        finally:
-            self.proxy.delay = 0.0
-
-
 def worker_faults(workers: Workers, witness: Witness, chance: Random, lease: float) -> list[Fault]:
     """Return the faults of workers."""
     return [kind(workers, witness, chance, lease) for kind in (KillWorker, PauseWorker, DrainWorker, StartWorker)]
-
-
-def server_faults(server: ChaosServer, proxies: dict[str, Proxy], chance: Random) -> list[Fault]:
-    """Return the faults of the server, and of the ways to it; the name of a way is put behind the fault's."""
-    faults: list[Fault] = [KillServer(server), FlushScripts(lambda: [server.url])]
-    for way, proxy in proxies.items():
-        for kind in (Cut, DropReplies, Delay):
-            fault = kind(proxy, chance)
-            fault.name = f"{kind.name} ({way})"  # type: ignore[misc]
-            faults.append(fault)
-    return faults
-
-
-def cluster_faults(cluster: ChaosCluster, keys: Sequence[str], chance: Random) -> list[Fault]:
-    """Return the faults of a cluster in which partitions have these keys."""
-    flush = FlushScripts(lambda: [node.url for node in cluster.running.nodes])
-    return [flush, KillPrimary(cluster, chance), MoveSlot(cluster, keys, chance)]

@@ -26,7 +26,8 @@ class Sent(msgspec.Struct):
 
     Commands of one `round` are under way together; the next round begins when all of them have been answered.
 
-    `accepted` when a send has returned: the command was queued. `told` has every answer, none while it is unknown.
+    `accepted` when a send has returned: the command was queued. `told` has every answer, none while it is unknown;
+    `parked` counts those that say that it is parked. `abandoned` when its producer went away before it had an answer.
     The same id with another payload is another `Sent`, behind the first one.
     """
 
@@ -39,6 +40,13 @@ class Sent(msgspec.Struct):
     sends: int = 0
     waited: float = 0.0
     round: int = 0
+    parked: int = 0
+    abandoned: bool = False
+
+    @property
+    def answers(self) -> int:
+        """How often it was answered."""
+        return len(self.told) + self.parked
 
     @property
     def session_id(self) -> str:
@@ -68,6 +76,13 @@ class Gone(msgspec.Struct, frozen=True):
     seen: int
     sequence: int
 
+    @property
+    def kept(self) -> int:
+        """The last sequence of what was seen that is not taken back."""
+        if self.reason == "retention":
+            return self.seen
+        return 0 if self.lost is None else max(0, self.seen - self.lost)
+
 
 class Listening(msgspec.Struct):
     """A subscriber from its first opening to the end of the run, through all lost connections and new starts.
@@ -84,25 +99,20 @@ class Listening(msgspec.Struct):
     failed: str | None = None
 
     def is_for(self, event: AnyEvent) -> bool:
-        """Tell whether an event is to be seen."""
-        meta = event.meta
-        return (
-            meta is not None
-            and meta.sequence > self.heads.get(meta.partition, 0)
-            and (not self.types or event.type in self.types)
-            and self.session_id in (None, event.session_id)
-        )
+        """Tell whether an event was asked for."""
+        return (not self.types or event.type in self.types) and self.session_id in (None, event.session_id)
 
 
 class Handled(msgspec.Struct, frozen=True):
-    """What a handler was given: an event, or, with a reason in `lost`, that history in front of `sequence` is gone."""
+    """What a handler was given: an event of a generation, or, in `gone`, that history is gone."""
 
     member: str
     partition: int
     sequence: int
     event_id: str = ""
     session_id: str = ""
-    lost: str = ""
+    generation: str = ""
+    gone: Gone | None = None
 
 
 class Glimpse(msgspec.Struct, frozen=True):
@@ -118,7 +128,10 @@ class Glimpse(msgspec.Struct, frozen=True):
 
 
 class PartitionEnd(msgspec.Struct, frozen=True):
-    """What a partition holds when all is quiet; `lease` is empty where it has no owner."""
+    """What a partition holds when all is quiet; `lease` is empty where it has no owner.
+
+    `events` are all of its history, also those that retention has taken.
+    """
 
     number: int
     lease: str
@@ -135,7 +148,8 @@ class PartitionEnd(msgspec.Struct, frozen=True):
 class History(msgspec.Struct):
     """A whole run. `handled` is what the members of a durable subscription did, in that order.
 
-    `failovers` counts the replicas that were promoted, `poisoned` names the sessions meant to park.
+    `failovers` counts the replicas that were promoted, `flushes` how often all was deleted; `poisoned` names the
+    sessions meant to park, `redriven` those of them that were redriven, all other faults over.
     """
 
     seed: int
@@ -147,7 +161,14 @@ class History(msgspec.Struct):
     sessions: dict[str, Session] = msgspec.field(default_factory=dict[str, Session])
     durability: Durability = "memory"
     failovers: int = 0
+    flushes: int = 0
     poisoned: frozenset[str] = frozenset()
+    redriven: frozenset[str] = frozenset()
+
+    @property
+    def is_lossy(self) -> bool:
+        """Whether something was done by which servers lose history."""
+        return bool(self.failovers or self.flushes)
 
     @property
     def commands(self) -> dict[str, Sent]:

@@ -14,6 +14,7 @@ import sys
 import msgspec
 from tests.chaos.history import Handled
 from tests.chaos.processes import NO_SERVER
+from tests.chaos.subscribers import looking_often, noted_loss
 
 from turnstream import ResyncRequired, Turnstream, Unavailable
 from turnstream.domain.events import Event
@@ -36,10 +37,10 @@ class Log:
 
     def _line(self, event: Event | ResyncRequired) -> Handled:
         if isinstance(event, ResyncRequired):
-            return Handled(self._member, event.partition, event.resumed[1], lost=event.reason)
+            return Handled(self._member, event.partition, event.resumed[1], gone=noted_loss(event))
         assert event.meta is not None
         meta = event.meta
-        return Handled(self._member, meta.partition, meta.sequence, meta.event_id, event.session_id)
+        return Handled(self._member, meta.partition, meta.sequence, meta.event_id, event.session_id, meta.generation)
 
 
 async def main() -> None:
@@ -57,7 +58,8 @@ async def main() -> None:
     try:
         subscription = ts.subscription(arguments.name, start="beginning")
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, subscription.stop)
-        await subscription.run(log)
+        with looking_often():
+            await subscription.run(log)
     finally:
         await ts.aclose()
 

@@ -1,6 +1,7 @@
 """The member processes of a durable subscription, and what they wrote down."""
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -36,9 +37,13 @@ class Members:
     def __init__(self, environment: Mapping[str, str], directory: Path) -> None:
         self.alive: list[MemberProcess] = []
         self.died: list[str] = []
+        self.quiet = asyncio.Lock()
+        """Held by whoever hurts members, or takes history from under those that know of it."""
         self._environment = environment
         self._directory = directory
         self._started = 0
+        self._handled: list[Handled] = []
+        self._read = 0
 
     def start(self, *arguments: str) -> MemberProcess:
         self._started += 1
@@ -70,8 +75,13 @@ class Members:
     def handled(self) -> list[Handled]:
         """Return what was written down, in its order; the last line may be on its way."""
         file = self._directory / "handled"
-        whole = file.read_bytes().rpartition(b"\n")[0] if file.exists() else b""
-        return [msgspec.json.decode(line, type=Handled) for line in whole.splitlines()]
+        if file.exists():
+            with file.open("rb") as log:
+                log.seek(self._read)
+                whole, end, _ = log.read().rpartition(b"\n")
+            self._handled += [msgspec.json.decode(line, type=Handled) for line in whole.splitlines()]
+            self._read += len(whole + end)
+        return list(self._handled)
 
     def close(self) -> None:
         for member in self.alive:
@@ -85,14 +95,22 @@ class _MemberFault(Fault):
         self.chance = chance
         self.lease = lease
 
+    async def apply(self) -> None:
+        """Do it to a member that works."""
+        async with self.members.quiet:
+            await self.hurt(await self.members.one_at_work(self.chance))
+
+    @abstractmethod
+    async def hurt(self, member: MemberProcess) -> None:
+        """Do it to this one."""
+
 
 class KillMember(_MemberFault):
     """A member dies in the middle of whatever it does, and another one is started."""
 
     name = "member killed"
 
-    async def apply(self) -> None:
-        member = await self.members.one_at_work(self.chance)
+    async def hurt(self, member: MemberProcess) -> None:
         self.members.alive.remove(member)
         await asyncio.to_thread(member.kill)
         self.members.start()
@@ -103,8 +121,7 @@ class PauseMember(_MemberFault):
 
     name = "member paused beyond its lease"
 
-    async def apply(self) -> None:
-        member = await self.members.one_at_work(self.chance)
+    async def hurt(self, member: MemberProcess) -> None:
         member.pause()
         try:
             await asyncio.sleep(self.lease * self.chance.uniform(1.2, 2.0))
@@ -117,8 +134,7 @@ class DrainMember(_MemberFault):
 
     name = "member drained"
 
-    async def apply(self) -> None:
-        member = await self.members.one_at_work(self.chance)
+    async def hurt(self, member: MemberProcess) -> None:
         self.members.alive.remove(member)
         self.members.start()
         await member.drain()
@@ -131,7 +147,7 @@ def member_faults(members: Members, chance: Random, lease: float) -> list[Fault]
 
 def repeats(handled: Sequence[Handled]) -> int:
     """Return how many handlings were not the first ones of their events."""
-    events = [one.event_id for one in handled if not one.lost]
+    events = [one.event_id for one in handled if not one.gone]
     return len(events) - len(set(events))
 
 
@@ -141,7 +157,7 @@ def missed(handled: Iterable[Handled], events: Iterable[AnyEvent]) -> list[AnyEv
     told: dict[int, int] = {}
     for one in handled:
         known.add(one.event_id)
-        if one.lost and one.lost != TAKEN_BACK:
+        if one.gone and one.gone.reason != TAKEN_BACK:
             told[one.partition] = max(one.sequence, told.get(one.partition, 0))
     metas = ((event, event.meta) for event in events)
     return [
@@ -152,17 +168,21 @@ def missed(handled: Iterable[Handled], events: Iterable[AnyEvent]) -> list[AnyEv
 
 
 def out_of_order(handled: Iterable[Handled], events: Iterable[AnyEvent]) -> list[str]:
-    """Return the sessions whose events, each when it was handled first, are not in the order of the stream."""
-    survived: dict[str, list[str]] = {}
-    for event in events:
-        if event.meta:
-            survived.setdefault(event.session_id, []).append(event.meta.event_id)
-    first: dict[str, dict[str, None]] = {}
+    """Return the sessions whose events, each when it was handled first, are not in the order of the stream.
+
+    What was told to be taken back was not handled yet.
+    """
+    sessions = {(m.partition, m.sequence, m.event_id): e.session_id for e in events for m in [e.meta] if m}
+    first: dict[int, dict[int, str]] = {}
     for one in handled:
-        first.setdefault(one.session_id, {}).setdefault(one.event_id)
-    wrong: list[str] = []
-    for session_id, ids in survived.items():
-        known = first.get(session_id, {})
-        if [event_id for event_id in known if event_id in set(ids)] != [i for i in ids if i in known]:
-            wrong.append(session_id)
-    return wrong
+        of_partition = first.setdefault(one.partition, {})
+        if one.gone:
+            first[one.partition] = {n: session for n, session in of_partition.items() if n <= one.gone.kept}
+        session_id = sessions.get((one.partition, one.sequence, one.event_id))
+        if session_id is not None:
+            of_partition.setdefault(one.sequence, session_id)
+    orders: dict[str, list[int]] = {}
+    for of_partition in first.values():
+        for sequence, session_id in of_partition.items():
+            orders.setdefault(session_id, []).append(sequence)
+    return [session_id for session_id, order in orders.items() if order != sorted(order)]

@@ -1,5 +1,7 @@
 """Producers at full speed: each keeps one session busy, sends again what was not answered, and writes all of it down.
 
+A producer whose session is gone makes it again, and one whose session is parked goes on.
+
 A producer has a few commands of its session under way. The order that is promised to it is that of sends awaited one
 after the other; so when one of them fails, nothing behind it is sent, and everything that is not answered yet is sent
 again under the same ids in the same order. What was queued the first time is then only answered again.
@@ -32,7 +34,7 @@ from turnstream import (
     UpdateTokenMetrics,
 )
 from turnstream.domain.commands import ChangingCommand
-from turnstream.errors import Rejected, Unavailable
+from turnstream.errors import CommandParked, Rejected, SessionNotFound, Unavailable
 
 CONFIG = SessionConfig("openai", "gpt-4o")
 AT = datetime(2026, 11, 1, tzinfo=UTC)
@@ -66,6 +68,11 @@ class Script:
         kinds = (self._add, self._add_many, self._update, self._remove, self._count, self._touch)
         (kind,) = self._chance.choices(kinds, weights=(8, 3, 3, 1, 3, 1))
         return kind()
+
+    def begin_again(self) -> None:
+        """Make the session again: it is gone, with history that was lost."""
+        self._messages.clear()
+        self._next = [CreateSession(CONFIG, self._session_id, {"life": self._made})]
 
     def _add(self) -> ChangingCommand:
         return AddMessage(self._session_id, self._message())
@@ -101,9 +108,13 @@ class Script:
 class Producer:
     """Sends the commands of a script until it is stopped; what is under way then is brought to its end."""
 
-    def __init__(self, name: str, session_id: str, ts: Turnstream, history: History, chance: Random) -> None:
-        """Use a client."""
+    def __init__(
+        self, name: str, session_id: str, ts: Turnstream, history: History, chance: Random, *, forges: bool
+    ) -> None:
+        """Use a client; one that `forges` sends other payloads under used ids now and then."""
         self.stopping = False
+        self._forges = forges
+        self._under_way: Sequence[Sent] = ()
         self._name = name
         self._session_id = session_id
         self._ts = ts
@@ -123,6 +134,11 @@ class Producer:
             self._answered = [*self._answered, *batch][-50:]
             await self._repeat_something()
 
+    def abandon(self) -> None:
+        """Note that nobody waits any more for what is under way."""
+        for sent in self._under_way:
+            sent.abandoned = not sent.answers
+
     def _new(self) -> Sent:
         self._number += 1
         return self._noted(f"{self._name}-{self._number}", self._number, self._script.command())
@@ -138,7 +154,7 @@ class Producer:
         match self._chance.randrange(20):
             case 0 | 1:
                 await self._bring_about([earlier])
-            case 2:
+            case 2 if self._forges:
                 changed = UpdateSession(self._session_id, SessionPatch(metadata={"forged": earlier.command_id}))
                 await self._bring_about([self._noted(earlier.command_id, earlier.number, changed)])
             case _:
@@ -146,14 +162,14 @@ class Producer:
 
     async def _bring_about(self, batch: Sequence[Sent]) -> None:
         """Send commands, in order, until each has been answered once more."""
-        wanted = {id(sent): len(sent.told) + 1 for sent in batch}
+        wanted = {id(sent): sent.answers + 1 for sent in batch}
         began = monotonic()
-        left = list(batch)
+        left = self._under_way = list(batch)
         while left:
             await self._attempt(left)
             for sent in left:
                 sent.waited = max(sent.waited, monotonic() - began)
-            left = [sent for sent in left if len(sent.told) < wanted[id(sent)]]
+            left = [sent for sent in left if sent.answers < wanted[id(sent)]]
             if left:
                 await asyncio.sleep(self._chance.uniform(PAUSE, 2 * PAUSE))
 
@@ -167,25 +183,37 @@ class Producer:
                 tickets.append((sent, ticket))
         except Unavailable:
             pass
-        for sent, ticket in tickets:
-            try:
-                applied = await ticket
-            except Rejected as error:
-                sent.told.append(Told(error.code))
-            except Unavailable:
-                continue
-            else:
-                sent.told.append(Told("ok", applied.version))
+        await asyncio.gather(*(self._hear(sent, ticket) for sent, ticket in tickets))
+
+    async def _hear(self, sent: Sent, ticket: Ticket) -> None:
+        try:
+            applied = await ticket
+        except Rejected as error:
+            sent.told.append(Told(error.code))
+            if isinstance(error, SessionNotFound):
+                self._script.begin_again()
+        except CommandParked:
+            sent.parked += 1
+        except Unavailable:
+            pass
+        else:
+            sent.told.append(Told("ok", applied.version))
 
 
 def counts(history: History) -> dict[str, int]:
     """Return how much was sent, and how it went."""
-    answered = [sent for sent in history.sent if sent.told]
+    told = [sent for sent in history.sent if sent.told]
+    parked = [sent for sent in history.sent if sent.parked]
+    outcomes = history.outcomes
     return {
         "commands sent": len(history.sent),
-        "applied": sum(sent.told[0].code == "ok" for sent in answered),
-        "rejected": sum(sent.told[0].code != "ok" for sent in answered),
-        "never answered": len(history.sent) - len(answered),
-        "resends": sum(sent.sends - 1 for sent in history.sent),
+        "applied": sum(sent.told[0].code == "ok" for sent in told),
+        "rejected": sum(sent.told[0].code != "ok" for sent in told),
+        "parked": len(parked),
+        "of them with an outcome by a redrive": sum(sent.command_id in outcomes for sent in parked),
+        "sessions parked": len({sent.session_id for sent in parked}),
+        "abandoned by their producers": sum(sent.abandoned for sent in history.sent),
+        "never answered": sum(not (sent.answers or sent.abandoned) for sent in history.sent),
+        "resends": sum(sent.sends - 1 for sent in history.sent if sent.sends),
         "of other payloads under used ids": len(history.sent) - len(history.commands),
     }

@@ -33,6 +33,10 @@ class Proxy:
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
 
+    def lead_to(self, port: int) -> None:
+        """Lead new connections to another server."""
+        self._target = port
+
     def cut(self) -> int:
         """Cut every connection at once; return how many there were."""
         writers = list(self._writers)

@@ -1,29 +1,44 @@
-"""Where runs take place: one server behind proxies, and a cluster whose primaries fail over."""
+"""Where runs take place: a server behind proxies, a cluster that fails over, and a pair that loses history."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from random import Random
 
 import msgspec
 from tests.chaos.cluster import ChaosCluster
-from tests.chaos.faults import Fault, cluster_faults, server_faults
+from tests.chaos.faults import Fault
 from tests.chaos.history import Durability
+from tests.chaos.losses import pair_faults
+from tests.chaos.members import Members
+from tests.chaos.outages import cluster_faults, server_faults
+from tests.chaos.pair import Pair
 from tests.chaos.processes import ChaosServer
 from tests.chaos.proxy import Proxy
 from tests.topologies import running_cluster
 
 from turnstream.adapters.redis.keys import Keys
 
+ALL = 100_000_000
+"""Events of a partition that no run makes."""
+LOST = "lost histories"
+FEW = 300
+"""Events that are too few for a subscriber who rests for seconds."""
+
 
 class Site(msgspec.Struct, frozen=True):
-    """Servers that a run hurts: their URL past every proxy, the ways there, and what is done to them."""
+    """Servers that a run hurts: their URL past every proxy, the ways there, and what is done to them.
+
+    So many events are kept for each partition. Where it `forgets` what it has answered, a used id may be used again.
+    """
 
     url: str
     for_clients: str
     for_workers: str
-    faults: Callable[[Keys, Random], Sequence[Fault]]
+    faults: Callable[[Keys, Members, Random], Sequence[Fault]]
     durability: Durability = "memory"
+    event_retention: int = ALL
+    forgets: bool = False
 
 
 @asynccontextmanager
@@ -32,12 +47,9 @@ async def one_server(directory: Path) -> AsyncGenerator[Site]:
     async with AsyncExitStack() as open_things:
         server = ChaosServer(directory)
         open_things.callback(server.close)
-        proxies = {"clients": Proxy(server.port), "workers": Proxy(server.port)}
-        for proxy in proxies.values():
-            await proxy.start()
-            open_things.push_async_callback(proxy.aclose)
+        proxies = await _proxies(server.port, ("clients", "workers"), open_things)
 
-        def faults(_: Keys, chance: Random) -> list[Fault]:
+        def faults(_: Keys, __: Members, chance: Random) -> list[Fault]:
             return server_faults(server, proxies, chance)
 
         yield Site(server.url, proxies["clients"].url, proxies["workers"].url, faults)
@@ -49,14 +61,39 @@ async def three_primaries(_: Path) -> AsyncGenerator[Site]:
     with running_cluster() as running:
         cluster = ChaosCluster(running)
 
-        def faults(keys: Keys, chance: Random) -> list[Fault]:
+        def faults(keys: Keys, _: Members, chance: Random) -> list[Fault]:
             return cluster_faults(cluster, [partition.partition for partition in keys.partitions], chance)
 
         yield Site(running.url, running.url, running.url, faults, "replicated")
 
 
+@asynccontextmanager
+async def lost_histories(_: Path) -> AsyncGenerator[Site]:
+    """Give a primary and a replica that lose what they answered, and keep few events: who listens is told."""
+    async with AsyncExitStack() as open_things:
+        pair = Pair()
+        open_things.callback(pair.close)
+        proxies = await _proxies(pair.port, ("witness", "clients", "workers"), open_things)
+        pair.led_by(list(proxies.values()))
+
+        def faults(keys: Keys, members: Members, chance: Random) -> list[Fault]:
+            return pair_faults(pair, keys, members, chance)
+
+        witness, clients, workers = (proxy.url for proxy in proxies.values())
+        yield Site(witness, clients, workers, faults, event_retention=FEW, forgets=True)
+
+
+async def _proxies(port: int, names: Sequence[str], open_things: AsyncExitStack) -> Mapping[str, Proxy]:
+    proxies = {name: Proxy(port) for name in names}
+    for proxy in proxies.values():
+        await proxy.start()
+        open_things.push_async_callback(proxy.aclose)
+    return proxies
+
+
 SITES: dict[str, Callable[[Path], AbstractAsyncContextManager[Site]]] = {
     "one server": one_server,
     "a cluster": three_primaries,
+    LOST: lost_histories,
 }
 """The stages of `make chaos`, in their order."""

@@ -1,7 +1,8 @@
 """Subscribers that write down every event they see, and every loss they are told of, through all that goes wrong."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from random import Random
 from typing import Any, Literal
 
@@ -9,19 +10,44 @@ import msgspec
 from redis.exceptions import RedisError
 from tests.chaos.history import Gone, History, Listening, Seen
 
-from turnstream import Position, ResyncRequired, Turnstream, Unavailable
+from turnstream import (
+    MessageAdded,
+    Position,
+    ResyncRequired,
+    SessionConfigUpdated,
+    SessionDeleted,
+    SessionUpdated,
+    Turnstream,
+    Unavailable,
+)
+from turnstream.client.durable import consuming
+from turnstream.client.listening import subscription
 from turnstream.client.listening.subscription import EventSubscription, Start
 from turnstream.domain.events import Event
 
 PAUSE = 0.05
 """Seconds between two attempts to subscribe."""
-REST = 0.3
-"""Seconds for which a subscriber that pauses does not look, at most."""
+RESTS = (0.3, 0.3, 0.3, 3.0)
+"""Seconds for which a subscriber that pauses does not look, at most: one of these."""
 SPELL = 2_000
 """Events between two rests, or two deaths, at most."""
 
+LOOK_EVERY = 0.5
+"""Seconds between two looks at streams from which nothing was heard: runs end sooner than with those of production."""
+
 Heads = Callable[[], Awaitable[dict[int, int]]]
 """Reads the sequence of every partition."""
+
+
+@contextmanager
+def looking_often() -> Generator[None]:
+    """Have the subscribers of this process look at quiet streams often, for the time of the block."""
+    usual = subscription.CHECK_EVERY, consuming.CHECK_EVERY
+    subscription.CHECK_EVERY = consuming.CHECK_EVERY = LOOK_EVERY
+    try:
+        yield
+    finally:
+        subscription.CHECK_EVERY, consuming.CHECK_EVERY = usual
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -31,6 +57,19 @@ class Kind(msgspec.Struct, frozen=True):
     types: tuple[type[Event], ...] = ()
     session_id: str | None = None
     habit: Literal["steady", "pausing", "restarting"] = "steady"
+
+
+KINDS = (
+    Kind("everything"),
+    Kind("everything, pausing", habit="pausing"),
+    Kind("messages", (MessageAdded,)),
+    Kind("messages, restarting", (MessageAdded,), habit="restarting"),
+    Kind("a rare type", (SessionDeleted,)),
+    Kind("some types", (SessionDeleted, SessionUpdated, SessionConfigUpdated)),
+    Kind("a session", session_id="s0"),
+    Kind("everything, restarting", habit="restarting"),
+)
+"""The subscribers of a run."""
 
 
 class Subscriber:
@@ -78,33 +117,17 @@ class Subscriber:
                 self._start = Position.parse(str(told.position))
                 return
             if left == 0 and self._kind.habit == "pausing":
-                await asyncio.sleep(self._chance.uniform(0, REST))
+                await asyncio.sleep(self._chance.uniform(0, self._chance.choice(RESTS)))
                 left = self._chance.randint(1, SPELL)
 
 
 def _noted(event: Event | ResyncRequired) -> Seen | Gone:
     if isinstance(event, ResyncRequired):
-        return Gone(event.partition, event.reason, event.lost, event.seen[1], event.resumed[1])
+        return noted_loss(event)
     assert event.meta is not None
     return Seen(event.meta.partition, event.meta.sequence, event.meta.event_id)
 
 
-def have_caught_up(history: History, heads: dict[int, int]) -> bool:
-    """Tell whether the subscribers of all events have seen everything up to these heads."""
-    of_all = [one for one in history.listenings if not (one.types or one.session_id)]
-    return all(_latest(listening, number) >= head for listening in of_all for number, head in heads.items())
-
-
-def have_seen_all(history: History) -> bool:
-    """Tell whether every subscriber has seen its last event of every partition, as these ended."""
-    for listening in history.listenings:
-        for end in history.partitions:
-            last = next((event.meta for event in reversed(end.events) if listening.is_for(event)), None)
-            if last is not None and _latest(listening, end.number) < last.sequence:
-                return False
-    return True
-
-
-def _latest(listening: Listening, partition: int) -> int:
-    seen = (one.sequence for one in reversed(listening.seen) if one.partition == partition)
-    return max(next(seen, 0), listening.heads.get(partition, 0))
+def noted_loss(resync: ResyncRequired) -> Gone:
+    """Return what a run writes down of a loss that was told."""
+    return Gone(resync.partition, resync.reason, resync.lost, resync.seen[1], resync.resumed[1])

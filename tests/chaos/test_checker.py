@@ -36,7 +36,7 @@ def good() -> History:
         Sent(f"c{n}", "p", n, command, accepted=True, told=[Told("ok", n + 1)]) for n, command in enumerate(COMMANDS)
     ]
     seen: list[Seen | Gone] = [Seen(0, event.meta.sequence, event.meta.event_id) for event in events[1:] if event.meta]
-    handled = [Handled("m1", 0, event.meta.sequence, event.meta.event_id, "s") for event in events if event.meta]
+    handled = [Handled("m1", 0, event.meta.sequence, event.meta.event_id, "s", "g") for event in events if event.meta]
     return History(
         seed=7,
         sent=told,
@@ -46,6 +46,14 @@ def good() -> History:
         partitions=[PartitionEnd(0, "2-w2", "2-w2", "g", "9-0", 4, 0, events, outcomes)],
         sessions=model.sessions,
     )
+
+
+def seen_up_to_the_end(first: int) -> list[Seen | Gone]:
+    return [Seen(0, sequence, f"c{sequence - 1}:0") for sequence in range(first, 5)]
+
+
+def told_of_the_end(member: str) -> Handled:
+    return Handled(member, 0, 4, gone=Gone(0, "failover", 1, 5, 4))
 
 
 def placed(event: AnyEvent, sequence: int, cause: str | None = None, index: int = 0) -> AnyEvent:
@@ -136,6 +144,10 @@ def old_token_again(history: History) -> None:
     history.glimpses.append(Glimpse(2.0, 0, "1-w1", "g", "9-0", 4))
 
 
+def old_token_in_another_generation(history: History) -> None:
+    history.glimpses.append(Glimpse(2.0, 0, "1-w1", "h", "9-0", 4))
+
+
 def cursor_back(history: History) -> None:
     history.glimpses.append(Glimpse(2.0, 0, "2-w2", "g", "8-9", 4))
 
@@ -198,11 +210,36 @@ def not_handled(history: History) -> None:
 
 def told_that_handled_ones_are_gone(history: History) -> None:
     not_handled(history)
-    history.handled.append(Handled("m1", 0, 4, lost="failover"))
+    history.handled.append(Handled("m1", 0, 4, gone=Gone(0, "failover", 0, 4, 4)))
 
 
 def handled_out_of_order(history: History) -> None:
     history.handled.insert(1, history.handled[2])
+
+
+def handled_and_taken_back_in_silence(history: History) -> None:
+    history.handled.append(Handled("m1", 0, 5, "gone:0", "s", "g"))
+
+
+def handled_and_taken_back_before_it_was_handled(history: History) -> None:
+    history.handled += [told_of_the_end("m1"), Handled("m1", 0, 5, "gone:0", "s", "g")]
+
+
+def handled_by_another_of_whose_history_nothing_was_told(history: History) -> None:
+    history.handled += [told_of_the_end("m1"), Handled("m2", 0, 5, "gone:0", "s", "another")]
+
+
+def taken_back_and_not_handled_again(history: History) -> None:
+    history.handled.append(Handled("m1", 0, 2, gone=Gone(0, "failover", 2, 4, 2)))
+
+
+def handled_again_in_another_order(history: History) -> None:
+    again = [Handled("m1", 0, n, f"c{n - 1}:0", "s", "g") for n in (4, 3)]
+    history.handled += [Handled("m1", 0, 2, gone=Gone(0, "failover", 2, 4, 2)), *again]
+
+
+def numbers_below_its_start_given_again(history: History) -> None:
+    history.listenings.append(Listening("late", {0: 3}, seen=[Gone(0, "failover", 2, 3, 1), *seen_up_to_the_end(4)]))
 
 
 def session_with_a_gap(history: History) -> None:
@@ -265,7 +302,7 @@ def overtaken_without_a_second_copy(history: History) -> None:
 
 def overtaken_by_what_was_sent_after_the_answer(history: History) -> None:
     overtaken_in_one_round(history)
-    history.sent[3].round = 2
+    history.durability, history.sent[3].round = "replicated", 2
 
 
 def cursor_back_on_one_server_of_many(history: History) -> None:
@@ -289,6 +326,10 @@ def the_owner_is_another(history: History) -> None:
     end_with(history, lease="1-w1")
 
 
+def producer_without_an_answer(history: History) -> None:
+    history.sent.append(Sent("c9", "p", 9, adding(9), sends=3, waited=130.0))
+
+
 def other_payload_accepted(history: History) -> None:
     history.sent.append(Sent("c3", "p", 3, adding(9), told=[Told("ok", 4)]))
 
@@ -296,6 +337,20 @@ def other_payload_accepted(history: History) -> None:
 def parked_without_poison(history: History) -> None:
     history.sent.append(Sent("c4", "p", 4, adding(9), accepted=True))
     end_with(history, parked=frozenset({"c4"}))
+
+
+def told_that_it_is_parked_and_lost(history: History) -> None:
+    history.sent.append(Sent("c4", "p", 4, adding(9), sends=1, parked=1))
+    history.poisoned = frozenset({"s"})
+
+
+def told_that_it_is_parked_without_poison(history: History) -> None:
+    history.sent[3].parked = 1
+
+
+def parked_behind_its_redrive(history: History) -> None:
+    parked_with_poison(history)
+    history.redriven = frozenset({"s"})
 
 
 BROKEN: list[tuple[str, Callable[[History], None]]] = [
@@ -313,12 +368,14 @@ BROKEN: list[tuple[str, Callable[[History], None]]] = [
     ("I4", torn_chain),
     ("I4", sequence_without_an_event),
     ("I4", old_token_again),
+    ("I4", old_token_in_another_generation),
     ("I5", cursor_back),
     ("I5", cursor_back_on_one_server_of_many),
     ("I5", cursor_back_through_a_restart),
     ("I5", sequence_back),
     ("I6", accepted_and_lost),
     ("I6", told_and_lost),
+    ("I6", told_that_it_is_parked_and_lost),
     ("I6", told_otherwise),
     ("I6", told_otherwise_in_a_strict_mode),
     ("I6", rejection_did_not_survive),
@@ -333,6 +390,12 @@ BROKEN: list[tuple[str, Callable[[History], None]]] = [
     ("I7", not_handled),
     ("I7", told_that_handled_ones_are_gone),
     ("I7", handled_out_of_order),
+    ("I7", handled_and_taken_back_in_silence),
+    ("I7", handled_and_taken_back_before_it_was_handled),
+    ("I7", handled_by_another_of_whose_history_nothing_was_told),
+    ("I7", taken_back_and_not_handled_again),
+    ("I7", handled_again_in_another_order),
+    ("I7", numbers_below_its_start_given_again),
     ("I7", session_with_a_gap),
     ("I7", subscription_ended),
     ("I7", loss_told_in_another_place),
@@ -346,8 +409,11 @@ BROKEN: list[tuple[str, Callable[[History], None]]] = [
     ("I9", backlog_left),
     ("I9", nobody_owns_it),
     ("I9", the_owner_is_another),
+    ("I9", producer_without_an_answer),
     ("I10", other_payload_accepted),
     ("I11", parked_without_poison),
+    ("I11", told_that_it_is_parked_without_poison),
+    ("I11", parked_behind_its_redrive),
 ]
 
 
@@ -394,7 +460,56 @@ def heard_before_the_heads_were_read(history: History) -> None:
 
 
 def told_that_history_is_gone(history: History) -> None:
-    history.handled = [Handled("m1", 0, 3, lost="retention"), history.handled[-1]]
+    history.handled = [Handled("m1", 0, 3, gone=Gone(0, "retention", 3, 0, 3)), history.handled[-1]]
+
+
+def handled_and_taken_back(history: History) -> None:
+    history.handled += [Handled("m1", 0, 5, "gone:0", "s", "g"), told_of_the_end("m2")]
+
+
+def handled_by_one_who_was_replaced_before(history: History) -> None:
+    history.handled += [told_of_the_end("m2"), Handled("m1", 0, 5, "gone:0", "s", "g")]
+
+
+def handled_flushed_and_handled_again(history: History) -> None:
+    gone = [Handled("m1", 0, n, f"gone:{n}", "t", "f") for n in (1, 2, 3)]
+    history.handled[:0] = [*gone, Handled("m1", 0, 0, gone=Gone(0, "reset", None, 3, 0))]
+
+
+def what_was_below_its_start_was_taken_back(history: History) -> None:
+    history.listenings.append(Listening("late", {0: 3}, seen=[Gone(0, "failover", 2, 3, 1), *seen_up_to_the_end(2)]))
+
+
+def its_producer_has_gone_away(history: History) -> None:
+    history.sent.append(Sent("c9", "p", 9, adding(9), sends=1, abandoned=True))
+
+
+def parked_and_redriven(history: History) -> None:
+    history.sent[3].told, history.sent[3].parked = [], 1
+    history.poisoned = history.redriven = frozenset({"s"})
+
+
+def redriven_and_parked_again_by_a_failover(history: History) -> None:
+    parked_behind_its_redrive(history)
+    history.failovers = 1
+
+
+def lost_by_a_flush(history: History) -> None:
+    told_and_lost(history)
+    history.flushes = 1
+    history.glimpses.append(Glimpse(2.0, 0, "1-w1", "h", "1-0", 1))
+
+
+def sent_again_long_after_its_first_copy_was_lost(history: History) -> None:
+    overtaken_in_one_round(history)
+    session, events = Model(), history.partitions[0].events
+    for command_id, command in (("c0", COMMANDS[0]), ("c1", COMMANDS[1]), ("c3", COMMANDS[3]), ("c2", COMMANDS[2])):
+        session.apply(command_id, command, MS)
+    history.sessions = session.sessions
+    history.sent[3].round = 2
+    seen = [(event.meta.sequence, event.meta.event_id) for event in events if event.meta]
+    history.listenings[0].seen = [Seen(0, *one) for one in seen[1:]]
+    history.handled = [Handled("m1", 0, *one, "s", "g") for one in seen]
 
 
 def parked_with_poison(history: History) -> None:
@@ -440,6 +555,15 @@ ALLOWED = [
     a_filter_sees_its_own,
     heard_before_the_heads_were_read,
     told_that_history_is_gone,
+    handled_and_taken_back,
+    handled_by_one_who_was_replaced_before,
+    handled_flushed_and_handled_again,
+    what_was_below_its_start_was_taken_back,
+    its_producer_has_gone_away,
+    parked_and_redriven,
+    redriven_and_parked_again_by_a_failover,
+    lost_by_a_flush,
+    sent_again_long_after_its_first_copy_was_lost,
     parked_with_poison,
     lost_by_a_failover,
     queued_and_lost_in_a_strict_mode,

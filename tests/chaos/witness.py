@@ -83,5 +83,9 @@ class Witness:
 
 
 def _owner(glimpse: Glimpse) -> str:
-    # A token is `<epoch>-<name>:<nonce>-<random>`.
-    return glimpse.token.split("-")[1].partition(":")[0]
+    return owner_in(glimpse.token)
+
+
+def owner_in(token: str) -> str:
+    """Return the name in a token, which is `<epoch>-<name>:<nonce>-<random>`."""
+    return token.split("-")[1].partition(":")[0]

@@ -18,6 +18,7 @@ from turnstream.errors import DuplicateMismatch, Rejected
 from turnstream.ports import Outcome
 
 TIMES = re.compile(rb'"(createdAt|updatedAt|timestamp)":"[^"]*"')
+TIMES_OF_CREATION = re.compile(rb'("incarnation":"[^"]*)-\d+')
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -94,7 +95,8 @@ def recorded(outcome: Outcome) -> Recorded:
 
 def timeless(value: object) -> Any:  # noqa: ANN401 - JSON
     """Return a value as JSON without its times, which differ from server to server."""
-    return msgspec.json.decode(TIMES.sub(rb'"\1":null', msgspec.json.encode(value)))
+    text = TIMES.sub(rb'"\1":null', msgspec.json.encode(value))
+    return msgspec.json.decode(TIMES_OF_CREATION.sub(rb"\1", text))
 
 
 def without_places(events: Sequence[AnyEvent]) -> list[AnyEvent]:

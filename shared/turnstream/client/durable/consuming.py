@@ -126,7 +126,10 @@ class Consuming:
         place = self._consumer.places.get(self._state.partition)
         if place is None or place[0] == page.generation:
             return None
-        survived = dict(page.former).get(place[0], place[1])
+        survived = dict(page.former).get(place[0])
+        if survived is None:
+            # Another member began anew there before this one had noticed that all was flushed.
+            return Break("reset", None, place) if place[0] else None
         return Break("failover", place[1] - survived, place) if survived < place[1] else None
 
     def _note(self, mark: Mark) -> None:

@@ -1,0 +1,64 @@
+"""The invariant of subscribers: a prefix without a gap, or word of what is gone; of plain and of durable ones."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from tests.chaos.accounts import Account, Identity
+from tests.chaos.history import Gone, Handled, History, Listening, PartitionEnd, Seen
+from tests.chaos.members import out_of_order
+from tests.chaos.violations import Violation, Violations
+
+from turnstream.domain.events import AnyEvent
+
+
+def no_gap_in_silence(history: History) -> Violations:
+    """I7: a subscriber sees all that happens from its opening on, once and in order, but what it is told is gone.
+
+    So also for what it saw and what is not there in the end: that it is gone was told behind it.
+    """
+    for listening in history.listenings:
+        if listening.failed:
+            yield Violation("I7", f"{listening.subscriber} was ended: {listening.failed}")
+        for end in history.partitions:
+            account = _account(listening, end.number)
+            what = account.repeated or account.differs_from(_identities(e for e in end.events if listening.is_for(e)))
+            if what:
+                yield Violation("I7", f"{listening.subscriber} saw {what}", end.number)
+
+
+def all_is_handled_in_order(history: History) -> Violations:
+    """I7 of a durable subscription: each event is handled, a session's in order, unless its loss was told.
+
+    So also for what was handled and is not there in the end.
+    """
+    for end in history.partitions:
+        handled = [one for one in history.handled if one.partition == end.number]
+        what = Account(_in_time(handled, end), 0).differs_from(_identities(end.events))
+        if what:
+            yield Violation("I7", f"the members of the durable subscription handled {what}", end.number)
+        for session_id in out_of_order(handled, end.events):
+            what = "its events were handled by a durable subscription in another order"
+            yield Violation("I7", what, end.number, session_id)
+
+
+def _account(listening: Listening, partition: int) -> Account:
+    seen = (one for one in listening.seen if one.partition == partition)
+    return Account(seen, listening.heads.get(partition, 0))
+
+
+def _in_time(handled: Sequence[Handled], end: PartitionEnd) -> Iterator[Seen | Gone]:
+    """Yield what was handled, but for what a member that had been replaced had in hand when another one was told."""
+    happened = set(_identities(end.events))
+    known: set[str] = set()
+    ended: dict[str, str] = {}
+    for one in handled:
+        if one.gone:
+            yield one.gone
+            if one.gone.reason != "retention":
+                ended |= dict.fromkeys(known, one.member)
+        elif (one.sequence, one.event_id) in happened or ended.get(one.generation, one.member) == one.member:
+            yield Seen(one.partition, one.sequence, one.event_id)
+        known.add(one.generation)
+
+
+def _identities(events: Iterable[AnyEvent]) -> list[Identity]:
+    return [(event.meta.sequence, event.meta.event_id) for event in events if event.meta]

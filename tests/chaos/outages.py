@@ -1,0 +1,163 @@
+"""What is done to servers and to the ways there."""
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+
+from redis import Redis
+from tests.chaos.cluster import ChaosCluster
+from tests.chaos.faults import Fault
+from tests.chaos.processes import ChaosServer
+from tests.chaos.proxy import Proxy
+
+BEHIND = 0.3
+"""Seconds for which a replica gets nothing any more before its primary dies, at most."""
+
+
+class KillServer(Fault):
+    """The server dies and comes back on its files; until it syncs them again nobody reaches it."""
+
+    name = "server killed and restarted"
+
+    def __init__(self, server: ChaosServer) -> None:
+        super().__init__()
+        self._server = server
+
+    async def apply(self) -> None:
+        await asyncio.to_thread(self._server.kill_and_restart)
+
+
+class FlushScripts(Fault):
+    """The servers forget all scripts."""
+
+    name = "scripts flushed"
+
+    def __init__(self, urls: Callable[[], Sequence[str]]) -> None:
+        super().__init__()
+        self._urls = urls
+
+    async def apply(self) -> None:
+        for url in self._urls():
+            with Redis.from_url(url, protocol=2) as raw:
+                raw.script_flush()
+
+
+class Failover(Fault):
+    """A primary dies, and its replica goes on from what it has; the two parts of it can be had one by one."""
+
+    async def apply(self) -> None:
+        await self.begin()
+        await asyncio.sleep(self.chance.uniform(0, BEHIND))
+        await self.finish()
+
+    def __init__(self, chance: Random) -> None:
+        super().__init__()
+        self.chance = chance
+
+    @abstractmethod
+    async def begin(self) -> None:
+        """Let the replica fall behind."""
+
+    @abstractmethod
+    async def finish(self) -> None:
+        """Kill the primary and promote the replica."""
+
+
+class KillPrimary(Failover):
+    """A primary of a cluster dies, its replica is promoted, and an empty node becomes the replica of that.
+
+    Where the replica falls behind first, it has got everything in the end, and has confirmed nothing of it.
+    """
+
+    name = "primary killed, replica promoted"
+
+    def __init__(self, cluster: ChaosCluster, chance: Random) -> None:
+        super().__init__(chance)
+        self._cluster = cluster
+        self._shard: int | None = None
+
+    async def apply(self) -> None:
+        await self.finish()
+
+    async def begin(self) -> None:
+        self._shard = self._cluster.chosen(self.chance)
+        self._cluster.pause_replica(self._shard)
+
+    async def finish(self) -> None:
+        shard, self._shard = self._shard, None
+        await self._cluster.fail_over(self._cluster.chosen(self.chance) if shard is None else shard)
+
+
+class MoveSlot(Fault):
+    """The slot of a partition goes to another primary, key by key, while commands flow."""
+
+    name = "slot moved"
+
+    def __init__(self, cluster: ChaosCluster, keys: Sequence[str], chance: Random) -> None:
+        super().__init__()
+        self._cluster = cluster
+        self._keys = keys
+        self._chance = chance
+
+    async def apply(self) -> None:
+        await asyncio.to_thread(self._cluster.move_slot, self._keys, self._chance)
+
+
+class _NetworkFault(Fault):
+    def __init__(self, proxy: Proxy, chance: Random) -> None:
+        super().__init__()
+        self.proxy = proxy
+        self.chance = chance
+
+
+class Cut(_NetworkFault):
+    """Every connection ends at once."""
+
+    name = "connections cut"
+
+    async def apply(self) -> None:
+        self.proxy.cut()
+
+
+class DropReplies(_NetworkFault):
+    """What is asked is done, and nobody hears of it."""
+
+    name = "replies dropped"
+
+    async def apply(self) -> None:
+        self.proxy.drop_replies = True
+        try:
+            await asyncio.sleep(self.chance.uniform(0.02, 0.2))
+        finally:
+            self.proxy.drop_replies = False
+
+
+class Delay(_NetworkFault):
+    """Everything takes longer for a while."""
+
+    name = "connections delayed"
+
+    async def apply(self) -> None:
+        self.proxy.delay = self.chance.uniform(0.005, 0.1)
+        try:
+            await asyncio.sleep(self.chance.uniform(0.1, 0.8))
+        finally:
+            self.proxy.delay = 0.0
+
+
+def server_faults(server: ChaosServer, proxies: Mapping[str, Proxy], chance: Random) -> list[Fault]:
+    """Return the faults of the server, and of the ways to it; the name of a way is put behind the fault's."""
+    faults: list[Fault] = [KillServer(server), FlushScripts(lambda: [server.url])]
+    for way, proxy in proxies.items():
+        for kind in (Cut, DropReplies, Delay):
+            fault = kind(proxy, chance)
+            fault.name = f"{kind.name} ({way})"  # type: ignore[misc]
+            faults.append(fault)
+    return faults
+
+
+def cluster_faults(cluster: ChaosCluster, keys: Sequence[str], chance: Random) -> list[Fault]:
+    """Return the faults of a cluster in which partitions have these keys."""
+    flush = FlushScripts(lambda: [node.url for node in cluster.running.nodes])
+    return [flush, KillPrimary(cluster, chance), MoveSlot(cluster, keys, chance)]
