@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# Processes of a test run; `auto` is three for two cores.
+# Processes of a test run; `auto` is two for each core.
 WORKERS ?= auto
 # More arguments for pytest, as in: make test TESTS="tests/unit -k outcome"
 TESTS ?=

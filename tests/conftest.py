@@ -32,8 +32,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Three processes for two cores with `-n auto`: much of the suite's time is spent waiting for other processes."""
-    return max(2, (os.cpu_count() or 1) * 3 // 2)
+    """Twice as many processes as cores with `-n auto`: much of the suite's time is spent waiting for others."""
+    return max(2, (os.cpu_count() or 1) * 2)
 
 
 @pytest.fixture(scope="session")
