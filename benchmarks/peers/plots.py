@@ -23,8 +23,8 @@ def colour(name: str) -> str:
 def throughput(report: dict[str, Any], folder: Path) -> None:
     """Draw a bar for each worker system, and one for the limit."""
     table, limit = Table(report, "queues"), Table(report, "limit")
-    rates = {name: table.median(name, "end_to_end", "applied_per_second") or 0 for name in table.rounds}
-    rates |= {name: limit.median(name, "commands_per_second") or 0 for name in limit.rounds}
+    rates = {name: table.typical(name, "end_to_end", "applied_per_second") or 0 for name in table.rounds}
+    rates |= {name: limit.typical(name, "commands_per_second") or 0 for name in limit.rounds}
     names = sorted(rates, key=rates.__getitem__)
     figure, axes = plt.subplots(figsize=(8, 0.4 * len(names) + 1.2))
     bars = axes.barh(names, [rates[name] for name in names], color=[colour(name) for name in names])
@@ -56,7 +56,7 @@ def growth(report: dict[str, Any], folder: Path) -> None:
     figure, panes = plt.subplots(1, 3, figsize=(13, 4.5), sharey=True)
     for pane, what in zip(panes, ("append", "last20", "all"), strict=True):
         for name in table.rounds:
-            points = [(int(n), table.median(name, "lengths", n, what, "p50_us")) for n in LENGTHS]
+            points = [(int(n), table.typical(name, "lengths", n, what, "p50_us")) for n in LENGTHS]
             known = [(length, value) for length, value in points if value is not None]
             style = {"linewidth": 2.5} if name.startswith("turnstream") else {"linewidth": 1}
             pane.loglog(*zip(*known, strict=True), marker="o", markersize=3, label=name, **style)

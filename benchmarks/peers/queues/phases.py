@@ -23,6 +23,8 @@ STALLED: Final = 20.0
 IDLE: Final = 1.0
 BETWEEN_SAMPLES: Final = 0.005
 EVENT_TIMEOUT: Final = 10.0
+MOST_CALLS: Final = 12
+"""Commands of the server whose statistics are kept."""
 
 
 class Seen(NamedTuple):
@@ -60,12 +62,23 @@ async def enqueue(contender: Contender, jobs: Sequence[work.Job]) -> Figures:
 async def drain(contender: Contender, worker: WorkerProcess, store: redis.Redis, jobs: Sequence[work.Job]) -> Figures:
     """Watch a worker that was just started apply what is queued, from the first that is seen to the last."""
     before = _server_seconds(store)
+    store.config_resetstat()
     first, last = await _watched(contender, worker, store, jobs)
     seconds = last.at - first.at
     rate = (last.applied - first.applied) / seconds if seconds else None
     server = (_server_seconds(store) - before) / last.applied * 1e6 if last.applied else None
-    figures = {"applied_per_second": rate, "server_cpu_us": server}
+    figures = {"applied_per_second": rate, "server_cpu_us": server, "server_calls": _calls(store, last.applied)}
     return {**figures, "seconds": seconds, "applied": last.applied, "first_seen": first.applied}
+
+
+def _calls(store: redis.Redis, jobs: int) -> dict[str, dict[str, float]]:
+    """Return the server's calls a job and their time in microseconds, by command; those of scripts count, too."""
+    told: Any = store.info("commandstats")
+    spent = sorted(told.items(), key=lambda of: -float(of[1]["usec"]))[:MOST_CALLS]
+    return {
+        name.removeprefix("cmdstat_"): {"calls": of["calls"] / max(jobs, 1), "us": of["usec"] / max(jobs, 1)}
+        for name, of in spent
+    }
 
 
 def _server_seconds(store: redis.Redis) -> float:
