@@ -1,11 +1,12 @@
 """`make bench-growth`: what becomes of time and memory as sessions, messages, workers and servers become more.
 
-Writes results/growth.json. It takes some minutes and up to 6 GB: a million sessions are made.
+Writes results/growth.json and curves.png. It takes some minutes and up to 6 GB: a million sessions are made.
 """
 
 import argparse
 import asyncio
 import random
+import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -20,6 +21,7 @@ from tests.topologies import running_cluster
 
 from benchmarks import measuring
 from benchmarks.machine import machine
+from benchmarks.peers.environments import ROOT, Environment
 from benchmarks.spine import run
 from benchmarks.stage import Stage, client_of, stage, worker_on
 from turnstream import AddMessage, CreateSession, Settings, Turnstream, user_message
@@ -198,6 +200,9 @@ def main() -> None:
     show(report)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    drawing = str(Environment.of("plots").python)
+    curves = [drawing, "-m", "benchmarks.curves", str(arguments.output), str(arguments.output.parent)]
+    subprocess.run(curves, cwd=ROOT, check=True)  # noqa: S603 - our own program
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def growth(report: dict[str, Any], folder: Path) -> None:
         pane.set_xlabel("messages in the session")
     panes[0].set_ylabel("median, µs")
     panes[-1].legend(fontsize="x-small", loc="lower right")
-    save(figure, folder / "growth.png")
+    save(figure, folder / "length.png")
 
 
 def save(figure: Any, path: Path) -> None:  # noqa: ANN401 - matplotlib's figure
