@@ -6,7 +6,7 @@ from typing import cast
 import typer
 
 from turnstream import Position, Turnstream
-from turnstream.client.listening.subscription import Start
+from turnstream.client.listening.choosing import Start
 from turnstream_cli.output import print_json, print_table
 from turnstream_cli.running import REFUSED
 from turnstream_cli.tail import moment

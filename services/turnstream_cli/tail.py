@@ -20,7 +20,7 @@ from turnstream import (
     TokenMetricsUpdated,
     Turnstream,
 )
-from turnstream.client.listening.subscription import Start
+from turnstream.client.listening.choosing import Start
 from turnstream.codec.events import encode_event
 from turnstream.domain.events import EVENTS, AnyEvent
 from turnstream_cli.output import console, part_text, print_json, printable

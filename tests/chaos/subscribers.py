@@ -22,7 +22,8 @@ from turnstream import (
 )
 from turnstream.client.durable import consuming
 from turnstream.client.listening import subscription
-from turnstream.client.listening.subscription import EventSubscription, Start
+from turnstream.client.listening.choosing import Start
+from turnstream.client.listening.subscription import EventSubscription
 from turnstream.domain.events import Event
 
 PAUSE = 0.05

@@ -19,8 +19,9 @@ from turnstream.client.connecting import Connecting
 from turnstream.client.durable.administration import SubscriptionAdministration
 from turnstream.client.durable.subscription import ATTEMPTS, DurableSubscription
 from turnstream.client.listening.buffer import Buffer
+from turnstream.client.listening.choosing import Start
 from turnstream.client.listening.moments import position
-from turnstream.client.listening.subscription import EventSubscription, Start
+from turnstream.client.listening.subscription import EventSubscription
 from turnstream.client.malformed import Malformed
 from turnstream.client.outbox import Outbox
 from turnstream.client.parked import Parked

@@ -11,7 +11,7 @@ from turnstream.client.addressing import Trace
 from turnstream.client.durable.subscription import ATTEMPTS
 from turnstream.client.facade import DEFAULT_TIMEOUT, A, B, C, D
 from turnstream.client.facade import Turnstream as AsyncTurnstream
-from turnstream.client.listening.subscription import Start
+from turnstream.client.listening.choosing import Start
 from turnstream.client.results import CommandResult
 from turnstream.domain.commands import Command, Result
 from turnstream.domain.events import Event

@@ -12,8 +12,9 @@ from turnstream.client.durable.administration import (
     SubscriptionInfo,
 )
 from turnstream.client.durable.subscription import DurableSubscription as AsyncDurableSubscription
+from turnstream.client.listening.choosing import Start
 from turnstream.client.listening.resync import ResyncRequired
-from turnstream.client.listening.subscription import SomeEvent, Start
+from turnstream.client.listening.subscription import SomeEvent
 from turnstream.sync.portal import Portal
 
 

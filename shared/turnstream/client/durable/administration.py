@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import cast
 
 from turnstream.application.routing import partition_of
+from turnstream.client.listening.choosing import Start, checked_start
 from turnstream.client.listening.moments import position
-from turnstream.client.listening.subscription import Start, checked_start
 from turnstream.domain.models import Entity
 from turnstream.domain.position import Mark, Position
 from turnstream.errors import SessionNotParked, SubscriptionNotFound, Unavailable

@@ -11,10 +11,10 @@ import structlog
 
 from turnstream.client.durable.consuming import Consumer, Consuming
 from turnstream.client.durable.handling import Handling
-from turnstream.client.listening.choosing import types_of
+from turnstream.client.listening.choosing import Start, checked_start, types_of
 from turnstream.client.listening.following import Wanted
 from turnstream.client.listening.resync import ResyncRequired
-from turnstream.client.listening.subscription import SomeEvent, Start, checked_start
+from turnstream.client.listening.subscription import SomeEvent
 from turnstream.codec.events import decode_place
 from turnstream.domain.position import Mark, Position
 from turnstream.ports import SUBSCRIPTION_NAME, Backend, SubscriptionState

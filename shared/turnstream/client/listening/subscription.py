@@ -1,8 +1,8 @@
 """Events for subscribers, live and from the stream, without a gap (design §6, §10)."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from typing import Generic, Literal, Self, TypeVar, cast, get_args
+from collections.abc import Sequence
+from typing import Generic, Self, TypeVar, cast
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -10,7 +10,7 @@ from msgspec.structs import force_setattr
 from turnstream.application.routing import partition_of
 from turnstream.backoff import Backoff
 from turnstream.client.listening.buffer import Buffer
-from turnstream.client.listening.choosing import types_of
+from turnstream.client.listening.choosing import Start, checked_start, types_of
 from turnstream.client.listening.following import Break, Following, Wanted, beginning
 from turnstream.client.listening.resync import ResyncRequired
 from turnstream.client.listening.together import ended, together
@@ -23,7 +23,6 @@ from turnstream.telemetry import get_logger
 
 log = get_logger(__name__)
 SomeEvent = TypeVar("SomeEvent", bound=Event, covariant=True)
-Start = Literal["now", "beginning"] | Position
 
 CHECK_EVERY = 5.0
 """Seconds between two looks whether a live event was missed that nothing has followed."""
@@ -320,28 +319,6 @@ class EventSubscription(Generic[SomeEvent]):
 
 def _failure_of(task: asyncio.Task[None] | None) -> BaseException | None:
     return None if task is None or task.cancelled() else task.exception()
-
-
-def checked_start(start: Start, own: Iterable[int], partitions: int) -> Start:
-    """Return where to start in these partitions of so many.
-
-    Raises:
-        ValueError: the position is one of another deployment, or of other sessions.
-
-    """
-    if not isinstance(start, Position):
-        if start not in get_args(get_args(Start)[0]):
-            raise ValueError(f"start is 'now', 'beginning' or a Position, not {start!r}")
-        return start
-    if len(start.marks) != partitions:
-        raise ValueError(f"The position is of {len(start.marks)} partitions, the deployment has {partitions}")
-    missing = [number for number in own if start.marks[number] is None]
-    if missing:
-        raise ValueError(
-            f"The position knows nothing of partition {missing[0]}: it was stored by a subscription to one session, "
-            "and serves that session only",
-        )
-    return start
 
 
 def _decoded(payload: bytes) -> AnyEvent | None:
