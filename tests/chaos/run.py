@@ -13,7 +13,7 @@ is the machine's.
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from random import Random
@@ -90,12 +90,15 @@ class Stage:
             [poison],
         ]
         archiving = [self._archive.watch()] if self._archive else []
-        async with running([self._witness.watch(), *archiving, *self._subscribers(listeners)]):
+        subscribers = self._subscribers(listeners)
+        async with running([self._witness.watch(), *archiving, *(each.run() for each in subscribers)]):
             await self._hurt(clients, faults, poison)
             self._workers.replace_ended()
             self._history.poisoned = frozenset(poison.poisoned)
             self._history.failovers = sum(fault.count for fault in outages if isinstance(fault, Failover))
             self._history.flushes = sum(fault.count for fault in outages if isinstance(fault, FlushAll))
+            for each in subscribers:
+                each.rests = False
             settled_after = await self._settle()
         self._history.glimpses = self._witness.glimpses
         self._history.sessions = await stored_sessions(listeners[0])
@@ -222,11 +225,11 @@ class Stage:
                 producers.append(Producer(f"p{number}{name}", session_id, client, self._history, chance, forges=forges))
         return producers
 
-    def _subscribers(self, clients: Sequence[Turnstream]) -> list[Awaitable[None]]:
+    def _subscribers(self, clients: Sequence[Turnstream]) -> list[Subscriber]:
         """Spread the kinds over clients, whose subscriptions may hold little or much."""
         heads = self._ending.heads
         return [
-            Subscriber(kind, clients[number % len(clients)], self._history, heads, self._some_chance()).run()
+            Subscriber(kind, clients[number % len(clients)], self._history, heads, self._some_chance())
             for number, kind in enumerate(KINDS)
         ]
 

@@ -84,6 +84,8 @@ class Subscriber:
         self._chance = chance
         self._listening: Listening | None = None
         self._start: Start = "now"
+        self.rests = True
+        """Whether it may; in the end all are to catch up."""
 
     async def run(self) -> None:
         """Listen; where nobody answers at the start, try again."""
@@ -117,7 +119,7 @@ class Subscriber:
                 told = event if isinstance(event, ResyncRequired) else event.meta
                 self._start = Position.parse(str(told.position))
                 return
-            if left == 0 and self._kind.habit == "pausing":
+            if left == 0 and self._kind.habit == "pausing" and self.rests:
                 await asyncio.sleep(self._chance.uniform(0, self._chance.choice(RESTS)))
                 left = self._chance.randint(1, SPELL)
 
