@@ -23,7 +23,7 @@ REFUSED: Final = 1
 """The exit status of a command that was understood and refused."""
 
 REFUSALS: Final = (Rejected, CommandParked, SessionGone, SubscriptionNotFound, SubscriptionInUse, SessionNotParked)
-"""What another try does not mend."""
+"""What is understood, and another try seldom mends."""
 
 UNAVAILABLE: Final = 2
 """The exit status where the server, a setting or the deployment does not fit."""

@@ -12,7 +12,7 @@
     │   ├── ParkedQueueFull       the session is parked, and no more of its commands may wait
     │   └── CommandDiscarded      an operator took it out of the queue of its parked session
     ├── CommandParked             the session is parked; the command waits for a redrive
-    ├── SessionGone               the command was applied; before its result was read, the session was deleted
+    ├── SessionGone               the command was applied; before its result was read, the session was gone
     ├── Unavailable               nothing is wrong with the command; try again
     │   ├── Overloaded            the partition's backlog is over its limit
     │   └── CommandTimeout        no answer in time; the command may still be applied (`command_id`)
@@ -171,12 +171,16 @@ class CommandParked(TurnstreamError):  # noqa: N818 - a state of the command
 
 
 class SessionGone(TurnstreamError):  # noqa: N818 - a state of the session
-    """The command was applied, but there is no result: the session was deleted before it was read."""
+    """The command was applied, but there is no result: the session was deleted before it was read, or a failover came.
+
+    A failover may have taken the command back; sent again under its id, it is applied then.
+    """
 
     def __init__(self, session_id: str, version: int, command_id: str) -> None:
         """Keep the session, its version behind the command, and the command's id."""
         super().__init__(
-            f"Command {command_id} was applied, as version {version} of session {session_id}, which was deleted since"
+            f"Command {command_id} was applied, as version {version} of session {session_id}; since then the session was "
+            "deleted, or a failover has taken the command back"
         )
         self.session_id = session_id
         self.version = version

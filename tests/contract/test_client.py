@@ -549,6 +549,19 @@ async def test_an_append_behind_an_append_reads_nothing(ts: Turnstream, monkeypa
     assert session.version == 4
 
 
+async def test_a_result_is_what_was_sent_whatever_the_caller_does_to_it_meanwhile(ts: Turnstream) -> None:
+    session = await a_session(ts, "first")
+    metadata: dict[str, Any] = {"step": 1}
+    executing = asyncio.create_task(
+        ts.execute(AddMessage(session.id, replace(user_message("second"), metadata=metadata)))
+    )
+    await asyncio.sleep(0)
+    metadata["step"] = 2
+    result = await executing
+    assert result == await ts.sessions.get_session(session.id)
+    assert result.messages[-1].metadata == {"step": 1}
+
+
 # ── results that are gone ────────────────────────────────────────────────────────────────────────────────────────────
 
 

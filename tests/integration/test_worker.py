@@ -27,7 +27,7 @@ from turnstream import (
 from turnstream.application.routing import partition_of
 from turnstream.errors import Fenced
 from turnstream.ports import Batch, PartitionState
-from turnstream.worker import loop
+from turnstream.worker import feeding, loop
 from turnstream.worker.ownership import MOVES
 
 PARTITIONS = 8
@@ -408,3 +408,23 @@ async def test_a_worker_ends_even_if_a_cancellation_gets_lost(
                 await worker.task
         else:
             await worker.stop()
+
+
+@pytest.mark.parametrize("overrides", [{"partitions": PARTITIONS, "batch_commands": 16}])
+async def test_nobody_waits_for_turns_that_bring_nothing(
+    real: EmbeddedDeployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Backlogs that end with a full read: their partitions are all taken to be behind, and none of them is."""
+    monkeypatch.setattr(feeding, "BLOCK", 3_600.0)
+    monkeypatch.setattr(feeding, "ROUND_ENTRIES", 16)
+    client = await client_of(real, worker=False)
+    ids = [id_in(number, PARTITIONS) for number in range(PARTITIONS)]
+    commands: list[Command[Any]] = [CreateSession(CONFIG, session_id) for session_id in ids]
+    commands += [AddMessage(session_id, user_message("waits")) for session_id in ids for _ in range(63)]
+    backlog = await client.send_many(commands, timeout=3 * SOON)
+    await worker_of(real)
+    for ticket in backlog:
+        await ticket
+    for session_id in reversed(ids):
+        ticket = await client.send(AddMessage(session_id, user_message("does not wait")), timeout=SOON)
+        assert (await ticket).version == 65

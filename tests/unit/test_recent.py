@@ -1,6 +1,7 @@
 """Sessions as the last results left them: used only where the next command follows right behind."""
 
 import pytest
+from msgspec.structs import replace
 from tests.unit.given import AT, SMALL, message
 
 from turnstream.client.recent import Kept, RecentSessions
@@ -24,18 +25,22 @@ def holding(count: int) -> tuple[ChatMessage, ...]:
 
 
 def kept(session_id: str, messages: tuple[ChatMessage, ...], sequence: int) -> Kept:
-    return Kept.of(header(session_id, len(messages)), messages, place(0, sequence))
+    found = Kept.of(
+        header(session_id, len(messages)), messages, replace(place(0, sequence), updated_ms=milliseconds(AT))
+    )
+    assert found is not None
+    return found
 
 
 def test_what_follows_right_behind_is_folded() -> None:
-    found = kept("s", holding(2), 7).followed_by([message("new"), message("newer")], 5, place(7, 9))
+    found = kept("s", holding(2), 7).followed_by((message("new"), message("newer")), 5, place(7, 9))
     assert found is not None
     session = found.session()
     assert [each.id for each in session.messages] == ["m0", "m1", "new", "newer"]
     assert (session.version, found.header.message_count, found.header.next_position) == (5, 4, 4)
     assert (session.updated_at - AT).total_seconds() == 1
     assert session.created_at == AT
-    assert found.followed_by([message("last")], 6, place(9, 10)) is not None
+    assert found.followed_by((message("last"),), 6, place(9, 10)) is not None
 
 
 @pytest.mark.parametrize(
@@ -46,7 +51,7 @@ def test_what_follows_right_behind_is_folded() -> None:
     ],
 )
 def test_what_follows_something_else_is_not(other: SessionPlace) -> None:
-    assert kept("s", (), 7).followed_by([message("new")], 5, other) is None
+    assert kept("s", (), 7).followed_by((message("new"),), 5, other) is None
 
 
 def test_what_a_caller_changes_in_a_result_is_not_in_the_next_one() -> None:
@@ -54,19 +59,31 @@ def test_what_a_caller_changes_in_a_result_is_not_in_the_next_one() -> None:
     metadata = first.session().messages[0].metadata
     assert metadata is not None
     metadata["tags"].append("b")
-    second = first.followed_by([message("new", tags=["c"])], 5, place(7, 8))
+    second = first.followed_by((message("new", tags=["c"]),), 5, place(7, 8))
     assert second is not None
     assert [each.metadata for each in second.session().messages] == [{"tags": ["a"]}, None, {"tags": ["c"]}]
 
 
+def test_a_session_that_was_changed_before_it_was_read_is_not_kept() -> None:
+    """Another life of it may have come to the same version."""
+    assert Kept.of(header(), (), place(0, 7)) is None
+
+
 def test_the_least_recently_kept_make_room() -> None:
-    recent = RecentSessions(most=5)
+    recent = RecentSessions(most=4_000)
     for number, name in enumerate("abc"):
         recent.keep(kept(name, holding(2), number + 1))
     assert recent.take("a") is None
     assert recent.take("b") is not None
-    recent.keep(kept("large", holding(9), 10))
-    assert recent.take("large") is recent.take("c") is None
     recent.keep(kept("d", (), 12))
     assert recent.take("d") is not None
     assert recent.take("d") is None
+
+
+def test_a_session_that_is_too_large_alone_drives_nobody_out() -> None:
+    recent = RecentSessions(most=4_000)
+    recent.keep(kept("small", (), 1))
+    recent.keep(kept("large", (message(text="x" * 4_000),), 2))
+    recent.keep(kept("tagged", (message(tags=["x" * 4_000]),), 3))
+    assert recent.take("large") is recent.take("tagged") is None
+    assert recent.take("small") is not None

@@ -8,7 +8,7 @@ from turnstream.client.tickets import Applied
 from turnstream.domain.commands import UpdateTokenMetrics
 from turnstream.domain.models import ChatMessage, SessionHeader
 from turnstream.errors import Unavailable
-from turnstream.ports import MessageRange, SessionReader
+from turnstream.ports import CommandEntry, MessageRange, SessionReader
 
 
 def reader_without_server(monkeypatch: pytest.MonkeyPatch) -> SessionReader:
@@ -24,6 +24,7 @@ def reader_without_server(monkeypatch: pytest.MonkeyPatch) -> SessionReader:
 async def test_a_result_that_cannot_be_read_is_told_with_the_command_id(monkeypatch: pytest.MonkeyPatch) -> None:
     """The caller must not take it for a command that may be lost, nor send it again under another id."""
     reader = reader_without_server(monkeypatch)
+    command = UpdateTokenMetrics("s", 1)
     with pytest.raises(Unavailable, match=r"c1 was applied; .* failed: The connection was lost") as failed:
-        await Results(reader).of(UpdateTokenMetrics("s", 1), "c1", Applied("s", 2))
+        await Results(reader).of(command, CommandEntry("c1", command.type, b"{}"), Applied("s", 2))
     assert failed.value.command_id == "c1"

@@ -26,7 +26,7 @@ from turnstream.client.malformed import Malformed
 from turnstream.client.outbox import Outbox
 from turnstream.client.parked import Parked
 from turnstream.client.replies import Replies
-from turnstream.client.results import CommandResult, Results
+from turnstream.client.results import CommandResult, Results, gives_session
 from turnstream.client.sessions import Sessions
 from turnstream.client.tickets import Ticket
 from turnstream.codec.commands import check_session_id, encode_command
@@ -201,7 +201,8 @@ class Turnstream:
         Raises:
             Rejected: it was refused; the class says why.
             CommandParked: its session is parked; it waits for an operator.
-            SessionGone: it was applied, and its session deleted before the result was read.
+            SessionGone: it was applied; its session was deleted, or it was taken back by a failover, before the result was
+                read.
             CommandTimeout: no answer came in time; it may still be applied.
             Overloaded: too many commands wait there already.
             Unavailable: it is not known whether it was queued, or it was applied and the result could not be read.
@@ -210,9 +211,9 @@ class Turnstream:
         if isinstance(command, QUERIES):
             return cast("Result", await self._query(command))
         self._open.check()
-        addressed = self._addressing.address(command, command_id, wants_place=True)
+        addressed = self._addressing.address(command, command_id, wants_place=gives_session(command))
         ticket = await self._sent(addressed, timeout, wait=wait, own_id=command_id is not None)
-        return cast("Result", await self._results.of(command, ticket.command_id, await ticket))
+        return cast("Result", await self._results.of(command, addressed.entry, await ticket))
 
     async def dispatch(
         self,

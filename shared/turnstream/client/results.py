@@ -1,16 +1,17 @@
 """From what a worker answered to what `execute` returns: one table (design §10)."""
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from turnstream.client.recent import Kept, RecentSessions
 from turnstream.client.tickets import Applied
+from turnstream.codec.commands import decode_command
 from turnstream.codec.replies import decode_flag, decode_progress, decode_removed
 from turnstream.domain.commands import AddMessage, AddMessages, Command, DeleteSession, ParkedCommands, RemoveMessages
 from turnstream.domain.models import ChatMessage, SessionHeader, session_of
 from turnstream.errors import SessionGone, SessionNotFound, Unavailable
-from turnstream.ports import MessageRange, SessionReader
+from turnstream.ports import CommandEntry, MessageRange, SessionReader
 
 
 class CommandResult(msgspec.Struct, frozen=True):
@@ -29,11 +30,11 @@ class Results:
         self._reader = reader
         self._recent = RecentSessions()
 
-    async def of(self, command: Command[Any], command_id: str, applied: Applied) -> Any:  # noqa: ANN401
+    async def of(self, command: Command[Any], sent: CommandEntry, applied: Applied) -> Any:  # noqa: ANN401
         """Return the result of an applied command: what it gave back, or the session as stored now.
 
         Raises:
-            SessionGone: the session was deleted since, and perhaps created again.
+            SessionGone: the session was deleted since, or the command taken back by a failover.
             Unavailable: the session could not be read.
 
         """
@@ -43,21 +44,24 @@ class Results:
             return decode_removed(applied.output)
         if isinstance(command, ParkedCommands):
             return decode_progress(applied.output)
-        kept = self._appended(command, applied)
+        kept = self._appended(sent, applied)
         if kept is None:
-            header, messages = await self._read(command_id, applied)
-            if applied.place is None or header.version != applied.version:
+            header, messages = await self._read(sent.command_id, applied)
+            place = applied.place if header.version == applied.version else None
+            kept = Kept.of(header, messages, place) if place else None
+            if kept is None:
                 return session_of(header, messages)
-            kept = Kept.of(header, messages, applied.place)
         self._recent.keep(kept)
         return kept.session()
 
-    def _appended(self, command: Command[Any], applied: Applied) -> Kept | None:
+    def _appended(self, sent: CommandEntry, applied: Applied) -> Kept | None:
         """Return the session behind a command that did nothing but append, as far as it is known without a read."""
         kept = self._recent.take(applied.session_id)
-        if kept is None or applied.place is None or not isinstance(command, (AddMessage, AddMessages)):
+        if kept is None or applied.place is None or sent.type not in {AddMessage.type, AddMessages.type}:
             return None
-        added = (command.message,) if isinstance(command, AddMessage) else command.messages
+        # What was sent, and not what the caller holds: that may have been changed since.
+        command = decode_command(sent.type, sent.data, len(sent.data))
+        added = (command.message,) if isinstance(command, AddMessage) else cast("AddMessages", command).messages
         return kept.followed_by(added, applied.version, applied.place)
 
     async def _read(self, command_id: str, applied: Applied) -> tuple[SessionHeader, tuple[ChatMessage, ...]]:
@@ -71,3 +75,8 @@ class Results:
         if header.version < applied.version:
             raise SessionGone(applied.session_id, applied.version, command_id)
         return header, messages
+
+
+def gives_session(command: Command[Any]) -> bool:
+    """Tell whether the result of a command is its session."""
+    return not isinstance(command, (DeleteSession, RemoveMessages, ParkedCommands))

@@ -14,7 +14,7 @@ BLOCK = 1.0
 """Seconds that a read waits for the first command."""
 
 SHORT_BLOCK = 0.005
-"""Seconds that a read waits while a partition is left out of it because its inbox is full."""
+"""Seconds that a read waits while a partition is left out of it: its inbox is full, or it is not its turn."""
 
 TURNS = 3
 """Turns of the event loop in which a batch that was fed is decided and its commit written."""
@@ -103,14 +103,16 @@ class Feeder:
             self._changed.clear()
             cursors = {number: owned.position for number, owned in self._owned.items() if owned.has_room}
             if cursors:
-                await self._round(cursors, SHORT_BLOCK if len(cursors) < len(self._owned) else BLOCK)
+                await self._round(cursors)
             elif self._owned:
                 await asyncio.sleep(SHORT_BLOCK)
             else:
                 await self._changed.wait()
 
-    async def _round(self, cursors: Mapping[int, str], block: float) -> None:
+    async def _round(self, cursors: Mapping[int, str]) -> None:
         chosen = self._turns.next(cursors, max(1, ROUND_ENTRIES // self._size.count(1)))
+        # Who is left out must not wait because those who are not have nothing any more.
+        block = BLOCK if len(chosen) == len(self._owned) else SHORT_BLOCK
         count = self._size.count(len(chosen))
         answer = await self._queue.read({number: cursors[number] for number in chosen}, count, block)
         for number, entries in answer.items():
