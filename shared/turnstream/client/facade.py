@@ -201,8 +201,7 @@ class Turnstream:
         Raises:
             Rejected: it was refused; the class says why.
             CommandParked: its session is parked; it waits for an operator.
-            SessionGone: it was applied; its session was deleted, or it was taken back by a failover, before the result was
-                read.
+            SessionGone: it was applied; before the result was read the session was deleted, or a failover came.
             CommandTimeout: no answer came in time; it may still be applied.
             Overloaded: too many commands wait there already.
             Unavailable: it is not known whether it was queued, or it was applied and the result could not be read.
