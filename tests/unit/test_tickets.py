@@ -337,6 +337,32 @@ async def test_closing_ends_an_opening(backend: MemoryBackend, monkeypatch: pyte
             await opening
 
 
+@pytest.mark.parametrize("late", [False, True])
+async def test_closing_while_it_listens_for_the_first_time_leaves_nobody_behind(
+    backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch, *, late: bool
+) -> None:
+    found = asyncio.Event()
+
+    async def grouped(names: Sequence[str]) -> list[list[str]]:
+        await found.wait()
+        return [[name] for name in names]
+
+    monkeypatch.setattr(backend.channels, "grouped", grouped)
+    before = asyncio.all_tasks()
+    replies = replies_of(backend)
+    opening = asyncio.create_task(replies.open(0))
+    await wait_until(lambda: bool(replies._listeners))
+    if late:
+        found.set()
+    closing = asyncio.create_task(replies.aclose())
+    found.set()
+    await closing
+    with pytest.raises(Unavailable, match="closed"):
+        await opening
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+
+
 async def test_a_connection_that_is_lost_concerns_only_what_it_served(
     backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
