@@ -282,6 +282,24 @@ async def test_what_is_unanswered_when_the_subscription_is_lost_is_sent_again(
     assert [(await ticket).version for ticket in lost] == [8, 9]
 
 
+@pytest.mark.parametrize("queued_before", [True, False])
+async def test_what_was_asked_for_behind_a_new_connection_is_not_asked_for_when_its_caller_sends_it_again(
+    backend: MemoryBackend, replies: Replies, monkeypatch: pytest.MonkeyPatch, *, queued_before: bool
+) -> None:
+    sent = [command("c1").entry]
+    with replies.expecting([command("c1")]):
+        if queued_before:
+            replies.queued(0, sent)
+        await lose_the_subscription(backend, monkeypatch)
+        await wait_until(lambda: replies._connections[0] == 2 and not replies._deaf)
+        if not queued_before:
+            replies.queued(0, sent)
+    await wait_until(lambda: _sent(backend, ["c1"]))
+    tickets(replies, "c1")
+    await replies._outbox.aclose()
+    assert await queued(backend) == ["c1"]
+
+
 async def _sent(backend: MemoryBackend, names: list[str]) -> bool:
     return await queued(backend) == names
 

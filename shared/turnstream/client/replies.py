@@ -111,6 +111,7 @@ class Replies:
             if pending:
                 pending.queued = True
                 if pending.connection != self._connections[partition] and partition not in self._deaf:
+                    pending.connection = self._connections[partition]
                     lost.append(entry)
         if lost:
             again = self._outbox.put(partition, lost, self._outbox.resend_window, wait=True)
@@ -180,6 +181,7 @@ class Replies:
             if lane is None or not pending.queued:
                 continue
             if now - pending.sent_at < self._outbox.resend_window:
+                pending.connection = self._connections[pending.command.partition]
                 lane.append(pending.command.entry)
             else:
                 del self._pending[pending.command.entry.command_id]
