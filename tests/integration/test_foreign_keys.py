@@ -1,6 +1,7 @@
 """What else stands where a session or a partition should: one session is parked, or the partition waits (design §3)."""
 
 import logging
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -289,6 +290,8 @@ async def test_a_queue_that_cannot_be_written_holds_up_nobody_else(
     assert len(await ts.parked.list()) == parked_before
     (line,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert line.message == "command rejected: it cannot be parked"
+    first = "" if parked_before else r"The store refused it: WRONGTYPE .*[^.]\. "
+    assert re.match(rf"{first}It cannot be parked: ", vars(line)["reason"])
     # A resend is told the same, and once the queue is mended the session's commands wait there again.
     with pytest.raises(InvalidCommand, match="It cannot be parked"):
         await ts.execute(refused, command_id=three.command_id)

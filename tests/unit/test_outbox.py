@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 from tests.unit.given import unhurried
-from tests.waiting import SOON
+from tests.waiting import SOON, wait_until
 
 from turnstream.adapters.memory import MemoryBackend
 from turnstream.client.lane import MAX_BYTES_TOGETHER, MAX_TOGETHER
@@ -190,7 +190,7 @@ async def test_what_may_be_queued_already_is_tried_again_and_nothing_overtakes_i
     queue.failures += [Unavailable("gone")] * 3
     first = outbox.put(0, [command("c1")], SOON)
     await asyncio.sleep(0)
-    second = outbox.put(0, [command("c2")])
+    second = outbox.put(0, [command("c2")], SOON)
     await asyncio.gather(first, second)
     assert queue.publications == [(0, ["c1"])] * 4 + [(0, ["c2"])]
 
@@ -246,6 +246,19 @@ async def test_who_has_little_time_is_told_before_those_who_have_more(queue: Rec
     assert await queue.queued() == ["c2"]
 
 
+@pytest.mark.parametrize("failure", [Overloaded(100, 100), Unavailable("gone")], ids=repr)
+async def test_who_waits_behind_those_who_have_more_time_is_told_in_time(queue: Recorded, failure: Unavailable) -> None:
+    outbox = Outbox(queue, WINDOW)
+    queue.failures += [failure] * 1_000
+    patient, brief = (outbox.put(0, [command(name)], time, wait=True) for name, time in (("c1", SOON), ("c2", 0.1)))
+    with pytest.raises(type(failure)):
+        await brief
+    assert not patient.done()
+    queue.failures.clear()
+    await patient
+    assert await queue.queued() == ["c1"]
+
+
 async def test_nothing_is_tried_again_when_workers_would_not_recognise_it(queue: Recorded) -> None:
     outbox = Outbox(queue, 0.2)
     queue.failures += [Unavailable("gone")] * 1_000
@@ -285,6 +298,76 @@ async def test_what_was_published_before_goes_first(queue: Recorded) -> None:
     assert order[-3:] == ["c1", "c2", "c3"]
     await outbox.aclose()
     assert await queue.queued(1) == ["other"]
+
+
+@pytest.mark.parametrize("before", [False, True])
+async def test_who_does_not_wait_for_room_is_not_held_up_by_what_is_published_again(
+    queue: Recorded, *, before: bool
+) -> None:
+    outbox = Outbox(queue, WINDOW)
+    queue.failures += [Overloaded(100, 100)] * 1_000
+    outbox.resume({0: [command("c1")]})
+    if before:
+        await wait_until(lambda: bool(queue.publications))
+    impatient = outbox.put(0, [command("c2")], SOON)
+    patient = outbox.put(0, [command("c3")], SOON, wait=True)
+    with pytest.raises(Overloaded):
+        await impatient
+    assert not patient.done()
+    queue.failures.clear()
+    await patient
+    assert await queue.queued() == ["c1", "c3"]
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("failure", [Overloaded(100, 100), Unavailable("gone")], ids=repr)
+async def test_who_waits_behind_what_is_published_again_is_told_in_time(
+    queue: Recorded, failure: Unavailable, *, before: bool
+) -> None:
+    outbox = Outbox(queue, WINDOW)
+    queue.failures += [failure] * 1_000
+    outbox.resume({0: [command("c1")]})
+    if before:
+        await wait_until(lambda: bool(queue.publications))
+    with pytest.raises(type(failure)):
+        await outbox.put(0, [command("c2")], 0.1, wait=True)
+    queue.failures.clear()
+    await outbox.put(0, [command("c3")], SOON)
+    assert await queue.queued() == ["c1", "c3"]
+
+
+async def test_who_has_little_time_is_told_while_a_lane_is_held(queue: Recorded) -> None:
+    outbox = Outbox(queue, WINDOW)
+    outbox.resume({0: [command("c1")]})
+    outbox.hold([0], "gone")
+    await asyncio.sleep(0)
+    for first in ([], [outbox.put(0, [command("c2")], SOON)]):
+        with pytest.raises(Unavailable, match="no connection for replies: gone"):
+            await outbox.put(0, [command("c3")], 0.05)
+        assert not any(put.done() for put in first)
+    outbox.resume({0: [command("c1")]})
+    await outbox.put(0, [command("c4")], SOON)
+    assert await queue.queued() == ["c1", "c2", "c4"]
+
+
+async def test_what_is_published_again_has_no_more_bytes_than_it_may(queue: Recorded) -> None:
+    outbox = Outbox(queue, WINDOW)
+    third = MAX_BYTES_TOGETHER // 3
+    sizes = [third] * 4 + [2 * MAX_BYTES_TOGETHER, 2]
+    outbox.resume({0: [command(f"c{number}", size) for number, size in enumerate(sizes)]})
+    await outbox.aclose()
+    assert [together for _, together in queue.publications] == [["c0", "c1", "c2"], ["c3"], ["c4"], ["c5"]]
+
+
+async def test_nothing_is_published_again_when_workers_would_not_recognise_it(queue: Recorded) -> None:
+    outbox = Outbox(queue, 0.5)
+    queue.failures += [Overloaded(100, 100)] * 1_000
+    outbox.resume({0: [command("c1")]})
+    patient = outbox.put(0, [command("c2")], SOON, wait=True)
+    await wait_until(lambda: (0, ["c2"]) in queue.publications)
+    queue.failures.clear()
+    await patient
+    assert await queue.queued() == ["c2"]
 
 
 async def test_a_gate_that_stays_closed_is_told(queue: Recorded) -> None:

@@ -446,6 +446,31 @@ async def test_a_bug_is_logged_without_what_the_message_says(
     assert not any("a secret" in str(vars(record)) for record in caplog.records)
 
 
+class NoQueues(Recording):
+    """A store that takes no parked command."""
+
+    async def commit(self, batch: Batch) -> None:
+        if batch.parking:
+            raise BatchRefused(0, "no queues here")
+        await super().commit(batch)
+
+
+async def test_what_cannot_be_parked_is_told_with_what_it_was_to_be_parked_for(
+    backend: MemoryBackend, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def buggy(view: SessionView, command: AddMessage, context: Context) -> Decision:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setitem(cast("dict[Any, Any]", HANDLERS), AddMessage, buggy)
+    store = NoQueues(backend.store)
+    await (await owner(backend, store)).process(entries(CREATE, ADD))
+    reason = "The worker failed on it: RuntimeError. It cannot be parked: The store refused it: no queues here"
+    (line,) = [vars(record) for record in caplog.records if record.levelname == "ERROR"]
+    assert (line["msg"], line["reason"]) == ("command rejected: it cannot be parked", reason)
+    assert re.match(r"test_processor\.py:\d+ buggy < ", line["where"])
+    assert reason in str(store.errors)
+
+
 @pytest.mark.parametrize(
     ("fields", "command_id", "error"),
     [

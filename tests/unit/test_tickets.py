@@ -282,6 +282,24 @@ async def test_what_is_unanswered_when_the_subscription_is_lost_is_sent_again(
     assert [(await ticket).version for ticket in lost] == [8, 9]
 
 
+@pytest.mark.parametrize("queued_before", [True, False])
+async def test_what_was_asked_for_behind_a_new_connection_is_not_asked_for_when_its_caller_sends_it_again(
+    backend: MemoryBackend, replies: Replies, monkeypatch: pytest.MonkeyPatch, *, queued_before: bool
+) -> None:
+    sent = [command("c1").entry]
+    with replies.expecting([command("c1")]):
+        if queued_before:
+            replies.queued(0, sent)
+        await lose_the_subscription(backend, monkeypatch)
+        await wait_until(lambda: replies._connections[0] == 2 and not replies._deaf)
+        if not queued_before:
+            replies.queued(0, sent)
+    await wait_until(lambda: _sent(backend, ["c1"]))
+    tickets(replies, "c1")
+    await replies._outbox.aclose()
+    assert await queued(backend) == ["c1"]
+
+
 async def _sent(backend: MemoryBackend, names: list[str]) -> bool:
     return await queued(backend) == names
 
@@ -335,6 +353,32 @@ async def test_closing_ends_an_opening(backend: MemoryBackend, monkeypatch: pyte
     async with asyncio.timeout(SOON):
         with pytest.raises(Unavailable, match="closed"):
             await opening
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_closing_while_it_listens_for_the_first_time_leaves_nobody_behind(
+    backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch, *, late: bool
+) -> None:
+    found = asyncio.Event()
+
+    async def grouped(names: Sequence[str]) -> list[list[str]]:
+        await found.wait()
+        return [[name] for name in names]
+
+    monkeypatch.setattr(backend.channels, "grouped", grouped)
+    before = asyncio.all_tasks()
+    replies = replies_of(backend)
+    opening = asyncio.create_task(replies.open(0))
+    await wait_until(lambda: bool(replies._listeners))
+    if late:
+        found.set()
+    closing = asyncio.create_task(replies.aclose())
+    found.set()
+    await closing
+    with pytest.raises(Unavailable, match="closed"):
+        await opening
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
 
 
 async def test_a_connection_that_is_lost_concerns_only_what_it_served(

@@ -22,9 +22,13 @@ class ParkingLimits(msgspec.Struct, frozen=True):
 class CannotBeParked(TurnstreamError):  # noqa: N818 - a state of the session's queue
     """The store takes neither a command nor its place in the queue of its session."""
 
-    def __init__(self, fault: Exception) -> None:
-        """Say what kept it from being parked."""
-        super().__init__(f"It cannot be parked: {reason_of(fault)}")
+    def __init__(self, fault: Exception, refusal: Exception) -> None:
+        """Say for what it was to be parked, and what kept it from that."""
+        reason, why = reason_of(fault), reason_of(refusal)
+        # A command of a session that is parked already has no reason of its own.
+        first = "" if reason == why else f"{reason.rstrip('.')}. "
+        super().__init__(f"{first}It cannot be parked: {why}")
+        self.__cause__ = fault
 
 
 class ParkedSessions:

@@ -116,16 +116,27 @@ class PartitionProcessor:
         except Exception as fault:
             if not _is_fault(fault) or isinstance(item, SetAside) or not can_be_parked(item):
                 raise
-            await self._park(item, fault)
+            await self._park(item, fault, failures)
 
-    async def _park(self, item: Accepted, fault: Exception) -> None:
+    async def _park(self, item: Accepted, fault: Exception, failures: Failures) -> None:
         """Park a command; where not even its session's queue takes it, refuse it, so that other sessions go on."""
         try:
             await self._together([item], {item.raw.entry_id: fault})
         except Exception as again:
             if not _is_fault(again):
                 raise
-            await self._together([item], {item.raw.entry_id: CannotBeParked(again)})
+            first = await self._undecided(item, failures) or fault
+            await self._together([item], {item.raw.entry_id: CannotBeParked(first, again)})
+
+    async def _undecided(self, item: Accepted, failures: Failures) -> Exception | None:
+        """Return what kept a command from being decided, before the store did not take its place in a queue."""
+        try:
+            batch = await self._deciding.decided(self.state, [item], failures, thorough=False)
+        except Exception as fault:
+            if not _is_fault(fault):
+                raise
+            return None
+        return next((failure for _, failure in batch.parking.failed), None)
 
     async def _operate(self, operation: Accepted) -> None:
         """Apply an operator's command, with fewer and fewer parked ones for as long as the store does not take them."""

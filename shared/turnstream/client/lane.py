@@ -21,6 +21,9 @@ MAX_BYTES_TOGETHER = 1024 * 1024
 SAME_TIME = 1.0
 """Seconds between the deadlines of what travels together."""
 
+GLANCE = 0.25
+"""Seconds between two looks, while a lane is held, for those whose time is over."""
+
 
 class Put:
     """What one caller put into a lane; `taken` of its entries are under way or published."""
@@ -41,6 +44,10 @@ class Put:
     def goes_with(self, other: "Put") -> bool:
         """Tell whether both may fail together: they wait for the same, and about as long."""
         return self.wait is other.wait and abs(self.deadline - other.deadline) <= SAME_TIME
+
+    def gives_up(self, failure: Unavailable, now: float) -> bool:
+        """Tell whether it waits no longer behind what has failed; what is taken fails with what it travels with."""
+        return not self.taken and (now > self.deadline or (isinstance(failure, Overloaded) and not self.wait))
 
     def settle(self, failure: Exception | None) -> None:
         """Tell the caller."""
@@ -101,9 +108,10 @@ class Lane:
     async def _drain(self) -> None:
         try:
             while self._waiting or self._again:
-                await self._publish_again()
                 if self._waiting:
                     await self._publish(*self._together())
+                else:
+                    await self._publish_alone()
         finally:
             self.task = None
 
@@ -120,21 +128,34 @@ class Lane:
             if failure or put.all_taken:
                 put.settle(failure)
 
+    async def _publish_alone(self) -> None:
+        """Publish what was published before; who waits for the answers learns of a failure by their own time-outs."""
+        again = self._again
+        try:
+            await self._persist((), self._again_until, wait=True)
+        except Unavailable:
+            # Meanwhile it may have been resumed with another list.
+            if again is self._again:
+                self._again = []
+
     async def _persist(self, entries: Sequence[CommandEntry], deadline: float, *, wait: bool) -> None:
-        """Publish, again and again until the deadline."""
+        """Publish, and first what was published before, again and again until the deadline."""
         backoff = Backoff()
         clock = asyncio.get_running_loop().time
         tried = unknown = False
         while True:
             try:
                 await self._opened(deadline)
-                await self._publish_again()
+                while self._again:
+                    await self._publish_again()
+                    await self._opened(deadline)
+                if not entries:
+                    return None
                 tried = True
                 return await self._queue.publish(self._partition, entries)
             except Overloaded as error:
                 if not wait:
                     raise
-                self._refuse_those_who_do_not_wait(error)
                 failure: Unavailable = error
             except Unavailable as error:
                 if not backoff.failing:
@@ -147,46 +168,57 @@ class Lane:
             delay = backoff.failed()
             if self._closed or clock() + delay > deadline:
                 raise failure
+            self._tell_those_behind(failure)
             await asyncio.sleep(delay)
 
     async def _opened(self, deadline: float) -> None:
         """Wait until it is not held."""
-        if self._open.is_set():
-            return
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._open.wait()
-        except TimeoutError:
-            raise Unavailable(f"There is no connection for replies: {self._why}") from None
+        clock = asyncio.get_running_loop().time
+        while not self._open.is_set():
+            try:
+                async with asyncio.timeout_at(min(deadline, clock() + GLANCE)):
+                    await self._open.wait()
+            except TimeoutError:
+                failure = Unavailable(f"There is no connection for replies: {self._why}")
+                if clock() >= deadline:
+                    raise failure from None
+                self._tell_those_behind(failure)
 
     async def _publish_again(self) -> None:
-        """Publish what was published before; who waits for the answers learns of a failure by their own time-outs."""
-        backoff = Backoff()
-        clock = asyncio.get_running_loop().time
-        while self._again:
-            again = self._again
-            some = again[: self._most_together]
-            try:
-                await self._opened(self._again_until)
-                # Meanwhile it may have been held, and resumed with another list.
-                if again is self._again:
-                    await self._queue.publish(self._partition, some)
-                    del again[: len(some)]
-            except Unavailable:
-                delay = backoff.failed()
-                if self._closed or clock() + delay > self._again_until:
-                    self._again = []
-                    return
-                await asyncio.sleep(delay)
-            except Exception:
-                log.exception("commands cannot be published again", partition=self._partition)
-                self._again = []
+        """Publish some of what was published before, as long as workers recognise it."""
+        again = self._again
+        if asyncio.get_running_loop().time() > self._again_until:
+            self._again = []
+            return
+        some = self._first(again)
+        try:
+            await self._queue.publish(self._partition, some)
+            del again[: len(some)]
+        except Unavailable:
+            raise
+        except Exception:
+            log.exception("commands cannot be published again", partition=self._partition)
+            self._again = []
 
-    def _refuse_those_who_do_not_wait(self, error: Overloaded) -> None:
-        refused = [put for put in self._waiting if not put.wait and not put.taken]
-        for put in refused:
-            self._waiting.remove(put)
-            put.settle(error)
+    def _tell_those_behind(self, failure: Unavailable) -> None:
+        """Fail what does not wait any longer for its turn."""
+        now = asyncio.get_running_loop().time()
+        waiting = self._waiting
+        self._waiting = deque()
+        for put in waiting:
+            if put.gives_up(failure, now):
+                put.settle(failure)
+            else:
+                self._waiting.append(put)
+
+    def _first(self, entries: list[CommandEntry]) -> list[CommandEntry]:
+        """Return as many as travel together, at least one."""
+        size = 0
+        for count, entry in enumerate(entries[: self._most_together]):
+            size += len(entry.data)
+            if count and size > MAX_BYTES_TOGETHER:
+                return entries[:count]
+        return entries[: self._most_together]
 
     def _together(self) -> tuple[list[CommandEntry], list[Put]]:
         """Take what travels together, at least one entry, and the puts that it comes from."""

@@ -14,9 +14,9 @@ class Pending(msgspec.Struct):
     """A command that has no answer yet.
 
     `sent_at` is when it was first sent, in seconds of the event loop's clock, and `connection` the number of its
-    partition's connection for replies then. `timeout` is for how many seconds somebody waits,
-    `own_id` whether the caller chose the id, `sends` how many sends of it have not failed, and `reminded_at` when
-    it was published once more because nobody answered, 0 if it was not.
+    partition's connection for replies then, or of the last one behind which it was sent again. `timeout` is for how
+    many seconds somebody waits, `own_id` whether the caller chose the id, `sends` how many sends of it have not failed,
+    and `reminded_at` when it was published once more because nobody answered, 0 if it was not.
     """
 
     answer: asyncio.Future[Answer]

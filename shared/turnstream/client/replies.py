@@ -57,8 +57,7 @@ class Replies:
             Unavailable: it was closed.
 
         """
-        if self._closed:
-            raise Unavailable("The client was closed before the command was sent")
+        self._check_open()
         while (listener := self._listeners.get(partition)) is None or not listener.tried.is_set():
             if listener is None:
                 self.listen([name for number, name in enumerate(self._names) if number not in self._listeners])
@@ -66,6 +65,7 @@ class Replies:
             await listener.tried.wait()
             if listener.failure:
                 raise listener.failure
+            self._check_open()
         if self._reminding is None:
             self._reminding = asyncio.create_task(self._reminder.run(), name="unanswered")
 
@@ -111,10 +111,15 @@ class Replies:
             if pending:
                 pending.queued = True
                 if pending.connection != self._connections[partition] and partition not in self._deaf:
+                    pending.connection = self._connections[partition]
                     lost.append(entry)
         if lost:
             again = self._outbox.put(partition, lost, self._outbox.resend_window, wait=True)
             again.add_done_callback(_heard)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Unavailable("The client was closed before the command was sent")
 
     def _let_go(self, pending: Pending) -> None:
         """Expect no answer because of a send that failed."""
@@ -138,7 +143,9 @@ class Replies:
         self._settle(set(self._partitions.values()), Unavailable(CLOSED))
 
     def listen(self, channels: Sequence[str]) -> None:
-        """Have a listener on channels."""
+        """Have a listener on channels, unless it was closed."""
+        if self._closed:
+            return
         listener = Listener(self._channels, channels, self)
         self._listeners.update((self._partitions[name], listener) for name in channels)
 
@@ -174,6 +181,7 @@ class Replies:
             if lane is None or not pending.queued:
                 continue
             if now - pending.sent_at < self._outbox.resend_window:
+                pending.connection = self._connections[pending.command.partition]
                 lane.append(pending.command.entry)
             else:
                 del self._pending[pending.command.entry.command_id]
