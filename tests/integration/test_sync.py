@@ -605,3 +605,34 @@ def test_nobody_handles_what_a_thread_still_has_in_hand(
             second.stop()
         for each in running:
             each.result(10)
+
+
+def test_closing_ends_a_durable_subscription_that_runs_in_another_thread(ts: sync.Turnstream) -> None:
+    subscription = ts.subscription("billing", start="beginning")
+    begun, goes_on = threading.Event(), threading.Event()
+    handled: list[str] = []
+
+    def handle(event: Event | ResyncRequired) -> None:
+        begun.set()
+        assert goes_on.wait(10)
+        handled.append(event.type)
+
+    ts.execute(CreateSession(CONFIG, "chat"))
+    with ThreadPoolExecutor(2) as pool:
+        running = pool.submit(subscription.run, handle)
+        assert begun.wait(10)
+        closing = pool.submit(ts.close)
+        wait_until(lambda: ts._portal.closed)
+        assert not closing.done()
+        goes_on.set()
+        closing.result(10)
+        running.result(10)
+    assert handled == ["session-created"]
+
+
+def test_a_handler_may_close_the_client(ts: sync.Turnstream) -> None:
+    subscription = ts.subscription("billing", start="beginning")
+    ts.execute(CreateSession(CONFIG, "chat"))
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(subscription.run, lambda _: ts.close()).exception(10)
+    ts.close()
