@@ -168,7 +168,7 @@ class Member(Generic[State, Owned]):
         failures: list[Unavailable] = []
         give_up = partial(self._holdings.give_up, list(self._holdings.owned))
         # Also where a partition could not be released: others need not wait for what this member would take.
-        for leave in (give_up, partial(self._membership.depart, self._member_id)):
+        for leave in (give_up, partial(self._membership.depart, self._member_id), self._holdings.ended):
             try:
                 await leave()
             except Unavailable as error:
