@@ -143,7 +143,7 @@ async def test_members_share_the_work(deployment: Deployment, ts: Turnstream) ->
     handlers = Handler(), Handler()
     members = ts.subscription("billing", MessageAdded), other.subscription("billing", MessageAdded)
     async with running(members[0], handlers[0]), running(members[1], handlers[1]):
-        await wait_until(lambda: all(len(m._member.owned) == PARTITIONS // 2 for m in members if m._member))
+        await wait_until(lambda: all(m._member and len(m._member.owned) == PARTITIONS // 2 for m in members))
         ids = await chats(ts, count=16)
         await wait_until(lambda: sum(len(handler.seen) for handler in handlers) >= 48)
         (info,) = await ts.subscriptions.list_all()
