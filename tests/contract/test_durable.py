@@ -23,6 +23,7 @@ from turnstream import (
     SubscriptionInUse,
     SubscriptionNotFound,
     Turnstream,
+    Unavailable,
     UpdateTokenMetrics,
     user_message,
 )
@@ -142,7 +143,7 @@ async def test_members_share_the_work(deployment: Deployment, ts: Turnstream) ->
     handlers = Handler(), Handler()
     members = ts.subscription("billing", MessageAdded), other.subscription("billing", MessageAdded)
     async with running(members[0], handlers[0]), running(members[1], handlers[1]):
-        await wait_until(lambda: all(len(m._member.owned) == PARTITIONS // 2 for m in members if m._member))
+        await wait_until(lambda: all(m._member and len(m._member.owned) == PARTITIONS // 2 for m in members))
         ids = await chats(ts, count=16)
         await wait_until(lambda: sum(len(handler.seen) for handler in handlers) >= 48)
         (info,) = await ts.subscriptions.list_all()
@@ -409,3 +410,68 @@ async def test_one_object_is_one_member(ts: Turnstream) -> None:
         await wait_until(lambda: subscription._member is not None)
         with pytest.raises(RuntimeError, match="runs already"):
             await subscription.run(Handler())
+
+
+# ── closing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_closing_the_client_ends_its_members(deployment: Deployment) -> None:
+    """They finish what they have in hand, with the client if need be, and write it down."""
+    client = await client_of(deployment)
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+    seen: list[Event | ResyncRequired] = []
+
+    async def handle(event: Event | ResyncRequired) -> None:
+        begun.set()
+        await goes_on.wait()
+        assert await client.sessions.get_session("s")
+        seen.append(event)
+
+    running = asyncio.create_task(client.subscription("billing", start="beginning", attempts=1).run(handle))
+    await a_session(client, session_id="s")
+    await begun.wait()
+    closing = asyncio.create_task(client.aclose())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    goes_on.set()
+    await asyncio.wait_for(asyncio.gather(closing, running), SOON)
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("aside", [False, True])
+async def test_a_handler_that_closes_the_client_does_not_wait_for_itself(deployment: Deployment, aside: bool) -> None:
+    client = await client_of(deployment)
+
+    async def handle(_: Event | ResyncRequired) -> None:
+        await (asyncio.create_task(client.aclose()) if aside else client.aclose())
+
+    running = asyncio.create_task(client.subscription("billing", start="beginning").run(handle))
+    await a_session(client, session_id="s")
+    await asyncio.wait_for(running, SOON)
+
+
+async def test_a_member_of_a_closed_client_does_not_run(deployment: Deployment) -> None:
+    client = await client_of(deployment)
+    subscription = client.subscription("billing")
+    await client.aclose()
+    with pytest.raises(Unavailable, match="closed: open a new one"):
+        await subscription.run(Handler())
+
+
+async def test_a_member_that_begins_while_the_client_is_closed_ends(deployment: Deployment) -> None:
+    client = await client_of(deployment)
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def handle(_: Event | ResyncRequired) -> None:
+        begun.set()
+        await goes_on.wait()
+
+    first = asyncio.create_task(client.subscription("billing", start="beginning").run(handle))
+    await a_session(client)
+    await begun.wait()
+    closing = asyncio.create_task(client.aclose())
+    await asyncio.sleep(0)
+    second = asyncio.create_task(client.subscription("audit").run(handle))
+    await asyncio.sleep(0)
+    goes_on.set()
+    await asyncio.wait_for(asyncio.gather(closing, first, second), SOON)

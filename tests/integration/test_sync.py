@@ -1,5 +1,6 @@
 """The client without asyncio: it has every call of the other one, works for many threads, and closes cleanly."""
 
+import asyncio
 import inspect
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, assert_type, cast
 
 import pytest
+from tests.contract.chats import id_in
 
 import turnstream
 from turnstream import (
@@ -605,3 +607,63 @@ def test_nobody_handles_what_a_thread_still_has_in_hand(
             second.stop()
         for each in running:
             each.result(10)
+
+
+def test_what_waits_for_a_thread_is_not_begun_when_its_partition_was_cut_short(
+    ts: sync.Turnstream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ownership, "HANDOVER", 0.1)
+    threads = ThreadPoolExecutor(1)
+    ts._portal._loop.set_default_executor(threads)
+    goes_on = threading.Event()
+    begun: list[str] = []
+
+    def handle(event: Event | ResyncRequired) -> None:
+        begun.append(event.type)
+        goes_on.wait(10)
+
+    for partition in range(2):
+        ts.execute(CreateSession(CONFIG, id_in(partition, PARTITIONS)))
+    subscription = ts.subscription("billing", start="beginning")
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(subscription.run, handle)
+        try:
+            wait_until(lambda: len(begun) == 1 and threads._work_queue.qsize() == 1)
+            subscription.stop()
+            wait_until(lambda: caplog.text.count("partition cut short") == 2)
+            ts._portal.call(asyncio.sleep(0))  # behind what was just cancelled
+        finally:
+            goes_on.set()
+        running.result(10)
+    assert len(begun) == 1
+
+
+def test_closing_ends_a_durable_subscription_that_runs_in_another_thread(ts: sync.Turnstream) -> None:
+    subscription = ts.subscription("billing", start="beginning")
+    begun, goes_on = threading.Event(), threading.Event()
+    handled: list[str] = []
+
+    def handle(event: Event | ResyncRequired) -> None:
+        begun.set()
+        assert goes_on.wait(10)
+        handled.append(event.type)
+
+    ts.execute(CreateSession(CONFIG, "chat"))
+    with ThreadPoolExecutor(2) as pool:
+        running = pool.submit(subscription.run, handle)
+        assert begun.wait(10)
+        closing = pool.submit(ts.close)
+        wait_until(lambda: ts._portal.closed)
+        assert not closing.done()
+        goes_on.set()
+        closing.result(10)
+        running.result(10)
+    assert handled == ["session-created"]
+
+
+def test_a_handler_may_close_the_client(ts: sync.Turnstream) -> None:
+    subscription = ts.subscription("billing", start="beginning")
+    ts.execute(CreateSession(CONFIG, "chat"))
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(subscription.run, lambda _: ts.close()).exception(10)
+    ts.close()

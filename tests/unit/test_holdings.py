@@ -126,20 +126,6 @@ async def test_a_partition_on_which_nobody_works_any_more_is_dropped(
     await holdings.give_up([0])
 
 
-async def test_what_ends_late_does_not_drop_who_works_now(holdings: Holdings[PartitionState, OwnedPartition]) -> None:
-    await holdings.settle()
-    before, ended = holdings.owned[0], holdings._tasks[0]
-    await asyncio.sleep(0)  # it has begun
-    del holdings.owned[0]
-    await holdings.settle()
-    now = holdings.owned[0]
-    assert now is not before
-    ended.cancel()
-    await asyncio.wait([ended])
-    assert holdings.owned == {0: now}
-    await holdings.give_up([0])
-
-
 # ── what takes too long ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -214,3 +200,35 @@ async def test_until_its_work_has_ended_a_partition_is_kept(
     stuck.ends.set()
     await giving_up
     assert await backend.ownership.take(0, "w:2") is not None
+
+
+async def test_what_was_lost_is_taken_again_when_its_work_has_ended(
+    backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the leases of others are renewed meanwhile, however long that takes."""
+
+    async def lost(states: Sequence[PartitionState]) -> list[bool]:
+        return [False for _ in states]
+
+    bell, made = asyncio.Event(), [Stuck(stubborn=True), Stuck(stubborn=False)]
+    making = iter(made)
+    holdings = Holdings("w:1", 1, backend.ownership, lambda _: next(making), bell, 0.001)
+    await holdings.settle()
+    await made[0].began.wait()
+    with monkeypatch.context() as patch:
+        patch.setattr(backend.ownership, "renew", lost)
+        await holdings.keep()
+    await made[0].cancelled.wait()
+    assert (holdings.owned, holdings.take_losses()) == ({}, 1)
+    await holdings.settle()
+    ended = asyncio.create_task(holdings.ended())
+    await asyncio.sleep(0)
+    assert (holdings.owned, bell.is_set(), ended.done()) == ({}, False, False)
+    made[0].ends.set()
+    await bell.wait()
+    await ended
+    await holdings.settle()
+    assert holdings.owned == {0: made[1]}
+    await made[1].began.wait()
+    made[1].ends.set()
+    await holdings.give_up([0])

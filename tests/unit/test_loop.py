@@ -47,6 +47,23 @@ async def test_a_worker_stops_at_once_while_it_waits_to_take_what_it_lost(
     await stops(worker)
 
 
+async def test_a_loop_that_just_returns_leaves_others_their_turn(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+
+    async def returns() -> None:
+        nonlocal calls
+        calls += 1
+        assert calls < 1000, "nobody else had a turn"
+
+    monkeypatch.setattr(worker._feeder, "run", returns)
+    running = asyncio.create_task(worker.run())
+    await wait_until(lambda: calls > 1)
+    worker.stop()
+    await running
+
+
 async def test_a_worker_departs_although_it_could_not_release(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

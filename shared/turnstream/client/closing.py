@@ -8,6 +8,9 @@ from turnstream.ports import Backend
 
 Port = TypeVar("Port")
 
+CLOSED = "The client was closed: open a new one"
+"""What whoever uses it all the same is told."""
+
 
 class UntilClosed:
     """A backend whose ports for questions refuse every call from `aclose` on.
@@ -31,7 +34,7 @@ class UntilClosed:
     def check(self) -> None:
         """Raise `Unavailable` once it is closed."""
         if self._closed:
-            raise Unavailable("The client was closed: open a new one")
+            raise Unavailable(CLOSED)
 
     async def aclose(self) -> None:
         """Refuse from now on."""

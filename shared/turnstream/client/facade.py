@@ -66,6 +66,7 @@ class Turnstream:
         self._replies = Replies(backend.channels, backend.partitions, new_id(), self._outbox)
         self._addressing = Addressing(backend.partitions, settings.max_message_bytes, self._replies.channel)
         self._subscriptions = WeakSet[EventSubscription[Any]]()
+        self._members = WeakSet[DurableSubscription[Any]]()
         self._open = UntilClosed(backend)
         self._results = Results(self._open.reader)
         self.sessions = Sessions(self, self._open.reader, backend.partitions)
@@ -331,7 +332,9 @@ class Turnstream:
 
         """
         self._open.check()
-        return DurableSubscription(self._backend, self._settings, name, types, start, attempts)
+        member = DurableSubscription(self._backend, self._settings, name, types, start, attempts)
+        self._members.add(member)
+        return member
 
     async def position(self, since: datetime | None = None) -> Position:
         """Return the place in the history that is reached now, or the one before the first event since a moment.
@@ -359,13 +362,22 @@ class Turnstream:
         return await Verifier(self._open.reader, self._open.events, self._open.partitions).verify(session_id)
 
     async def aclose(self) -> None:
-        """Close the client and its subscriptions; queued commands outlive it. Every later call raises `Unavailable`."""
+        """Close the client and its subscriptions; queued commands outlive it. Every later call raises `Unavailable`.
+
+        Members of durable subscriptions are stopped first; called by a handler, it does not wait for that one's member.
+        """
+        # While the client is open, for handlers may need it for what they have in hand; then those that came meanwhile.
+        await self._end_members()
         await self._open.aclose()
+        await self._end_members()
         for subscription in list(self._subscriptions):
             await subscription.aclose()
         await self._outbox.aclose()
         await self._replies.aclose()
         await self._resources.aclose()
+
+    async def _end_members(self) -> None:
+        await asyncio.gather(*(member.aclose() for member in list(self._members)))
 
     async def _sent(self, addressed: Addressed, timeout: float, *, wait: bool, own_id: bool) -> Ticket:
         await self._replies.open(addressed.partition)

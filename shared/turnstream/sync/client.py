@@ -8,7 +8,7 @@ from typing import Any, Self, overload
 
 from turnstream.application.verifying import Verification
 from turnstream.client.addressing import Trace
-from turnstream.client.durable.subscription import ATTEMPTS
+from turnstream.client.durable.subscription import ATTEMPTS, is_handler
 from turnstream.client.facade import DEFAULT_TIMEOUT, A, B, C, D
 from turnstream.client.facade import Turnstream as AsyncTurnstream
 from turnstream.client.listening.choosing import Start
@@ -204,5 +204,5 @@ class Turnstream:
         return self._portal.call(self._client.verify(session_id))
 
     def close(self) -> None:
-        """Close the client; queued commands outlive it, subscriptions end."""
-        self._portal.close()
+        """Close the client; queued commands outlive it, subscriptions end, durable ones with the events in hand."""
+        self._portal.close(join=not is_handler())

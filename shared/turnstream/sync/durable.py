@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import Future
 from datetime import datetime
+from functools import partial
 from typing import Generic
 
 from turnstream.client.durable.administration import (
@@ -39,7 +41,7 @@ class DurableSubscription(Generic[SomeEvent]):
         """
 
         async def handle(event: SomeEvent | ResyncRequired) -> None:
-            await _to_its_end(asyncio.create_task(asyncio.to_thread(handler, event)))
+            await _in_thread(partial(handler, event))
 
         self._portal.call(self._subscription.run(handle))
 
@@ -52,14 +54,23 @@ class DurableSubscription(Generic[SomeEvent]):
         self._portal.call(stop())
 
 
-async def _to_its_end(call: "asyncio.Task[None]") -> None:
-    """Wait for a call in a thread, which nobody can stop: who is cancelled ends behind it, and no sooner."""
+async def _in_thread(work: Callable[[], None]) -> None:
+    """Call something in a thread, which nobody can stop: who is cancelled ends behind it, unless it has not begun."""
+    begins = Future[None]()
+
+    def begin() -> None:
+        if begins.set_running_or_notify_cancel():
+            work()
+
+    call = asyncio.create_task(asyncio.to_thread(begin))
     cancelled = False
     while not call.done():
         try:
             await asyncio.wait([call])
         except asyncio.CancelledError:
             cancelled = True
+            if begins.cancel():
+                call.cancel()
     if cancelled:
         raise asyncio.CancelledError from None if call.cancelled() else call.exception()
     await call

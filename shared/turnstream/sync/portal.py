@@ -85,8 +85,11 @@ class Portal:
         if self.closed:
             raise ClosedError("The client is closed")
 
-    def close(self) -> None:
-        """Leave all resources, end what still runs, and join the thread; a second call waits for the first."""
+    def close(self, *, join: bool = True) -> None:
+        """Leave all resources, end what still runs, and join the thread; a second call waits for the first.
+
+        Who does work of the loop in another thread must not join: the loop ends behind it.
+        """
         if os.getpid() != self._process:
             return
         self._refuse_misuse()
@@ -98,7 +101,8 @@ class Portal:
         finally:
             if first:
                 self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
+            if join:
+                self._thread.join()
 
     def _run(self) -> None:
         with self._runner:

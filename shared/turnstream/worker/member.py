@@ -7,7 +7,7 @@ from functools import partial
 from time import monotonic
 from typing import Generic
 
-from turnstream.backoff import LONGEST, Backoff
+from turnstream.backoff import FIRST, LONGEST, Backoff
 from turnstream.errors import Unavailable
 from turnstream.ports import Membership
 from turnstream.telemetry import get_logger
@@ -116,6 +116,9 @@ class Member(Generic[State, Owned]):
                 # One that ends for good ends all; a cancellation alone may get lost on its way.
                 self.stopping = True
                 raise
+            else:
+                # One that just returned would do so again, and let nobody else have a turn.
+                await self._pause(FIRST)
 
     async def _keep(self) -> None:
         """Settle who owns what: on every change, and often enough to see who fell silent."""
@@ -165,7 +168,7 @@ class Member(Generic[State, Owned]):
         failures: list[Unavailable] = []
         give_up = partial(self._holdings.give_up, list(self._holdings.owned))
         # Also where a partition could not be released: others need not wait for what this member would take.
-        for leave in (give_up, partial(self._membership.depart, self._member_id)):
+        for leave in (give_up, partial(self._membership.depart, self._member_id), self._holdings.ended):
             try:
                 await leave()
             except Unavailable as error:

@@ -70,7 +70,7 @@ class Holdings(Generic[State, Owned]):
             partitions: how many there are to share.
             membership: who else is there, and the leases.
             hold: makes what works on a partition from where it stands.
-            bell: rung when a partition was lost, for it should be taken again.
+            bell: rung when the work on a lost partition has ended, for it should be taken again.
             renew_every: seconds between two renewals of the leases.
 
         """
@@ -102,7 +102,9 @@ class Holdings(Generic[State, Owned]):
         wanted = assigned(self._member_id, alive, self._partitions)
         surplus = sorted(before - wanted)
         await self.give_up(surplus[: max(1, self._partitions // MOVES)])
-        taken = await self._take(wanted - set(self.owned))
+        # What was lost, not before its work has ended: it would be done twice at the same time, in whatever order.
+        working = {number for number, task in self._tasks.items() if not task.done()}
+        taken = await self._take(wanted - set(self.owned) - working)
         if set(self.owned) != before:
             log.info("partitions changed", owned=len(self.owned), wanted=len(wanted), members=len(alive))
         return taken > 0 or set(self.owned) != before
@@ -129,7 +131,8 @@ class Holdings(Generic[State, Owned]):
         for state, kept in zip(leases, await self._membership.renew(leases), strict=True):
             if not kept and state.partition in self.owned and self._leases[state.partition] is state:
                 log.warning("partition lost", partition=state.partition)
-                await self._abandon(state.partition)
+                self._drop(state.partition)
+                self._tasks[state.partition].cancel()
 
     async def give_up(self, numbers: Iterable[int]) -> None:
         """Finish what is in hand of some partitions and release them; one that takes too long is cut short."""
@@ -160,6 +163,12 @@ class Holdings(Generic[State, Owned]):
                         await self.keep()
         return tasks
 
+    async def ended(self) -> None:
+        """Return when nothing is worked on any more that was lost."""
+        lost = [task for number, task in self._tasks.items() if number not in self.owned and not task.done()]
+        if lost:
+            await asyncio.wait(lost)
+
     def take_losses(self) -> int:
         """Return how many partitions were lost since the last call."""
         losses, self._losses = self._losses, 0
@@ -181,10 +190,9 @@ class Holdings(Generic[State, Owned]):
         owned = self._make(state)
         self._leases[state.partition] = state
         self.owned[state.partition] = owned
-        self._tasks[state.partition] = asyncio.create_task(
-            self._run(state.partition, owned),
-            name=f"partition-{state.partition}",
-        )
+        task = asyncio.create_task(self._run(state.partition, owned), name=f"partition-{state.partition}")
+        self._tasks[state.partition] = task
+        task.add_done_callback(lambda _: self._ring(state.partition))
 
     async def _run(self, number: int, owned: Owned) -> None:
         """Work until stopped; whatever goes wrong, the partition is taken again, from where it stands."""
@@ -193,26 +201,26 @@ class Holdings(Generic[State, Owned]):
                 await owned.run()
             except Fenced as error:
                 log.warning("partition fenced", reason=error.reason)
-                self._drop(number, owned)
+                self._drop(number)
             except Unavailable as error:
                 self._stall(number, owned, error)
             except ConfigurationError as error:
                 self._misfit = error
-                self._drop(number, owned)
+                self._drop(number)
             except Exception as bug:  # noqa: BLE001 - logged, and the partition taken again
                 # Without a traceback: it may quote a message's content.
                 log.error("partition failed", reason=type(bug).__name__, where=where_of(bug))  # noqa: TRY400
-                self._drop(number, owned)
+                self._drop(number)
             except BaseException:
                 # Nobody works on it any more, so its lease must not be renewed.
-                self._drop(number, owned)
+                self._drop(number)
                 raise
 
     def _stall(self, number: int, owned: Owned, error: Unavailable) -> None:
         """Drop a partition whose work was interrupted; say so unless it stands where it was interrupted before."""
         if self._stalled.get(number) != owned.place:
             log.warning("partition interrupted", error=str(error))
-        if self._drop(number, owned):
+        if self._drop(number):
             self._stalled[number] = owned.place
 
     def _tell_recovered(self) -> None:
@@ -221,17 +229,14 @@ class Holdings(Generic[State, Owned]):
                 log.info("partition goes on", partition=number)
                 del self._stalled[number]
 
-    def _drop(self, number: int, owned: Owned) -> bool:
-        """Forget a partition and all that is remembered of it; False where it is given up or taken anew already."""
-        if self.owned.get(number) is not owned:
+    def _drop(self, number: int) -> bool:
+        """Forget a partition and all that is remembered of it; False where it is given up or lost already."""
+        if self.owned.pop(number, None) is None:
             return False
-        del self.owned[number]
         self._stalled.pop(number, None)
         self._losses += 1
-        self._bell.set()
         return True
 
-    async def _abandon(self, number: int) -> None:
-        self._drop(number, self.owned[number])
-        self._tasks[number].cancel()
-        await asyncio.wait([self._tasks[number]])
+    def _ring(self, number: int) -> None:
+        if number not in self.owned:
+            self._bell.set()

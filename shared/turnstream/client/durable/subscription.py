@@ -1,14 +1,17 @@
 """`ts.subscription(name, …).run(handler)`: a share of a named subscription's work (design §6)."""
 
+import asyncio
 import os
 import re
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Generic, cast
 
 import structlog
 
+from turnstream.client.closing import CLOSED
 from turnstream.client.durable.consuming import Consumer, Consuming
 from turnstream.client.durable.handling import Handling
 from turnstream.client.listening.choosing import Start, checked_start, types_of
@@ -17,6 +20,7 @@ from turnstream.client.listening.resync import ResyncRequired
 from turnstream.client.listening.subscription import SomeEvent
 from turnstream.codec.events import decode_place
 from turnstream.domain.position import Mark, Position
+from turnstream.errors import Unavailable
 from turnstream.ports import SUBSCRIPTION_NAME, Backend, SubscriptionState
 from turnstream.settings import Settings
 from turnstream.telemetry import get_logger
@@ -29,6 +33,14 @@ ATTEMPTS = 10
 
 UNKNOWN: Mark = ("unknown", 0)
 """A place in no history: whoever goes on from there is told of a reset."""
+
+_within: ContextVar[object] = ContextVar("turnstream_within", default=None)
+"""The member whose handler is at work here."""
+
+
+def is_handler() -> bool:
+    """Tell whether this is called by the handler of a durable subscription, in whatever task or thread."""
+    return _within.get() is not None
 
 
 class DurableSubscription(Generic[SomeEvent]):
@@ -66,6 +78,9 @@ class DurableSubscription(Generic[SomeEvent]):
         self._start = checked_start(start, range(backend.partitions), backend.partitions)
         self._attempts = attempts
         self._stopping = False
+        self._closed = False
+        self._ended = asyncio.Event()
+        self._ended.set()
         self._places: dict[int, Mark] = {}
         self._lost_marks = False
         self._member: Member[SubscriptionState, Consuming] | None = None
@@ -77,45 +92,60 @@ class DurableSubscription(Generic[SomeEvent]):
 
         Raises:
             RuntimeError: it runs already.
+            Unavailable: its client is closed.
             ConfigurationError: the server does not permit what is needed.
 
         """
+        if self._closed:
+            raise Unavailable(CLOSED)
         if self._member is not None:
             raise RuntimeError(f"The subscription {self.name!r} runs already: make another one for another member")
-        handling = Handling(handler, self._attempts)
-        backend, subscriptions = self._backend, self._backend.subscriptions
-        consumer = Consumer(
-            name=self.name,
-            partitions=backend.partitions,
-            wanted=self._wanted,
-            events=backend.events,
-            subscriptions=subscriptions,
-            handling=handling,
-            begin=self._begin,
-            places=self._places,
-        )
+        consumer = self._consumer(handler)
         self._member = Member(
             self.member_id,
-            backend.partitions,
-            subscriptions.membership(self.name),
+            self._backend.partitions,
+            self._backend.subscriptions.membership(self.name),
             lambda state: self._hold(consumer, state),
             self._lease,
         )
         if self._stopping:
             self._member.stop()
+        self._ended.clear()
+        within = _within.set(self)
         with structlog.contextvars.bound_contextvars(subscription=self.name, member=self.member_id):
             log.info("subscription started", partitions=self._backend.partitions)
             try:
                 await self._member.run({"listening for events": self._hear}, changed=self._ring_all)
             finally:
                 self._member = None
+                self._ended.set()
                 log.info("subscription stopped")
+                _within.reset(within)
 
     def stop(self) -> None:
         """Finish the events in hand, write down how far it is, hand the partitions over and end `run`."""
         self._stopping = True
         if self._member:
             self._member.stop()
+
+    async def aclose(self) -> None:
+        """Stop for good, and return when `run` has ended; its own handler does not wait, for that would be for ever."""
+        self._closed = True
+        self.stop()
+        if _within.get() is not self:
+            await self._ended.wait()
+
+    def _consumer(self, handler: Callable[[SomeEvent | ResyncRequired], Awaitable[None]]) -> Consumer:
+        return Consumer(
+            name=self.name,
+            partitions=self._backend.partitions,
+            wanted=self._wanted,
+            events=self._backend.events,
+            subscriptions=self._backend.subscriptions,
+            handling=Handling(handler, self._attempts),
+            begin=self._begin,
+            places=self._places,
+        )
 
     def _hold(self, consumer: Consumer, state: SubscriptionState) -> Consuming:
         # All that are taken together are held before the first of them asks where to begin.
