@@ -170,14 +170,19 @@ def missed(handled: Iterable[Handled], events: Iterable[AnyEvent]) -> list[AnyEv
 def out_of_order(handled: Iterable[Handled], events: Iterable[AnyEvent]) -> list[str]:
     """Return the sessions whose events, each when it was handled first, are not in the order of the stream.
 
-    What was told to be taken back was not handled yet.
+    What was told to be taken back was not handled yet. What was told to be gone may come all the same, by a failover to
+    a server that had not let it go: late, and in whatever order.
     """
     sessions = {(m.partition, m.sequence, m.event_id): e.session_id for e in events for m in [e.meta] if m}
     first: dict[int, dict[int, str]] = {}
+    told: dict[int, int] = {}
     for one in handled:
         of_partition = first.setdefault(one.partition, {})
         if one.gone:
             first[one.partition] = {n: session for n, session in of_partition.items() if n <= one.gone.kept}
+            told[one.partition] = one.sequence if one.gone.reason != TAKEN_BACK else 0
+        if one.sequence <= told.get(one.partition, 0):
+            continue
         session_id = sessions.get((one.partition, one.sequence, one.event_id))
         if session_id is not None:
             of_partition.setdefault(one.sequence, session_id)

@@ -546,6 +546,13 @@ def another_generation(history: History) -> None:
     history.glimpses.append(Glimpse(2.0, 0, "2-w2", "h", "1-0", 2))
 
 
+def handled_late_though_retention_had_taken_it(history: History) -> None:
+    """A failover led to a server that had not let it go yet."""
+    first, second, *others = history.handled
+    taken = Handled("m1", 0, 2, gone=Gone(0, "retention", 1, 1, 2))
+    history.handled = [first, taken, *others, second]
+
+
 ALLOWED = [
     unknown_and_never_queued,
     other_payload_refused,
@@ -556,6 +563,7 @@ ALLOWED = [
     heard_before_the_heads_were_read,
     told_that_history_is_gone,
     handled_and_taken_back,
+    handled_late_though_retention_had_taken_it,
     handled_by_one_who_was_replaced_before,
     handled_flushed_and_handled_again,
     what_was_below_its_start_was_taken_back,
