@@ -119,13 +119,10 @@ def poison_stays_in_its_session(history: History) -> Violations:
 def _came_again(history: History, sent: Sent, earlier: Sent) -> bool:
     """Tell whether lost history may have taken the first copy of a command.
 
-    In the strict modes not of those that were answered before. Where a producer went away unanswered, its client may
-    have sent again by itself what was under way, until it was closed.
+    In the strict modes not of those that were answered before.
     """
-    if not history.is_lossy:
-        return False
-    together = sent.round == earlier.round
-    return (sent.sends > 1 and (together or history.durability == "memory")) or (sent.abandoned and together)
+    may_be_lost = history.durability == "memory" or sent.round == earlier.round
+    return history.is_lossy and sent.sends > 1 and may_be_lost
 
 
 def _as_asked(command: ChangingCommand, events: Sequence[AnyEvent]) -> bool:
