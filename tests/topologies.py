@@ -112,7 +112,7 @@ class RunningCluster:
         promoted = replica.call("CLUSTER", "MYID")
         left = [node for node in self.nodes if node is not primary]
         for node in left:
-            _eventually(_has_slots, promoted, node)
+            _eventually(_claims_slots, replica, promoted, node)
         for node in left:
             node.call("CLUSTER", "FORGET", lost)
         added = self._start(primary)
@@ -246,6 +246,14 @@ def _has_slots(name: str, node: Node) -> bool:
     """Tell whether a node knows that another one holds slots."""
     rows = [line.split() for line in str(node.call("CLUSTER", "NODES")).splitlines()]
     return any(row[0] == name and len(row) > _ROW_WITHOUT_SLOTS for row in rows)
+
+
+def _claims_slots(replica: Node, name: str, node: Node) -> bool:
+    """Tell whether a node knows of a takeover; one whose epoch another node has, too, is claimed once more."""
+    if _has_slots(name, node):
+        return True
+    replica.call("CLUSTER", "BUMPEPOCH")
+    return False
 
 
 def _is_informed(sentinel: Node) -> bool:
