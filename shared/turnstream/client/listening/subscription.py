@@ -140,11 +140,16 @@ class EventSubscription(Generic[SomeEvent]):
         if self._task is not None or self._closed:
             return
         async with self._opening:
-            await self._open_first()
+            if self._task is not None:
+                return
+            try:
+                await self._open_first()
+            except Unavailable:
+                # Whoever closes the client takes away the connections that this waits for: it ends, as when it is open.
+                if not self._closed:
+                    raise
 
     async def _open_first(self) -> None:
-        if self._task is not None:
-            return
         self._subscription = await self._subscribed()
         try:
             await self._begin()
