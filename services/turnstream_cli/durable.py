@@ -7,9 +7,9 @@ import typer
 
 from turnstream import Position, Turnstream
 from turnstream.client.listening.choosing import Start
+from turnstream.client.listening.moments import moment
 from turnstream_cli.output import print_json, print_table
 from turnstream_cli.running import REFUSED
-from turnstream_cli.tail import moment
 
 
 async def print_subscriptions(redis_url: str | None, *, as_json: bool) -> None:
@@ -55,7 +55,7 @@ def place_of(text: str) -> Start | datetime:
     if text in {"now", "beginning"}:
         return cast("Start", text)
     try:
-        return Position.parse(text) if ":" in text else moment(text, "--to")
+        return Position.parse(text) if ":" in text else moment(text)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--to") from None
 

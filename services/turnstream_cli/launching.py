@@ -19,13 +19,17 @@ GRACE: Final = 15.0
 """Seconds that a worker gets to finish what is in hand."""
 
 
-def worker_command(*arguments: str) -> tuple[str, ...]:
-    """Return the command line of a worker.
+def service_command(package: str, *arguments: str) -> tuple[str, ...]:
+    """Return the command line of another service: services do not import each other, so that it is always a process.
 
-    The two services do not import each other; a worker is always a process. Without `-P` it would take modules of the
-    current directory for its own.
+    Without `-P` it would take modules of the current directory for its own.
     """
-    return (sys.executable, "-P", "-m", "turnstream_worker", *arguments)
+    return (sys.executable, "-P", "-m", package, *arguments)
+
+
+def worker_command(*arguments: str) -> tuple[str, ...]:
+    """Return the command line of a worker."""
+    return service_command("turnstream_worker", *arguments)
 
 
 def worker_environment(url: str | None) -> dict[str, str]:

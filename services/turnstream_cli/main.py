@@ -84,6 +84,21 @@ def worker(redis_url: RedisUrl = None, processes: Processes = 1, log_level: Log 
     os.execve(command[0], command, worker_environment(redis_url))  # noqa: S606 - no shell is wanted
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+def relay(context: typer.Context) -> None:
+    """Deliver events to HTTP endpoints: the same as [bold]turnstream-relay[/bold]. Needs the extra `relay`.
+
+    It has commands of its own: [bold]turnstream relay --help[/bold] lists them.
+    """
+    from turnstream_cli.launching import service_command
+
+    command = service_command("turnstream_relay", *context.args)
+    os.execv(command[0], command)  # noqa: S606 - no shell is wanted
+
+
 @app.command()
 def dev(
     directory: Annotated[Path, typer.Option(help="Where the data is kept.")] = DEFAULT_DIRECTORY,
@@ -237,10 +252,10 @@ def tail(  # noqa: PLR0913 - what to show
         raise typer.BadParameter("is one start, --from-beginning another", param_hint="--since")
 
     from turnstream_cli.running import run
-    from turnstream_cli.tail import event_classes, follow, moment
+    from turnstream_cli.tail import event_classes, follow, since_moment
 
     types = event_classes(kinds or [])
-    start = None if since is None else moment(since)
+    start = None if since is None else since_moment(since)
     following = follow(redis_url, types, session, start or ("beginning" if from_beginning else "now"), as_json=as_json)
     run(following, log_level, until_stopped=True)
 

@@ -1,8 +1,7 @@
 """`turnstream tail`: past events, and live ones as they happen."""
 
-import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -21,6 +20,7 @@ from turnstream import (
     Turnstream,
 )
 from turnstream.client.listening.choosing import Start
+from turnstream.client.listening.moments import moment
 from turnstream.codec.events import encode_event
 from turnstream.domain.events import EVENTS, AnyEvent
 from turnstream_cli.output import console, part_text, print_json, printable
@@ -36,15 +36,12 @@ def event_classes(names: Sequence[str]) -> list[type[AnyEvent]]:
     return [EVENTS[name] for name in names]
 
 
-def moment(age: str, option: str = "--since") -> datetime:
-    """Return the time that lies `10m`, `2h`, `1d`, `30s` or `1h30m` back."""
-    found = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", age)
-    numbers = [int(number or 0) for number in found.groups()] if age and found else []
+def since_moment(age: str) -> datetime:
+    """Return the time that lies so long back."""
     try:
-        days, hours, minutes, seconds = numbers
-        return datetime.now(UTC) - timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(f"{age!r} is no time like 30s, 10m, 2h or 1h30m", param_hint=option) from None
+        return moment(age)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--since") from None
 
 
 async def follow(

@@ -9,8 +9,10 @@ LONGEST = 2.0
 class Backoff:
     """Grows with every failure in a row."""
 
-    def __init__(self) -> None:
-        """Start short."""
+    def __init__(self, first: float = FIRST, longest: float = LONGEST) -> None:
+        """Start short; both are in seconds."""
+        self._first = first
+        self._longest = longest
         self._failures = 0
 
     @property
@@ -24,6 +26,6 @@ class Backoff:
 
     def failed(self) -> float:
         """Return the seconds to wait now: at random up to a bound that doubles."""
-        bound = min(LONGEST, FIRST * 2.0**self._failures)
+        bound = min(self._longest, self._first * 2.0**self._failures)
         self._failures = min(self._failures + 1, 16)
         return bound * random.uniform(0.5, 1.0)  # noqa: S311 - spreads attempts, keeps no secret

@@ -21,6 +21,7 @@
     ├── WorkerDied                workers died while they applied a command
     ├── BatchRefused              the store cannot write a batch as it is; one of its commands is to be parked
     │   └── PartitionRefused      whatever the batch is: the fault lies with a key of the whole partition
+    ├── NotHandled                a subscriber's handler raises it to say why an event is to come again
     ├── SubscriptionNotFound      no durable subscription of this name ever had a member
     ├── SubscriptionInUse         a subscription has live members, so it cannot be forgotten
     ├── SessionNotParked          a subscription has no parked events of this session
@@ -261,6 +262,26 @@ class BatchRefused(TurnstreamError):  # noqa: N818 - a state of the batch
 
 class PartitionRefused(BatchRefused):
     """Something else stands at a key of the whole partition, so none of its commands is to be parked for it."""
+
+
+class NotHandled(TurnstreamError):  # noqa: N818 - a state of the event
+    """For handlers of durable subscriptions to raise: the event is to come again; any other error means the same.
+
+    What is given as the reason is logged and kept with a parked session, where of other errors only the class is.
+    """
+
+    def __init__(self, reason: str, *, counts: bool = True) -> None:
+        """Say why in a few words, without the content of messages.
+
+        Args:
+            reason: what an operator is to read.
+            counts: whether this is one of the attempts after which the event's session is parked; not so where the
+                fault is known not to be the event's, as when another service cannot be reached.
+
+        """
+        super().__init__(reason)
+        self.reason = reason
+        self.counts = counts
 
 
 class SubscriptionNotFound(TurnstreamError):  # noqa: N818 - as its siblings

@@ -18,6 +18,7 @@ PACKAGES = (
     ROOT / "services" / "turnstream_worker",
     ROOT / "services" / "turnstream_cli",
     ROOT / "services" / "turnstream_alerts",
+    ROOT / "services" / "turnstream_relay",
 )
 
 

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from itertools import count
 from typing import Any
 
 from turnstream.backoff import Backoff
 from turnstream.client.listening.resync import ResyncRequired
 from turnstream.domain.events import AnyEvent
+from turnstream.errors import NotHandled
 from turnstream.telemetry import get_logger, where_of
 
 log = get_logger(__name__)
@@ -24,7 +24,7 @@ class GivenUpError(Exception):
     """An event was tried as often as it may be."""
 
     def __init__(self, reason: str, attempts: int) -> None:
-        """Note the class of the last error, and how many attempts there were."""
+        """Note what the last error was, and how many attempts there were."""
         super().__init__(reason)
         self.reason = reason
         self.attempts = attempts
@@ -57,28 +57,29 @@ class Handling:
 
         """
         backoff = Backoff()
-        most = 0
-        for attempt in count(1):
-            if stopped.is_set():
-                raise StoppedError
+        attempts = most = 0
+        while not stopped.is_set():
             error = await self._failure(event)
             if error is None:
                 self._given_up = 0
                 return
-            # Others may have been given up meanwhile. It never shrinks: what was tried often while nothing succeeded is
-            # not given up at once when something does.
-            most = max(most, self._attempts << self._given_up)
-            if attempt >= most:
-                self._given_up += 1
-                raise GivenUpError(type(error).__name__, attempt) from error
-            if attempt == 1:
-                log.warning(
-                    "event not handled, it comes again",
-                    type=event.type,
-                    reason=type(error).__name__,
-                    where=where_of(error),
-                )
+            if not isinstance(error, NotHandled) or error.counts:
+                attempts += 1
+                # Others may have been given up meanwhile. It never shrinks: what was tried often while nothing
+                # succeeded is not given up at once when something does.
+                most = max(most, self._attempts << self._given_up)
+                if attempts >= most:
+                    self._given_up += 1
+                    raise GivenUpError(_reason_of(error), attempts) from error
+                if attempts == 1:
+                    log.warning(
+                        "event not handled, it comes again",
+                        type=event.type,
+                        reason=_reason_of(error),
+                        where=where_of(error),
+                    )
             await _pause(stopped, backoff.failed())
+        raise StoppedError
 
     async def _failure(self, event: AnyEvent | ResyncRequired) -> BaseException | None:
         """Call the handler and return what it raised, also a cancellation of its own: that must not end this member.
@@ -101,6 +102,11 @@ class Handling:
 
     async def _call(self, event: AnyEvent | ResyncRequired) -> None:
         await self._handler(event)
+
+
+def _reason_of(error: BaseException) -> str:
+    """Return what may be told of an error: the text of others may quote a message's content."""
+    return error.reason if isinstance(error, NotHandled) else type(error).__name__
 
 
 async def _pause(stopped: asyncio.Event, seconds: float) -> None:

@@ -1,7 +1,8 @@
 """Positions by time: where the history of a deployment stands now, or stood at a moment (design §6)."""
 
 import asyncio
-from datetime import datetime, timedelta
+import re
+from datetime import UTC, datetime, timedelta
 
 from turnstream.client.listening.together import together
 from turnstream.codec.events import decode_timestamp
@@ -17,6 +18,22 @@ PIECE = 500
 
 CLOCKS_APART = timedelta(minutes=1)
 """How far the clocks of a server and of the one that takes its place may be apart."""
+
+
+def moment(age: str) -> datetime:
+    """Return the time that lies `10m`, `2h`, `1d`, `30s` or `1h30m` back.
+
+    Raises:
+        ValueError: it is no such text.
+
+    """
+    found = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", age)
+    numbers = [int(number or 0) for number in found.groups()] if age and found else []
+    try:
+        days, hours, minutes, seconds = numbers
+        return datetime.now(UTC) - timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{age!r} is no time like 30s, 10m, 2h or 1h30m") from None
 
 
 async def position(backend: Backend, since: datetime | None) -> Position:

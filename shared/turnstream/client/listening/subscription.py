@@ -140,8 +140,6 @@ class EventSubscription(Generic[SomeEvent]):
         if self._task is not None or self._closed:
             return
         async with self._opening:
-            if self._task is not None:
-                return
             try:
                 await self._open_first()
             except Unavailable:
@@ -150,6 +148,8 @@ class EventSubscription(Generic[SomeEvent]):
                     raise
 
     async def _open_first(self) -> None:
+        if self._task is not None:
+            return
         self._subscription = await self._subscribed()
         try:
             await self._begin()

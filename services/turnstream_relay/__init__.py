@@ -1,0 +1,1 @@
+"""The relay: delivers session events to HTTP endpoints, by the Standard Webhooks convention (docs/relay.md)."""

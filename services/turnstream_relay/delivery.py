@@ -1,0 +1,106 @@
+"""One endpoint: a durable subscription whose handler posts each event (docs/relay.md)."""
+
+from typing import Final
+
+import structlog
+
+from turnstream import DurableSubscription, Event, NotHandled, ResyncRequired, Turnstream
+from turnstream.telemetry import get_logger
+from turnstream_relay.answers import Answer, Outcome
+from turnstream_relay.configuration import Endpoint
+from turnstream_relay.gate import Closed, Gate
+from turnstream_relay.messages import concerns, message_of
+from turnstream_relay.posting import Poster
+from turnstream_relay.signing import Message
+
+log = get_logger(__name__)
+
+_NOT_THE_EVENT: Final = (Outcome.BUSY, Outcome.UNREACHABLE, Outcome.GONE)
+
+
+def subscription_name(endpoint: str) -> str:
+    """Return the name of the durable subscription that belongs to an endpoint."""
+    return f"relay.{endpoint}"
+
+
+class Delivery:
+    """Delivers to one endpoint, until stopped or until the endpoint says that it is gone.
+
+    Nothing is shared with other endpoints, so that none waits for another. All processes of the relay have a share of
+    the partitions; within one, events are delivered one after the other.
+    """
+
+    def __init__(self, ts: Turnstream, name: str, endpoint: Endpoint) -> None:
+        """Take part in the endpoint's subscription; `run` begins."""
+        self.name = name
+        self.endpoint = endpoint
+        self.delivered = 0
+        self.retried = 0
+        self.is_gone = False
+        self._poster = Poster(endpoint)
+        self._gate = Gate(endpoint.concurrency, endpoint.rate_limit, endpoint.longest_rest)
+        self._subscription: DurableSubscription[Event] = ts.subscription(
+            subscription_name(name), *endpoint.types, start=endpoint.start, attempts=endpoint.attempts
+        )
+        self._refusals: dict[str, int] = {}
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether the endpoint is known to fail."""
+        return self._gate.is_resting
+
+    async def run(self) -> None:
+        """Deliver until stopped; what is in hand then is finished.
+
+        Raises:
+            ConfigurationError: the server does not permit what is needed.
+
+        """
+        with structlog.contextvars.bound_contextvars(endpoint=self.name):
+            async with self._poster:
+                await self._subscription.run(self._handle)
+
+    def stop(self) -> None:
+        """Begin no more attempts, and end `run` when those in hand have ended."""
+        self._gate.close()
+        self._subscription.stop()
+
+    async def _handle(self, event: Event | ResyncRequired) -> None:
+        if not concerns(event, self.endpoint.session_prefix):
+            return
+        message = message_of(event)
+        answer = await self._attempt(message)
+        if answer.outcome is Outcome.DELIVERED:
+            self.delivered += 1
+        elif answer.outcome is Outcome.GONE:
+            self._give_up_endpoint(answer)
+        elif isinstance(event, ResyncRequired) and self._is_refused(message.id, answer):
+            log.error("endpoint was not told of a gap, for it does not take that", reason=answer.reason)
+        else:
+            self.retried += 1
+            raise NotHandled(answer.reason, counts=answer.outcome not in _NOT_THE_EVENT)
+
+    async def _attempt(self, message: Message) -> Answer:
+        try:
+            async with self._gate.turn():
+                answer = await self._poster.post(message)
+                self._gate.note(answer)
+        except Closed:
+            raise NotHandled("the relay stops", counts=False) from None
+        return answer
+
+    def _give_up_endpoint(self, answer: Answer) -> None:
+        """Deliver no more; the event stays where it is, for an endpoint that is wanted again."""
+        if not self.is_gone:
+            self.is_gone = True
+            log.error("endpoint is gone, and gets nothing more until the configuration is read again")
+            self.stop()
+        raise NotHandled(answer.reason, counts=False)
+
+    def _is_refused(self, message_id: str, answer: Answer) -> bool:
+        """Tell whether a gap was told often enough; there is no session that could be parked for it."""
+        refusals = self._refusals.pop(message_id, 0) + (answer.outcome is Outcome.FAILED)
+        if refusals >= self.endpoint.attempts:
+            return True
+        self._refusals[message_id] = refusals
+        return False

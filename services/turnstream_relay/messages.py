@@ -1,0 +1,52 @@
+"""What is posted of an event, of a gap in the history, and to try an endpoint."""
+
+from datetime import UTC, datetime
+from typing import cast
+
+import msgspec
+
+from turnstream import Event, ResyncRequired
+from turnstream.codec.events import encode_event
+from turnstream.domain.events import AnyEvent
+from turnstream.messages import new_id
+from turnstream_relay.signing import Message
+
+
+def message_of(event: Event | ResyncRequired) -> Message:
+    """Return the message of an event: its envelope, as it is documented for the wire."""
+    if isinstance(event, ResyncRequired):
+        return _of_resync(event)
+    # That a stored event has a place is part of its type only as an option.
+    assert event.meta  # noqa: S101
+    return Message(event.meta.event_id, event.type, encode_event(cast("AnyEvent", event)), event.meta.traceparent)
+
+
+def ping() -> Message:
+    """Return a message that asks for nothing but an answer."""
+    message_id = f"ping-{new_id()}"
+    return _notice(message_id, "ping", {})
+
+
+def concerns(event: Event | ResyncRequired, session_prefix: str) -> bool:
+    """Tell whether an event is for an endpoint that has the sessions with this prefix; a gap may concern any."""
+    return event.session_id is None or event.session_id.startswith(session_prefix)
+
+
+def _of_resync(resync: ResyncRequired) -> Message:
+    seen, resumed = resync.seen, resync.resumed
+    message_id = f"resync-{resync.partition}-{resync.reason}-{seen[0]}-{seen[1]}-{resumed[0]}-{resumed[1]}"
+    data: dict[str, object] = {
+        "partition": resync.partition,
+        "reason": resync.reason,
+        "lost": resync.lost,
+        "sessionId": resync.session_id,
+        "seen": {"generation": seen[0], "sequence": seen[1]},
+        "resumed": {"generation": resumed[0], "sequence": resumed[1]},
+    }
+    return _notice(message_id, resync.type, data)
+
+
+def _notice(message_id: str, kind: str, data: dict[str, object]) -> Message:
+    """Return what is no event of a session, in the same shape."""
+    body = {"id": message_id, "type": kind, "timestamp": datetime.now(UTC), "data": data}
+    return Message(message_id, kind, msgspec.json.encode(body))

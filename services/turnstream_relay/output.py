@@ -1,0 +1,44 @@
+"""What the commands print: a table for people, or JSON lines."""
+
+import sys
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from turnstream import ParkedSession
+
+UNBOUNDED: Final = 10_000
+"""The width of what is no terminal: nothing is wrapped for those who read lines."""
+
+_COLUMNS: Final = ("endpoint", "session", "events", "lost", "since", "answer")
+
+
+def printable(text: str) -> str:
+    """Return text that does nothing to a terminal."""
+    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
+
+
+def print_parked(found: Iterable[tuple[str, ParkedSession]], *, as_json: bool) -> None:
+    """Print parked sessions, a line each."""
+    if as_json:
+        for endpoint, session in found:
+            typer.echo(msgspec.json.encode({"endpoint": endpoint, **_fields(session)}))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in _COLUMNS:
+        table.add_column(column, overflow="fold")
+    for endpoint, s in found:
+        answer = f"{s.reason} ({s.attempts} ×)"
+        cells = (endpoint, s.session_id, str(s.events), str(s.lost), s.since.isoformat(" ", "seconds"), answer)
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    Console(highlight=False, width=None if sys.stdout.isatty() else UNBOUNDED).print(table)
+
+
+def _fields(session: ParkedSession) -> dict[str, object]:
+    fields: dict[str, object] = msgspec.json.decode(msgspec.json.encode(session))
+    return fields
