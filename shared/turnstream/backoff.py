@@ -9,10 +9,10 @@ LONGEST = 2.0
 class Backoff:
     """Grows with every failure in a row."""
 
-    def __init__(self, first: float = FIRST, longest: float = LONGEST) -> None:
-        """Start short; both are in seconds."""
-        self._first = first
-        self._longest = longest
+    def __init__(self, first: float | None = None, longest: float | None = None) -> None:
+        """Start short: up to `first` seconds, in the end `longest`; of everything else these are `FIRST`, `LONGEST`."""
+        self._first = FIRST if first is None else first
+        self._longest = LONGEST if longest is None else longest
         self._failures = 0
 
     @property

@@ -1,4 +1,4 @@
-"""An HTTP endpoint on loopback, as hostile as a test wants it; it verifies each signature with the convention's library."""
+"""An HTTP endpoint on loopback, as hostile as a test wants it; the convention's library verifies each signature."""
 
 import asyncio
 import gzip
@@ -27,7 +27,7 @@ class Received(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What is answered: behind `delay` seconds, and only the first `cut` bytes of it before the connection is closed."""
+    """What is answered: behind `delay` seconds, and only the first `cut` bytes of it; then the connection is closed."""
 
     status: int = 200
     headers: Mapping[str, str] = MappingProxyType({})
