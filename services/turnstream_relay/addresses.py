@@ -7,8 +7,8 @@ from typing import Final
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-_TRANSLATED: Final = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
-"""Networks whose last 32 bits are an IPv4 address that a gateway passes on to."""
+_NAT64: Final = IPv6Network("64:ff9b::/96")
+"""Its last 32 bits are the IPv4 address that a gateway passes on to."""
 
 
 def is_permitted(text: str, allowed: Iterable[Network]) -> bool:
@@ -24,20 +24,21 @@ def _behind(address: Address) -> list[Address]:
     """Return an address and those to which packets for it may be passed on."""
     if isinstance(address, IPv4Address):
         return [address]
+    # Two other ways to write one, which are no public addresses themselves.
     if address.ipv4_mapped:
-        # Another way to write it, and not a public address itself.
         return [address.ipv4_mapped]
+    if address in _NAT64:
+        return [IPv4Address(int(address) & 0xFFFF_FFFF)]
     found: list[Address] = [address]
     if address.sixtofour:
         found.append(address.sixtofour)
     if address.teredo:
         found.extend(address.teredo)
-    if any(address in network for network in _TRANSLATED):
-        found.append(IPv4Address(int(address) & 0xFFFF_FFFF))
     return found
 
 
 def _is_public(address: Address) -> bool:
     # What Python calls global has some that nobody can be reached at from everywhere.
     odd = address.is_multicast or address.is_reserved or address.is_unspecified
-    return address.is_global and not odd
+    is_site_local = isinstance(address, IPv6Address) and address.is_site_local
+    return address.is_global and not odd and not is_site_local

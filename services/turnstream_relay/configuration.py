@@ -3,6 +3,7 @@
 import os
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 
@@ -24,7 +25,7 @@ from pydantic import (
 
 from turnstream import ConfigurationError, Event
 from turnstream.domain.events import EVENTS
-from turnstream_relay.signing import check_secret
+from turnstream_relay.signing import PREFIX, check_secret
 
 
 def _event_type(name: str) -> str:
@@ -37,9 +38,9 @@ def _read_secret(source: object, info: ValidationInfo) -> str:
     """Read a secret from where the file says; neither it nor what stood in its place is ever part of an error."""
     given = cast("dict[str, object]", source) if isinstance(source, dict) else {}
     match given if len(given) == 1 else {}:
-        case {"env": str(name)}:
+        case {"env": str(name)} if not _is_secret(name):
             secret, place = os.environ.get(name), f"the environment variable {name}"
-        case {"file": str(name)}:
+        case {"file": str(name)} if not _is_secret(name):
             path = _beside(Path(name), info)
             secret, place = path.read_text(errors="replace") if path.is_file() else None, f"the file {path}"
         case _:
@@ -50,6 +51,13 @@ def _read_secret(source: object, info: ValidationInfo) -> str:
         return check_secret(secret.strip())
     except ValueError as error:
         raise ValueError(f"{place} {error}") from None
+
+
+def _is_secret(name: str) -> bool:
+    """Tell whether a secret stands where its name should."""
+    with suppress(ValueError):
+        return bool(check_secret(name))
+    return name.startswith(PREFIX)
 
 
 def _beside(path: Path, info: ValidationInfo) -> Path:
@@ -91,7 +99,7 @@ class Endpoint(BaseModel):
     start: Annotated[Literal["now", "beginning"], Field(description="where a new endpoint begins")] = "now"
     timeout: Annotated[PositiveFloat, Field(le=300, description="seconds that an attempt may take")] = 15.0
     concurrency: Annotated[int, Field(ge=1, le=1000, description="attempts at the same time")] = 8
-    rate_limit: Annotated[PositiveFloat | None, Field(description="attempts a second")] = None
+    rate_limit: Annotated[PositiveFloat | None, Field(allow_inf_nan=False, description="attempts a second")] = None
     attempts: Annotated[int, Field(ge=1, description="attempts at an event before its session is parked")] = 10
     longest_rest: Annotated[
         PositiveFloat, Field(le=3600, description="seconds without an attempt, at most, while the endpoint fails")
