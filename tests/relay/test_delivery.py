@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from itertools import pairwise
+from typing import cast
 
 import pytest
 from redis import Redis
@@ -27,6 +28,7 @@ from turnstream import (
 )
 from turnstream.adapters.embedded import EmbeddedServer
 from turnstream.codec.events import encode_event
+from turnstream.domain.events import AnyEvent
 from turnstream_relay.configuration import Configuration
 from turnstream_relay.delivery import subscription_name
 from turnstream_relay.reporting import report_once
@@ -62,7 +64,7 @@ async def test_every_event_once_as_its_envelope(ts: Turnstream, endpoint: MakeEn
         total = await chat(ts, *SESSIONS)
         async with relaying(ts, hooks=endpoint(receiver)):
             await wait_until(lambda: len(receiver.taken) == total)
-        seen = [json.loads(encode_event(unplaced(event))) for event in await take(events, total)]
+        seen = [json.loads(encode_event(cast("AnyEvent", unplaced(event)))) for event in await take(events, total)]
     assert {received.id: received.body for received in receiver.taken} == {event["id"]: event for event in seen}
     assert in_order(receiver)
     assert receiver.forged == 0
@@ -70,7 +72,8 @@ async def test_every_event_once_as_its_envelope(ts: Turnstream, endpoint: MakeEn
 
 async def test_only_what_was_asked_for(ts: Turnstream, endpoint: MakeEndpoint) -> None:
     async with Receiver().serving() as receiver:
-        async with relaying(ts, hooks=endpoint(receiver, events=["message-added"], session_prefix="mine-")):
+        mine = endpoint(receiver, events=["message-added"], session_prefix="mine-")
+        async with relaying(ts, hooks=mine):
             await chat(ts, "mine-1", "other-1", "mine-2", messages=2)
             await wait_until(lambda: len(receiver.taken) == 4)
             await ts.execute(DeleteSession("mine-1"))
@@ -153,7 +156,7 @@ async def test_an_endpoint_that_cannot_be_reached_parks_nothing(ts: Turnstream, 
     async with relaying(ts, hooks=to_down) as relay:
         total = await chat(ts, "a", messages=1)
         (delivery,) = relay
-        await wait_until(lambda: delivery.retried > 20)
+        await wait_until(lambda: delivery.retried > 3)
         assert await ts.subscriptions.parked(subscription_name(NAME)) == []
         async with receiver.serving(port=int(receiver.url.split(":")[2].split("/")[0])):
             await wait_until(lambda: len(receiver.taken) == total)
@@ -241,7 +244,8 @@ async def test_a_gap_is_told_but_who_does_not_take_that_gets_events_all_the_same
         return behaviour(received) if received.body["type"] == "resync-required" else Reply()
 
     async with Receiver(of_gaps).serving() as receiver:
-        async with relaying(ts, hooks=endpoint(receiver, events=["message-added"], session_prefix="9", attempts=2)):
+        mine = endpoint(receiver, events=["message-added"], session_prefix="9", attempts=2)
+        async with relaying(ts, hooks=mine):
             await chat(ts, "9-chat", messages=2)
             await wait_until(lambda: len(receiver.taken) == 2)
             with Redis.from_url(empty_server.url, protocol=2) as raw:

@@ -161,7 +161,10 @@ async def test_a_name_is_resolved_once_a_connection(endpoint: MakeEndpoint, monk
 async def test_of_several_addresses_the_permitted_ones_are_tried(
     endpoint: MakeEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(network, "_addresses", lambda *_: ["10.255.255.1", "127.0.0.2", "127.0.0.1", "127.0.0.1"])
+    def several(_host: str, _port: int) -> list[str]:
+        return ["10.255.255.1", "127.0.0.2", "127.0.0.1", "127.0.0.1"]
+
+    monkeypatch.setattr(network, "_addresses", several)
     async with Receiver().serving() as receiver:
         assert (await post(endpoint(receiver))).outcome is Outcome.DELIVERED
 
