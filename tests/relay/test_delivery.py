@@ -1,0 +1,290 @@
+"""From commands to an endpoint on loopback: what it gets, in which order, and what happens when it does not take it."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import partial
+from itertools import pairwise
+from typing import cast
+
+import pytest
+from redis import Redis
+from tests.contract.chats import CONFIG
+from tests.contract.hearing import take, unplaced
+from tests.relay.conftest import NAME, MakeEndpoint, relaying
+from tests.relay.receiver import Behaviour, Received, Receiver, Reply, always, well
+from tests.waiting import SOON, wait_until
+
+from turnstream import (
+    AddMessage,
+    CreateSession,
+    DeleteSession,
+    ParkedSession,
+    SessionAlreadyExists,
+    Turnstream,
+    Unavailable,
+    user_message,
+)
+from turnstream.adapters.embedded import EmbeddedServer
+from turnstream.codec.events import encode_event
+from turnstream.domain.events import AnyEvent
+from turnstream_relay.configuration import Configuration
+from turnstream_relay.delivery import subscription_name
+from turnstream_relay.reporting import report_once
+
+SESSIONS = tuple(f"{number}-chat" for number in range(8))
+"""Some in each of the four partitions."""
+
+
+async def chat(ts: Turnstream, *sessions: str, messages: int = 3) -> int:
+    """Have sessions created and messages added; return how many events that makes."""
+    await asyncio.gather(*(ts.execute(CreateSession(CONFIG, session)) for session in sessions))
+    added = [AddMessage(session, user_message(f"{number}")) for number in range(messages) for session in sessions]
+    for ticket in await ts.send_many(added):
+        await ticket
+    return len(sessions) * (messages + 1)
+
+
+def in_order(receiver: Receiver) -> bool:
+    """Tell whether the first time that each event came was in the order of its session."""
+    return all(
+        all(before < after for before, after in pairwise(dict.fromkeys(sequences)))
+        for sequences in receiver.of_sessions().values()
+    )
+
+
+def failing_first(times: int, reply: Reply) -> Behaviour:
+    """Answer otherwise the first few times that each event comes."""
+    return lambda received: reply if received.attempt <= times else Reply()
+
+
+async def test_every_event_once_as_its_envelope(ts: Turnstream, endpoint: MakeEndpoint) -> None:
+    async with ts.subscribe(start="beginning") as events, Receiver().serving() as receiver:
+        total = await chat(ts, *SESSIONS)
+        async with relaying(ts, hooks=endpoint(receiver)):
+            await wait_until(lambda: len(receiver.taken) == total)
+        seen = [json.loads(encode_event(cast("AnyEvent", unplaced(event)))) for event in await take(events, total)]
+    assert {received.id: received.body for received in receiver.taken} == {event["id"]: event for event in seen}
+    assert in_order(receiver)
+    assert receiver.forged == 0
+
+
+async def test_only_what_was_asked_for(ts: Turnstream, endpoint: MakeEndpoint) -> None:
+    async with Receiver().serving() as receiver:
+        mine = endpoint(receiver, events=["message-added"], session_prefix="mine-")
+        async with relaying(ts, hooks=mine):
+            await chat(ts, "mine-1", "other-1", "mine-2", messages=2)
+            await wait_until(lambda: len(receiver.taken) == 4)
+            await ts.execute(DeleteSession("mine-1"))
+            await chat(ts, "mine-3", messages=1)
+            await wait_until(lambda: len(receiver.taken) == 5)
+    assert {received.body["type"] for received in receiver.taken} == {"message-added"}
+    assert set(receiver.of_sessions()) == {"mine-1", "mine-2", "mine-3"}
+
+
+@pytest.mark.parametrize(
+    "reply", [Reply(500), Reply(404), Reply(302), Reply(cut=0), Reply(cut=9), Reply(503, {"retry-after": "0"})]
+)
+async def test_what_fails_comes_again_and_in_order(ts: Turnstream, endpoint: MakeEndpoint, reply: Reply) -> None:
+    async with Receiver(failing_first(1, reply)).serving() as receiver:
+        total = await chat(ts, "a", "b", messages=3)
+        async with relaying(ts, hooks=endpoint(receiver)) as relay:
+            (delivery,) = relay
+            await wait_until(lambda: delivery.delivered == total)
+            assert delivery.retried == total
+    assert in_order(receiver)
+
+
+async def test_a_slow_endpoint_asks_to_wait(ts: Turnstream, endpoint: MakeEndpoint) -> None:
+    times: list[float] = []
+
+    def busy_once(received: Received) -> Reply:
+        times.append(asyncio.get_running_loop().time())
+        return Reply(429, {"retry-after": "1"}) if len(times) == 1 else Reply()
+
+    async with Receiver(busy_once).serving() as receiver:
+        total = await chat(ts, "a", messages=2)
+        async with relaying(ts, hooks=endpoint(receiver, attempts=1)):
+            await wait_until(lambda: len(receiver.taken) == total)
+    assert times[1] - times[0] >= 1.0
+    assert in_order(receiver)
+
+
+async def test_a_session_that_is_not_taken_is_parked_and_others_go_on(ts: Turnstream, endpoint: MakeEndpoint) -> None:
+    refuses = True
+
+    def refuse_one(received: Received) -> Reply:
+        return Reply(422) if refuses and received.body["sessionId"] == "bad" else Reply()
+
+    async with Receiver(refuse_one).serving() as receiver:
+        async with relaying(ts, hooks=endpoint(receiver, attempts=2)):
+            total = await chat(ts, "bad", *SESSIONS)
+            await wait_until(lambda: len(receiver.taken) == total - 4)
+            parked_events = partial(ts.subscriptions.parked, subscription_name(NAME))
+            await wait_until(lambda: _waiting(parked_events, 4))
+            (parked,) = await parked_events()
+            assert (parked.session_id, parked.events, parked.reason) == ("bad", 4, "HTTP 422")
+            assert parked.attempts >= 2
+            refuses = False
+            assert await ts.subscriptions.redrive(subscription_name(NAME), "bad", timeout=SOON) == 0
+        assert len(set(receiver.ids)) == total
+    assert in_order(receiver)
+
+
+async def test_a_dead_endpoint_delays_no_other_and_loses_nothing(ts: Turnstream, endpoint: MakeEndpoint) -> None:
+    async with Receiver().serving() as well_one, Receiver(always(Reply(delay=60.0))).serving() as hanging:
+        async with Receiver().serving() as down:
+            to_down = endpoint(down)
+        async with relaying(ts, up=endpoint(well_one), down=to_down, hangs=endpoint(hanging, timeout=0.1)) as relay:
+            total = await chat(ts, *SESSIONS)
+            await wait_until(lambda: len(well_one.taken) == total)
+            states = {delivery.name: delivery for delivery in relay}
+            await wait_until(lambda: states["down"].is_resting and states["hangs"].is_resting)
+            assert states["down"].delivered == 0
+            hanging.behaviour = well
+            async with down.serving(port=int(down.url.split(":")[2].split("/")[0])):
+                await wait_until(lambda: len(set(down.ids)) == total)
+                await wait_until(lambda: len(set(hanging.ids)) == total)
+    assert all(map(in_order, (well_one, down, hanging)))
+    assert Counter(well_one.ids).most_common(1)[0][1] == 1
+
+
+async def test_an_endpoint_that_cannot_be_reached_parks_nothing(ts: Turnstream, endpoint: MakeEndpoint) -> None:
+    async with Receiver().serving() as receiver:
+        to_down = endpoint(receiver, attempts=1, longest_rest=0.001)
+    async with relaying(ts, hooks=to_down) as relay:
+        total = await chat(ts, "a", messages=1)
+        (delivery,) = relay
+        await wait_until(lambda: delivery.retried > 3)
+        assert await ts.subscriptions.parked(subscription_name(NAME)) == []
+        async with receiver.serving(port=int(receiver.url.split(":")[2].split("/")[0])):
+            await wait_until(lambda: len(receiver.taken) == total)
+
+
+async def test_an_endpoint_that_is_gone_gets_nothing_until_the_configuration_is_read_again(
+    ts: Turnstream, endpoint: MakeEndpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Receiver(always(Reply(410))).serving() as receiver, Receiver().serving() as other:
+        endpoints = {"hooks": endpoint(receiver, concurrency=1), "other": endpoint(other)}
+        async with relaying(ts, **endpoints) as relay:
+            total = await chat(ts, *SESSIONS)
+            await wait_until(lambda: len(other.taken) == total)
+            gone = next(delivery for delivery in relay if delivery.name == "hooks")
+            await wait_until(lambda: gone.is_gone)
+            seen = len(receiver.refused)
+            total += await chat(ts, "later")
+            await wait_until(lambda: len(other.taken) == total)
+            assert len(receiver.refused) == seen
+            assert [record.message for record in caplog.records].count(
+                "endpoint is gone, and gets nothing more until the configuration is read again"
+            ) == 1
+            receiver.behaviour = well
+            relay.configure(Configuration(endpoints=endpoints))
+            await wait_until(lambda: len(receiver.taken) == total)
+    assert in_order(receiver)
+    assert len(other.taken) == total
+
+
+async def test_limits_of_concurrency(ts: Turnstream, endpoint: MakeEndpoint) -> None:
+    async with Receiver(always(Reply(delay=0.01))).serving() as receiver:
+        total = await chat(ts, *SESSIONS)
+        async with relaying(ts, hooks=endpoint(receiver, concurrency=2)):
+            await wait_until(lambda: len(receiver.taken) == total)
+    assert receiver.most_open == 2
+
+
+async def test_the_configuration_is_read_again_while_events_flow(ts: Turnstream, endpoint: MakeEndpoint) -> None:
+    async with Receiver().serving() as first, Receiver().serving() as second, Receiver().serving() as kept:
+        endpoints = {"moves": endpoint(first), "kept": endpoint(kept)}
+        async with relaying(ts, **endpoints) as relay:
+            flowing = asyncio.create_task(chat(ts, *SESSIONS, messages=30))
+            await wait_until(lambda: len(first.taken) > 20)
+            before = next(delivery for delivery in relay if delivery.name == "kept")
+            relay.configure(Configuration(endpoints=endpoints | {"moves": endpoint(second)}))
+            total = await flowing
+            await wait_until(lambda: len(set(first.ids + second.ids)) == total and len(kept.taken) == total)
+            assert before in set(relay)
+            relay.configure(Configuration(endpoints={"kept": endpoints["kept"]}))
+            await wait_until(lambda: len(list(relay)) == 1)
+    assert len(first.ids + second.ids) == total
+    assert second.taken
+    both = Receiver()
+    both.taken = first.taken + second.taken
+    assert in_order(both)
+
+
+async def test_stopped_it_finishes_what_is_in_hand(ts: Turnstream, endpoint: MakeEndpoint) -> None:
+    async with Receiver(always(Reply(delay=0.2))).serving() as receiver:
+        total = await chat(ts, *SESSIONS)
+        async with relaying(ts, hooks=endpoint(receiver)):
+            await wait_until(lambda: receiver.open > 0)
+        first = len(receiver.taken)
+        assert 0 < first < total
+        receiver.behaviour = well
+        async with relaying(ts, hooks=endpoint(receiver)):
+            await wait_until(lambda: len(set(receiver.ids)) == total)
+    assert len(receiver.ids) == total
+
+
+async def test_stopped_while_an_endpoint_is_dead_it_ends_soon(ts: Turnstream, endpoint: MakeEndpoint) -> None:
+    async with Receiver(always(Reply(500))).serving() as receiver:
+        await chat(ts, *SESSIONS)
+        async with relaying(ts, hooks=endpoint(receiver, longest_rest=3600.0)) as relay:
+            (delivery,) = relay
+            await wait_until(lambda: delivery.is_resting)
+        assert await ts.subscriptions.parked(subscription_name(NAME)) == []
+
+
+@pytest.mark.parametrize(("behaviour", "told"), [(well, 1), (always(Reply(400)), 0)])
+async def test_a_gap_is_told_but_who_does_not_take_that_gets_events_all_the_same(
+    ts: Turnstream, endpoint: MakeEndpoint, empty_server: EmbeddedServer, behaviour: Behaviour, told: int
+) -> None:
+    def of_gaps(received: Received) -> Reply:
+        return behaviour(received) if received.body["type"] == "resync-required" else Reply()
+
+    async with Receiver(of_gaps).serving() as receiver:
+        mine = endpoint(receiver, events=["message-added"], session_prefix="9", attempts=2)
+        async with relaying(ts, hooks=mine):
+            await chat(ts, "9-chat", messages=2)
+            await wait_until(lambda: len(receiver.taken) == 2)
+            with Redis.from_url(empty_server.url, protocol=2) as raw:
+                raw.flushall()
+            await wait_until(lambda: _chats_again(ts))
+            await wait_until(lambda: receiver.of_sessions()["9-chat"][2:] != [])
+    gaps = [each for each in receiver.taken + receiver.refused if each.body["type"] == "resync-required"]
+    assert {gap.body["data"]["reason"] for gap in gaps} == {"reset"}
+    own = [gap for gap in receiver.taken if gap.body["type"] == "resync-required"]
+    assert (len(own) > 0) == told
+    assert len({gap.id for gap in gaps}) <= 4
+
+
+async def _chats_again(ts: Turnstream) -> bool:
+    """Send to a deployment that was flushed; workers need a moment to notice."""
+    try:
+        await ts.execute(CreateSession(CONFIG, "9-chat"), timeout=1.0)
+    except SessionAlreadyExists:
+        pass
+    except Unavailable:
+        return False
+    await ts.execute(AddMessage("9-chat", user_message("again")))
+    return True
+
+
+async def _waiting(parked: Callable[[], Awaitable[list[ParkedSession]]], events: int) -> bool:
+    return [session.events for session in await parked()] == [events]
+
+
+async def test_the_report(ts: Turnstream, endpoint: MakeEndpoint, caplog: pytest.LogCaptureFixture) -> None:
+    async with Receiver(failing_first(1, Reply(500))).serving() as receiver:
+        total = await chat(ts, "a", messages=2)
+        async with relaying(ts, hooks=endpoint(receiver)) as relay:
+            (delivery,) = relay
+            await wait_until(lambda: delivery.delivered == total)
+            caplog.clear()
+            caplog.set_level("INFO")
+            await report_once(ts, relay)
+    (record,) = (record for record in caplog.records if record.message == "endpoint report")
+    told = {name: getattr(record, name) for name in ("endpoint", "delivered", "retried", "parked_sessions", "gone")}
+    assert told == {"endpoint": NAME, "delivered": total, "retried": total, "parked_sessions": 0, "gone": False}
+    assert isinstance(record.lag, int)  # type: ignore[attr-defined]
