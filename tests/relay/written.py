@@ -1,5 +1,6 @@
 """Configuration files of the relay, as tests write them."""
 
+import re
 from pathlib import Path
 from typing import Final
 
@@ -8,6 +9,9 @@ from turnstream_relay.signing import new_secret
 SECRET: Final = new_secret()
 
 ENV_SECRET: Final = '{ env = "GOOD" }'
+
+LOOPBACK: Final = ("allow_http = true", 'allow_networks = ["127.0.0.0/8", "::1/128"]')
+"""What an endpoint on this machine takes."""
 
 
 def endpoint(
@@ -22,3 +26,8 @@ def write(folder: Path, *tables: str) -> Path:
     file = folder / "relay.toml"
     file.write_text("\n".join(tables))
     return file
+
+
+def to_loopback(text: str, url: str, *lines: str) -> str:
+    """Return an example with another URL for all endpoints, and more lines for each."""
+    return re.sub(r'^url = ".+?"', "\n".join([f'url = "{url}"', *LOOPBACK, *lines]), text, flags=re.MULTILINE)
