@@ -44,7 +44,7 @@ async def kill_again_and_again(
     with suppress(asyncio.CancelledError):
         while True:
             at = taken() + every * chance.uniform(0.1, 1.9)
-            while taken() < at:
+            while taken() < at:  # noqa: ASYNC110 - as `wait_until`
                 await asyncio.sleep(0.005)
             number = chance.randrange(len(relays))
             relays[number].process.kill()
@@ -78,7 +78,7 @@ async def test_a_relay_that_is_killed_loses_nothing_and_keeps_the_order(
             port = down.port
         endpoints = {"first": receivers[0], "second": receivers[1], "down": down}
         file = write_file(tmp_path, endpoints, longest_rest="1")
-        arguments = ("run", "--config", str(file), "--log-level", "warning")
+        arguments = ("run", "--config", str(file))
         start = partial(programs.start, RELAY, *arguments)
         relays = [start() for _ in range(2)]
         producing = asyncio.create_task(produce(deployment, messages))
@@ -94,6 +94,7 @@ async def test_a_relay_that_is_killed_loses_nothing_and_keeps_the_order(
         await wait_until(lambda: all(len(set(each.ids)) >= total for each in everywhere), PATIENCE)
         killing.cancel()
         kills = await killing
+        await wait_until(lambda: all("relay started" in relay.errors for relay in relays), PATIENCE)
         statuses = [relay.stop() for relay in relays]
     assert statuses == [0, 0]
     assert kills > 0
