@@ -3,10 +3,13 @@
 
 import asyncio
 import logging
+import os
+import signal
 import sys
 from collections.abc import Coroutine
 from enum import StrEnum
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, Final, TypeVar
 
 import typer
@@ -90,6 +93,9 @@ def run(
 
     Example:  turnstream relay run --config relay.toml
     """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+
     from turnstream_relay.running import run_relay
 
     _run(run_relay(redis_url, config, every), log_level)
@@ -243,6 +249,11 @@ def discard_parked(
         typer.echo("discarded")
 
     _run(discarding(), log_level)
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> None:
+    """End at once: nothing has begun, so nothing is to be finished."""
+    os._exit(0)
 
 
 def _run(work: Coroutine[Any, Any, None], log_level: LogLevel) -> None:

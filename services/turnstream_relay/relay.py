@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Final
 
 from turnstream import Turnstream
@@ -94,7 +93,6 @@ class Relay:
             for task in late:
                 log.warning("delivery did not end in time", delivery=task.get_name(), seconds=DRAIN)
                 task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+            await asyncio.gather(*tasks, return_exceptions=True)
         for delivery in deliveries:
             del self._running[delivery]

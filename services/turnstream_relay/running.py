@@ -4,10 +4,10 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from turnstream import ConfigurationError, Turnstream
+from turnstream.client.listening.together import ended
 from turnstream.telemetry import get_logger
 from turnstream_relay.configuration import load_configuration
 from turnstream_relay.relay import Relay
@@ -25,30 +25,40 @@ async def run_relay(redis_url: str | None, file: Path, every: float) -> None:
 
     """
     configuration = load_configuration(file)
+    hung_up = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up.set)
     connecting = asyncio.current_task()
     if connecting:
         _on_stop(connecting.cancel)
     async with Turnstream.connect(redis_url) as ts:
         relay = Relay(ts, configuration)
         _on_stop(relay.stop)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, partial(_reload, relay, file))
         log.info("relay started", endpoints=sorted(configuration.endpoints))
-        reporting = asyncio.create_task(report(ts, relay, every))
+        beside = [asyncio.create_task(each) for each in (report(ts, relay, every), _reload(relay, file, hung_up))]
+        for task in beside:
+            # They never end by themselves, unless by a bug; then nobody would miss them.
+            task.add_done_callback(lambda _: relay.stop())
         try:
             await relay.run()
         finally:
-            reporting.cancel()
+            await ended(beside)
+        for task in beside:
+            if not task.cancelled():
+                task.result()
         log.info("relay stopped")
 
 
-def _reload(relay: Relay, file: Path) -> None:
-    try:
-        configuration = load_configuration(file)
-    except ConfigurationError as error:
-        log.error("configuration not read again, what was read before stays", error=str(error))  # noqa: TRY400
-        return
-    relay.configure(configuration)
-    log.info("configuration read again", endpoints=sorted(configuration.endpoints))
+async def _reload(relay: Relay, file: Path, hung_up: asyncio.Event) -> None:
+    while True:
+        await hung_up.wait()
+        hung_up.clear()
+        try:
+            configuration = load_configuration(file)
+        except ConfigurationError as error:
+            log.error("configuration not read again, what was read before stays", error=str(error))  # noqa: TRY400
+        else:
+            relay.configure(configuration)
+            log.info("configuration read again", endpoints=sorted(configuration.endpoints))
 
 
 def _on_stop(stop: Callable[[], object]) -> None:

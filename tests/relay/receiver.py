@@ -74,6 +74,10 @@ class Receiver:
                 task.cancel()
 
     @property
+    def port(self) -> int:
+        return int(self.url.split(":")[2].split("/")[0])
+
+    @property
     def ids(self) -> list[str]:
         return [received.id for received in self.taken]
 

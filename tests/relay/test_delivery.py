@@ -143,7 +143,7 @@ async def test_a_dead_endpoint_delays_no_other_and_loses_nothing(ts: Turnstream,
             await wait_until(lambda: states["down"].is_resting and states["hangs"].is_resting)
             assert states["down"].delivered == 0
             hanging.behaviour = well
-            async with down.serving(port=int(down.url.split(":")[2].split("/")[0])):
+            async with down.serving(port=down.port):
                 await wait_until(lambda: len(set(down.ids)) == total)
                 await wait_until(lambda: len(set(hanging.ids)) == total)
     assert all(map(in_order, (well_one, down, hanging)))
@@ -158,7 +158,7 @@ async def test_an_endpoint_that_cannot_be_reached_parks_nothing(ts: Turnstream, 
         (delivery,) = relay
         await wait_until(lambda: delivery.retried > 3)
         assert await ts.subscriptions.parked(subscription_name(NAME)) == []
-        async with receiver.serving(port=int(receiver.url.split(":")[2].split("/")[0])):
+        async with receiver.serving(port=receiver.port):
             await wait_until(lambda: len(receiver.taken) == total)
 
 

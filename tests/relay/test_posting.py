@@ -131,7 +131,7 @@ async def test_a_name_that_nobody_knows(endpoint: MakeEndpoint) -> None:
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "[::]", "2130706433"])
 async def test_private_addresses_are_refused(endpoint: MakeEndpoint, host: str) -> None:
     async with Receiver().serving() as receiver:
-        port = receiver.url.split(":")[2]
+        port = receiver.port
         answer = await post(endpoint(receiver, url=f"http://{host}:{port}", allow_networks=()))
     assert answer.outcome is Outcome.UNREACHABLE
     assert "no public address" in answer.reason
