@@ -3,7 +3,6 @@
 import os
 import tomllib
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 
@@ -38,9 +37,9 @@ def _read_secret(source: object, info: ValidationInfo) -> str:
     """Read a secret from where the file says; neither it nor what stood in its place is ever part of an error."""
     given = cast("dict[str, object]", source) if isinstance(source, dict) else {}
     match given if len(given) == 1 else {}:
-        case {"env": str(name)} if not _is_secret(name):
+        case {"env": str(name)} if not name.startswith(PREFIX):
             secret, place = os.environ.get(name), f"the environment variable {name}"
-        case {"file": str(name)} if not _is_secret(name):
+        case {"file": str(name)} if not name.startswith(PREFIX):
             path = _beside(Path(name), info)
             secret, place = path.read_text(errors="replace") if path.is_file() else None, f"the file {path}"
         case _:
@@ -51,13 +50,6 @@ def _read_secret(source: object, info: ValidationInfo) -> str:
         return check_secret(secret.strip())
     except ValueError as error:
         raise ValueError(f"{place} {error}") from None
-
-
-def _is_secret(name: str) -> bool:
-    """Tell whether a secret stands where its name should."""
-    with suppress(ValueError):
-        return bool(check_secret(name))
-    return name.startswith(PREFIX)
 
 
 def _beside(path: Path, info: ValidationInfo) -> Path:

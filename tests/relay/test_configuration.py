@@ -199,7 +199,6 @@ class TestTheSecret:
             ("{}", "never into this file itself"),
             ("1", "never into this file itself"),
             (f'{{ env = "{SECRET}" }}', "never into this file itself"),
-            (f'{{ env = "{KEY}" }}', "never into this file itself"),
             (f'{{ file = "{SECRET}" }}', "never into this file itself"),
             ('{ env = "whsec_my:secret" }', "never into this file itself"),
             ('{ env = "MISSING" }', "the environment variable MISSING is not there"),

@@ -1,12 +1,11 @@
 """Configuration files of the relay, as tests write them."""
 
+import base64
 import re
 from pathlib import Path
 from typing import Final
 
-from turnstream_relay.signing import new_secret
-
-SECRET: Final = new_secret()
+SECRET: Final = "whsec_" + base64.b64encode(b"twenty-four bytes, a key.").decode()
 
 ENV_SECRET: Final = '{ env = "GOOD" }'
 
