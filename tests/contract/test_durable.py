@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -17,7 +17,9 @@ from turnstream import (
     CreateSession,
     DurableSubscription,
     Event,
+    InvalidCommand,
     MessageAdded,
+    NotHandled,
     ResyncRequired,
     SessionNotParked,
     SubscriptionInUse,
@@ -55,7 +57,9 @@ class Handler:
 
 
 @asynccontextmanager
-async def running(subscription: DurableSubscription[Any], handler: Handler) -> AsyncGenerator[None]:
+async def running(
+    subscription: DurableSubscription[Any], handler: Callable[[Event | ResyncRequired], Awaitable[None]]
+) -> AsyncGenerator[None]:
     """Run a member for a while, and end it as a program would."""
     task = asyncio.create_task(subscription.run(handler))
     try:
@@ -229,6 +233,35 @@ async def test_a_session_that_fails_is_parked_and_others_go_on(
     assert await ts.subscriptions.parked("billing") == []
     with pytest.raises(SessionNotParked, match=f"billing has not parked the session {good}"):
         await ts.subscriptions.redrive("billing", good)
+
+
+async def test_what_a_handler_says_is_kept_and_not_every_failure_counts(ts: Turnstream) -> None:
+    calls = 0
+
+    async def unreachable_at_first(event: Event | ResyncRequired) -> None:
+        nonlocal calls
+        calls += 1
+        raise NotHandled("HTTP 500", counts=calls > 3)
+
+    async with running(ts.subscription("billing", start="beginning", attempts=2), unreachable_at_first):
+        await a_session(ts, session_id="s")
+        await wait_until(lambda: _parked(ts, "billing", 1))
+        (parked,) = await ts.subscriptions.parked("billing")
+    assert (parked.reason, parked.attempts, calls) == ("HTTP 500", 2, 5)
+
+
+async def test_what_cannot_be_a_session_is_not_parked(ts: Turnstream) -> None:
+    async with running(ts.subscription("billing"), Handler()):
+        await wait_until(lambda: _exists(ts, "billing"))
+        for odd in ("", "\ud800", "x" * 1000):
+            with pytest.raises(InvalidCommand):
+                await ts.subscriptions.redrive("billing", odd)
+            with pytest.raises(InvalidCommand):
+                await ts.subscriptions.discard("billing", odd)
+
+
+async def _exists(ts: Turnstream, name: str) -> bool:
+    return name in {info.name for info in await ts.subscriptions.list_all()}
 
 
 async def _parked(ts: Turnstream, name: str, events: int) -> bool:

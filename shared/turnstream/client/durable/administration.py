@@ -8,6 +8,7 @@ from typing import cast
 from turnstream.application.routing import partition_of
 from turnstream.client.listening.choosing import Start, checked_start
 from turnstream.client.listening.moments import position
+from turnstream.codec.commands import check_session_id
 from turnstream.domain.models import Entity
 from turnstream.domain.position import Mark, Position
 from turnstream.errors import SessionNotParked, SubscriptionNotFound, Unavailable
@@ -128,6 +129,7 @@ class SubscriptionAdministration:
             timeout: seconds to wait for the member that owns the session's partition; later it does it all the same.
 
         Raises:
+            InvalidCommand: this cannot be the id of a session.
             SubscriptionNotFound: there is no such subscription.
             SessionNotParked: the session is not parked, or not any more.
             Unavailable: no member has done it in time.
@@ -151,6 +153,7 @@ class SubscriptionAdministration:
         await self._subscriptions.forget(name)
 
     async def _request(self, name: str, session_id: str, what: Request, timeout: float) -> int:
+        check_session_id(session_id)
         await self._check(name)
         partition = partition_of(session_id, self._backend.partitions)
         if session_id not in await self._subscriptions.parked(name, partition):
