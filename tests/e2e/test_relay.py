@@ -13,9 +13,10 @@ import pytest
 import redis
 from tests.contract.chats import CONFIG
 from tests.e2e.programs import PARTITIONS, Deployment, Program, Programs, until
+from tests.e2e.relays import RELAY, write_file
 from tests.relay.receiver import Behaviour, Received, Receiver, Reply, always
 from tests.relay.threads import in_thread
-from tests.relay.written import LOOPBACK, endpoint, write
+from tests.relay.written import endpoint
 from typer.testing import CliRunner
 
 from turnstream import CreateSession, UpdateTokenMetrics
@@ -23,7 +24,6 @@ from turnstream.adapters.embedded import start_embedded_server
 from turnstream_relay.main import app
 
 NAME = "billing"
-RELAY = "turnstream_relay"
 FILE = ("--config", "relay.toml")
 NOWHERE = ("--redis-url", "redis://me:hidden@127.0.0.1:1")
 
@@ -37,13 +37,6 @@ def refusing(*sessions: str, status: int = 500) -> Behaviour:
     return behave
 
 
-def configure(folder: Path, receiver: Receiver, *lines: str, name: str = NAME) -> str:
-    """Return the table of an endpoint that is the receiver; its secret stands in a file."""
-    (folder / f"{name}.secret").write_text(receiver.secret)
-    source = f'{{ file = "{name}.secret" }}'
-    return endpoint(*LOOPBACK, *lines, name=name, url=receiver.url, secret=source)
-
-
 @pytest.fixture
 def receiver() -> Generator[Receiver]:
     with in_thread(Receiver()) as serving:
@@ -53,22 +46,22 @@ def receiver() -> Generator[Receiver]:
 @pytest.fixture
 def file(tmp_path: Path, receiver: Receiver) -> Path:
     """A file with one endpoint, for the folder in which programs run."""
-    return write(tmp_path, configure(tmp_path, receiver, "attempts = 2", "longest_rest = 0.1"))
+    return write_file(tmp_path, {NAME: receiver}, attempts="2", longest_rest="0.1")
 
 
 @pytest.fixture
 def relay(programs: Programs, deployment: Deployment, file: Path) -> Program:
-    """A relay that delivers what happens from now on."""
+    """A relay that has begun everywhere."""
     programs.worker("--log-level", "warning")
     running = programs.start(RELAY, "run", *FILE, "--report-every", "1")
     until(lambda: begun(deployment) == PARTITIONS)
     return running
 
 
-def begun(deployment: Deployment, name: str = NAME) -> int:
+def begun(deployment: Deployment) -> int:
     """Return in how many partitions the endpoint has a place."""
     with redis.Redis.from_url(deployment.url) as client:
-        states = [keys.subscription(f"relay.{name}").state for keys in deployment.keys.partitions]
+        states = [keys.subscription(f"relay.{NAME}").state for keys in deployment.keys.partitions]
         return sum(client.hexists(state, "sequence") for state in states)
 
 
@@ -196,12 +189,9 @@ class TestMisfits:
 class TestCheck:
     def test_what_it_makes_of_each_endpoint(self, programs: Programs, tmp_path: Path, receiver: Receiver) -> None:
         with in_thread(Receiver(always(Reply(503, body=b"hidden")))) as failing:
-            write(
-                tmp_path,
-                configure(tmp_path, receiver),
-                configure(tmp_path, failing, name="audit"),
-                endpoint("allow_http = true", name="inside", url=receiver.url, secret='{ file = "audit.secret" }'),
-            )
+            file = write_file(tmp_path, {NAME: receiver, "audit": failing})
+            inside = endpoint("allow_http = true", name="inside", url=receiver.url, secret="{ file = 'audit.secret' }")
+            file.write_text(file.read_text() + inside)
             lines = typed(programs, "check", *FILE, status=1).splitlines()
         assert lines[:2] == ["billing: ok, HTTP 200", "audit: failed, HTTP 503"]
         assert lines[2].startswith("inside: failed, localhost is at ")
@@ -213,7 +203,7 @@ class TestCheck:
         assert secret.startswith("whsec_")
         assert secret != typed(programs, "secret")
         with in_thread(Receiver(secret=secret.strip())) as mine:
-            write(tmp_path, configure(tmp_path, mine))
+            write_file(tmp_path, {NAME: mine})
             assert typed(programs, "check", *FILE) == "billing: ok, HTTP 200\n"
 
 
@@ -231,24 +221,6 @@ class TestRun:
         assert receiver.secret.removeprefix("whsec_") not in relay.errors
         assert receiver.url not in relay.errors
         assert receiver.forged == 0
-
-    def test_it_reads_its_file_again(
-        self, programs: Programs, deployment: Deployment, relay: Program, receiver: Receiver, tmp_path: Path
-    ) -> None:
-        with in_thread(Receiver()) as other:
-            write(tmp_path, "nonsense")
-            relay.send(signal.SIGHUP)
-            relay.says("configuration not read again, what was read before stays")
-            happen(programs, "chat-1")
-            until(lambda: types_of(receiver, "chat-1") == BOTH)
-            write(tmp_path, configure(tmp_path, receiver), configure(tmp_path, other, name="audit"))
-            relay.send(signal.SIGHUP)
-            relay.says("configuration read again")
-            until(lambda: begun(deployment, "audit") == PARTITIONS)
-            happen(programs, "chat-2")
-            until(lambda: types_of(receiver, "chat-2") == types_of(other, "chat-2") == BOTH)
-            assert types_of(other, "chat-1") == []
-            assert relay.stop() == 0
 
     def test_an_endpoint_that_is_gone_gets_nothing_until_then(
         self, programs: Programs, relay: Program, receiver: Receiver

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.contract.chats import CONFIG
 from tests.e2e.programs import PARTITIONS, Deployment, Program, Programs, until
+from tests.e2e.relays import RELAY
 from tests.e2e.test_relay import begun
 from tests.integration.test_readme import ROOT, blocks
 from tests.relay.receiver import Received, Receiver, Reply, well
@@ -61,7 +62,7 @@ def test_they_do_what_is_said(programs: Programs, deployment: Deployment, shell:
         shell(secret)
         receiver.secret = (tmp_path / "billing.secret").read_text().strip()
         assert shell(check) == "billing: ok, HTTP 200\n"
-        relay = programs.start("turnstream_relay", *shlex.split(run, comments=True)[2:])
+        relay = programs.start(RELAY, *shlex.split(run, comments=True)[2:])
         until(lambda: begun(deployment) == PARTITIONS)
 
         park(programs, receiver, relay)
