@@ -1,5 +1,6 @@
 """The commands of docs/relay.md, typed into a shell in their order."""
 
+import re
 import shlex
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from tests.contract.chats import CONFIG
 from tests.e2e.programs import PARTITIONS, Deployment, Program, Programs, until
 from tests.e2e.relays import RELAY
-from tests.e2e.test_relay import begun
+from tests.e2e.test_relay import begun, logged
 from tests.integration.test_readme import ROOT, blocks
 from tests.relay.receiver import Received, Receiver, Reply, well
 from tests.relay.threads import in_thread
@@ -21,6 +22,7 @@ from turnstream import CreateSession, UpdateTokenMetrics
 PAGE = ROOT / "docs" / "relay.md"
 FILE = next(blocks(PAGE, "toml")).text
 LINES = [line.removeprefix("$ ") for block in blocks(PAGE, "console") for line in block.text.splitlines()]
+FIELDS = re.findall(r"`(\w+)`", PAGE.read_text().partition("`endpoint report`")[2].partition("Worth an alarm")[0])
 SESSION = "chat-1"
 
 Type = Callable[[str], str]
@@ -62,7 +64,7 @@ def test_they_do_what_is_said(programs: Programs, deployment: Deployment, shell:
         shell(secret)
         receiver.secret = (tmp_path / "billing.secret").read_text().strip()
         assert shell(check) == "billing: ok, HTTP 200\n"
-        relay = programs.start(RELAY, *shlex.split(run, comments=True)[2:])
+        relay = programs.start(RELAY, *shlex.split(run, comments=True)[2:], "--report-every", "1")
         until(lambda: begun(deployment) == PARTITIONS)
 
         park(programs, receiver, relay)
@@ -75,6 +77,8 @@ def test_they_do_what_is_said(programs: Programs, deployment: Deployment, shell:
         shell(replay)
         until(lambda: receiver.ids[1:].count(receiver.ids[1]) == 2)
 
+        reported = next(logged(relay, "endpoint report"))
+        assert [field for field in FIELDS if field not in reported] == []
         assert len(shell(lag).splitlines()) > PARTITIONS
         assert relay.stop() == 0
         shell(forget)

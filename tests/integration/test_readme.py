@@ -27,7 +27,7 @@ OPERATIONS = ROOT / "docs" / "operations.md"
 RELAY = ROOT / "docs" / "relay.md"  # its examples are run by tests/relay and tests/e2e
 RECORDS = sorted((ROOT / "docs" / "adr").glob("*.md"))
 PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")), *RECORDS]
-SOURCES = (ROOT, ROOT / "shared" / "turnstream")
+SOURCES = (ROOT, ROOT / "shared" / "turnstream", ROOT / "services" / "turnstream_relay")
 
 ADR_LINES = 40
 BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)

@@ -154,3 +154,14 @@ def shape(value: object) -> object:
     if not isinstance(value, dict):
         return type(value).__name__
     return {name: shape(each) for name, each in cast("dict[str, object]", value).items()}
+
+
+# ── the log ──
+
+
+def test_log_messages_to_watch_for_are_logged() -> None:
+    watched = re.search(r"Worth an alarm each time:(.+?)\n\n", PAGE.read_text(), re.DOTALL)
+    assert watched
+    messages = [" ".join(message.split()) for message in re.findall(r"`([^`]+)`", watched[1])]
+    source = "".join(path.read_text() for folder in ("shared", "services") for path in (ROOT / folder).rglob("*.py"))
+    assert [message for message in messages if f'"{message}"' not in source] == []
