@@ -200,6 +200,28 @@ async def test_commands_flow_while_everything_is_flushed(real: EmbeddedDeploymen
     assert await client.sessions.session_exists("last")
 
 
+async def test_what_a_flush_took_before_it_was_applied_is_sent_again_in_order(real: EmbeddedDeployment) -> None:
+    client = await client_of(real, worker=False)
+    tickets = await client.send_many([CreateSession(CONFIG, "s"), *(AddMessage("s", user_message(t)) for t in "ab")])
+    await real.call("FLUSHALL")
+    await killed(real, "pubsub")
+    await worker_of(real)
+    assert [(await ticket).version for ticket in tickets] == [1, 2, 3]
+    assert texts_of(await client.sessions.get_messages("s")) == ["a", "b"]
+
+
+async def test_what_a_flush_took_comes_behind_what_was_queued_meanwhile(real: EmbeddedDeployment) -> None:
+    client = await client_of(real, worker=False)
+    taken = await client.send(AddMessage("s", user_message("taken")))
+    await real.call("FLUSHALL")
+    kept = await client.send_many([CreateSession(CONFIG, "s"), AddMessage("s", user_message("kept"))])
+    await worker_of(real)
+    assert [(await ticket).version for ticket in kept] == [1, 2]
+    await killed(real, "pubsub")
+    assert (await taken).version == 3
+    assert texts_of(await client.sessions.get_messages("s")) == ["kept", "taken"]
+
+
 async def _answer(ticket: Any) -> Any:  # noqa: ANN401 - a ticket, an answer
     try:
         return await ticket
