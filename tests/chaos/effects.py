@@ -117,12 +117,13 @@ def poison_stays_in_its_session(history: History) -> Violations:
 
 
 def _came_again(history: History, sent: Sent, earlier: Sent) -> bool:
-    """Tell whether lost history may have taken the first copy of a command.
+    """Tell whether a loss may have taken the first copy of a command, so that what stands behind is another one.
 
-    In the strict modes not of those that were answered before.
+    What is not answered its client sends again by itself. What was answered only its producer sends again, and only in
+    the mode that promises nothing of answers it is applied again.
     """
-    may_be_lost = history.durability == "memory" or sent.round == earlier.round
-    return history.is_lossy and sent.sends > 1 and may_be_lost
+    sent_again = sent.round == earlier.round or (sent.sends > 1 and history.durability == "memory")
+    return sent_again and any(sent.since <= end and begin <= sent.until for begin, end in history.losses)
 
 
 def _as_asked(command: ChangingCommand, events: Sequence[AnyEvent]) -> bool:

@@ -7,9 +7,13 @@ Add one by writing it and putting it into the list of its kind; kinds go on at t
 import asyncio
 import signal
 from abc import ABC, abstractmethod
+from collections.abc import Generator
+from contextlib import contextmanager
 from random import Random
+from time import monotonic
 from typing import ClassVar
 
+from tests.chaos.history import Span
 from tests.chaos.processes import WorkerProcess, Workers
 from tests.chaos.witness import KILLED, STOPPED, Witness
 
@@ -32,6 +36,21 @@ class Fault(ABC):
     @abstractmethod
     async def apply(self) -> None:
         """Do it, and return when it is over."""
+
+
+class Loss(Fault):
+    """A fault by which servers lose history; it notes when."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: list[Span] = []
+
+    @contextmanager
+    def losing(self) -> Generator[None]:
+        """Note that history is lost meanwhile."""
+        begin = monotonic()
+        yield
+        self.times.append((begin, monotonic()))
 
 
 class _WorkerFault(Fault):

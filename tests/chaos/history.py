@@ -1,6 +1,7 @@
 """What a run leaves behind for the checker: what producers sent and were told, what others saw, and the end."""
 
 from collections.abc import Collection, Iterator, Mapping
+from math import inf
 from typing import Literal
 
 import msgspec
@@ -13,6 +14,9 @@ from turnstream.ports import Outcome
 
 Durability = Literal["memory", "replicated", "fsync"]
 
+Span = tuple[float, float]
+"""From one moment to another, in seconds of the run's clock."""
+
 
 class Told(msgspec.Struct, frozen=True):
     """An answer: `ok` or the code of the rejection, and the session's version where the answer names it."""
@@ -24,7 +28,8 @@ class Told(msgspec.Struct, frozen=True):
 class Sent(msgspec.Struct):
     """A command as a producer sent it, perhaps several times; `number` counts its commands, in the order sent.
 
-    Commands of one `round` are under way together; the next round begins when all of them have been answered.
+    Commands of one `round` are under way together; the next round begins when all of them have been answered. It was
+    first sent at `since`, and last answered at `until`, which is endless while an answer is waited for.
 
     `accepted` when a send has returned: the command was queued. `told` has every answer, none while it is unknown;
     `parked` counts those that say that it is parked. `abandoned` when its producer went away before it had an answer.
@@ -39,6 +44,8 @@ class Sent(msgspec.Struct):
     told: list[Told] = msgspec.field(default_factory=list[Told])
     sends: int = 0
     waited: float = 0.0
+    since: float = 0.0
+    until: float = inf
     round: int = 0
     parked: int = 0
     abandoned: bool = False
@@ -148,8 +155,9 @@ class PartitionEnd(msgspec.Struct, frozen=True):
 class History(msgspec.Struct):
     """A whole run. `handled` is what the members of a durable subscription did, in that order.
 
-    `failovers` counts the replicas that were promoted, `flushes` how often all was deleted; `poisoned` names the
-    sessions meant to park, `redriven` those of them that were redriven, all other faults over.
+    `failovers` counts the replicas that were promoted, `flushes` how often all was deleted, and `losses` are the times
+    in which that was done; `poisoned` names the sessions meant to park, `redriven` those of them that were redriven,
+    all other faults over.
     """
 
     seed: int
@@ -162,6 +170,7 @@ class History(msgspec.Struct):
     durability: Durability = "memory"
     failovers: int = 0
     flushes: int = 0
+    losses: list[Span] = msgspec.field(default_factory=list[Span])
     poisoned: frozenset[str] = frozenset()
     redriven: frozenset[str] = frozenset()
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from random import Random
 
 from redis import Redis
-from tests.chaos.faults import Fault
+from tests.chaos.faults import Fault, Loss
 from tests.chaos.members import NAME, Members
 from tests.chaos.outages import Failover, FlushScripts
 from tests.chaos.pair import Pair
@@ -73,11 +73,11 @@ class LoseHistory(Failover):
     async def begin(self) -> None:
         await asyncio.to_thread(self._pair.cut_off)
 
-    async def finish(self) -> None:
+    async def promote(self) -> None:
         await self._pair.fail_over()
 
 
-class FlushAll(Fault):
+class FlushAll(Loss):
     """All data is deleted."""
 
     name = "everything flushed"
@@ -89,7 +89,8 @@ class FlushAll(Fault):
 
     async def apply(self) -> None:
         async with self._quiet():
-            await asyncio.to_thread(self._pair.flush)
+            with self.losing():
+                await asyncio.to_thread(self._pair.flush)
 
 
 def pair_faults(pair: Pair, keys: Keys, members: Members, chance: Random) -> list[Fault]:

@@ -7,7 +7,7 @@ from random import Random
 
 from redis import Redis
 from tests.chaos.cluster import ChaosCluster
-from tests.chaos.faults import Fault
+from tests.chaos.faults import Fault, Loss
 from tests.chaos.processes import ChaosServer
 from tests.chaos.proxy import Proxy
 
@@ -43,7 +43,7 @@ class FlushScripts(Fault):
                 raw.script_flush()
 
 
-class Failover(Fault):
+class Failover(Loss):
     """A primary dies, and its replica goes on from what it has; the two parts of it can be had one by one."""
 
     async def apply(self) -> None:
@@ -59,9 +59,14 @@ class Failover(Fault):
     async def begin(self) -> None:
         """Let the replica fall behind."""
 
-    @abstractmethod
     async def finish(self) -> None:
         """Kill the primary and promote the replica."""
+        with self.losing():
+            await self.promote()
+
+    @abstractmethod
+    async def promote(self) -> None:
+        """Do that."""
 
 
 class KillPrimary(Failover):
@@ -84,7 +89,7 @@ class KillPrimary(Failover):
         self._shard = self._cluster.chosen(self.chance)
         self._cluster.pause_replica(self._shard)
 
-    async def finish(self) -> None:
+    async def promote(self) -> None:
         shard, self._shard = self._shard, None
         await self._cluster.fail_over(self._cluster.chosen(self.chance) if shard is None else shard)
 

@@ -10,6 +10,7 @@ again under the same ids in the same order. What was queued the first time is th
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from math import inf
 from random import Random
 from time import monotonic
 
@@ -177,7 +178,10 @@ class Producer:
         tickets: list[tuple[Sent, Ticket]] = []
         try:
             for sent in batch:
+                if not sent.sends:
+                    sent.since = monotonic()
                 sent.sends += 1
+                sent.until = inf
                 ticket = await self._ts.send(sent.command, command_id=sent.command_id, timeout=ANSWER)
                 sent.accepted = True
                 tickets.append((sent, ticket))
@@ -195,9 +199,10 @@ class Producer:
         except CommandParked:
             sent.parked += 1
         except Unavailable:
-            pass
+            return
         else:
             sent.told.append(Told("ok", applied.version))
+        sent.until = monotonic()
 
 
 def counts(history: History) -> dict[str, int]:

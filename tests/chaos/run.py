@@ -21,7 +21,7 @@ from time import monotonic
 
 from tests.chaos.archive import Archive
 from tests.chaos.ending import Ending, stored_sessions
-from tests.chaos.faults import Fault, worker_faults
+from tests.chaos.faults import Fault, Loss, worker_faults
 from tests.chaos.history import History
 from tests.chaos.listeners import all_is_handled_in_order, no_gap_in_silence
 from tests.chaos.losses import FlushAll
@@ -97,6 +97,7 @@ class Stage:
             self._history.poisoned = frozenset(poison.poisoned)
             self._history.failovers = sum(fault.count for fault in outages if isinstance(fault, Failover))
             self._history.flushes = sum(fault.count for fault in outages if isinstance(fault, FlushAll))
+            self._history.losses = [time for fault in outages if isinstance(fault, Loss) for time in fault.times]
             for each in subscribers:
                 each.rests = False
             settled_after = await self._settle()

@@ -16,6 +16,7 @@ from turnstream.ports import Outcome, Rejection
 
 AT = datetime(2026, 11, 1, tzinfo=UTC)
 MS = 1_793_491_200_000
+LOSS = (5.0, 6.0)
 
 
 def adding(number: int) -> AddMessage:
@@ -295,14 +296,24 @@ def told_otherwise_in_a_strict_mode(history: History) -> None:
     told_otherwise(history)
 
 
-def overtaken_without_a_second_copy(history: History) -> None:
-    out_of_order(history)
-    history.failovers = 1
+def overtaken_before_the_loss(history: History) -> None:
+    overtaken_in_one_round(history)
+    history.sent[2].until = LOSS[0] - 1
+
+
+def overtaken_after_the_loss(history: History) -> None:
+    overtaken_in_one_round(history)
+    history.sent[2].since = LOSS[1] + 1
+
+
+def overtaken_and_not_sent_again_after_its_answer(history: History) -> None:
+    overtaken_in_one_round(history)
+    history.sent[3].round = 2
 
 
 def overtaken_by_what_was_sent_after_the_answer(history: History) -> None:
     overtaken_in_one_round(history)
-    history.durability, history.sent[3].round = "replicated", 2
+    history.durability, history.sent[2].sends, history.sent[3].round = "replicated", 2, 2
 
 
 def cursor_back_on_one_server_of_many(history: History) -> None:
@@ -363,7 +374,9 @@ BROKEN: list[tuple[str, Callable[[History], None]]] = [
     ("I2", stored_without_events),
     ("I2", deleted_without_an_event),
     ("I3", out_of_order),
-    ("I3", overtaken_without_a_second_copy),
+    ("I3", overtaken_before_the_loss),
+    ("I3", overtaken_after_the_loss),
+    ("I3", overtaken_and_not_sent_again_after_its_answer),
     ("I3", overtaken_by_what_was_sent_after_the_answer),
     ("I4", torn_chain),
     ("I4", sequence_without_an_event),
@@ -506,7 +519,7 @@ def sent_again_long_after_its_first_copy_was_lost(history: History) -> None:
     for command_id, command in (("c0", COMMANDS[0]), ("c1", COMMANDS[1]), ("c3", COMMANDS[3]), ("c2", COMMANDS[2])):
         session.apply(command_id, command, MS)
     history.sessions = session.sessions
-    history.sent[3].round = 2
+    history.sent[2].sends, history.sent[3].round = 2, 2
     seen = [(event.meta.sequence, event.meta.event_id) for event in events if event.meta]
     history.listenings[0].seen = [Seen(0, *one) for one in seen[1:]]
     history.handled = [Handled("m1", 0, *one, "s", "g") for one in seen]
@@ -528,10 +541,10 @@ def queued_and_lost_in_a_strict_mode(history: History) -> None:
 
 
 def overtaken_in_one_round(history: History) -> None:
-    """The failover took the first copy of a command, and its second one stands behind the next command."""
+    """The failover took the first copy of a command, and the one its client sent stands behind the next command."""
     out_of_order(history)
-    history.failovers = 1
-    history.sent[2].sends = 2
+    history.failovers, history.losses = 1, [LOSS]
+    history.sent[2].sends, history.sent[2].since, history.sent[2].until = 1, LOSS[0] - 1, LOSS[1] + 1
     for sent, version in ((history.sent[3], 3), (history.sent[2], 4)):
         sent.told = [Told("ok", version)]
         history.partitions[0].outcomes[sent.command_id] = Outcome("ok", "hash", version)

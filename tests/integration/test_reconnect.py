@@ -1,8 +1,10 @@
 """Connections die, the server goes away and comes back: nothing is lost, doubled or reordered, nothing is silent."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,9 @@ from turnstream import (
     user_message,
 )
 from turnstream.adapters.embedded import start_embedded_server
-from turnstream.ports import START
+from turnstream.adapters.redis.commands import RedisQueue
+from turnstream.client.lane import MAX_TOGETHER
+from turnstream.ports import START, CommandEntry
 from turnstream.settings import Settings
 
 KILLS = 5
@@ -198,6 +202,51 @@ async def test_commands_flow_while_everything_is_flushed(real: EmbeddedDeploymen
         assert not [answer for answer in answers if isinstance(answer, Exception) and not is_lost(answer)]
     await persistently(client, CreateSession(CONFIG, "last"))
     assert await client.sessions.session_exists("last")
+
+
+async def test_what_a_flush_took_before_it_was_applied_is_sent_again_in_order(real: EmbeddedDeployment) -> None:
+    client = await client_of(real, worker=False)
+    tickets = await client.send_many([CreateSession(CONFIG, "s"), *(AddMessage("s", user_message(t)) for t in "ab")])
+    await real.call("FLUSHALL")
+    await killed(real, "pubsub")
+    await worker_of(real)
+    assert [(await ticket).version for ticket in tickets] == [1, 2, 3]
+    assert texts_of(await client.sessions.get_messages("s")) == ["a", "b"]
+
+
+async def test_what_a_flush_took_of_a_send_many_goes_before_the_rest_of_it(
+    real: EmbeddedDeployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await client_of(real, worker=False)
+    connections, publish, publications = client._replies._connections, RedisQueue.publish, count()
+
+    async def lost_in_between(queue: RedisQueue, partition: int, entries: Sequence[CommandEntry]) -> None:
+        if next(publications) == 1:
+            before = connections[partition]
+            await real.call("FLUSHALL")
+            await killed(real, "pubsub")
+            await wait_until(lambda: connections[partition] > before)
+            raise Unavailable("the server is gone")
+        await publish(queue, partition, entries)
+
+    monkeypatch.setattr(RedisQueue, "publish", lost_in_between)
+    texts = [str(number) for number in range(MAX_TOGETHER + 10)]
+    tickets = await client.send_many([CreateSession(CONFIG, "s"), *(AddMessage("s", user_message(t)) for t in texts)])
+    await worker_of(real)
+    assert [(await ticket).version for ticket in tickets] == list(range(1, len(tickets) + 1))
+    assert texts_of(await client.sessions.get_messages("s")) == texts
+
+
+async def test_what_a_flush_took_comes_behind_what_was_queued_meanwhile(real: EmbeddedDeployment) -> None:
+    client = await client_of(real, worker=False)
+    taken = await client.send(AddMessage("s", user_message("taken")))
+    await real.call("FLUSHALL")
+    kept = await client.send_many([CreateSession(CONFIG, "s"), AddMessage("s", user_message("kept"))])
+    await worker_of(real)
+    assert [(await ticket).version for ticket in kept] == [1, 2]
+    await killed(real, "pubsub")
+    assert (await taken).version == 3
+    assert texts_of(await client.sessions.get_messages("s")) == ["kept", "taken"]
 
 
 async def _answer(ticket: Any) -> Any:  # noqa: ANN401 - a ticket, an answer

@@ -388,7 +388,6 @@ class Turnstream:
     async def _queued(self, partition: int, entries: Sequence[CommandEntry], timeout: float, *, wait: bool) -> None:
         try:
             await self._outbox.put(partition, entries, timeout, wait=wait)
-            self._replies.queued(partition, entries)
         except Overloaded:
             raise
         except Unavailable as error:

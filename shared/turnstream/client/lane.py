@@ -6,7 +6,7 @@ recognise them (design §4). Until then nothing behind it is published.
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from turnstream.backoff import Backoff
 from turnstream.errors import Overloaded, Unavailable
@@ -23,6 +23,9 @@ SAME_TIME = 1.0
 
 GLANCE = 0.25
 """Seconds between two looks, while a lane is held, for those whose time is over."""
+
+Published = Callable[[int, Sequence[CommandEntry]], None]
+"""Is told of commands of a partition that are queued, before anything is published behind them."""
 
 
 class Put:
@@ -62,11 +65,14 @@ class Put:
 class Lane:
     """One publication is under way at a time."""
 
-    def __init__(self, queue: CommandQueue, partition: int, resend_window: float, together: int) -> None:
+    def __init__(
+        self, queue: CommandQueue, partition: int, resend_window: float, together: int, published: Published
+    ) -> None:
         """Publish to one partition, up to `together` commands at once; try again for up to `resend_window` seconds."""
         self.task: asyncio.Task[None] | None = None
         self._queue = queue
         self._partition = partition
+        self._published = published
         self._resend_window = resend_window
         self._most_together = together
         self._waiting: deque[Put] = deque()
@@ -124,6 +130,8 @@ class Lane:
             # What is left of a failed put must not be applied without what was lost of it.
             if puts[-1] in self._waiting:
                 self._waiting.remove(puts[-1])
+        else:
+            self._published(self._partition, entries)
         for put in puts:
             if failure or put.all_taken:
                 put.settle(failure)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
-from turnstream.client.lane import MAX_TOGETHER, Lane, Put
+from turnstream.client.lane import MAX_TOGETHER, Lane, Published, Put
 from turnstream.ports import CommandEntry, CommandQueue
 
 SAFE = 0.4
@@ -27,6 +27,11 @@ class Outbox:
         self._queue = queue
         self._together = min(MAX_TOGETHER, max_backlog)
         self._lanes: dict[int, Lane] = {}
+        self._published: Published = lambda _, __: None
+
+    def tell(self, published: Published) -> None:
+        """Have somebody told of what is put from now on, when it is queued."""
+        self._published = published
 
     def put(
         self, partition: int, entries: Sequence[CommandEntry], timeout: float = 0.0, *, wait: bool = False
@@ -65,5 +70,7 @@ class Outbox:
     def _lane(self, partition: int) -> Lane:
         lane = self._lanes.get(partition)
         if lane is None:
-            lane = self._lanes[partition] = Lane(self._queue, partition, self.resend_window, self._together)
+            lane = self._lanes[partition] = Lane(
+                self._queue, partition, self.resend_window, self._together, self._published
+            )
         return lane

@@ -44,6 +44,7 @@ class Replies:
         self._connections = [0] * partitions
         self._deaf: set[int] = set()
         self._closed = False
+        outbox.tell(self.queued)
 
     def channel(self, partition: int) -> str:
         """Return the channel for replies from a partition."""
@@ -104,7 +105,11 @@ class Replies:
             raise
 
     def queued(self, partition: int, entries: Sequence[CommandEntry]) -> None:
-        """Note that commands are queued; what was answered while nobody listened is asked for at once."""
+        """Note that commands are queued; what was answered while nobody listened is asked for at once.
+
+        Called by the outbox, before anything else is published: what it has noted goes ahead of that behind a new
+        connection.
+        """
         lost: list[CommandEntry] = []
         for entry in entries:
             pending = self._pending.get(entry.command_id)
