@@ -36,10 +36,12 @@ def _event_type(name: str) -> str:
 def _read_secret(source: object, info: ValidationInfo) -> str:
     """Read a secret from where the file says; neither it nor what stood in its place is ever part of an error."""
     given = cast("dict[str, object]", source) if isinstance(source, dict) else {}
-    match given if len(given) == 1 else {}:
-        case {"env": str(name)} if not name.startswith(PREFIX):
+    # A secret in place of its name would be quoted as one.
+    is_name = not any(str(name).startswith(PREFIX) for name in given.values())
+    match given if len(given) == 1 and is_name else {}:
+        case {"env": str(name)}:
             secret, place = os.environ.get(name), f"the environment variable {name}"
-        case {"file": str(name)} if not name.startswith(PREFIX):
+        case {"file": str(name)}:
             path = _beside(Path(name), info)
             secret, place = path.read_text(errors="replace") if path.is_file() else None, f"the file {path}"
         case _:
@@ -77,7 +79,7 @@ Secret = Annotated[SecretStr, BeforeValidator(_read_secret)]
 class Endpoint(BaseModel):
     """One HTTP endpoint, and what is delivered to it; each description says in an error what the line means."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     url: Annotated[HttpUrl, AfterValidator(_sendable), Field(description="where events are posted to")]
     secret: Annotated[Secret, Field(description="what deliveries are signed with")]
@@ -91,7 +93,7 @@ class Endpoint(BaseModel):
     start: Annotated[Literal["now", "beginning"], Field(description="where a new endpoint begins")] = "now"
     timeout: Annotated[PositiveFloat, Field(le=300, description="seconds that an attempt may take")] = 15.0
     concurrency: Annotated[int, Field(ge=1, le=1000, description="attempts at the same time")] = 8
-    rate_limit: Annotated[PositiveFloat | None, Field(allow_inf_nan=False, description="attempts a second")] = None
+    rate_limit: Annotated[PositiveFloat | None, Field(description="attempts a second")] = None
     attempts: Annotated[int, Field(ge=1, description="attempts at an event before its session is parked")] = 10
     longest_rest: Annotated[
         PositiveFloat, Field(le=3600, description="seconds without an attempt, at most, while the endpoint fails")

@@ -31,6 +31,7 @@ NOT_PUBLIC = {
     "IPv4-compatible": ["::127.0.0.1", "::10.0.0.1"],
     "6to4": ["2002:7f00:1::1", "2002:a00:1::1", "2002:a9fe:a9fe::1"],
     "Teredo": ["2001:0:102:304:0:ffff:80ff:fffe", "2001:0:a00:1:0:ffff:fefe:fefe"],  # its client, its server is private
+    "of a cloud's own services": ["168.63.129.16"],
     "NAT64": ["64:ff9b::127.0.0.1", "64:ff9b::10.0.0.1", "64:ff9b:1::10.0.0.1"],
 }
 
@@ -57,6 +58,7 @@ def test_all_others_are_not(address: str) -> None:
         ("fe80::1%eth0", "fe80::/10"),
         ("::ffff:10.1.2.3", "10.1.0.0/16"),
         ("64:ff9b::10.1.2.3", "10.1.0.0/16"),
+        ("2002:a01:203::1", "10.1.0.0/16"),
     ],
 )
 def test_those_of_a_network_that_is_allowed(address: str, network: str) -> None:
