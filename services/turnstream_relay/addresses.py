@@ -1,23 +1,27 @@
 """Which addresses may be posted to: the public ones, unless a network is allowed by name (docs/relay.md)."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-_TRANSLATED: Final = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
-"""Networks whose last 32 bits are an IPv4 address that a gateway passes on to."""
+_TRANSLATING: Final = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
+"""Networks whose last 32 bits are an IPv4 address that a gateway passes on to; what matters is that one."""
+
+_OF_THE_CLOUD: Final = (IPv4Address("168.63.129.16"),)
+"""Public addresses at which providers answer their own machines: Azure's."""
 
 
-def is_permitted(text: str, allowed: Iterable[Network]) -> bool:
+def is_permitted(text: str, allowed: Collection[Network]) -> bool:
     """Tell whether an address, as the resolver writes it, is public or in one of the allowed networks.
 
-    An IPv6 address that leads to an IPv4 address is judged by both.
+    An IPv6 address behind which there is an IPv4 address is permitted only if that is permitted as well.
     """
-    addresses = _behind(ip_address(text))
-    return any(address in network for address in addresses for network in allowed) or all(map(_is_public, addresses))
+    return all(
+        _is_public(address) or any(address in network for network in allowed) for address in _behind(ip_address(text))
+    )
 
 
 def _behind(address: Address) -> list[Address]:
@@ -25,19 +29,14 @@ def _behind(address: Address) -> list[Address]:
     if isinstance(address, IPv4Address):
         return [address]
     if address.ipv4_mapped:
-        # Another way to write it, and not a public address itself.
         return [address.ipv4_mapped]
-    found: list[Address] = [address]
-    if address.sixtofour:
-        found.append(address.sixtofour)
-    if address.teredo:
-        found.extend(address.teredo)
-    if any(address in network for network in _TRANSLATED):
-        found.append(IPv4Address(int(address) & 0xFFFF_FFFF))
-    return found
+    if any(address in network for network in _TRANSLATING):
+        return [IPv4Address(int(address) & 0xFFFF_FFFF)]
+    return [address, *([address.sixtofour] if address.sixtofour else []), *(address.teredo or ())]
 
 
 def _is_public(address: Address) -> bool:
     # What Python calls global has some that nobody can be reached at from everywhere.
-    odd = address.is_multicast or address.is_reserved or address.is_unspecified
-    return address.is_global and not odd
+    odd = address.is_multicast or address.is_reserved or address.is_unspecified or address in _OF_THE_CLOUD
+    of_a_site = isinstance(address, IPv6Address) and address.is_site_local
+    return address.is_global and not (odd or of_a_site)
