@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 LONGEST_WAIT: Final = 3600.0
 """Seconds that an endpoint may ask for by Retry-After; more are taken for so many."""
 
-_WAITING: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+_TIME_WILL_TELL: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY)
+"""Answers that look like refusals, and say nothing about what was sent."""
 
 
 class Outcome(Enum):
@@ -18,6 +19,8 @@ class Outcome(Enum):
 
     DELIVERED = auto()
     """The endpoint has it."""
+    REFUSED = auto()
+    """The endpoint does not want what was sent."""
     FAILED = auto()
     """It was answered otherwise, or not at all; that may be the event's fault."""
     BUSY = auto()
@@ -29,24 +32,34 @@ class Outcome(Enum):
 
 
 class Answer(NamedTuple):
-    """An outcome, why in a few words, and the seconds that the endpoint asked to wait."""
+    """An outcome, why in a few words, the seconds that the endpoint asked to wait, and the status if there was one."""
 
     outcome: Outcome
     reason: str
     wait: float | None = None
+    status: int | None = None
 
 
 def answer_of(status: int, headers: Mapping[str, str], now: datetime) -> Answer:
-    """Return what a response means."""
-    reason = f"HTTP {status}"
-    if HTTPStatus(200) <= status < HTTPStatus(300):
-        return Answer(Outcome.DELIVERED, reason)
-    if status == HTTPStatus.GONE:
-        return Answer(Outcome.GONE, reason)
-    wait = _seconds(headers.get("retry-after"), now)
-    if status == HTTPStatus.TOO_MANY_REQUESTS or (status in _WAITING and wait is not None):
-        return Answer(Outcome.BUSY, reason, wait)
-    return Answer(Outcome.FAILED, reason, wait)
+    """Return what a response means that has come now."""
+    wait = None
+    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+        wait = _seconds(headers.get("retry-after"), now)
+    return Answer(_outcome(status, wait), f"HTTP {status}", wait, status)
+
+
+def _outcome(status: int, wait: float | None) -> Outcome:
+    match status // 100:
+        case 2:
+            return Outcome.DELIVERED
+        case 4 if status == HTTPStatus.GONE:
+            return Outcome.GONE
+        case _ if status == HTTPStatus.TOO_MANY_REQUESTS or wait is not None:
+            return Outcome.BUSY
+        case 4 if status not in _TIME_WILL_TELL:
+            return Outcome.REFUSED
+        case _:
+            return Outcome.FAILED
 
 
 def _seconds(retry_after: str | None, now: datetime) -> float | None:

@@ -1,6 +1,7 @@
 """The relay's configuration file: TOML, checked by pydantic, with errors that say what a line means (docs/relay.md)."""
 
 import os
+import ssl
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from pydantic import (
 
 from turnstream import ConfigurationError, Event
 from turnstream.domain.events import EVENTS
+from turnstream_relay.network import tls_context
 from turnstream_relay.signing import PREFIX, check_secret
 
 
@@ -42,8 +44,7 @@ def _read_secret(source: object, info: ValidationInfo) -> str:
         case {"env": str(name)}:
             secret, place = os.environ.get(name), f"the environment variable {name}"
         case {"file": str(name)}:
-            path = _beside(Path(name), info)
-            secret, place = path.read_text(errors="replace") if path.is_file() else None, f"the file {path}"
+            secret, place = _text_beside(name, info), f"the file {name}"
         case _:
             raise ValueError('is written { env = "NAME" } or { file = "PATH" }, and never into this file itself')
     if secret is None:
@@ -54,16 +55,24 @@ def _read_secret(source: object, info: ValidationInfo) -> str:
         raise ValueError(f"{place} {error}") from None
 
 
-def _beside(path: Path, info: ValidationInfo) -> Path:
-    """Return a path as the file means it: from the folder that it lies in."""
-    return cast("dict[str, Path]", info.context)["directory"] / path
+def _read_certificates(name: object, info: ValidationInfo) -> str | None:
+    if not isinstance(name, str):
+        raise ValueError("is written as the path of a file")  # noqa: TRY004 - pydantic takes ValueErrors
+    certificates = _text_beside(name, info)
+    try:
+        tls_context(certificates)
+    except ssl.SSLError as error:
+        raise ValueError(f"the file {name} holds no certificates in PEM") from error
+    return certificates
 
 
-def _existing(path: Path | None, info: ValidationInfo) -> Path | None:
-    found = path and _beside(path, info)
-    if found and not found.is_file():
-        raise ValueError(f"there is no file {found}")
-    return found
+def _text_beside(name: str, info: ValidationInfo) -> str:
+    """Read a file whose path begins in the folder of the configuration file."""
+    path = cast("dict[str, Path]", info.context)["directory"] / name
+    try:
+        return path.read_text(errors="replace")
+    except OSError as error:
+        raise ValueError(f"the file {path} cannot be read: {error.strerror}") from error
 
 
 def _sendable(url: HttpUrl) -> HttpUrl:
@@ -92,11 +101,12 @@ class Endpoint(BaseModel):
     session_prefix: Annotated[str, Field(description="how the ids of its sessions begin")] = ""
     start: Annotated[Literal["now", "beginning"], Field(description="where a new endpoint begins")] = "now"
     timeout: Annotated[PositiveFloat, Field(le=300, description="seconds that an attempt may take")] = 15.0
-    concurrency: Annotated[int, Field(ge=1, le=1000, description="attempts at the same time")] = 8
-    rate_limit: Annotated[PositiveFloat | None, Field(description="attempts a second")] = None
+    concurrency: Annotated[int, Field(ge=1, le=1000, description="attempts of a process at the same time")] = 8
+    rate_limit: Annotated[PositiveFloat | None, Field(description="attempts of a process a second")] = None
     attempts: Annotated[int, Field(ge=1, description="attempts at an event before its session is parked")] = 10
     longest_rest: Annotated[
-        PositiveFloat, Field(le=3600, description="seconds without an attempt, at most, while the endpoint fails")
+        PositiveFloat,
+        Field(le=3600, description="seconds between attempts, at most, while the endpoint fails and asks for no more"),
     ] = 60.0
     gzip: Annotated[bool, Field(description="whether large bodies are compressed")] = True
     allow_http: Annotated[bool, Field(description="whether events may travel unencrypted")] = False
@@ -104,10 +114,9 @@ class Endpoint(BaseModel):
         tuple[IPvAnyNetwork, ...], Field(description="networks that are not public, and may be posted to all the same")
     ] = ()
     ca_file: Annotated[
-        Path | None,
-        AfterValidator(_existing),
-        Field(description="certificates to trust"),
+        str | None, BeforeValidator(_read_certificates), Field(description="the file of certificates to trust")
     ] = None
+    """The certificates themselves, in PEM: what stands in the file may change without its name."""
 
     @property
     def types(self) -> tuple[type[Event], ...]:

@@ -8,14 +8,14 @@ from turnstream import DurableSubscription, Event, NotHandled, ResyncRequired, T
 from turnstream.telemetry import get_logger
 from turnstream_relay.answers import Answer, Outcome
 from turnstream_relay.configuration import Endpoint
-from turnstream_relay.gate import Closed, Gate
-from turnstream_relay.messages import concerns, message_of
+from turnstream_relay.gate import Gate, NoTurn
+from turnstream_relay.messages import message_of
 from turnstream_relay.posting import Poster
 from turnstream_relay.signing import Message
 
 log = get_logger(__name__)
 
-_NOT_THE_EVENT: Final = (Outcome.BUSY, Outcome.UNREACHABLE, Outcome.GONE)
+_MAYBE_THE_EVENT: Final = (Outcome.FAILED, Outcome.REFUSED)
 
 
 def subscription_name(endpoint: str) -> str:
@@ -40,7 +40,11 @@ class Delivery:
         self._poster = Poster(endpoint)
         self._gate = Gate(endpoint.concurrency, endpoint.rate_limit, endpoint.longest_rest)
         self._subscription: DurableSubscription[Event] = ts.subscription(
-            subscription_name(name), *endpoint.types, start=endpoint.start, attempts=endpoint.attempts
+            subscription_name(name),
+            *endpoint.types,
+            start=endpoint.start,
+            attempts=endpoint.attempts,
+            session_prefix=endpoint.session_prefix,
         )
         self._refusals: dict[str, int] = {}
 
@@ -66,41 +70,40 @@ class Delivery:
         self._subscription.stop()
 
     async def _handle(self, event: Event | ResyncRequired) -> None:
-        if not concerns(event, self.endpoint.session_prefix):
-            return
         message = message_of(event)
         answer = await self._attempt(message)
         if answer.outcome is Outcome.DELIVERED:
             self.delivered += 1
-        elif answer.outcome is Outcome.GONE:
-            self._give_up_endpoint(answer)
-        elif isinstance(event, ResyncRequired) and self._is_refused(message.id, answer):
+            return
+        self.retried += 1
+        if answer.outcome is Outcome.GONE:
+            self._give_up_endpoint()
+        elif isinstance(event, ResyncRequired) and self._is_refused_for_good(message.id, answer):
             log.error("endpoint was not told of a gap, for it does not take that", reason=answer.reason)
-        else:
-            self.retried += 1
-            raise NotHandled(answer.reason, counts=answer.outcome not in _NOT_THE_EVENT)
+            return
+        raise NotHandled(answer.reason, counts=answer.outcome in _MAYBE_THE_EVENT)
 
     async def _attempt(self, message: Message) -> Answer:
         try:
-            async with self._gate.turn():
+            async with self._gate.turn() as note:
                 answer = await self._poster.post(message)
-                self._gate.note(answer)
-        except Closed:
-            raise NotHandled("the relay stops", counts=False) from None
+                note(answer)
+        except NoTurn as reason:
+            raise NotHandled(str(reason), counts=False) from None
         return answer
 
-    def _give_up_endpoint(self, answer: Answer) -> None:
+    def _give_up_endpoint(self) -> None:
         """Deliver no more; the event stays where it is, for an endpoint that is wanted again."""
         if not self.is_gone:
             self.is_gone = True
             log.error("endpoint is gone, and gets nothing more until the configuration is read again")
             self.stop()
-        raise NotHandled(answer.reason, counts=False)
 
-    def _is_refused(self, message_id: str, answer: Answer) -> bool:
-        """Tell whether a gap was told often enough; there is no session that could be parked for it."""
-        refusals = self._refusals.pop(message_id, 0) + (answer.outcome is Outcome.FAILED)
-        if refusals >= self.endpoint.attempts:
-            return True
-        self._refusals[message_id] = refusals
-        return False
+    def _is_refused_for_good(self, message_id: str, answer: Answer) -> bool:
+        """Tell whether a gap was refused often enough; there is no session that could be parked for it."""
+        if answer.outcome is Outcome.REFUSED:
+            self._refusals[message_id] = self._refusals.get(message_id, 0) + 1
+        if self._refusals.get(message_id, 0) < self.endpoint.attempts:
+            return False
+        del self._refusals[message_id]
+        return True

@@ -1,11 +1,10 @@
 """When an attempt may be made: so many at a time, so many a second, and none while the endpoint rests."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Final
-
-from aiolimiter import AsyncLimiter
 
 from turnstream.backoff import Backoff
 from turnstream.telemetry import get_logger
@@ -19,9 +18,12 @@ FAILURES: Final = 5
 FIRST_REST: Final = 1.0
 """Seconds of the first rest; each that follows is twice as long."""
 
+PATIENCE: Final = 1.0
+"""Seconds for which a rest is waited for: who holds a partition must be able to hand it over."""
 
-class Closed(Exception):  # noqa: N818 - a state of the gate
-    """No attempt is made any more."""
+
+class NoTurn(Exception):  # noqa: N818 - a state of the gate
+    """No attempt can be made now."""
 
 
 class Gate:
@@ -34,8 +36,8 @@ class Gate:
     def __init__(self, concurrency: int, rate: float | None, longest_rest: float) -> None:
         """Let pass `concurrency` attempts at a time, `rate` a second; rests have up to `longest_rest` seconds."""
         self._slots = asyncio.Semaphore(concurrency)
-        # Less than one a second is one in so many seconds.
-        self._limiter = AsyncLimiter(max(1.0, rate), max(1.0, 1 / rate)) if rate else None
+        self._interval = 1 / rate if rate else 0.0
+        self._next = 0.0
         self._backoff = Backoff(min(FIRST_REST, longest_rest), longest_rest)
         self._failures = 0
         self._resting_until: float | None = None
@@ -54,64 +56,71 @@ class Gate:
         self._ring()
 
     @asynccontextmanager
-    async def turn(self) -> AsyncGenerator[None]:
-        """Wait for a turn to make an attempt.
+    async def turn(self) -> AsyncGenerator[Callable[[Answer], None]]:
+        """Wait for a turn to make an attempt; gives what takes the answer to it.
 
         Raises:
-            Closed: there is none any more.
+            NoTurn: the gate is closed, or the endpoint rests for long.
 
         """
         async with self._slots:
-            tries = await self._opened()
+            tries = await self._passed()
             try:
-                if self._limiter:
-                    await self._limiter.acquire()
-                yield
+                yield partial(self._note, tries)
             finally:
                 if tries:
                     self._trying = False
                     self._ring()
 
-    def note(self, answer: Answer) -> None:
-        """Take what came of an attempt."""
-        if answer.outcome is Outcome.DELIVERED:
-            self._succeeded()
-        elif answer.wait is not None or answer.outcome is Outcome.BUSY:
-            self._rest(answer, answer.wait)
+    async def _passed(self) -> bool:
+        """Wait until an attempt may be made; tell whether it is the one that tries a resting endpoint."""
+        clock = asyncio.get_running_loop().time
+        impatient = clock() + PATIENCE
+        while not self._closed:
+            now = clock()
+            if self._resting_until is not None and (self._trying or now < self._resting_until):
+                if now >= impatient:
+                    raise NoTurn("the endpoint rests")
+                await self._pause(impatient if self._trying else min(impatient, self._resting_until))
+            elif now < self._next:
+                await self._pause(self._next)
+            else:
+                self._next = now + self._interval
+                self._trying = self.is_resting
+                return self._trying
+        raise NoTurn("the relay stops")
+
+    def _note(self, tries: bool, answer: Answer) -> None:  # noqa: FBT001 - bound by `turn`
+        """Take what came of an attempt; one that began before the rest says nothing new, but may ask for a longer."""
+        now = asyncio.get_running_loop().time()
+        if self._resting_until is not None and not tries:
+            self._resting_until = max(self._resting_until, now + (answer.wait or 0.0))
+        elif answer.outcome is Outcome.DELIVERED:
+            self._failures = 0
+            self._open()
         else:
             self._failures += 1
-            # One that began before the rest tells nothing new.
-            if self._trying or (self._failures >= FAILURES and not self.is_resting):
-                self._rest(answer, None)
+            if tries or answer.outcome is Outcome.BUSY or self._failures >= FAILURES:
+                self._rest(answer, now)
 
-    async def _opened(self) -> bool:
-        """Wait while the endpoint rests; tell whether this is the one attempt that tries it."""
-        while not self._closed:
-            if self._resting_until is None:
-                return False
-            left = self._resting_until - asyncio.get_running_loop().time()
-            if left <= 0 and not self._trying:
-                self._trying = True
-                return True
-            with suppress(TimeoutError):
-                async with asyncio.timeout(None if self._trying else left):
-                    await self._changed.wait()
-        raise Closed
-
-    def _succeeded(self) -> None:
-        self._failures = 0
+    def _open(self) -> None:
         if self.is_resting:
             log.info("endpoint answers again")
             self._resting_until = None
             self._backoff.succeeded()
             self._ring()
 
-    def _rest(self, answer: Answer, seconds: float | None) -> None:
-        rest = max(seconds or 0.0, self._backoff.failed())
+    def _rest(self, answer: Answer, now: float) -> None:
+        seconds = max(answer.wait or 0.0, self._backoff.failed())
         if not self.is_resting:
-            log.warning("endpoint rests", reason=answer.reason, seconds=round(rest, 1))
-        self._resting_until = asyncio.get_running_loop().time() + rest
+            log.warning("endpoint rests", reason=answer.reason, seconds=round(seconds, 1))
+        self._resting_until = now + seconds
         self._ring()
+
+    async def _pause(self, until: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await self._changed.wait()
 
     def _ring(self) -> None:
         self._changed.set()

@@ -1,6 +1,5 @@
 """What is posted of an event, of a gap in the history, and to try an endpoint."""
 
-from datetime import UTC, datetime
 from typing import cast
 
 import msgspec
@@ -23,18 +22,14 @@ def message_of(event: Event | ResyncRequired) -> Message:
 
 def ping() -> Message:
     """Return a message that asks for nothing but an answer."""
-    message_id = f"ping-{new_id()}"
-    return _notice(message_id, "ping", {})
-
-
-def concerns(event: Event | ResyncRequired, session_prefix: str) -> bool:
-    """Tell whether an event is for an endpoint that has the sessions with this prefix; a gap may concern any."""
-    return event.session_id is None or event.session_id.startswith(session_prefix)
+    return _notice(f"ping-{new_id()}", "ping", {})
 
 
 def _of_resync(resync: ResyncRequired) -> Message:
     seen, resumed = resync.seen, resync.resumed
-    message_id = f"resync-{resync.partition}-{resync.reason}-{seen[0]}-{seen[1]}-{resumed[0]}-{resumed[1]}"
+    between = f"{seen[0]}-{seen[1]}-{resumed[0]}-{resumed[1]}"
+    # Several sessions of a partition may have been parked at the same place.
+    message_id = "-".join(("resync", str(resync.partition), resync.reason, between, resync.session_id or ""))
     data: dict[str, object] = {
         "partition": resync.partition,
         "reason": resync.reason,
@@ -47,6 +42,5 @@ def _of_resync(resync: ResyncRequired) -> Message:
 
 
 def _notice(message_id: str, kind: str, data: dict[str, object]) -> Message:
-    """Return what is no event of a session, in the same shape."""
-    body = {"id": message_id, "type": kind, "timestamp": datetime.now(UTC), "data": data}
-    return Message(message_id, kind, msgspec.json.encode(body))
+    """Return what is no event of a session, in the same shape; without a time, for each attempt sends the same."""
+    return Message(message_id, kind, msgspec.json.encode({"id": message_id, "type": kind, "data": data}))

@@ -3,11 +3,11 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from functools import lru_cache
 from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, Final, cast
 
 import httpcore2
 import httpx2
@@ -18,15 +18,32 @@ IDLE: Final = 30.0
 """Seconds for which a connection is kept for the next delivery."""
 
 
+ENDLESS: Final = 3600.0
+"""Seconds for a connection where whoever asks for one has no limit."""
+
+
+@lru_cache
+def tls_context(certificates: str | None) -> ssl.SSLContext:
+    """Return what verifies by these certificates (PEM), or by those that the system trusts; made once, it takes long.
+
+    Raises:
+        ssl.SSLError: they are none.
+
+    """
+    if certificates is None:
+        return httpx2.create_ssl_context(trust_env=False)
+    return ssl.create_default_context(cadata=certificates)
+
+
 class GuardedTransport(httpx2.AsyncHTTPTransport):
     """httpx2's transport over a pool of connections that a guarded backend opens.
 
     Proxies of the environment are not used, for they would resolve names themselves.
     """
 
-    def __init__(self, allowed: Sequence[Network], connections: int, ca_file: Path | None = None) -> None:
-        """Connect to public addresses and to those of the allowed networks."""
-        context = ssl.create_default_context(cafile=ca_file) if ca_file else httpx2.create_ssl_context(trust_env=False)
+    def __init__(self, allowed: Collection[Network], connections: int, certificates: str | None) -> None:
+        """Connect to public addresses and to those of the allowed networks; trust these certificates (PEM)."""
+        context = tls_context(certificates)
         super().__init__(verify=context)
         # There is no public way to give the transport a backend; a test shows that this one is used.
         self._backend = GuardedBackend(allowed)
@@ -38,11 +55,6 @@ class GuardedTransport(httpx2.AsyncHTTPTransport):
             network_backend=self._backend,
         )
 
-    async def aclose(self) -> None:
-        """Close all connections."""
-        await super().aclose()
-        self._backend.close()
-
     async def __aexit__(
         self,
         exc_type: type[BaseException] | None = None,
@@ -53,11 +65,6 @@ class GuardedTransport(httpx2.AsyncHTTPTransport):
         await super().__aexit__(exc_type, exc_value, traceback)
         self._backend.close()
 
-    async def __aenter__(self) -> Self:
-        """Return itself."""
-        await super().__aenter__()
-        return self
-
 
 class GuardedBackend(httpcore2.AsyncNetworkBackend):
     """Resolves a name itself, and connects to what it found and has checked.
@@ -65,7 +72,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
     A name that is resolved a second time by whoever connects could lead elsewhere by then (DNS rebinding).
     """
 
-    def __init__(self, allowed: Sequence[Network]) -> None:
+    def __init__(self, allowed: Collection[Network]) -> None:
         """Permit public addresses and those of the allowed networks."""
         self._allowed = allowed
         # Its type is that of a stand-in where anyio is missing, which httpx2 requires.
@@ -89,14 +96,22 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
 
         Raises:
             ConnectError: the name is unknown, no address of it is permitted, or none answers.
+            ConnectTimeout: that took too long.
 
         """
-        failure: Exception | None = None
-        for address in self._permitted(host, await self._resolve(host, port)):
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + (ENDLESS if timeout is None else timeout)
+        permitted = self._permitted(host, await self._resolve(host, port, deadline))
+        failure: Exception = httpcore2.ConnectTimeout()
+        for number, address in enumerate(permitted):
+            # One that does not answer leaves time for those behind it.
+            share = (deadline - clock()) / (len(permitted) - number)
             try:
-                return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+                return await self._inner.connect_tcp(address, port, max(share, 0.0), local_address, socket_options)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 failure = error
+        if isinstance(failure, httpcore2.ConnectTimeout):
+            raise failure
         raise httpcore2.ConnectError(f"none of the addresses of {host} answers") from failure
 
     async def connect_unix_socket(self, *_: Any, **__: Any) -> httpcore2.AsyncNetworkStream:  # noqa: ANN401
@@ -107,12 +122,16 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         """Let time pass."""
         await self._inner.sleep(seconds)
 
-    async def _resolve(self, host: str, port: int) -> list[str]:
-        loop = asyncio.get_running_loop()
+    async def _resolve(self, host: str, port: int, deadline: float) -> list[str]:
         try:
-            found = await loop.run_in_executor(self._resolver, _addresses, host, port)
-        except OSError as error:
-            raise httpcore2.ConnectError(f"{host} cannot be resolved: {error.strerror}") from error
+            async with asyncio.timeout_at(deadline):
+                found = await asyncio.get_running_loop().run_in_executor(self._resolver, _addresses, host, port)
+        except TimeoutError as error:
+            raise httpcore2.ConnectTimeout from error
+        # A name that no resolver would be asked for is a UnicodeError.
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or "that is no name"
+            raise httpcore2.ConnectError(f"{host} cannot be resolved: {reason}") from error
         return list(dict.fromkeys(found))
 
     def _permitted(self, host: str, addresses: Sequence[str]) -> list[str]:

@@ -1,9 +1,9 @@
 """What an operator can see of endpoints and do with them: replay, and the parked sessions."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
-from turnstream import ConfigurationError, ParkedSession, SubscriptionNotFound, Turnstream
+from turnstream import ConfigurationError, ParkedSession, SessionNotParked, SubscriptionNotFound, Turnstream
 from turnstream_relay.configuration import Configuration
 from turnstream_relay.delivery import subscription_name
 
@@ -32,19 +32,26 @@ async def parked_sessions(redis_url: str | None, endpoints: Sequence[str]) -> li
     return found
 
 
-async def redrive(redis_url: str | None, endpoint: str, session_ids: Sequence[str], timeout: float) -> dict[str, int]:
-    """Have parked events delivered again, of these sessions or, if none is named, of all; return how many are left.
+async def redrive(
+    redis_url: str | None, endpoint: str, session_ids: Sequence[str], timeout: float
+) -> AsyncIterator[tuple[str, int]]:
+    """Have parked events delivered again, of these sessions or, if none is named, of all; give how many are left.
 
     Raises:
         SubscriptionNotFound: no relay ever delivered to it.
-        SessionNotParked: one of the sessions is not.
+        SessionNotParked: one of the named sessions is not.
         Unavailable: no relay has done it in time.
 
     """
     name = subscription_name(endpoint)
     async with Turnstream.connect(redis_url) as ts:
-        wanted = session_ids or [session.session_id for session in await ts.subscriptions.parked(name)]
-        return {each: await ts.subscriptions.redrive(name, each, timeout=timeout) for each in wanted}
+        for each in session_ids or [session.session_id for session in await ts.subscriptions.parked(name)]:
+            try:
+                yield each, await ts.subscriptions.redrive(name, each, timeout=timeout)
+            except SessionNotParked:
+                # Of all that were parked somebody else may have had one delivered.
+                if session_ids:
+                    raise
 
 
 async def discard(redis_url: str | None, endpoint: str, session_id: str, timeout: float) -> None:

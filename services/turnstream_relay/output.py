@@ -27,7 +27,7 @@ def print_parked(found: Iterable[tuple[str, ParkedSession]], *, as_json: bool) -
     """Print parked sessions, a line each."""
     if as_json:
         for endpoint, session in found:
-            typer.echo(msgspec.json.encode({"endpoint": endpoint, **_fields(session)}))
+            typer.echo(msgspec.json.encode({"endpoint": endpoint, **msgspec.to_builtins(session)}))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in _COLUMNS:
@@ -37,8 +37,3 @@ def print_parked(found: Iterable[tuple[str, ParkedSession]], *, as_json: bool) -
         cells = (endpoint, s.session_id, str(s.events), str(s.lost), s.since.isoformat(" ", "seconds"), answer)
         table.add_row(*(Text(printable(cell)) for cell in cells))
     Console(highlight=False, width=None if sys.stdout.isatty() else UNBOUNDED).print(table)
-
-
-def _fields(session: ParkedSession) -> dict[str, object]:
-    fields: dict[str, object] = msgspec.json.decode(msgspec.json.encode(session))
-    return fields

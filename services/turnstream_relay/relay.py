@@ -6,13 +6,34 @@ from typing import Final
 
 from turnstream import Turnstream
 from turnstream.telemetry import get_logger
-from turnstream_relay.configuration import Configuration
+from turnstream_relay.configuration import Configuration, Endpoint
 from turnstream_relay.delivery import Delivery
 
 log = get_logger(__name__)
 
-DRAIN: Final = 25.0
-"""Seconds that attempts in hand get when the relay is stopped; what they delivered may come again."""
+DRAIN: Final = 15.0
+"""Seconds in which a delivery that is stopped must end: attempts in hand get ten, then they come again."""
+
+
+class Running:
+    """A delivery and the task that it runs in."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        """Begin."""
+        self.delivery = delivery
+        self.task = asyncio.create_task(delivery.run(), name=f"delivery to {delivery.name}")
+        self._cut: asyncio.TimerHandle | None = None
+
+    def end(self) -> None:
+        """Have it end, by force where it does not."""
+        if self._cut is None and not self.task.done():
+            self.delivery.stop()
+            self._cut = asyncio.get_running_loop().call_later(DRAIN, self._end_now)
+
+    def _end_now(self) -> None:
+        if not self.task.done():
+            log.warning("delivery did not end in time", endpoint=self.delivery.name, seconds=DRAIN)
+            self.task.cancel()
 
 
 class Relay:
@@ -22,13 +43,13 @@ class Relay:
         """Read and write by this client."""
         self._ts = ts
         self._wanted = configuration
-        self._running: dict[Delivery, asyncio.Task[None]] = {}
+        self._running: dict[str, Running] = {}
         self._bell = asyncio.Event()
         self._stopping = False
 
     def __iter__(self) -> Iterator[Delivery]:
         """Go through the deliveries."""
-        return iter(self._running)
+        return iter([running.delivery for running in self._running.values()])
 
     def stop(self) -> None:
         """Finish the attempts in hand, and end `run`."""
@@ -38,6 +59,8 @@ class Relay:
     def configure(self, configuration: Configuration) -> None:
         """Deliver as this says from now on; an endpoint that stays as it was is not interrupted, unless it is gone."""
         self._wanted = configuration
+        for delivery in self:
+            delivery.is_gone = False
         self._bell.set()
 
     async def run(self) -> None:
@@ -50,49 +73,28 @@ class Relay:
         try:
             while not self._stopping:
                 self._bell.clear()
-                await self._end([delivery for delivery in self._running if not self._is_wanted(delivery)])
-                self._begin()
-                await self._until_rung()
+                self._settle()
+                await self._bell.wait()
         finally:
-            await self._end(list(self._running))
+            for running in self._running.values():
+                running.end()
+            await asyncio.gather(*(running.task for running in self._running.values()), return_exceptions=True)
 
-    def _is_wanted(self, delivery: Delivery) -> bool:
-        return not delivery.is_gone and self._wanted.endpoints.get(delivery.name) == delivery.endpoint
-
-    def _begin(self) -> None:
-        running = {delivery.name for delivery in self._running}
+    def _settle(self) -> None:
+        """End what is not wanted, and begin what is; an endpoint is not delivered to twice at the same time."""
+        for name, running in list(self._running.items()):
+            if running.task.done():
+                if not running.task.cancelled():
+                    # What it failed with ends all: nobody would miss this one until its events are missed.
+                    running.task.result()
+                if not running.delivery.is_gone:
+                    del self._running[name]
+            elif self._wanted.endpoints.get(name) != running.delivery.endpoint:
+                running.end()
         for name, endpoint in self._wanted.endpoints.items():
-            if name not in running:
-                delivery = Delivery(self._ts, name, endpoint)
-                self._running[delivery] = asyncio.create_task(delivery.run(), name=f"delivery to {name}")
+            if name not in self._running:
+                self._begin(name, endpoint)
 
-    async def _until_rung(self) -> None:
-        """Wait for something to do.
-
-        Raises:
-            BaseException: what a delivery failed with, for it would be missed by nobody until its events are.
-
-        """
-        ringing = asyncio.create_task(self._bell.wait())
-        try:
-            while not ringing.done():
-                # One whose endpoint is gone has ended, and that is all right.
-                going = [task for task in self._running.values() if not task.done()]
-                done, _ = await asyncio.wait([ringing, *going], return_when=asyncio.FIRST_COMPLETED)
-                for task in done - {ringing}:
-                    await task
-        finally:
-            ringing.cancel()
-
-    async def _end(self, deliveries: list[Delivery]) -> None:
-        tasks = [self._running[delivery] for delivery in deliveries]
-        for delivery in deliveries:
-            delivery.stop()
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=DRAIN)
-            for task in late:
-                log.warning("delivery did not end in time", delivery=task.get_name(), seconds=DRAIN)
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        for delivery in deliveries:
-            del self._running[delivery]
+    def _begin(self, name: str, endpoint: Endpoint) -> None:
+        running = self._running[name] = Running(Delivery(self._ts, name, endpoint))
+        running.task.add_done_callback(lambda _: self._bell.set())

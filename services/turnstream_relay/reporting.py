@@ -2,9 +2,9 @@
 
 import asyncio
 
-from turnstream import SubscriptionInfo, Turnstream, Unavailable
+from turnstream import SubscriptionNotFound, Turnstream, TurnstreamError
 from turnstream.telemetry import get_logger
-from turnstream_relay.delivery import Delivery, subscription_name
+from turnstream_relay.delivery import subscription_name
 from turnstream_relay.relay import Relay
 
 log = get_logger(__name__)
@@ -18,28 +18,33 @@ async def report(ts: Turnstream, relay: Relay, every: float) -> None:
 
 
 async def report_once(ts: Turnstream, relay: Relay) -> None:
-    """Log a line for each endpoint: what this process delivered and tried again, and how far the endpoint is.
+    """Log a line for each endpoint: what this process delivered and had to try again since it began with it.
 
-    What is parked and the lag are the whole endpoint's, whichever processes deliver to it; not known while the server
-    is away.
+    What is parked and the lag are the whole endpoint's, whichever processes deliver to it; left out where the server
+    does not tell.
     """
+    for delivery in relay:
+        known = await _standing(ts, subscription_name(delivery.name))
+        log.info(
+            "endpoint report",
+            endpoint=delivery.name,
+            delivered=delivery.delivered,
+            retried=delivery.retried,
+            **known,
+            resting=delivery.is_resting,
+            gone=delivery.is_gone,
+        )
+
+
+async def _standing(ts: Turnstream, name: str) -> dict[str, int]:
+    """Return how far an endpoint's subscription is."""
     try:
-        infos = {info.name: info for info in await ts.subscriptions.list_all()}
-    except Unavailable:
-        infos = {}
-    for delivery in list(relay):
-        _report(delivery, infos.get(subscription_name(delivery.name)))
-
-
-def _report(delivery: Delivery, info: SubscriptionInfo | None) -> None:
-    log.info(
-        "endpoint report",
-        endpoint=delivery.name,
-        delivered=delivery.delivered,
-        retried=delivery.retried,
-        parked_sessions=info.parked_sessions if info else None,
-        parked_events=info.parked_events if info else None,
-        lag=info.lag if info else None,
-        resting=delivery.is_resting,
-        gone=delivery.is_gone,
-    )
+        parked = await ts.subscriptions.parked(name)
+        lag = sum(partition.behind for partition in await ts.subscriptions.lag(name))
+    except SubscriptionNotFound:
+        # It has just begun.
+        return {}
+    except TurnstreamError as error:
+        log.warning("endpoint's standing not known", subscription=name, error=str(error))
+        return {}
+    return {"parked_sessions": len(parked), "parked_events": sum(session.events for session in parked), "lag": lag}

@@ -63,10 +63,15 @@ async def _reload(relay: Relay, file: Path, hung_up: asyncio.Event) -> None:
 
 def _on_stop(stop: Callable[[], object]) -> None:
     loop = asyncio.get_running_loop()
+    told = 0
 
-    def told(number: int) -> None:
-        loop.add_signal_handler(number, os._exit, 128 + number)  # the next one
+    def tell(number: int) -> None:
+        nonlocal told
+        told += 1
+        if told > 1:
+            os._exit(128 + number)
+        log.info("relay stopping")
         stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told, number)
+        loop.add_signal_handler(number, tell, number)

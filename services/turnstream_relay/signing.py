@@ -39,7 +39,8 @@ def check_secret(secret: str) -> str:
 
     """
     try:
-        key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
+        text = secret.removeprefix(PREFIX).rstrip("=")
+        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise ValueError(f"holds no secret: {PREFIX} and base64, as `turnstream relay secret` makes one") from None
     shortest, longest = KEY_BYTES

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from turnstream import (
     Turnstream,
     Unavailable,
     UpdateTokenMetrics,
+    backoff,
     user_message,
 )
 from turnstream.application.routing import partition_of
@@ -248,6 +250,24 @@ async def test_what_a_handler_says_is_kept_and_not_every_failure_counts(ts: Turn
         await wait_until(lambda: _parked(ts, "billing", 1))
         (parked,) = await ts.subscriptions.parked("billing")
     assert (parked.reason, parked.attempts, calls) == ("HTTP 500", 2, 5)
+
+
+async def test_only_sessions_whose_ids_begin_so(ts: Turnstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is passed over is no success: where nothing else succeeds, each is tried twice as often as the last."""
+    monkeypatch.setattr(backoff, "LONGEST", 0.001)
+    handler = Handler()
+    handler.refused = {f"mine-{number}" for number in range(3)}
+    mine = ts.subscription("billing", start="beginning", attempts=2, session_prefix="mine-")
+    async with running(mine, handler):
+        for number in range(3):
+            await a_session(ts, session_id=f"mine-{number}")
+            await a_session(ts, session_id=f"other-{number}")
+            await wait_until(partial(_parked, ts, "billing", number + 1))
+        parked = await ts.subscriptions.parked("billing")
+        assert [session.attempts for session in parked] == [2, 4, 8]
+        await a_session(ts, session_id="mine-well")
+        await wait_until(lambda: handler.versions("mine-well") == [1])
+    assert {event.session_id for event in handler.seen} == {"mine-well"}
 
 
 async def test_what_cannot_be_a_session_is_not_parked(ts: Turnstream) -> None:

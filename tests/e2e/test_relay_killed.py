@@ -48,7 +48,7 @@ async def kill_again_and_again(
                 await asyncio.sleep(0.005)
             number = chance.randrange(len(relays))
             relays[number].process.kill()
-            relays[number].process.wait()
+            await asyncio.to_thread(relays[number].process.wait)
             kills += 1
             relays[number] = start()
     return kills
@@ -73,9 +73,8 @@ async def test_a_relay_that_is_killed_loses_nothing_and_keeps_the_order(
     total, seed = SESSIONS * (messages + 1), random.randrange(10**6)
     programs.worker("--log-level", "warning")
     async with AsyncExitStack() as serving:
+        down = Receiver().reserve()
         receivers = [await serving.enter_async_context(Receiver().serving()) for _ in range(2)]
-        async with (down := Receiver()).serving():
-            port = down.port
         endpoints = {"first": receivers[0], "second": receivers[1], "down": down}
         file = write_file(tmp_path, endpoints, longest_rest="1")
         arguments = ("run", "--config", str(file))
@@ -89,13 +88,13 @@ async def test_a_relay_that_is_killed_loses_nothing_and_keeps_the_order(
             )
         )
         await wait_until(lambda: len(set(receivers[0].ids)) >= total / 2, PATIENCE)
-        await serving.enter_async_context(down.serving(port=port))
+        await serving.enter_async_context(down.serving())
         await producing
         await wait_until(lambda: all(len(set(each.ids)) >= total for each in everywhere), PATIENCE)
         killing.cancel()
         kills = await killing
         await wait_until(lambda: all("relay started" in relay.errors for relay in relays), PATIENCE)
-        statuses = [relay.stop() for relay in relays]
+        statuses = await asyncio.gather(*(asyncio.to_thread(relay.stop) for relay in relays))
     assert statuses == [0, 0]
     assert kills > 0
     for each in everywhere:

@@ -40,15 +40,16 @@ async def test_it_reads_its_file_again_when_it_is_told_to(
     programs.worker("--log-level", "warning")
     async with Receiver().serving() as first, Receiver().serving() as second:
         file = write_file(tmp_path, {"hooks": first})
-        relay = programs.start(RELAY, "run", "--config", str(file))
+        relay = programs.start(RELAY, "run", "--config", str(file), "--log-level", "debug")
+        old = first.secret
         await chat(deployment, "a", "1")
-        await wait_until(lambda: len(first.taken) == 2)
+        await wait_until(lambda: len(set(first.ids)) >= 2)
 
         file.write_text("[endpoints.hooks]\nurl = 'nonsense'")
         relay.send(signal.SIGHUP)
         await said(relay, "configuration not read again")
         await chat(deployment, "b", "1")
-        await wait_until(lambda: len(first.taken) == 4)
+        await wait_until(lambda: len(set(first.ids)) >= 4)
 
         # Only the secret is another one, as during a rotation, and there is one endpoint more.
         first.secret = new_secret()
@@ -56,11 +57,12 @@ async def test_it_reads_its_file_again_when_it_is_told_to(
         relay.send(signal.SIGHUP)
         await said(relay, "configuration read again")
         await chat(deployment, "c", "1")
-        await wait_until(lambda: len(first.taken) == 6 and len(second.taken) == 6)
-        assert relay.stop() == 0
-    assert (first.forged, second.forged) == (0, 0)
-    assert "whsec_" not in relay.errors
-    assert first.secret.removeprefix("whsec_") not in relay.errors
+        await wait_until(lambda: len(set(first.ids)) >= 6 and len(set(second.ids)) >= 6)
+        assert await asyncio.to_thread(relay.stop) == 0
+    assert second.forged == 0
+    for secret in (old, first.secret, second.secret):
+        assert secret.removeprefix("whsec_") not in relay.errors
+    assert first.url not in relay.errors
 
 
 async def test_the_second_signal_ends_it_at_once(programs: Programs, deployment: Deployment, tmp_path: Path) -> None:
@@ -70,9 +72,9 @@ async def test_the_second_signal_ends_it_at_once(programs: Programs, deployment:
         await chat(deployment, "a", "1")
         await wait_until(lambda: hanging.open > 0)
         relay.send(signal.SIGTERM)
-        await asyncio.sleep(0.1)
+        await said(relay, "relay stopping")
         assert not relay.ended
-        assert relay.stop() == 128 + signal.SIGTERM
+        assert relay.stop(signal.SIGINT) == 128 + signal.SIGINT
 
 
 @needs_proc
@@ -80,18 +82,18 @@ async def test_the_second_signal_ends_it_at_once(programs: Programs, deployment:
 async def test_its_memory_is_bounded_while_an_endpoint_is_down(
     programs: Programs, deployment: Deployment, tmp_path: Path
 ) -> None:
-    """60 MB of events wait for one endpoint in one partition, of which a relay holds one page."""
+    """Of 60 MB of events that wait for one endpoint a relay holds a page, about a megabyte, of each partition."""
     programs.worker("--log-level", "warning")
     async with Receiver(always(Reply(500))).serving() as down, Receiver().serving() as up:
         file = write_file(tmp_path, {"down": down, "up": up}, longest_rest="0.5", attempts="1000", timeout="60")
         relay = programs.start(RELAY, "run", "--config", str(file))
         await chat(deployment, "a", "warm")
-        await wait_until(lambda: len(up.taken) == 2 and bool(down.refused))
+        await wait_until(lambda: len(set(up.ids)) >= 2 and bool(down.refused))
         before = resident(relay)
         for number in range(6):
             await chat(deployment, f"{number}-a", *["x" * 100_000] * 100)
-        await wait_until(lambda: len(up.taken) == 2 + 6 * 101)
-        assert resident(relay) - before < 30_000_000
+        await wait_until(lambda: len(set(up.ids)) >= 2 + 6 * 101)
+        assert resident(relay) - before < 40_000_000
         down.behaviour = well
-        await wait_until(lambda: len(set(down.ids)) == 2 + 6 * 101)
-        assert relay.stop() == 0
+        await wait_until(lambda: len(set(down.ids)) >= 2 + 6 * 101)
+        assert await asyncio.to_thread(relay.stop) == 0

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import socket
 import ssl
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -53,6 +54,7 @@ class Receiver:
     def __init__(self, behaviour: Behaviour = well, secret: str | None = None) -> None:
         self.behaviour = behaviour
         self.secret = secret or new_secret()
+        self.inflates = True
         self.taken: list[Received] = []
         self.refused: list[Received] = []
         self.forged = 0
@@ -61,17 +63,30 @@ class Receiver:
         self.connections = 0
         self.url = ""
         self._attempts = Counter[str]()
+        self._socket: socket.socket | None = None
+
+    def reserve(self) -> "Receiver":
+        """Take a port at which nobody answers until it serves."""
+        self._socket = _bound()
+        self.url = f"http://localhost:{self._socket.getsockname()[1]}/hooks"
+        return self
 
     @asynccontextmanager
-    async def serving(self, *, port: int = 0, tls: ssl.SSLContext | None = None) -> AsyncGenerator["Receiver"]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", port, ssl=tls)
-        self.url = f"http{'s' if tls else ''}://localhost:{server.sockets[0].getsockname()[1]}/hooks"
+    async def serving(self, *, tls: ssl.SSLContext | None = None) -> AsyncGenerator["Receiver"]:
+        self._socket = self._socket or _bound()
+        server = await asyncio.start_server(self._serve, sock=self._socket, ssl=tls)
+        self.url = f"http{'s' if tls else ''}://localhost:{self._socket.getsockname()[1]}/hooks"
         try:
             yield self
         finally:
             server.close()
             for task in [each for each in asyncio.all_tasks() if each.get_name() == f"receiver {id(self)}"]:
                 task.cancel()
+
+    def close(self) -> None:
+        """Give a reserved port back."""
+        if self._socket:
+            self._socket.close()
 
     @property
     def port(self) -> int:
@@ -103,30 +118,38 @@ class Receiver:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
         content = await reader.readexactly(int(headers["content-length"]))
+        received = self._verified(headers, content)
+        reply = self.behaviour(received) if received else Reply(401)
         self.open += 1
         self.most_open = max(self.most_open, self.open)
         try:
-            reply = self._reply(headers, content)
             await asyncio.sleep(reply.delay)
         finally:
             self.open -= 1
         response = _response(reply)
         writer.write(response if reply.cut is None else response[: reply.cut])
         await writer.drain()
+        if received:
+            (self.taken if 200 <= reply.status < 300 else self.refused).append(received)
         return reply.cut is None
 
-    def _reply(self, headers: Mapping[str, str], content: bytes) -> Reply:
-        body = gzip.decompress(content) if headers.get("content-encoding") == "gzip" else content
+    def _verified(self, headers: Mapping[str, str], content: bytes) -> Received | None:
         try:
+            compressed = headers.get("content-encoding") == "gzip" and self.inflates
+            body = gzip.decompress(content) if compressed else content
             decoded = Webhook(self.secret).verify(body, dict(headers))
         except Exception:  # noqa: BLE001 - whatever is wrong with it
             self.forged += 1
-            return Reply(401)
+            return None
         self._attempts[headers["webhook-id"]] += 1
-        received = Received(headers, decoded, self._attempts[headers["webhook-id"]])
-        reply = self.behaviour(received)
-        (self.taken if 200 <= reply.status < 300 else self.refused).append(received)
-        return reply
+        return Received(headers, decoded, self._attempts[headers["webhook-id"]])
+
+
+def _bound() -> socket.socket:
+    """Return a socket with a port of its own, at which connections are refused until somebody listens."""
+    made = socket.socket()
+    made.bind(("127.0.0.1", 0))
+    return made
 
 
 def _response(reply: Reply) -> bytes:

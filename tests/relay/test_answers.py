@@ -16,8 +16,11 @@ NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
         (204, Outcome.DELIVERED),
         (301, Outcome.FAILED),
         (308, Outcome.FAILED),
-        (400, Outcome.FAILED),
-        (404, Outcome.FAILED),
+        (400, Outcome.REFUSED),
+        (404, Outcome.REFUSED),
+        (408, Outcome.FAILED),
+        (422, Outcome.REFUSED),
+        (425, Outcome.FAILED),
         (410, Outcome.GONE),
         (429, Outcome.BUSY),
         (500, Outcome.FAILED),
@@ -25,11 +28,16 @@ NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
     ],
 )
 def test_a_status_alone(status: int, outcome: Outcome) -> None:
-    assert answer_of(status, {}, NOW) == (outcome, f"HTTP {status}", None)
+    assert answer_of(status, {}, NOW) == (outcome, f"HTTP {status}", None, status)
 
 
-def test_who_says_when_to_come_again_is_busy() -> None:
-    assert answer_of(503, {"retry-after": "7"}, NOW) == (Outcome.BUSY, "HTTP 503", 7.0)
+def test_who_is_unavailable_and_says_when_to_come_again_is_busy() -> None:
+    assert answer_of(503, {"retry-after": "7"}, NOW) == (Outcome.BUSY, "HTTP 503", 7.0, 503)
+
+
+@pytest.mark.parametrize("status", [200, 400, 410, 500])
+def test_of_other_answers_the_time_is_not_read(status: int) -> None:
+    assert answer_of(status, {"retry-after": "3600"}, NOW).wait is None
 
 
 @pytest.mark.parametrize(

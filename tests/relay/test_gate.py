@@ -1,13 +1,13 @@
 """When an attempt may be made."""
 
 import asyncio
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 from tests.waiting import SOON, wait_until
 
 from turnstream_relay.answers import Answer, Outcome
-from turnstream_relay.gate import FAILURES, Closed, Gate
+from turnstream_relay.gate import FAILURES, Gate, NoTurn
 
 REST = 0.02
 WELL = Answer(Outcome.DELIVERED, "HTTP 200")
@@ -16,8 +16,11 @@ BUSY = Answer(Outcome.BUSY, "HTTP 429", 0.05)
 
 
 async def attempt(gate: Gate, answer: Answer) -> None:
-    async with gate.turn():
-        gate.note(answer)
+    while True:
+        with suppress(NoTurn):
+            async with gate.turn() as note:
+                note(answer)
+                return
 
 
 async def failing(gate: Gate) -> None:
@@ -44,17 +47,19 @@ async def test_one_at_a_time_tries_whether_the_endpoint_is_back() -> None:
 
     async def one() -> None:
         nonlocal inside
-        async with gate.turn():
+        async with gate.turn() as note:
             inside += 1
             await back.wait()
-            gate.note(WELL)
+            note(WELL)
 
     waiting = [asyncio.create_task(one()) for _ in range(8)]
-    await wait_until(lambda: inside == 1)
-    await asyncio.sleep(3 * REST)
+    # The others lose patience, which gives their partitions free.
+    await wait_until(lambda: sum(task.done() for task in waiting) == 7)
     assert inside == 1
     back.set()
-    await asyncio.wait_for(asyncio.gather(*waiting), SOON)
+    ends = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(end) for end in ends if end] == [NoTurn] * 7
+    assert not gate.is_resting
 
 
 async def test_who_is_cancelled_while_it_tries_lets_another_try() -> None:
@@ -74,6 +79,28 @@ async def test_who_is_cancelled_while_it_tries_lets_another_try() -> None:
     assert not gate.is_resting
 
 
+async def test_many_busy_answers_are_one_rest() -> None:
+    gate = Gate(8, None, 60.0)
+    async with AsyncExitStack() as turns:
+        notes = [await turns.enter_async_context(gate.turn()) for _ in range(8)]
+        for note in notes:
+            note(Answer(Outcome.BUSY, "HTTP 429"))
+    assert gate._backoff._failures == 1
+
+
+async def test_what_began_before_a_rest_does_not_end_it_but_may_ask_for_a_longer_one() -> None:
+    gate = Gate(3, None, REST)
+    async with gate.turn() as busy, gate.turn() as late, gate.turn() as later:
+        busy(BUSY._replace(wait=600.0))
+        until = gate._resting_until
+        assert until
+        late(WELL)
+        late(BAD)
+        assert gate._resting_until == until
+        later(BUSY._replace(wait=3600.0))
+        assert (gate._resting_until or 0.0) >= until + 2900
+
+
 async def test_a_busy_endpoint_rests_at_once_for_as_long_as_it_says() -> None:
     gate, clock = Gate(2, None, REST), asyncio.get_running_loop().time
     began = clock()
@@ -84,13 +111,16 @@ async def test_a_busy_endpoint_rests_at_once_for_as_long_as_it_says() -> None:
 
 
 async def test_rests_become_longer() -> None:
-    gate, rests, clock = Gate(1, None, 0.4), list[float](), asyncio.get_running_loop().time
+    gate, rests, clock = Gate(1, None, 3600.0), list[float](), asyncio.get_running_loop().time
     await failing(gate)
-    for _ in range(3):
-        began = clock()
+    for _ in range(6):
+        assert gate._resting_until
+        rests.append(gate._resting_until - clock())
+        # Behind the rest, whenever that is.
+        gate._resting_until = clock()
         await asyncio.wait_for(attempt(gate, BAD), SOON)
-        rests.append(clock() - began)
-    assert rests[2] >= 0.2  # half of the longest, at least: it is jittered
+    assert all(longer > shorter for shorter, longer in zip(rests, rests[2:], strict=False))
+    assert rests[5] > 10
 
 
 async def test_no_more_at_a_time_than_may_be() -> None:
@@ -108,7 +138,25 @@ async def test_no_more_at_a_time_than_may_be() -> None:
     assert most == 3
 
 
-@pytest.mark.parametrize(("rate", "turns", "least"), [(50.0, 70, 0.3), (5.0, 7, 0.3)])
+async def test_a_rest_and_an_end_hold_for_those_who_wait_for_the_rate_as_well() -> None:
+    gate = Gate(8, 0.5, 3600.0)
+    await attempt(gate, WELL)
+    passed = 0
+
+    async def one() -> None:
+        nonlocal passed
+        async with gate.turn():
+            passed += 1
+
+    waiting = [asyncio.create_task(one()) for _ in range(4)]
+    await asyncio.sleep(0)
+    gate.close()
+    ends = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), SOON)
+    assert [type(end) for end in ends] == [NoTurn] * 4
+    assert passed == 0
+
+
+@pytest.mark.parametrize(("rate", "turns", "least"), [(100.0, 31, 0.3), (5.0, 3, 0.4)])
 async def test_no_more_a_second_than_may_be(rate: float, turns: int, least: float) -> None:
     gate, clock = Gate(100, rate, REST), asyncio.get_running_loop().time
     began = clock()
@@ -119,12 +167,14 @@ async def test_no_more_a_second_than_may_be(rate: float, turns: int, least: floa
 async def test_closed_it_lets_nobody_pass_who_waits() -> None:
     gate = Gate(1, None, 60.0)
     await failing(gate)
-    waiting = [asyncio.create_task(attempt(gate, WELL)) for _ in range(3)]
+    waiting = [asyncio.create_task(_turn(gate)) for _ in range(3)]
     await asyncio.sleep(0)
     gate.close()
-    for each in waiting:
-        with pytest.raises(Closed):
+    for each in (*waiting, asyncio.create_task(_turn(gate))):
+        with pytest.raises(NoTurn, match="the relay stops"):
             await asyncio.wait_for(each, SOON)
-    with suppress(Closed):
-        await attempt(gate, WELL)
+
+
+async def _turn(gate: Gate) -> None:
+    async with gate.turn():
         pytest.fail("it is closed")

@@ -2,8 +2,14 @@
 
 import asyncio
 import ssl
+from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
+from socket import EAI_NONAME, gaierror
+from threading import Event
+from typing import cast
 
+import httpcore2
 import pytest
 import trustme
 from tests.relay.conftest import MakeEndpoint
@@ -28,7 +34,7 @@ async def test_what_is_sent(endpoint: MakeEndpoint) -> None:
     traceparent = f"00-{'ab' * 16}-{'cd' * 8}-01"
     async with Receiver().serving() as receiver:
         answer = await post(endpoint(receiver), MESSAGE._replace(traceparent=traceparent))
-    assert answer == (Outcome.DELIVERED, "HTTP 200", None)
+    assert answer == Answer(Outcome.DELIVERED, "HTTP 200", status=200)
     (taken,) = receiver.taken
     assert taken.body == {"type": "message-added", "text": "ä"}
     assert taken.id == "0199-a:0"
@@ -60,6 +66,15 @@ async def test_large_bodies_are_compressed(endpoint: MakeEndpoint) -> None:
     assert int(plain.headers["content-length"]) == len(large.body)
 
 
+async def test_who_does_not_take_compressed_bodies_gets_none_any_more(endpoint: MakeEndpoint) -> None:
+    large = MESSAGE._replace(body=b'{"text":"' + b"x" * GZIP_ABOVE + b'"}')
+    async with Receiver().serving() as receiver, Poster(endpoint(receiver)) as poster:
+        receiver.inflates = False
+        answers = [await poster.post(large) for _ in range(2)]
+    assert {answer.outcome for answer in answers} == {Outcome.DELIVERED}
+    assert (len(receiver.taken), receiver.forged) == (2, 1)
+
+
 async def test_both_secrets_sign_during_a_rotation(endpoint: MakeEndpoint, tmp_path: Path) -> None:
     old, new = Receiver(), Receiver()
     (tmp_path / "old").write_text(old.secret)
@@ -76,8 +91,8 @@ async def test_both_secrets_sign_during_a_rotation(endpoint: MakeEndpoint, tmp_p
 
 async def test_what_answers_nothing_in_time_has_failed(endpoint: MakeEndpoint) -> None:
     async with Receiver(always(Reply(delay=60.0))).serving() as receiver:
-        answer = await post(endpoint(receiver, timeout=0.2))
-    assert answer == (Outcome.FAILED, "no answer within 0.2 s", None)
+        answer = await post(endpoint(receiver, timeout=0.5))
+    assert answer == Answer(Outcome.FAILED, "no answer within 0.5 s")
 
 
 async def test_what_closes_before_it_has_answered_has_failed(endpoint: MakeEndpoint) -> None:
@@ -89,6 +104,30 @@ async def test_what_closes_behind_the_status_has_answered(endpoint: MakeEndpoint
     half = Reply(body=b"x" * 1000, cut=300)
     async with Receiver(always(half)).serving() as receiver:
         assert (await post(endpoint(receiver))).outcome is Outcome.DELIVERED
+
+
+async def test_an_answer_whose_body_comes_late_is_an_answer(endpoint: MakeEndpoint) -> None:
+    """Also where the time of the attempt is over before it has come."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1")
+    async with server:
+        url = f"http://localhost:{server.sockets[0].getsockname()[1]}"
+        answer = await post(endpoint(Receiver(), url=url, timeout=0.5))
+    assert answer.outcome is Outcome.DELIVERED
+
+
+async def test_cookies_are_not_kept(endpoint: MakeEndpoint) -> None:
+    sets = Reply(headers={"set-cookie": "a=b; Path=/"})
+    async with Receiver(always(sets)).serving() as receiver, Poster(endpoint(receiver)) as poster:
+        for _ in range(2):
+            await poster.post(MESSAGE)
+    assert not any("cookie" in received.headers for received in receiver.taken)
 
 
 async def test_a_response_without_an_end_is_not_read_to_it(endpoint: MakeEndpoint) -> None:
@@ -111,21 +150,64 @@ async def test_redirects_are_not_followed(endpoint: MakeEndpoint) -> None:
         redirect = Reply(307, {"location": private.url})
         async with Receiver(always(redirect)).serving() as receiver:
             answer = await post(endpoint(receiver))
-    assert answer == (Outcome.FAILED, "HTTP 307", None)
+    assert answer == Answer(Outcome.FAILED, "HTTP 307", status=307)
     assert private.connections == 0
 
 
 async def test_nobody_listens(endpoint: MakeEndpoint) -> None:
-    async with Receiver().serving() as receiver:
-        pass
-    answer = await post(endpoint(receiver))
-    assert answer == (Outcome.UNREACHABLE, "none of the addresses of localhost answers", None)
+    with closing(Receiver().reserve()) as receiver:
+        answer = await post(endpoint(receiver))
+    assert answer == Answer(Outcome.UNREACHABLE, "none of the addresses of localhost answers")
 
 
-async def test_a_name_that_nobody_knows(endpoint: MakeEndpoint) -> None:
+async def test_a_name_that_nobody_knows(endpoint: MakeEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_host: str, _port: int) -> list[str]:
+        raise gaierror(EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(network, "_addresses", unknown)
     answer = await post(endpoint(Receiver(), url="https://nowhere.invalid/"))
+    reason = "nowhere.invalid cannot be resolved: Name or service not known"
+    assert answer == Answer(Outcome.UNREACHABLE, reason)
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example"])
+async def test_what_can_be_no_name(endpoint: MakeEndpoint, host: str) -> None:
+    answer = await post(endpoint(Receiver(), url=f"https://{host}/"))
     assert answer.outcome is Outcome.UNREACHABLE
-    assert answer.reason.startswith("nowhere.invalid cannot be resolved")
+    assert "cannot be resolved" in answer.reason
+
+
+async def test_a_resolver_that_hangs(endpoint: MakeEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_on = Event()
+
+    def hangs(_host: str, _port: int) -> list[str]:
+        goes_on.wait(SOON)
+        return []
+
+    monkeypatch.setattr(network, "_addresses", hangs)
+    answer = await post(endpoint(Receiver(), url="https://hangs.example/", timeout=0.3))
+    goes_on.set()
+    assert answer == Answer(Outcome.UNREACHABLE, "no connection within 0.1 s")
+
+
+async def test_an_address_that_hangs_leaves_time_for_the_next(
+    endpoint: MakeEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def several(_host: str, _port: int) -> list[str]:
+        return ["127.0.0.2", "127.0.0.1"]
+
+    async def hanging(self: httpcore2.AnyIOBackend, host: str, port: int, timeout: float, *others: object) -> object:
+        if host == "127.0.0.2":
+            await asyncio.sleep(timeout)
+            raise httpcore2.ConnectTimeout
+        return await connect(self, host, port, timeout, *others)
+
+    connect = cast("Callable[..., Awaitable[object]]", getattr(httpcore2.AnyIOBackend, "connect_tcp"))  # noqa: B009
+    monkeypatch.setattr(network, "_addresses", several)
+    monkeypatch.setattr(httpcore2.AnyIOBackend, "connect_tcp", hanging)
+    async with Receiver().serving() as receiver:
+        answer = await post(endpoint(receiver, timeout=6.0))
+    assert answer.outcome is Outcome.DELIVERED
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "[::]", "2130706433"])

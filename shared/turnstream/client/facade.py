@@ -19,7 +19,8 @@ from turnstream.client.connecting import Connecting
 from turnstream.client.durable.administration import SubscriptionAdministration
 from turnstream.client.durable.subscription import ATTEMPTS, DurableSubscription
 from turnstream.client.listening.buffer import Buffer
-from turnstream.client.listening.choosing import Start
+from turnstream.client.listening.choosing import Start, types_of
+from turnstream.client.listening.following import Wanted
 from turnstream.client.listening.moments import position
 from turnstream.client.listening.subscription import EventSubscription
 from turnstream.client.malformed import Malformed
@@ -290,31 +291,48 @@ class Turnstream:
     # As for `subscribe`.
     @overload
     def subscription(
-        self, name: str, /, *, start: Start = "now", attempts: int = ATTEMPTS
+        self, name: str, /, *, start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
     ) -> DurableSubscription[Event]: ...
 
     @overload
     def subscription(
-        self, name: str, a: type[A], /, *, start: Start = "now", attempts: int = ATTEMPTS
+        self, name: str, a: type[A], /, *, start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
     ) -> DurableSubscription[A]: ...
 
     @overload
     def subscription(
-        self, name: str, a: type[A], b: type[B], /, *, start: Start = "now", attempts: int = ATTEMPTS
+        self,
+        name: str,
+        a: type[A],
+        b: type[B],
+        /,
+        *,
+        start: Start = "now",
+        attempts: int = ATTEMPTS,
+        session_prefix: str = "",
     ) -> DurableSubscription[A | B]: ...
 
     @overload
     def subscription(
-        self, name: str, a: type[A], b: type[B], c: type[C], /, *, start: Start = "now", attempts: int = ATTEMPTS
+        self,
+        name: str,
+        a: type[A],
+        b: type[B],
+        c: type[C],
+        /,
+        *,
+        start: Start = "now",
+        attempts: int = ATTEMPTS,
+        session_prefix: str = "",
     ) -> DurableSubscription[A | B | C]: ...
 
     @overload
     def subscription(
-        self, name: str, /, *types: type[A], start: Start = "now", attempts: int = ATTEMPTS
+        self, name: str, /, *types: type[A], start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
     ) -> DurableSubscription[A]: ...
 
     def subscription(
-        self, name: str, /, *types: type[Any], start: Start = "now", attempts: int = ATTEMPTS
+        self, name: str, /, *types: type[Any], start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
     ) -> DurableSubscription[Any]:
         """Return a member of a durable subscription; `await …run(handler)` handles its share of the events.
 
@@ -326,13 +344,15 @@ class Turnstream:
             types: the classes of event; none, or `Event`, for all. Members of one name should agree on them.
             start: where a new subscription begins; one that exists goes on where it stopped.
             attempts: how often an event is tried before its session is parked.
+            session_prefix: only sessions whose ids begin so; members of one name should agree on it as well.
 
         Raises:
             ValueError: one of the arguments is none.
 
         """
         self._open.check()
-        member = DurableSubscription(self._backend, self._settings, name, types, start, attempts)
+        wanted = Wanted(types_of(types), None, session_prefix)
+        member = DurableSubscription[Any](self._backend, self._settings, name, wanted, start, attempts)
         self._members.add(member)
         return member
 

@@ -164,35 +164,54 @@ class Turnstream:
     # As for `subscribe`.
     @overload
     def subscription(
-        self, name: str, /, *, start: Start = "now", attempts: int = ATTEMPTS
+        self, name: str, /, *, start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
     ) -> DurableSubscription[Event]: ...
 
     @overload
     def subscription(
-        self, name: str, a: type[A], /, *, start: Start = "now", attempts: int = ATTEMPTS
+        self, name: str, a: type[A], /, *, start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
     ) -> DurableSubscription[A]: ...
 
     @overload
     def subscription(
-        self, name: str, a: type[A], b: type[B], /, *, start: Start = "now", attempts: int = ATTEMPTS
+        self,
+        name: str,
+        a: type[A],
+        b: type[B],
+        /,
+        *,
+        start: Start = "now",
+        attempts: int = ATTEMPTS,
+        session_prefix: str = "",
     ) -> DurableSubscription[A | B]: ...
 
     @overload
     def subscription(
-        self, name: str, a: type[A], b: type[B], c: type[C], /, *, start: Start = "now", attempts: int = ATTEMPTS
+        self,
+        name: str,
+        a: type[A],
+        b: type[B],
+        c: type[C],
+        /,
+        *,
+        start: Start = "now",
+        attempts: int = ATTEMPTS,
+        session_prefix: str = "",
     ) -> DurableSubscription[A | B | C]: ...
 
     @overload
     def subscription(
-        self, name: str, /, *types: type[A], start: Start = "now", attempts: int = ATTEMPTS
+        self, name: str, /, *types: type[A], start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
     ) -> DurableSubscription[A]: ...
 
     def subscription(
-        self, name: str, /, *types: type[Any], start: Start = "now", attempts: int = ATTEMPTS
+        self, name: str, /, *types: type[Any], start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
     ) -> DurableSubscription[Any]:
         """Return a member of a durable subscription; `run(handler)` handles its share of the events."""
         self._portal.check()
-        subscription = self._client.subscription(name, *types, start=start, attempts=attempts)
+        subscription = self._client.subscription(
+            name, *types, start=start, attempts=attempts, session_prefix=session_prefix
+        )
         return DurableSubscription(self._portal, subscription)
 
     def position(self, since: datetime | None = None) -> Position:

@@ -26,7 +26,7 @@ CHECK_EVERY = 5.0
 """Seconds between two looks at a stream from which nothing was heard."""
 
 CHECKPOINT_EVERY = 0.5
-"""Seconds of handling between two checkpoints: so much comes again when a member is killed."""
+"""Seconds of handling between two checkpoints, so much comes again when a member is killed, and looks at requests."""
 
 
 class Consumer(NamedTuple):
@@ -144,7 +144,7 @@ class Consuming:
                 await self._handle_one(sequence, payload)
                 handled = (page.generation, sequence)
                 self._note(handled)
-                await self._save_now_and_then(handled)
+                await self._look_up_now_and_then(handled)
         except StoppedError:
             await self._save(handled)
             raise
@@ -191,9 +191,11 @@ class Consuming:
         mark = self._saved or ("", 0)
         await self._handle_for_certain(self._resync(Break("parking", lost, mark), mark, session_id))
 
-    async def _save_now_and_then(self, mark: Mark) -> None:
+    async def _look_up_now_and_then(self, mark: Mark) -> None:
         if asyncio.get_running_loop().time() - self._saved_at > CHECKPOINT_EVERY:
             await self._save(mark)
+            # An operator does not wait until slow handlers are through with a page.
+            await self._parked.carry_out_requests()
 
     async def _save(self, mark: Mark) -> None:
         if mark != self._saved:

@@ -1,6 +1,7 @@
 """Calling a subscriber's handler: again and again, and when to give an event up (design §6)."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -63,21 +64,19 @@ class Handling:
             if error is None:
                 self._given_up = 0
                 return
-            if not isinstance(error, NotHandled) or error.counts:
-                attempts += 1
-                # Others may have been given up meanwhile. It never shrinks: what was tried often while nothing
-                # succeeded is not given up at once when something does.
-                most = max(most, self._attempts << self._given_up)
-                if attempts >= most:
-                    self._given_up += 1
-                    raise GivenUpError(_reason_of(error), attempts) from error
-                if attempts == 1:
-                    log.warning(
-                        "event not handled, it comes again",
-                        type=event.type,
-                        reason=_reason_of(error),
-                        where=where_of(error),
-                    )
+            counts = not isinstance(error, NotHandled) or error.counts
+            attempts += counts
+            # Others may have been given up meanwhile. It never shrinks: what was tried often while nothing succeeded is
+            # not given up at once when something does.
+            most = max(most, self._attempts << self._given_up)
+            if attempts >= most:
+                self._given_up += 1
+                raise GivenUpError(_reason_of(error), attempts) from error
+            if not backoff.failing:
+                # What does not count is known to whoever says so.
+                level = logging.WARNING if counts else logging.DEBUG
+                about = {"type": event.type, "reason": _reason_of(error), "where": where_of(error)}
+                log.log(level, "event not handled, it comes again", **about)
             await _pause(stopped, backoff.failed())
         raise StoppedError
 

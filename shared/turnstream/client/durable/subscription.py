@@ -14,7 +14,7 @@ import structlog
 from turnstream.client.closing import CLOSED
 from turnstream.client.durable.consuming import Consumer, Consuming
 from turnstream.client.durable.handling import Handling
-from turnstream.client.listening.choosing import Start, checked_start, types_of
+from turnstream.client.listening.choosing import Start, checked_start
 from turnstream.client.listening.following import Wanted
 from turnstream.client.listening.resync import ResyncRequired
 from turnstream.client.listening.subscription import SomeEvent
@@ -56,14 +56,14 @@ class DurableSubscription(Generic[SomeEvent]):
         backend: Backend,
         settings: Settings,
         name: str,
-        types: tuple[type[SomeEvent], ...],
+        wanted: Wanted,
         start: Start,
         attempts: int,
     ) -> None:
-        """Handle these classes of event (none: all).
+        """Handle the events that are wanted.
 
         Raises:
-            ValueError: the name, a type, the start or the number of attempts is none.
+            ValueError: the name, the start or the number of attempts is none.
 
         """
         if not re.fullmatch(SUBSCRIPTION_NAME, name):
@@ -74,7 +74,7 @@ class DurableSubscription(Generic[SomeEvent]):
         self.member_id = f"{settings.worker_id or f'{socket.gethostname()}-{os.getpid()}'}:{secrets.token_hex(3)}"
         self._backend = backend
         self._lease = settings.lease
-        self._wanted = Wanted(types_of(types), None)
+        self._wanted = wanted
         self._start = checked_start(start, range(backend.partitions), backend.partitions)
         self._attempts = attempts
         self._stopping = False

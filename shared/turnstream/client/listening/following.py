@@ -16,14 +16,16 @@ HELD = 256
 class Wanted:
     """Which events a subscriber has asked for."""
 
-    def __init__(self, types: Iterable[str], session_id: str | None) -> None:
-        """Want these types (none: all), of one session or of all."""
+    def __init__(self, types: Iterable[str], session_id: str | None, session_prefix: str = "") -> None:
+        """Want these types (none: all), of one session or of all whose ids begin so."""
         self.types = frozenset(types)
         self.session_id = session_id
+        self._session_prefix = session_prefix
 
     def includes(self, event: AnyEvent) -> bool:
         """Tell whether an event was asked for."""
-        return self.concerns(event) and (not self.types or event.type in self.types)
+        of_type = not self.types or event.type in self.types
+        return of_type and self.concerns(event) and event.session_id.startswith(self._session_prefix)
 
     def concerns(self, event: AnyEvent) -> bool:
         """Tell whether an event belongs to the chain by which a missing one is noticed."""

@@ -1,0 +1,111 @@
+"""`turnstream relay parked …`: what can be typed about sessions of which an endpoint did not take an event."""
+# ruff: noqa: PLC0415 - `import turnstream` takes half a second, and the relay's libraries are an extra
+
+from typing import Annotated
+
+import typer
+
+from turnstream_relay.options import (
+    REFUSED,
+    SETTINGS,
+    AsJson,
+    Config,
+    EndpointName,
+    Log,
+    LogLevel,
+    RedisUrl,
+    Timeout,
+    execute,
+)
+
+parked = typer.Typer(no_args_is_help=True, context_settings=SETTINGS)
+
+
+@parked.callback()
+def of_parked() -> None:
+    """Look at sessions of which an endpoint did not take an event, and deliver them again or drop them.
+
+    Behind some attempts the event waits, and with it all later events of its session for that endpoint. Other sessions
+    go on, and so do other endpoints.
+    """
+
+
+@parked.command("list")
+def list_parked(
+    config: Config,
+    *,
+    endpoint: Annotated[str | None, typer.Option(metavar="NAME", help="Only of this endpoint.")] = None,
+    as_json: AsJson = False,
+    redis_url: RedisUrl = None,
+    log_level: Log = LogLevel.ERROR,
+) -> None:
+    """List parked sessions with the number of events that wait and the answer to the first of them.
+
+    Example:  turnstream relay parked list --config relay.toml
+    """
+    from turnstream_relay import operating
+    from turnstream_relay.configuration import load_configuration
+    from turnstream_relay.output import print_parked
+
+    async def listing() -> None:
+        configuration = load_configuration(config)
+        if endpoint is not None:
+            operating.check_endpoint(configuration, endpoint)
+        names = sorted(configuration.endpoints) if endpoint is None else [endpoint]
+        print_parked(await operating.parked_sessions(redis_url, names), as_json=as_json)
+
+    execute(listing(), log_level)
+
+
+@parked.command("redrive")
+def redrive_parked(
+    config: Config,
+    endpoint: EndpointName,
+    session_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[SESSION]…", help="The sessions' ids; none for all.")
+    ] = None,
+    *,
+    timeout: Timeout = 30.0,
+    redis_url: RedisUrl = None,
+    log_level: Log = LogLevel.ERROR,
+) -> None:
+    """Deliver parked events again, in order, until one is not taken again; a relay that runs does it.
+
+    Example:  turnstream relay parked redrive --config relay.toml --endpoint billing
+    """
+    from turnstream_relay import operating
+    from turnstream_relay.configuration import load_configuration
+    from turnstream_relay.output import printable
+
+    async def redriving() -> None:
+        operating.check_endpoint(load_configuration(config), endpoint)
+        waiting = 0
+        async for session_id, left in operating.redrive(redis_url, endpoint, session_ids or [], timeout):
+            waiting += left
+            typer.echo(f"{printable(session_id)}: {f'{left} events still wait' if left else 'delivered'}")
+        if waiting:
+            raise typer.Exit(REFUSED)
+
+    execute(redriving(), log_level)
+
+
+@parked.command("discard")
+def discard_parked(
+    config: Config,
+    endpoint: EndpointName,
+    session_id: Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.")],
+    *,
+    timeout: Timeout = 30.0,
+    redis_url: RedisUrl = None,
+    log_level: Log = LogLevel.ERROR,
+) -> None:
+    """Drop the parked events of a session; what happens to it from then on is delivered again."""
+    from turnstream_relay import operating
+    from turnstream_relay.configuration import load_configuration
+
+    async def discarding() -> None:
+        operating.check_endpoint(load_configuration(config), endpoint)
+        await operating.discard(redis_url, endpoint, session_id, timeout)
+        typer.echo("discarded")
+
+    execute(discarding(), log_level)
