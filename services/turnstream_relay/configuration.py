@@ -26,7 +26,7 @@ from pydantic import (
 from turnstream import ConfigurationError, Event
 from turnstream.domain.events import EVENTS
 from turnstream_relay.network import tls_context
-from turnstream_relay.signing import check_secret
+from turnstream_relay.signing import PREFIX, check_secret
 
 
 def _event_type(name: str) -> str:
@@ -38,7 +38,9 @@ def _event_type(name: str) -> str:
 def _read_secret(source: object, info: ValidationInfo) -> str:
     """Read a secret from where the file says; neither it nor what stood in its place is ever part of an error."""
     given = cast("dict[str, object]", source) if isinstance(source, dict) else {}
-    match given if len(given) == 1 else {}:
+    # A secret in place of its name would be quoted as one.
+    is_name = not any(str(name).startswith(PREFIX) for name in given.values())
+    match given if len(given) == 1 and is_name else {}:
         case {"env": str(name)}:
             secret, place = os.environ.get(name), f"the environment variable {name}"
         case {"file": str(name)}:
@@ -86,7 +88,7 @@ Secret = Annotated[SecretStr, BeforeValidator(_read_secret)]
 class Endpoint(BaseModel):
     """One HTTP endpoint, and what is delivered to it; each description says in an error what the line means."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     url: Annotated[HttpUrl, AfterValidator(_sendable), Field(description="where events are posted to")]
     secret: Annotated[Secret, Field(description="what deliveries are signed with")]

@@ -4,6 +4,7 @@ The files are parsed and what they name is looked for. The server's configuratio
 Valkey, and a worker is started with the environment and the command that compose would give it.
 """
 
+import asyncio
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ import time
 import tomllib
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -23,6 +25,8 @@ import redis
 from redis.asyncio import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from tests.relay.receiver import Receiver, Reply, always, well
+from tests.relay.written import to_loopback, write
 from tests.waiting import wait_until as eventually
 
 from turnstream import (
@@ -38,6 +42,9 @@ from turnstream import (
 from turnstream.adapters.embedded.binary import find_server
 from turnstream.adapters.redis.keys import Keys
 from turnstream.application.routing import partition_of
+from turnstream_relay.configuration import load_configuration
+from turnstream_relay.relay import DRAIN
+from turnstream_relay.signing import new_secret
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -91,7 +98,9 @@ def compose() -> Compose:
 
 
 SERVICES = compose().services
-VALKEY, WORKER, ALERTS = SERVICES["valkey"], SERVICES["worker"], SERVICES["alerts"]
+VALKEY, WORKER, ALERTS, RELAY = (SERVICES[name] for name in ("valkey", "worker", "alerts", "relay"))
+RELAY_FILE = DEPLOY / "relay.toml"
+RELAY_MODULE = PROJECT["scripts"][RELAY.entrypoint[0]].partition(".")[0]
 CONF_IN_CONTAINER = VALKEY.command[1]
 PASSWORD = VALKEY.environment["VALKEYCLI_AUTH"]  # the one of the health check
 
@@ -259,6 +268,37 @@ def test_the_example_of_a_service_runs_from_the_workers_image_when_it_is_asked_f
     assert ALERTS.depends_on == WORKER.depends_on
 
 
+def test_the_relay_runs_from_the_workers_image_when_it_is_asked_for() -> None:
+    assert RELAY.profiles == ("relay",)
+    assert RELAY.build == WORKER.build
+    assert RELAY.entrypoint[0] in PROJECT["scripts"]
+    assert RELAY.environment.items() >= WORKER.environment.items()
+    assert RELAY.depends_on == WORKER.depends_on
+    assert RELAY.grace > DRAIN
+
+
+def test_the_relay_is_as_hardened_as_a_worker() -> None:
+    hardened = {"read_only", "cap_drop", "security_opt"}
+    services = msgspec.yaml.decode((ROOT / "docker-compose.yml").read_bytes())["services"]
+    wanted = {name: services["worker"][name] for name in hardened}
+    assert {name: services["relay"][name] for name in hardened} == wanted
+
+
+def test_compose_mounts_the_file_of_endpoints_that_the_relay_reads() -> None:
+    mounts = dict(volume.split(":")[:2] for volume in RELAY.volumes)
+    assert mounts == {f"./{RELAY_FILE.relative_to(ROOT)}": RELAY.command[-1]}
+
+
+def test_the_example_of_endpoints_takes_its_secret_from_the_environment_of_compose(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    secret = new_secret()
+    for variable in RELAY.environment.keys() - WORKER.environment.keys():
+        monkeypatch.setenv(variable, secret)
+    (only,) = load_configuration(RELAY_FILE).endpoints.values()
+    assert only.secret.get_secret_value() == secret
+
+
 def test_any_number_of_workers_can_run_once_the_server_is_healthy() -> None:
     assert (WORKER.ports, WORKER.container_name) == ((), None)
     assert WORKER.depends_on["valkey"].condition == "service_healthy"
@@ -421,7 +461,7 @@ async def test_members_of_a_durable_subscription_get_along_with_their_permission
     log = tmp_path / "alerts.log"
     with working(urls["worker"]), alerting(urls["durable-subscriber"], log) as service:
         async with Turnstream.connect(urls["producer"]) as ts:
-            await eventually(lambda: begun(ts), ALERTS.grace)
+            await eventually(lambda: begun(ts, "alerts"), ALERTS.grace)
             session = await ts.execute(CreateSession(config=SessionConfig(provider="openai", model="gpt-4")))
             await ts.execute(UpdateTokenMetrics(session.id, prompt_tokens=8_000))
             await eventually(lambda: "context window critical" in log.read_text(), ALERTS.grace)
@@ -431,7 +471,61 @@ async def test_members_of_a_durable_subscription_get_along_with_their_permission
     assert guarded.ask("ACL", "LOG", password=OPERATOR) == []
 
 
-async def begun(ts: Turnstream) -> bool:
-    """Tell whether the subscription of the example has a checkpoint in every partition."""
+async def begun(ts: Turnstream, subscription: str) -> bool:
+    """Tell whether a subscription has a checkpoint in every partition."""
     names = [info.name for info in await ts.subscriptions.list_all()]
-    return "alerts" in names and all(lag.mark for lag in await ts.subscriptions.lag("alerts"))
+    return subscription in names and all(lag.mark for lag in await ts.subscriptions.lag(subscription))
+
+
+@contextmanager
+def relaying(url: str, file: Path, secret: str) -> Generator[subprocess.Popen[bytes]]:
+    """Run the relay as compose would, on another server and with another file."""
+    words = [str(file) if word == RELAY.command[-1] else word for word in RELAY.command]
+    environment = {**os.environ, **RELAY.environment, "BILLING_SECRET": secret, "TURNSTREAM_REDIS_URL": url}
+    with subprocess.Popen((sys.executable, "-m", RELAY_MODULE, *words), env=environment) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+async def typed(url: str, file: Path, secret: str, *words: str) -> str:
+    """Run another command of the relay to its end, and return what it printed."""
+    environment = {**os.environ, "BILLING_SECRET": secret, "TURNSTREAM_REDIS_URL": url}
+    command = (sys.executable, "-m", RELAY_MODULE, *words, "--config", str(file))
+    process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=subprocess.PIPE)
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output
+    return output.decode()
+
+
+async def test_the_relay_gets_along_with_the_permissions_of_a_durable_subscription(
+    guarded: Server, tmp_path: Path
+) -> None:
+    users = ("worker", "producer", "durable-subscriber")
+    works, produces, relays = (f"redis://{user}:change-me-{user}@127.0.0.1:{guarded.port}/0" for user in users)
+    async with Receiver(always(Reply(500))).serving() as receiver:
+        file = write(tmp_path, to_loopback(RELAY_FILE.read_text(), receiver.url, "attempts = 1"))
+        with working(works), relaying(relays, file, receiver.secret) as service:
+            async with Turnstream.connect(produces) as ts:
+                await eventually(lambda: begun(ts, "relay.billing"), RELAY.grace)
+                session = await ts.execute(CreateSession(config=SessionConfig(provider="openai", model="gpt-4")))
+                await ts.execute(UpdateTokenMetrics(session.id, prompt_tokens=10))
+                await eventually(lambda: bool(receiver.refused), RELAY.grace)
+                await eventually(lambda: parked(ts), RELAY.grace)
+            operate = partial(typed, relays, file, receiver.secret)
+            assert session.id in await operate("parked", "list")
+            receiver.behaviour = well
+            assert "delivered" in await operate("parked", "redrive", "--endpoint", "billing")
+            mine = receiver.refused[0].id
+            assert receiver.ids == [mine]
+            await operate("replay", "--endpoint", "billing", "--since", "1h")
+            # Events of other tests come, too.
+            await eventually(lambda: receiver.ids.count(mine) == 2, RELAY.grace)
+            service.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(service.wait, RELAY.grace) == 0
+    assert guarded.ask("ACL", "LOG", password=OPERATOR) == []
+
+
+async def parked(ts: Turnstream) -> bool:
+    return bool(await ts.subscriptions.parked("relay.billing"))

@@ -94,7 +94,7 @@ async def test_members_of_subscriptions_may_do_what_they_do_and_operators_the_re
         for state in owned:
             await member.checkpoint("billing", state, ("g", 1))
             await member.park("billing", state, FailedEvent("s", 1, b"{}", "ValueError", 1))
-            await operator.request("billing", state.partition, "s", "redrive")
+            await member.request("billing", state.partition, "s", "redrive")
             assert await member.requests("billing", state.partition) == {"s": "redrive"}
             assert await member.queue("billing", state.partition, "s", 1) == [(1, b"{}")]
             assert await member.unpark("billing", state, "s", 1) == 0
@@ -103,7 +103,7 @@ async def test_members_of_subscriptions_may_do_what_they_do_and_operators_the_re
         await membership.release(owned)
         await anext(changes)
         await membership.depart("member-1")
-        await operator.reset("billing", {0: ("g", 0)})
+        await member.reset("billing", {0: ("g", 0)})
         assert (list(await operator.names()), len(await operator.marks("billing"))) == (["billing"], len(owned))
         await operator.forget("billing")
         assert [node.call("ACL", "LOG") for node in nodes] == [[] for _ in nodes]

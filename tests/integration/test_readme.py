@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import turnstream
 import turnstream_alerts.main
+import turnstream_relay.main
 from turnstream import ModelCatalogue, Settings, TurnstreamError, sync
 from turnstream.adapters.embedded.binary import SERVER_VARIABLE
 from turnstream.adapters.redis.keys import Keys, PartitionKeys
@@ -23,9 +24,10 @@ from turnstream_cli.main import app
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
+RELAY = ROOT / "docs" / "relay.md"  # its examples are run by tests/relay and tests/e2e
 RECORDS = sorted((ROOT / "docs" / "adr").glob("*.md"))
 PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")), *RECORDS]
-SOURCES = (ROOT, ROOT / "shared" / "turnstream")
+SOURCES = (ROOT, ROOT / "shared" / "turnstream", ROOT / "services" / "turnstream_relay")
 
 ADR_LINES = 40
 BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
@@ -54,7 +56,7 @@ def blocks(page: Path, *languages: str) -> Iterator[Block]:
 
 
 def with_blocks(*languages: str) -> list[Path]:
-    return [page for page in PAGES if any(blocks(page, *languages))]
+    return [page for page in PAGES if page != RELAY and any(blocks(page, *languages))]
 
 
 def typed_lines() -> Iterator[tuple[Path, str]]:
@@ -127,7 +129,9 @@ MAKE_TARGETS = sorted(
 @pytest.mark.parametrize("line", TURNSTREAM_LINES)
 def test_the_command_line_has_what_is_typed(line: str) -> None:
     # `--help` behind the rest: every option before it must exist, and nothing is carried out.
-    result = CliRunner().invoke(app, [*shlex.split(line)[1:], "--help"])
+    _, *words = shlex.split(line)
+    of_relay = words[0] == "relay"
+    result = CliRunner().invoke(turnstream_relay.main.app if of_relay else app, [*words[of_relay:], "--help"])
     assert result.exit_code == 0, result.output
 
 
@@ -144,7 +148,7 @@ def test_the_readme_shows_every_command() -> None:
     shown = {shlex.split(line)[1] for line in TURNSTREAM_LINES}
     assert shown
     assert shown <= commands
-    assert {"demo", "worker", "dev", "send", "get", "list", "tail"} <= shown
+    assert {"demo", "worker", "dev", "send", "get", "list", "tail", "relay"} <= shown
 
 
 @pytest.mark.parametrize("target", MAKE_TARGETS)

@@ -30,8 +30,9 @@ class SubscriptionState(msgspec.Struct, frozen=True, gc=False):
 class FailedEvent(msgspec.Struct, frozen=True, gc=False):
     """An event to be set aside: its envelope as `payload`, and why.
 
-    `reason` is the class name of the error, never its text, which may quote contents; `attempts` is how often the event
-    was handled in vain. Of an event that waits behind a failed one nothing is known: "" and 0.
+    `reason` is that of a `NotHandled`, of other errors the class name, never the text, which may quote contents;
+    `attempts` is how often the event was handled in vain. Of an event that waits behind a failed one nothing is known:
+    "" and 0.
     """
 
     session_id: str

@@ -32,7 +32,8 @@ class DurableSubscription(Generic[SomeEvent]):
         """Handle this member's share of the events until `stop` is called by another thread or by the handler.
 
         `handler` is called with one event of a partition at a time, in several threads with those of several
-        partitions.
+        partitions. To return is to acknowledge, to raise is to have it come again; `NotHandled` says why, and whether
+        that counts.
 
         Raises:
             RuntimeError: it runs already.

@@ -41,7 +41,10 @@ class PartitionLag(Entity, frozen=True):
 
 
 class ParkedSession(Entity, frozen=True):
-    """A session whose events a subscription's handler did not take; `lost` more could not be kept."""
+    """A session whose events a subscription's handler did not take; `lost` more could not be kept.
+
+    `reason` is that of the handler's last `NotHandled`, of another error the name of its class.
+    """
 
     session_id: str
     events: int

@@ -89,6 +89,7 @@ class DurableSubscription(Generic[SomeEvent]):
         """Handle this member's share of the events until stopped or cancelled; a server that goes away is waited for.
 
         `handler` is called with one event of a partition at a time, but with those of several partitions concurrently.
+        To return is to acknowledge, to raise is to have it come again; `NotHandled` says why, and whether that counts.
 
         Raises:
             RuntimeError: it runs already.
