@@ -3,46 +3,30 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
-from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast, overload
-from weakref import WeakSet
+from typing import Any, cast
 
 from turnstream.application.answers import get_session
 from turnstream.application.listing import page
 from turnstream.application.verifying import Verification, Verifier
 from turnstream.client import opening
 from turnstream.client.addressing import Addressed, Addressing, Trace
-from turnstream.client.closing import UntilClosed
 from turnstream.client.connecting import Connecting
-from turnstream.client.durable.administration import SubscriptionAdministration
-from turnstream.client.durable.subscription import ATTEMPTS, DurableSubscription
-from turnstream.client.listening.buffer import Buffer
-from turnstream.client.listening.choosing import Start, types_of
-from turnstream.client.listening.following import Wanted
-from turnstream.client.listening.moments import position
-from turnstream.client.listening.subscription import EventSubscription
 from turnstream.client.malformed import Malformed
 from turnstream.client.outbox import Outbox
 from turnstream.client.parked import Parked
 from turnstream.client.replies import Replies
 from turnstream.client.results import CommandResult, Results, gives_session
 from turnstream.client.sessions import Sessions
+from turnstream.client.subscribing import Subscribing
 from turnstream.client.tickets import Ticket
 from turnstream.codec.commands import check_session_id, encode_command
 from turnstream.domain.commands import QUERIES, Command, GetSession, ListSessions, Result
-from turnstream.domain.events import Event
-from turnstream.domain.position import Position
 from turnstream.errors import Overloaded, Rejected, Unavailable
 from turnstream.messages import new_id
 from turnstream.ports import Backend, CommandEntry
 from turnstream.settings import Settings
-
-A = TypeVar("A", bound=Event)
-B = TypeVar("B", bound=Event)
-C = TypeVar("C", bound=Event)
-D = TypeVar("D", bound=Event)
 
 DEFAULT_TIMEOUT = 30.0
 """Seconds to wait for a command to be applied."""
@@ -51,7 +35,7 @@ YIELD_EVERY = 500
 """Commands of a `send_many` that are encoded before others in the event loop get their turn."""
 
 
-class Turnstream:
+class Turnstream(Subscribing):
     """A client of a deployment. Make one by `connect`, `embedded` or `in_memory`; they run the same code.
 
     `ts.sessions` has the repository's methods of the spec; `ts.parked`, `ts.malformed` and `ts.subscriptions` are for
@@ -60,20 +44,15 @@ class Turnstream:
 
     def __init__(self, backend: Backend, settings: Settings, resources: AsyncExitStack) -> None:
         """Use a deployment; `resources` are closed with the client."""
-        self._backend = backend
-        self._settings = settings
+        super().__init__(backend, settings)
         self._resources = resources
         self._outbox = Outbox(backend.queue, settings.deduplication_window, settings.max_backlog)
         self._replies = Replies(backend.channels, backend.partitions, new_id(), self._outbox)
         self._addressing = Addressing(backend.partitions, settings.max_message_bytes, self._replies.channel)
-        self._subscriptions = WeakSet[EventSubscription[Any]]()
-        self._members = WeakSet[DurableSubscription[Any]]()
-        self._open = UntilClosed(backend)
         self._results = Results(self._open.reader)
         self.sessions = Sessions(self, self._open.reader, backend.partitions)
         self.parked = Parked(self, self._open.quarantine, backend.partitions)
         self.malformed = Malformed(self._open.quarantine, backend.partitions)
-        self.subscriptions = SubscriptionAdministration(self._open)
 
     @classmethod
     def connect(cls, url: str | None = None, *, settings: Settings | None = None) -> "Connecting[Turnstream]":
@@ -231,142 +210,6 @@ class Turnstream:
         except Rejected as error:
             return CommandResult(success=False, error=str(error))
 
-    # One overload a number of classes, because type checkers would join several into `Event`.
-    @overload
-    def subscribe(self, *, session_id: str | None = None, start: Start = "now") -> EventSubscription[Event]: ...
-
-    @overload
-    def subscribe(
-        self, a: type[A], /, *, session_id: str | None = None, start: Start = "now"
-    ) -> EventSubscription[A]: ...
-
-    @overload
-    def subscribe(
-        self, a: type[A], b: type[B], /, *, session_id: str | None = None, start: Start = "now"
-    ) -> EventSubscription[A | B]: ...
-
-    @overload
-    def subscribe(
-        self, a: type[A], b: type[B], c: type[C], /, *, session_id: str | None = None, start: Start = "now"
-    ) -> EventSubscription[A | B | C]: ...
-
-    @overload
-    def subscribe(
-        self, a: type[A], b: type[B], c: type[C], d: type[D], /, *, session_id: str | None = None, start: Start = "now"
-    ) -> EventSubscription[A | B | C | D]: ...
-
-    @overload
-    def subscribe(
-        self, *types: type[A], session_id: str | None = None, start: Start = "now"
-    ) -> EventSubscription[A]: ...
-
-    def subscribe(
-        self, *types: type[Any], session_id: str | None = None, start: Start = "now"
-    ) -> EventSubscription[Any]:
-        """Return an async iterator of events: those of a session in their order, and nothing left out.
-
-        Each comes once. Whoever goes on from the position of one of several types is given some seconds of them again.
-
-        Where history is gone that was not seen yet, a `ResyncRequired` stands in its place.
-
-        Args:
-            types: the classes of event; none, or `Event`, for all.
-            session_id: only events of this session.
-            start: `"now"`; `"beginning"`, of what is kept; or behind a position that was stored, `event.meta.position`.
-
-        Raises:
-            InvalidCommand: this cannot be the id of a session.
-            ValueError: a type is no class of event, or the position is not one of this deployment or for these
-                sessions.
-
-        """
-        self._open.check()
-        if session_id is not None:
-            check_session_id(session_id)
-        buffer = Buffer[Any](self._settings.subscriber_buffer, self._settings.subscriber_buffer_bytes)
-        subscription = EventSubscription(self._backend, types, session_id, start, buffer)
-        self._subscriptions.add(subscription)
-        return subscription
-
-    # As for `subscribe`.
-    @overload
-    def subscription(
-        self, name: str, /, *, start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
-    ) -> DurableSubscription[Event]: ...
-
-    @overload
-    def subscription(
-        self, name: str, a: type[A], /, *, start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
-    ) -> DurableSubscription[A]: ...
-
-    @overload
-    def subscription(
-        self,
-        name: str,
-        a: type[A],
-        b: type[B],
-        /,
-        *,
-        start: Start = "now",
-        attempts: int = ATTEMPTS,
-        session_prefix: str = "",
-    ) -> DurableSubscription[A | B]: ...
-
-    @overload
-    def subscription(
-        self,
-        name: str,
-        a: type[A],
-        b: type[B],
-        c: type[C],
-        /,
-        *,
-        start: Start = "now",
-        attempts: int = ATTEMPTS,
-        session_prefix: str = "",
-    ) -> DurableSubscription[A | B | C]: ...
-
-    @overload
-    def subscription(
-        self, name: str, /, *types: type[A], start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
-    ) -> DurableSubscription[A]: ...
-
-    def subscription(
-        self, name: str, /, *types: type[Any], start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
-    ) -> DurableSubscription[Any]:
-        """Return a member of a durable subscription; `await …run(handler)` handles its share of the events.
-
-        Any number of members, in any processes, share the partitions. Each event is handled at least once, those of a
-        session in their order; what is handled is written down, so that the next member goes on there.
-
-        Args:
-            name: up to 64 letters, digits, `_`, `.` and `-`; it stands for the checkpoints.
-            types: the classes of event; none, or `Event`, for all. Members of one name should agree on them.
-            start: where a new subscription begins; one that exists goes on where it stopped.
-            attempts: how often an event is tried before its session is parked.
-            session_prefix: only sessions whose ids begin so; members of one name should agree on it as well.
-
-        Raises:
-            ValueError: one of the arguments is none.
-
-        """
-        self._open.check()
-        wanted = Wanted(types_of(types), None, session_prefix)
-        member = DurableSubscription[Any](self._backend, self._settings, name, wanted, start, attempts)
-        self._members.add(member)
-        return member
-
-    async def position(self, since: datetime | None = None) -> Position:
-        """Return the place in the history that is reached now, or the one before the first event since a moment.
-
-        An event's time is that of its command: what was parked and redriven is older than the events around it.
-
-        Raises:
-            Unavailable: the server does not answer.
-
-        """
-        return await position(self._open, since)
-
     async def verify(self, session_id: str) -> Verification:
         """Compare a stored session with the fold of its events, as far as retention has kept them.
 
@@ -390,14 +233,10 @@ class Turnstream:
         await self._end_members()
         await self._open.aclose()
         await self._end_members()
-        for subscription in list(self._subscriptions):
-            await subscription.aclose()
+        await self._end_subscriptions()
         await self._outbox.aclose()
         await self._replies.aclose()
         await self._resources.aclose()
-
-    async def _end_members(self) -> None:
-        await asyncio.gather(*(member.aclose() for member in list(self._members)))
 
     async def _sent(self, addressed: Addressed, timeout: float, *, wait: bool, own_id: bool) -> Ticket:
         await self._replies.open(addressed.partition)

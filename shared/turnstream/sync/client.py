@@ -9,10 +9,11 @@ from typing import Any, Self, overload
 from turnstream.application.verifying import Verification
 from turnstream.client.addressing import Trace
 from turnstream.client.durable.subscription import ATTEMPTS, is_handler
-from turnstream.client.facade import DEFAULT_TIMEOUT, A, B, C, D
+from turnstream.client.facade import DEFAULT_TIMEOUT
 from turnstream.client.facade import Turnstream as AsyncTurnstream
 from turnstream.client.listening.choosing import Start
 from turnstream.client.results import CommandResult
+from turnstream.client.subscribing import A, B, C, D
 from turnstream.domain.commands import Command, Result
 from turnstream.domain.events import Event
 from turnstream.domain.position import Position

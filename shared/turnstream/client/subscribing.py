@@ -1,0 +1,181 @@
+"""The part of a client that listens (design §6, §10)."""
+
+import asyncio
+from datetime import datetime
+from typing import Any, TypeVar, overload
+from weakref import WeakSet
+
+from turnstream.client.closing import UntilClosed
+from turnstream.client.durable.administration import SubscriptionAdministration
+from turnstream.client.durable.subscription import ATTEMPTS, DurableSubscription
+from turnstream.client.listening.buffer import Buffer
+from turnstream.client.listening.choosing import Start, types_of
+from turnstream.client.listening.following import Wanted
+from turnstream.client.listening.moments import position
+from turnstream.client.listening.subscription import EventSubscription
+from turnstream.codec.commands import check_session_id
+from turnstream.domain.events import Event
+from turnstream.domain.position import Position
+from turnstream.ports import Backend
+from turnstream.settings import Settings
+
+A = TypeVar("A", bound=Event)
+B = TypeVar("B", bound=Event)
+C = TypeVar("C", bound=Event)
+D = TypeVar("D", bound=Event)
+
+
+class Subscribing:
+    """Makes subscriptions, and ends them with the client; `subscriptions` is for operators."""
+
+    def __init__(self, backend: Backend, settings: Settings) -> None:
+        """Listen to a deployment."""
+        self._backend = backend
+        self._settings = settings
+        self._open = UntilClosed(backend)
+        self._subscriptions = WeakSet[EventSubscription[Any]]()
+        self._members = WeakSet[DurableSubscription[Any]]()
+        self.subscriptions = SubscriptionAdministration(self._open)
+
+    # One overload a number of classes, because type checkers would join several into `Event`.
+    @overload
+    def subscribe(self, *, session_id: str | None = None, start: Start = "now") -> EventSubscription[Event]: ...
+
+    @overload
+    def subscribe(
+        self, a: type[A], /, *, session_id: str | None = None, start: Start = "now"
+    ) -> EventSubscription[A]: ...
+
+    @overload
+    def subscribe(
+        self, a: type[A], b: type[B], /, *, session_id: str | None = None, start: Start = "now"
+    ) -> EventSubscription[A | B]: ...
+
+    @overload
+    def subscribe(
+        self, a: type[A], b: type[B], c: type[C], /, *, session_id: str | None = None, start: Start = "now"
+    ) -> EventSubscription[A | B | C]: ...
+
+    @overload
+    def subscribe(
+        self, a: type[A], b: type[B], c: type[C], d: type[D], /, *, session_id: str | None = None, start: Start = "now"
+    ) -> EventSubscription[A | B | C | D]: ...
+
+    @overload
+    def subscribe(
+        self, *types: type[A], session_id: str | None = None, start: Start = "now"
+    ) -> EventSubscription[A]: ...
+
+    def subscribe(
+        self, *types: type[Any], session_id: str | None = None, start: Start = "now"
+    ) -> EventSubscription[Any]:
+        """Return an async iterator of events: those of a session in their order, and nothing left out.
+
+        Each comes once. Whoever goes on from the position of one of several types is given some seconds of them again.
+
+        Where history is gone that was not seen yet, a `ResyncRequired` stands in its place.
+
+        Args:
+            types: the classes of event; none, or `Event`, for all.
+            session_id: only events of this session.
+            start: `"now"`; `"beginning"`, of what is kept; or behind a position that was stored, `event.meta.position`.
+
+        Raises:
+            InvalidCommand: this cannot be the id of a session.
+            ValueError: a type is no class of event, or the position is not one of this deployment or for these
+                sessions.
+
+        """
+        self._open.check()
+        if session_id is not None:
+            check_session_id(session_id)
+        buffer = Buffer[Any](self._settings.subscriber_buffer, self._settings.subscriber_buffer_bytes)
+        subscription = EventSubscription(self._backend, types, session_id, start, buffer)
+        self._subscriptions.add(subscription)
+        return subscription
+
+    # As for `subscribe`.
+    @overload
+    def subscription(
+        self, name: str, /, *, start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
+    ) -> DurableSubscription[Event]: ...
+
+    @overload
+    def subscription(
+        self, name: str, a: type[A], /, *, start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
+    ) -> DurableSubscription[A]: ...
+
+    @overload
+    def subscription(
+        self,
+        name: str,
+        a: type[A],
+        b: type[B],
+        /,
+        *,
+        start: Start = "now",
+        attempts: int = ATTEMPTS,
+        session_prefix: str = "",
+    ) -> DurableSubscription[A | B]: ...
+
+    @overload
+    def subscription(
+        self,
+        name: str,
+        a: type[A],
+        b: type[B],
+        c: type[C],
+        /,
+        *,
+        start: Start = "now",
+        attempts: int = ATTEMPTS,
+        session_prefix: str = "",
+    ) -> DurableSubscription[A | B | C]: ...
+
+    @overload
+    def subscription(
+        self, name: str, /, *types: type[A], start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
+    ) -> DurableSubscription[A]: ...
+
+    def subscription(
+        self, name: str, /, *types: type[Any], start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
+    ) -> DurableSubscription[Any]:
+        """Return a member of a durable subscription; `await …run(handler)` handles its share of the events.
+
+        Any number of members, in any processes, share the partitions. Each event is handled at least once, those of a
+        session in their order; what is handled is written down, so that the next member goes on there.
+
+        Args:
+            name: up to 64 letters, digits, `_`, `.` and `-`; it stands for the checkpoints.
+            types: the classes of event; none, or `Event`, for all. Members of one name should agree on them.
+            start: where a new subscription begins; one that exists goes on where it stopped.
+            attempts: how often an event is tried before its session is parked.
+            session_prefix: only sessions whose ids begin so; members of one name should agree on it as well.
+
+        Raises:
+            ValueError: one of the arguments is none.
+
+        """
+        self._open.check()
+        wanted = Wanted(types_of(types), None, session_prefix)
+        member = DurableSubscription[Any](self._backend, self._settings, name, wanted, start, attempts)
+        self._members.add(member)
+        return member
+
+    async def position(self, since: datetime | None = None) -> Position:
+        """Return the place in the history that is reached now, or the one before the first event since a moment.
+
+        An event's time is that of its command: what was parked and redriven is older than the events around it.
+
+        Raises:
+            Unavailable: the server does not answer.
+
+        """
+        return await position(self._open, since)
+
+    async def _end_members(self) -> None:
+        await asyncio.gather(*(member.aclose() for member in list(self._members)))
+
+    async def _end_subscriptions(self) -> None:
+        for subscription in list(self._subscriptions):
+            await subscription.aclose()
