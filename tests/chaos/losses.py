@@ -40,6 +40,8 @@ class Quiet:
             yield
             with suppress(TimeoutError):
                 await until(self._is_noticed, NOTICED_WITHIN)
+            # Who held a partition before looks after it once a lease.
+            await asyncio.sleep(3 * self._members.lease)
 
     async def _is_shared(self) -> bool:
         with self._raw() as raw:

@@ -39,6 +39,7 @@ class Members:
         self.died: list[str] = []
         self.quiet = asyncio.Lock()
         """Held by whoever hurts members, or takes history from under those that know of it."""
+        self.lease = float(environment["TURNSTREAM_LEASE"])
         self._environment = environment
         self._directory = directory
         self._started = 0

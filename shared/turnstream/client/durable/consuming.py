@@ -8,12 +8,13 @@ from typing import NamedTuple
 import msgspec
 
 from turnstream.client.durable.handling import GivenUpError, Handling, StoppedError
+from turnstream.client.durable.losses import resync_of, taken_back, tell_for_certain
 from turnstream.client.durable.parked import ParkedSessions
 from turnstream.client.listening.following import Break, Following, Wanted
 from turnstream.client.listening.resync import ResyncRequired
 from turnstream.codec.events import decode_event
 from turnstream.domain.events import AnyEvent
-from turnstream.domain.position import Mark, Position
+from turnstream.domain.position import Mark
 from turnstream.ports import EventLog, EventPage, FailedEvent, Subscriptions, SubscriptionState
 from turnstream.telemetry import get_logger
 
@@ -105,9 +106,9 @@ class Consuming:
         after = following.mark[1]
         page = await self._consumer.events.read(self._state.partition, after, PIECE)
         gone = following.continue_in(page)
-        gone = self._taken_back(page) or gone
+        gone = taken_back(self._consumer.places.get(self._state.partition), page) or gone
         if gone:
-            await self._handle_for_certain(self._resync(gone, following.mark))
+            await self._tell(gone, following.mark)
             self._consumer.places[self._state.partition] = following.mark
             await self._save(following.mark)
         if following.mark[1] < after:
@@ -117,20 +118,6 @@ class Consuming:
         following.advance(page)
         await self._save(following.mark)
         return following.is_live
-
-    def _taken_back(self, page: EventPage) -> Break | None:
-        """Tell what a failover took back of what this member has handled, also before it took the partition anew.
-
-        Checkpoints go back together with the events, so they know nothing of it.
-        """
-        place = self._consumer.places.get(self._state.partition)
-        if place is None or place[0] == page.generation:
-            return None
-        survived = dict(page.former).get(place[0])
-        if survived is None:
-            # Another member began anew there before this one had noticed that all was flushed.
-            return Break("reset", None, place) if place[0] else None
-        return Break("failover", place[1] - survived, place) if survived < place[1] else None
 
     def _note(self, mark: Mark) -> None:
         """Note how far this member has come; an operator may have sent it back, and what it has seen stays seen."""
@@ -167,29 +154,13 @@ class Consuming:
     async def _try(self, event: AnyEvent | ResyncRequired) -> None:
         await self._consumer.handling.handle(event, self._stopped)
 
-    async def _handle_for_certain(self, resync: ResyncRequired) -> None:
-        while True:
-            with suppress(GivenUpError):
-                await self._try(resync)
-                return
-
-    def _resync(self, gone: Break, resumed: Mark, session_id: str | None = None) -> ResyncRequired:
-        log.warning("history is gone", partition=self._state.partition, reason=gone.reason, lost=gone.lost)
-        marks: list[Mark | None] = [None] * self._consumer.partitions
-        marks[self._state.partition] = resumed
-        return ResyncRequired(
-            partition=self._state.partition,
-            reason=gone.reason,
-            lost=gone.lost,
-            seen=gone.seen,
-            resumed=resumed,
-            position=Position(tuple(marks)),
-            session_id=session_id,
-        )
+    async def _tell(self, gone: Break, resumed: Mark, session_id: str | None = None) -> None:
+        resync = resync_of(gone, self._state.partition, self._consumer.partitions, resumed, session_id)
+        await tell_for_certain(self._consumer.handling, resync, self._stopped)
 
     async def _tell_of_lost(self, session_id: str, lost: int) -> None:
         mark = self._saved or ("", 0)
-        await self._handle_for_certain(self._resync(Break("parking", lost, mark), mark, session_id))
+        await self._tell(Break("parking", lost, mark), mark, session_id)
 
     async def _look_up_now_and_then(self, mark: Mark) -> None:
         if asyncio.get_running_loop().time() - self._saved_at > CHECKPOINT_EVERY:

@@ -5,8 +5,9 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from contextvars import ContextVar
+from functools import partial
 from typing import Generic, cast
 
 import structlog
@@ -14,6 +15,7 @@ import structlog
 from turnstream.client.closing import CLOSED
 from turnstream.client.durable.consuming import Consumer, Consuming
 from turnstream.client.durable.handling import Handling
+from turnstream.client.durable.losses import Losses
 from turnstream.client.listening.choosing import Start, checked_start
 from turnstream.client.listening.following import Wanted
 from turnstream.client.listening.resync import ResyncRequired
@@ -102,6 +104,7 @@ class DurableSubscription(Generic[SomeEvent]):
         if self._member is not None:
             raise RuntimeError(f"The subscription {self.name!r} runs already: make another one for another member")
         consumer = self._consumer(handler)
+        losses = Losses(self._backend.partitions, self._places, self._backend.events, consumer.handling, self._held)
         self._member = Member(
             self.member_id,
             self._backend.partitions,
@@ -116,7 +119,11 @@ class DurableSubscription(Generic[SomeEvent]):
         with structlog.contextvars.bound_contextvars(subscription=self.name, member=self.member_id):
             log.info("subscription started", partitions=self._backend.partitions)
             try:
-                await self._member.run({"listening for events": self._hear}, changed=self._ring_all)
+                loops: dict[str, Callable[[], Awaitable[None]]] = {
+                    "listening for events": self._hear,
+                    "looking for losses": partial(self._look, losses),
+                }
+                await self._member.run(loops, changed=self._ring_all)
             finally:
                 self._member = None
                 self._ended.set()
@@ -183,6 +190,13 @@ class DurableSubscription(Generic[SomeEvent]):
                         consuming.ring()
         finally:
             await subscription.aclose()
+
+    async def _look(self, losses: Losses) -> None:
+        await asyncio.sleep(self._lease)
+        await losses.look()
+
+    def _held(self) -> Container[int]:
+        return self._member.owned if self._member else ()
 
     def _ring_all(self) -> None:
         for consuming in list(self._member.owned.values()) if self._member else ():
