@@ -31,6 +31,8 @@ TEXT = "A message of about a hundred characters, as people write them to a chat 
 CONFIG = SessionConfig("openai", "gpt-4o")
 TIMEOUT = 120.0
 PREFILL = 1_000
+BLOCK = 100
+"""Calls of one kind that are measured one behind the other."""
 EXECUTES_A_SESSION = 10
 
 Figures = dict[str, float]
@@ -73,20 +75,22 @@ async def throughput(ts: Turnstream, stage: Stage, commands: int, sessions: int,
 
 
 async def latency(ts: Turnstream, backend: RedisBackend, rounds: int) -> dict[str, Figures]:
-    """Measure, in turn, a PING, a ticket, and an `execute` on a session of ten messages, one at a time.
+    """Measure a PING, a ticket, and an `execute` on a session of ten messages, one at a time.
 
-    Of two PINGs the second counts: the first one meets a server that is still busy with what came before, or asleep.
+    Each kind in blocks of its own, which take turns: how long a PING takes depends on what the processes did just
+    before, so that one between two tickets is no measure for them.
     """
     session_id = await new_session(ts, 10)
+    ping = partial(backend.server.calls(0).call, "PING")
     taken: dict[str, list[float]] = {"ping": [], "ticket": [], "execute": []}
-    short = session_id
-    for i in range(rounds):
-        if i % EXECUTES_A_SESSION == 0:
-            short = await new_session(ts, 10)
-        await backend.server.calls(0).call("PING")
-        await timed(taken["ping"], lambda: backend.server.calls(0).call("PING"))
-        await timed(taken["ticket"], partial(ticket, ts, session_id))
-        await timed(taken["execute"], partial(_execute, ts, short))
+    for _ in range(0, rounds, BLOCK):
+        short = [await new_session(ts, 10) for _ in range(0, BLOCK, EXECUTES_A_SESSION)]
+        for _ in range(BLOCK):
+            await timed(taken["ping"], ping)
+        for _ in range(BLOCK):
+            await timed(taken["ticket"], partial(ticket, ts, session_id))
+        for i in range(BLOCK):
+            await timed(taken["execute"], partial(_execute, ts, short[i // EXECUTES_A_SESSION]))
     return {name: percentiles(times) for name, times in taken.items()}
 
 

@@ -1,5 +1,6 @@
 """Deployments on what speaks the Redis protocol: the real server, and fakeredis, a server written in Python."""
 
+import asyncio
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -200,8 +201,45 @@ class ClusterDeployment(RedisDeployment):
         return await execute(*words)
 
 
+class _FakeTransport:
+    """What a `Wire` needs of a transport: it gets the answers as fakeredis gives them, with nothing to parse."""
+
+    def __init__(self, socket: Any) -> None:  # noqa: ANN401 - fakeredis's own
+        self._socket = socket
+        self._protocol: Any = None
+        self._task: asyncio.Task[None] | None = None
+
+    def set_protocol(self, protocol: Any) -> None:  # noqa: ANN401 - a wire
+        self._protocol = protocol
+        self._task = asyncio.create_task(self._read())
+
+    def is_closing(self) -> bool:
+        return self._task is None or self._task.cancelling() > 0
+
+    def write(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
+
+    async def _read(self) -> None:
+        while True:
+            self._protocol.answered(await self._socket.responses.get())
+
+
 class _FakeConnection(FakeAsyncRedisConnection):
     """fakeredis does not wake who reads from a connection when it is closed; a socket does."""
+
+    async def _connect(self) -> None:
+        await super()._connect()
+        vars(self._writer)["transport"] = _FakeTransport(self._sock)
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            cast("_FakeTransport", vars(self._writer)["transport"]).close()
+        self._sock = self._reader = self._writer = None
 
     async def disconnect(self, nowait: bool = False, *_: Any, **__: Any) -> None:  # noqa: ANN401 - as redis-py
         socket = self._sock

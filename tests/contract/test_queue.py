@@ -116,6 +116,27 @@ async def test_a_waiting_read_gets_what_is_published(backend: Backend, peer: Bac
     assert {partition: names(list(some)) for partition, some in (await reading).items()} == {1: ["c"]}
 
 
+@pytest.mark.parametrize("overrides", [{}])
+async def test_each_partition_is_read_whichever_were_before(backend: Backend, peer: Backend) -> None:
+    cursors = dict.fromkeys(range(4), START)
+    for number, partition in enumerate([0, 0, 0, 1, 0, 1, 1, 2, 0, 3, 3, 1, 2, 0]):
+        reading = asyncio.create_task(backend.queue.read(dict(cursors), 10, SOON))
+        await peer.queue.publish(partition, [command(f"c{number}")])
+        found = await reading
+        assert {each: names(list(some)) for each, some in found.items()} == {partition: [f"c{number}"]}
+        cursors[partition] = found[partition][-1].entry_id
+
+
+async def test_what_is_asked_for_behind_a_wake_is_read(backend: Backend, peer: Backend) -> None:
+    await peer.queue.publish(0, [command("c")])
+    cursors = {0: (await read(backend))[-1].entry_id, 1: START}
+    reading = asyncio.create_task(backend.queue.read(cursors, 10, SOON))
+    await wait_until(partial(_woken, backend, reading))
+    reading = asyncio.create_task(backend.queue.read({**cursors, 2: START}, 10, SOON))
+    await peer.queue.publish(2, [command("of a new partition")])
+    assert list(await reading) == [2]
+
+
 async def test_a_read_ends_by_itself(backend: Backend) -> None:
     assert await backend.queue.read({0: START}, 10, 0.001) == {}
     assert await backend.queue.read({0: START}, 10, 0.05) == {}

@@ -52,11 +52,9 @@ class Ticket:
 
     async def _applied(self) -> Applied:
         if not self._answer.done():
-            try:
-                async with asyncio.timeout(self._timeout):
-                    await asyncio.shield(self._answer)
-            except TimeoutError:
-                raise CommandTimeout(self.command_id, self._timeout) from None
+            await asyncio.wait([self._answer], timeout=self._timeout)
+            if not self._answer.done():
+                raise CommandTimeout(self.command_id, self._timeout)
         answer = self._answer.result()
         if isinstance(answer, TurnstreamError):
             raise answer

@@ -16,7 +16,7 @@ BLOCK = 1.0
 SHORT_BLOCK = 0.005
 """Seconds that a read waits while a partition is left out of it: its inbox is full, or it is not its turn."""
 
-TURNS = 3
+TURNS = 2
 """Turns of the event loop in which a batch that was fed is decided and its commit written."""
 
 
@@ -65,10 +65,10 @@ class Turns:
 
     def saw(self, asked: Iterable[int], answer: Mapping[int, Sequence[RawEntry]], count: int) -> None:
         """Learn which ones have more than the `count` entries that they were asked for; these go to the end."""
-        for number in asked:
-            self._behind.pop(number, None)
-            if len(answer.get(number, ())) >= count:
-                self._behind[number] = None
+        if self._behind:
+            for number in asked:
+                self._behind.pop(number, None)
+        self._behind.update((number, None) for number, entries in answer.items() if len(entries) >= count)
 
 
 class Feeder:
@@ -118,8 +118,8 @@ class Feeder:
         for number, entries in answer.items():
             if number in self._owned:
                 self._owned[number].feed(cursors[number], entries)
-        self._size.saw(answer)
-        self._turns.saw(chosen, answer, count)
-        # Those that were fed go first: the next read is a long command to write.
+        # Those that were fed go first.
         for _ in range(TURNS):
             await asyncio.sleep(0)
+        self._size.saw(answer)
+        self._turns.saw(chosen, answer, count)

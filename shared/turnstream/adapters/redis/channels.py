@@ -1,70 +1,17 @@
 """Publish and subscribe: a doorbell, lossy by nature (design §6)."""
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 
-from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from turnstream.adapters.redis.pinging import Pings
+from turnstream.adapters.redis.listening import RedisSubscription
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.sharded import by_node, subscribe_sharded
 from turnstream.adapters.redis.topology.cluster import Cluster
-from turnstream.adapters.redis.topology.connection import answer, raise_for
+from turnstream.adapters.redis.topology.connection import raise_for
 from turnstream.application.routing import partition_of
 from turnstream.domain.events import EVENTS
-from turnstream.errors import Unavailable
 from turnstream.ports import Subscription
-
-
-class RedisSubscription:
-    """The payloads of some channels, over a connection of their own."""
-
-    def __init__(self, connection: AbstractConnection, where: str, timeout: float) -> None:
-        """Listen on a connection that is subscribed; a ping is answered within `timeout` seconds."""
-        self._connection = connection
-        self._where = where
-        self._pings = Pings(connection, where, timeout)
-        self._closed = False
-
-    async def __aiter__(self) -> AsyncIterator[tuple[str, bytes]]:
-        """Yield (channel, payload).
-
-        Raises:
-            Unavailable: the connection was lost.
-
-        """
-        while not self._closed:
-            try:
-                kind, *rest = await answer(self._connection)
-            except (RedisError, OSError) as error:
-                self._raise_unless_closed(error)
-                return
-            if kind == b"message":
-                channel, payload = rest
-                yield channel.decode(), payload
-            elif kind == b"pong":
-                self._pings.answer()
-
-    async def ping(self) -> None:
-        """Return when all that was published before has been taken out.
-
-        Raises:
-            Unavailable: the connection was lost, or the server does not answer.
-
-        """
-        await self._pings.ask()
-
-    def _raise_unless_closed(self, error: Exception) -> None:
-        if not self._closed:
-            raise Unavailable(f"The subscription at {self._where} was lost: {error}") from error
-
-    async def aclose(self) -> None:
-        """End it."""
-        self._closed = True
-        with suppress(RedisError):
-            await self._connection.disconnect(nowait=True)
 
 
 class RedisChannels:
@@ -117,19 +64,15 @@ class RedisChannels:
     async def _subscribe(self, channels: Sequence[str]) -> RedisSubscription:
         where, timeout = self._server.where, self._server.settings.response_timeout
         connection = await self._server.topology.connect(self._server.keys.workers)
+        subscription = RedisSubscription(where, timeout)
         try:
-            async with asyncio.timeout(timeout):
-                await connection.send_command("SUBSCRIBE", *channels)
-                for _ in channels:
-                    await connection.read_response()
+            await subscription.listen(connection, [("SUBSCRIBE", *channels)])
         except BaseException as error:
-            await connection.disconnect(nowait=True)
-            if isinstance(error, TimeoutError):
-                raise Unavailable(f"The server at {where} did not answer within {timeout:g} s") from None
+            await subscription.aclose()
             if isinstance(error, RedisError):
                 raise_for(error)
             raise
-        return RedisSubscription(connection, where, timeout)
+        return subscription
 
 
 def _partitions(session_id: str | None, partitions: int) -> Sequence[int]:

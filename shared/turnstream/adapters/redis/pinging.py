@@ -3,43 +3,36 @@
 import asyncio
 from collections import deque
 
-from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import RedisError
-
-from turnstream.adapters.redis.topology.connection import pack, raise_for
+from turnstream.adapters.redis.topology.connection import pack
+from turnstream.adapters.redis.topology.wire import Wire
 from turnstream.errors import Unavailable
 
 
 class Pings:
     """The questions on one connection that are not answered yet; the server answers behind what it has to tell."""
 
-    def __init__(self, connection: AbstractConnection, where: str, timeout: float) -> None:
-        """Ask on a connection that somebody else reads; an answer comes within `timeout` seconds."""
-        self._connection = connection
-        self._where = where
-        self._timeout = timeout
+    def __init__(self, wire: Wire) -> None:
+        """Ask on a connection that somebody else reads."""
+        self._wire = wire
         self._asked: deque[asyncio.Future[None]] = deque()
 
-    async def ask(self) -> None:
-        """Return when whoever reads has come to the answer.
+    async def ask(self, where: str, timeout: float) -> None:
+        """Return when whoever reads has come to the answer, within `timeout` seconds.
 
         Raises:
             Unavailable: the connection was lost, or no answer came in time.
 
         """
-        if not self._connection.is_connected:
-            # It would be opened again, without what is listened to.
-            raise Unavailable(f"The subscription at {self._where} was lost")
+        if self._wire.is_closed:
+            raise Unavailable(f"The subscription at {where} was lost")
         answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._asked.append(answered)
+        self._wire.send(pack(("PING",)))
         try:
-            async with asyncio.timeout(self._timeout):
-                await self._connection.send_packed_command(pack(("PING",)))
+            async with asyncio.timeout(timeout):
                 await answered
         except TimeoutError:
-            raise Unavailable(f"The server at {self._where} did not answer within {self._timeout:g} s") from None
-        except RedisError as error:
-            raise_for(error)
+            raise Unavailable(f"The server at {where} did not answer within {timeout:g} s") from None
 
     def answer(self) -> None:
         """Tell who asked first that the answer has come."""

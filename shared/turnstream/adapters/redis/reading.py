@@ -1,88 +1,166 @@
-"""Reading the command streams of one server: all partitions by one blocking call (design §3)."""
+"""Reading the command streams of one server: all partitions by two calls that wait there (design §3)."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from turnstream.adapters.redis.server import Server
-from turnstream.adapters.redis.topology.connection import Word, answer, pack, raise_for
+from turnstream.adapters.redis.topology.connection import pack, raise_for
+from turnstream.adapters.redis.topology.wire import Wire
 from turnstream.errors import Unavailable
 from turnstream.ports import RawEntry
 
 BLOCK_MARGIN = 5.0
 """Seconds that the server may take to answer beyond the time for which it was asked to block."""
 
+LATELY = 1.0
+"""Seconds behind its last command for which a partition is busy."""
+
 
 class SharedReading:
-    """One connection, opened by the first read."""
+    """Two reads: one waits for the partitions that are busy, the other goes on waiting for all that rest.
+
+    For server and worker a read is the dearer the more streams it names; so those that rest are not named again for
+    each command of a busy one.
+    """
 
     def __init__(self, server: Server) -> None:
-        """Use a server."""
-        self._server = server
+        """Use a server; connections are opened by the first read."""
         self._numbers = {keys.commands.encode(): number for number, keys in enumerate(server.keys.partitions)}
-        self._reader: AbstractConnection | None = None
-        self._reading: asyncio.Timeout | None = None
+        self._ended = asyncio.Event()
+        self._busy = _Read(server, self._ended.set)
+        self._resting = _Read(server, self._ended.set)
+        self._heard: dict[int, float] = {}
+        self._waits = False
         self._woken = False
 
     async def read(self, cursors: Mapping[int, str], count: int, block: float) -> Mapping[int, Sequence[RawEntry]]:
         """Return up to `count` entries a partition behind its cursor; wait up to `block` seconds for the first."""
-        streams = [self._server.partition(partition).commands for partition in cursors]
-        words: tuple[Word, ...] = (
-            "XREAD",
-            "COUNT",
-            count,
-            "BLOCK",
-            max(1, int(block * 1000)),
-            "STREAMS",
-            *streams,
-            *cursors.values(),
-        )
-        streams_read = await self._blocking(words, block + BLOCK_MARGIN)
-        return {self._numbers[key]: [entry_of(*row) for row in rows] for key, rows in streams_read or ()}
-
-    async def wake(self) -> None:
-        """End a `read` that waits: its connection is given up, for the answer may still come."""
-        if self._reading is not None:
-            self._woken = True
-            self._reading.reschedule(asyncio.get_running_loop().time())
-
-    async def aclose(self) -> None:
-        """Close the connection."""
-        await self.wake()
-        await self._disconnect()
-
-    async def _blocking(self, words: Sequence[Word], timeout: float) -> Any:  # noqa: ANN401
-        """Return the answer to a command that may wait; `None` where `wake` ended it."""
         self._woken = False
+        self._waits = True
         try:
-            async with asyncio.timeout(timeout) as self._reading:
-                if self._reader is None:
-                    self._reader = await self._server.topology.connect(self._server.keys.workers)
-                await self._reader.send_packed_command([pack(words)])
-                return await answer(self._reader)
-        except (TimeoutError, RedisError) as error:
-            await self._disconnect()
-            if self._woken:
-                return None
-            if isinstance(error, RedisError):
-                raise_for(error)
-            raise Unavailable(f"The server at {self._server.where} does not answer") from None
-        except BaseException:
-            # Whatever ended it, its answer must not be taken for that of the next read.
-            await self._disconnect()
+            await self._busy.open()
+            await self._resting.open()
+            return await self._found_within(block, cursors, count)
+        except Exception:
+            # The other one may wait at a server that is not the right one any more.
+            self._busy.give_up()
+            self._resting.give_up()
             raise
         finally:
-            self._reading = None
+            self._waits = False
 
-    async def _disconnect(self) -> None:
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            with suppress(RedisError):
-                await reader.disconnect(nowait=True)
+    async def wake(self) -> None:
+        """End a `read` that waits: others are owned now, so the busy ones' connection is given up for the next read."""
+        if self._waits:
+            self._woken = True
+            self._ended.set()
+            self._busy.give_up()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self.wake()
+        for wire in (self._busy.give_up(), self._resting.give_up()):
+            if wire is not None:
+                await wire.aclose()
+
+    async def _found_within(
+        self, block: float, cursors: Mapping[int, str], count: int
+    ) -> dict[int, Sequence[RawEntry]]:
+        try:
+            async with asyncio.timeout(block):
+                while not (found := self._found(cursors)) and not self._woken:
+                    self._ask(cursors, count, block)
+                    self._ended.clear()
+                    await self._ended.wait()
+                return found
+        except TimeoutError:
+            return self._found(cursors)
+
+    def _ask(self, cursors: Mapping[int, str], count: int, block: float) -> None:
+        """Have each partition waited for, by one of the reads at least."""
+        since = asyncio.get_running_loop().time() - LATELY
+        lately = {number for number, at in self._heard.items() if at > since}
+        busy, resting = self._busy, self._resting
+        if not resting.cursors:
+            # While the other read waits it takes nobody in, so what it does not wait for rests, busy or not.
+            rest = {n: c for n, c in cursors.items() if busy.cursors.get(n) != c and (busy.cursors or n not in lately)}
+            resting.start(rest, count, block)
+        if not busy.cursors:
+            others = {n: c for n, c in cursors.items() if n in lately or resting.cursors.get(n) != c}
+            busy.start(others, count, block)
+
+    def _found(self, cursors: Mapping[int, str]) -> dict[int, Sequence[RawEntry]]:
+        """Return what the reads have brought of what stands right behind the cursors."""
+        found: dict[int, Sequence[RawEntry]] = {}
+        for read in (self._resting, self._busy):
+            asked = read.cursors
+            for key, rows in read.take():
+                number = self._numbers[key]
+                if asked[number] == cursors.get(number):
+                    found[number] = [entry_of(*row) for row in rows]
+        if found:
+            self._heard.update(dict.fromkeys(found, asyncio.get_running_loop().time()))
+        return found
+
+
+class _Read:
+    """A connection on which one read at a time waits, also between two calls of `SharedReading.read`."""
+
+    def __init__(self, server: Server, ended: Callable[[], None]) -> None:
+        self.cursors: Mapping[int, str] = {}
+        """What the read has asked for, until its answer is taken."""
+        self._server = server
+        self._ended = ended
+        self._wire: Wire | None = None
+        self._answers: list[Any] = []
+        self._deadline = 0.0
+
+    async def open(self) -> None:
+        """Open the connection, unless it is."""
+        if self._wire is None:
+            connection = await self._server.topology.connect(self._server.keys.workers)
+            self._wire = Wire(connection, self._answered, self._answered)
+
+    def start(self, cursors: Mapping[int, str], count: int, block: float) -> None:
+        """Ask for what stands behind the cursors, if there are any."""
+        if cursors and self._wire:
+            streams = [self._server.partition(partition).commands for partition in cursors]
+            limits = ("COUNT", count, "BLOCK", max(1, int(block * 1000)))
+            self._wire.send(pack(("XREAD", *limits, "STREAMS", *streams, *cursors.values())))
+            self.cursors = cursors
+            self._deadline = asyncio.get_running_loop().time() + block + BLOCK_MARGIN
+
+    def take(self) -> Sequence[Any]:
+        """Return the answer, if it has come.
+
+        Raises:
+            Unavailable: the connection was lost, or the server does not answer.
+
+        """
+        if not self._answers:
+            if self.cursors and asyncio.get_running_loop().time() > self._deadline:
+                raise Unavailable(f"The server at {self._server.where} does not answer")
+            return ()
+        came = self._answers.pop(0)
+        self.cursors = {}
+        if isinstance(came, RedisError):
+            raise_for(came)
+        return came or ()
+
+    def give_up(self) -> Wire | None:
+        """Close the connection, with what waits there, and return it."""
+        wire, self._wire, self.cursors = self._wire, None, {}
+        self._answers.clear()
+        if wire is not None:
+            wire.close()
+        return wire
+
+    def _answered(self, answer: Any) -> None:  # noqa: ANN401 - whatever the server answers, or why it does not
+        self._answers.append(answer)
+        self._ended()
 
 
 def entry_of(entry_id: bytes, pairs: Sequence[bytes]) -> RawEntry:

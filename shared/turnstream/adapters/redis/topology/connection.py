@@ -18,12 +18,12 @@ from redis.exceptions import (
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
-    ResponseError,
     TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from turnstream.adapters.redis.topology.wire import Wire
 from turnstream.errors import ConfigurationError, Unavailable
 
 Word = str | bytes | int | float
@@ -102,17 +102,19 @@ async def answer(connection: AbstractConnection) -> Any:  # noqa: ANN401 - whate
 
 
 class PipelinedConnection:
-    """A connection that many share: what they ask for at the same time travels together, answers come in order."""
+    """A connection that many share: they do not wait for each other, and answers come in order."""
 
     def __init__(self, open_: Open, where: str, timeout: float) -> None:
         """Take what opens connections, the server's name for errors, and the seconds to wait for an answer."""
         self._open = open_
         self._where = where
         self._timeout = timeout
-        self._outgoing: list[tuple[bytes, asyncio.Future[Any]]] = []
-        self._waiting: deque[asyncio.Future[Any]] = deque()
-        self._wake = asyncio.Event()
-        self._runner: asyncio.Task[None] | None = None
+        self._wire: Wire | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._unsent: list[bytes] = []
+        self._waiting: deque[tuple[asyncio.Future[Any] | None, float]] = deque()
+        """Who waits for the answers that are to come, if anybody does, and until when."""
+        self._watch: asyncio.TimerHandle | None = None
         self._closed = False
 
     async def call(self, *words: Word) -> Any:  # noqa: ANN401 - whatever the server answers
@@ -123,107 +125,105 @@ class PipelinedConnection:
             ResponseError: the server answered with an error that does not pass by itself.
 
         """
-        future = self._queue(words)
-        runner = self._runner
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await future
-        except TimeoutError:
-            await self._disconnect(runner)
-            raise Unavailable(f"The server at {self._where} did not answer within {self._timeout:g} s") from None
-        except ReadOnlyError as error:
-            # It was demoted; a new connection may lead to its successor.
-            await self._disconnect(runner)
-            raise_for(error)
-        except RedisError as error:
-            raise_for(error)
+        return await self._last_answer(words)
 
     async def call_asking(self, *words: Word) -> Any:  # noqa: ANN401 - whatever the server answers
         """Do what `call` does, on a node of a cluster that is about to get the key's slot."""
-        # Both are queued before anything else can run, so nothing comes between the two.
-        self._queue(("ASKING",)).add_done_callback(_ignored)
-        return await self.call(*words)
+        return await self._last_answer(("ASKING",), words)
 
     @property
     def idle(self) -> bool:
         """Tell whether nobody waits for an answer."""
-        return not self._waiting and not self._outgoing
-
-    def _queue(self, words: Sequence[Word]) -> asyncio.Future[Any]:
-        if self._closed:
-            raise Unavailable(f"The connection to {self._where} was closed: open a new client")
-        if self._runner is None or self._runner.done():
-            self._runner = asyncio.create_task(self._run(), name="turnstream-connection")
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        # Packed here, so that words that cannot be packed are the caller's own failure.
-        self._outgoing.append((pack(words), future))
-        self._wake.set()
-        return future
+        return not self._waiting
 
     async def aclose(self) -> None:
         """Close the connection for good; whoever still waits for an answer gets `Unavailable`."""
         self._closed = True
-        await self._disconnect(self._runner)
+        opening, wire = self._opening, self._wire
+        self._fail(Unavailable(f"The connection to {self._where} was closed"))
+        if opening is not None:
+            await asyncio.wait([opening])
+        if wire is not None:
+            await wire.aclose()
 
-    async def _disconnect(self, runner: asyncio.Task[None] | None) -> None:
-        """End a connection, unless it was replaced meanwhile."""
-        if runner is not None and runner is self._runner:
-            self._runner = None
-            if not runner.done():
-                runner.cancel()
-                await asyncio.wait([runner])
+    async def _last_answer(self, *commands: Sequence[Word]) -> Any:  # noqa: ANN401 - whatever the server answers
+        """Send commands in one piece and return the answer to the last; nobody waits for the others."""
+        if self._closed:
+            raise Unavailable(f"The connection to {self._where} was closed: open a new client")
+        # Words that cannot be packed are the caller's own failure.
+        packed = b"".join(map(pack, commands))
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeout
+        future: asyncio.Future[Any] = loop.create_future()
+        self._waiting.extend((None, deadline) for _ in commands[1:])
+        self._waiting.append((future, deadline))
+        if self._watch is None:
+            self._watch = loop.call_at(deadline, self._look)
+        self._send(packed)
+        try:
+            return await future
+        except RedisError as error:
+            raise_for(error)
 
-    async def _run(self) -> None:
-        """Send and receive until the connection fails; every caller then learns of it."""
-        reason: Exception = Unavailable(f"The connection to {self._where} was closed")
+    def _send(self, packed: bytes) -> None:
+        if self._wire is not None:
+            self._wire.send(packed)
+            return
+        self._unsent.append(packed)
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._connect(), name="turnstream-connection")
+
+    async def _connect(self) -> None:
+        """Open the connection and send what is queued; if that fails, those who wait learn of it."""
         try:
             connection = await self._open()
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._send(connection))
-                    tasks.create_task(self._receive(connection))
-            finally:
-                await connection.disconnect(nowait=True)
-        except* (Unavailable, ConfigurationError) as group:
-            reason = group.exceptions[0]
-        except* Exception as group:  # noqa: BLE001 - whatever it is, those who wait must learn of it
-            reason = Unavailable(f"The connection to {self._where} was lost: {group.exceptions[0]!r}")
-        finally:
-            self._fail(reason)
+        except (Unavailable, ConfigurationError) as error:
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must learn of it
+            self._lost(error)
+        else:
+            self._opening = None
+            self._wire = Wire(connection, self._answered, self._lost)
+            self._wire.send(b"".join(self._unsent))
+            self._unsent.clear()
 
-    async def _send(self, connection: AbstractConnection) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            batch, self._outgoing = self._outgoing, []
-            self._waiting.extend(future for _, future in batch)
-            await connection.send_packed_command([packed for packed, _ in batch])
-
-    async def _receive(self, connection: AbstractConnection) -> None:
-        while True:
-            result: Any
-            try:
-                result = await answer(connection)
-            except ResponseError as error:
-                result = error
-            future = self._waiting.popleft()
-            if future.done():
-                continue
-            if isinstance(result, Exception):
-                future.set_exception(result)
+    def _answered(self, answer: Any) -> None:  # noqa: ANN401 - whatever the server answers
+        future, _ = self._waiting.popleft()
+        if future is not None and not future.done():
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
             else:
-                future.set_result(result)
+                future.set_result(answer)
+        if isinstance(answer, ReadOnlyError):
+            # It was demoted; a new connection may lead to its successor.
+            self._fail(Unavailable(f"The connection to {self._where} was closed"))
+
+    def _look(self) -> None:
+        """Give the connection up if the oldest answer is overdue; so one timer serves for all."""
+        self._watch = None
+        if self._waiting:
+            loop = asyncio.get_running_loop()
+            _, deadline = self._waiting[0]
+            if loop.time() >= deadline:
+                self._fail(Unavailable(f"The server at {self._where} did not answer within {self._timeout:g} s"))
+            else:
+                self._watch = loop.call_at(deadline, self._look)
+
+    def _lost(self, error: Exception) -> None:
+        self._fail(Unavailable(f"The connection to {self._where} was lost: {error!r}"))
 
     def _fail(self, reason: Exception) -> None:
-        lost = [*self._waiting, *(future for _, future in self._outgoing)]
-        self._waiting.clear()
-        self._outgoing.clear()
-        for future in lost:
-            if not future.done():
+        """Close the connection and tell all who wait; who asks next opens a new one."""
+        wire, opening, watch, waiting = self._wire, self._opening, self._watch, self._waiting
+        self._wire = self._opening = self._watch = None
+        self._waiting = deque()
+        self._unsent.clear()
+        if wire is not None:
+            wire.close()
+        if opening is not None:
+            opening.cancel()
+        if watch is not None:
+            watch.cancel()
+        for future, _ in waiting:
+            if future is not None and not future.done():
                 future.set_exception(reason)
-
-
-def _ignored(answered: asyncio.Future[Any]) -> None:
-    """Look at a result that nobody waits for, so that asyncio does not complain of an error in it."""
-    if not answered.cancelled():
-        answered.exception()
