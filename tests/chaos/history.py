@@ -75,13 +75,17 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Gone(msgspec.Struct, frozen=True):
-    """What a subscriber was told to be gone: the last sequence it saw, and the one behind which it goes on."""
+    """What a subscriber was told to be gone: the last sequence it saw, and the one behind which it goes on.
+
+    `generation` is that of the history in which it saw it.
+    """
 
     partition: int
     reason: Reason
     lost: int | None
     seen: int
     sequence: int
+    generation: str = ""
 
     @property
     def kept(self) -> int:

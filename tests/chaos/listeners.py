@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from tests.chaos.accounts import Account, Identity
 from tests.chaos.history import Gone, Handled, History, Listening, PartitionEnd, Seen
-from tests.chaos.members import out_of_order
+from tests.chaos.members import in_lineage, out_of_order
 from tests.chaos.violations import Violation, Violations
 
 from turnstream.domain.events import AnyEvent
@@ -31,7 +31,7 @@ def all_is_handled_in_order(history: History) -> Violations:
     So also for what was handled and is not there in the end.
     """
     for end in history.partitions:
-        handled = [one for one in history.handled if one.partition == end.number]
+        handled = in_lineage(one for one in history.handled if one.partition == end.number)
         what = Account(_in_time(handled, end), 0).differs_from(_identities(end.events))
         if what:
             yield Violation("I7", f"the members of the durable subscription handled {what}", end.number)

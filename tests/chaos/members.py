@@ -146,6 +146,22 @@ def member_faults(members: Members, chance: Random, lease: float) -> list[Fault]
     return [kind(members, chance, lease) for kind in (KillMember, PauseMember, DrainMember)]
 
 
+def in_lineage(handled: Iterable[Handled]) -> list[Handled]:
+    """Return what was handled in a partition, with each loss before what was handled of the next history.
+
+    Who does not hold the partition any more tells of a loss when it looks, and others may be further by then.
+    """
+    found: list[Handled] = []
+    ranks: dict[str, int] = {}
+    for one in handled:
+        rank = ranks.get(one.gone.generation) if one.gone else None
+        newer = (n for n, other in enumerate(found) if rank is not None and ranks.get(other.generation, 0) > rank)
+        found.insert(next(newer, len(found)), one)
+        if one.generation:
+            ranks.setdefault(one.generation, len(ranks))
+    return found
+
+
 def repeats(handled: Sequence[Handled]) -> int:
     """Return how many handlings were not the first ones of their events."""
     events = [one.event_id for one in handled if not one.gone]

@@ -133,4 +133,5 @@ def _noted(event: Event | ResyncRequired) -> Seen | Gone:
 
 def noted_loss(resync: ResyncRequired) -> Gone:
     """Return what a run writes down of a loss that was told."""
-    return Gone(resync.partition, resync.reason, resync.lost, resync.seen[1], resync.resumed[1])
+    generation, seen = resync.seen
+    return Gone(resync.partition, resync.reason, resync.lost, seen, resync.resumed[1], generation)

@@ -234,6 +234,10 @@ def taken_back_and_not_handled_again(history: History) -> None:
     history.handled.append(Handled("m1", 0, 2, gone=Gone(0, "failover", 2, 4, 2)))
 
 
+def told_of_a_flush_of_the_history_that_is_left(history: History) -> None:
+    history.handled.append(Handled("m1", 0, 0, gone=Gone(0, "reset", None, 3, 0, "g")))
+
+
 def handled_again_in_another_order(history: History) -> None:
     again = [Handled("m1", 0, n, f"c{n - 1}:0", "s", "g") for n in (4, 3)]
     history.handled += [Handled("m1", 0, 2, gone=Gone(0, "failover", 2, 4, 2)), *again]
@@ -407,6 +411,7 @@ BROKEN: list[tuple[str, Callable[[History], None]]] = [
     ("I7", handled_and_taken_back_before_it_was_handled),
     ("I7", handled_by_another_of_whose_history_nothing_was_told),
     ("I7", taken_back_and_not_handled_again),
+    ("I7", told_of_a_flush_of_the_history_that_is_left),
     ("I7", handled_again_in_another_order),
     ("I7", numbers_below_its_start_given_again),
     ("I7", session_with_a_gap),
@@ -487,6 +492,12 @@ def handled_by_one_who_was_replaced_before(history: History) -> None:
 def handled_flushed_and_handled_again(history: History) -> None:
     gone = [Handled("m1", 0, n, f"gone:{n}", "t", "f") for n in (1, 2, 3)]
     history.handled[:0] = [*gone, Handled("m1", 0, 0, gone=Gone(0, "reset", None, 3, 0))]
+
+
+def told_of_a_flush_when_others_were_further(history: History) -> None:
+    gone = [Handled("m1", 0, n, f"gone:{n}", "t", "f") for n in (1, 2, 3)]
+    history.handled[:0] = gone
+    history.handled.append(Handled("m1", 0, 0, gone=Gone(0, "reset", None, 3, 0, "f")))
 
 
 def what_was_below_its_start_was_taken_back(history: History) -> None:
@@ -579,6 +590,7 @@ ALLOWED = [
     handled_late_though_retention_had_taken_it,
     handled_by_one_who_was_replaced_before,
     handled_flushed_and_handled_again,
+    told_of_a_flush_when_others_were_further,
     what_was_below_its_start_was_taken_back,
     its_producer_has_gone_away,
     parked_and_redriven,
