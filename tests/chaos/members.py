@@ -154,9 +154,11 @@ def in_lineage(handled: Iterable[Handled]) -> list[Handled]:
     found: list[Handled] = []
     ranks: dict[str, int] = {}
     for one in handled:
-        rank = ranks.get(one.gone.generation) if one.gone else None
-        newer = (n for n, other in enumerate(found) if rank is not None and ranks.get(other.generation, 0) > rank)
-        found.insert(next(newer, len(found)), one)
+        place = len(found)
+        if one.gone and one.gone.generation in ranks:
+            rank = ranks[one.gone.generation]
+            place = next((n for n, other in enumerate(found) if ranks.get(other.generation, 0) > rank), place)
+        found.insert(place, one)
         if one.generation:
             ranks.setdefault(one.generation, len(ranks))
     return found
