@@ -5,7 +5,10 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
+
+from redis.asyncio import Redis
 
 from benchmarks.stage import Stage
 from turnstream import (
@@ -31,9 +34,11 @@ TEXT = "A message of about a hundred characters, as people write them to a chat 
 CONFIG = SessionConfig("openai", "gpt-4o")
 TIMEOUT = 120.0
 PREFILL = 1_000
-BLOCK = 100
+BLOCK = 1_000
 """Calls of one kind that are measured one behind the other."""
 EXECUTES_A_SESSION = 10
+REST = 2.0
+"""Seconds behind which partitions that were busy count as resting."""
 
 Figures = dict[str, float]
 
@@ -74,23 +79,27 @@ async def throughput(ts: Turnstream, stage: Stage, commands: int, sessions: int,
     return {"commands_per_second": commands / seconds, **cpu}
 
 
-async def latency(ts: Turnstream, backend: RedisBackend, rounds: int) -> dict[str, Figures]:
-    """Measure a PING, a ticket, and an `execute` on a session of ten messages, one at a time.
+async def latency(ts: Turnstream, backend: RedisBackend, url: str, rounds: int) -> dict[str, Figures]:
+    """Measure a PING, one by redis-py, a ticket, and an `execute` on a session of ten messages, one at a time.
 
-    Each kind in blocks of its own, which take turns: how long a PING takes depends on what the processes did just
-    before, so that one between two tickets is no measure for them.
+    Each kind in long blocks of its own, for how long a PING takes depends on what the processes did just before.
     """
     session_id = await new_session(ts, 10)
-    ping = partial(backend.server.calls(0).call, "PING")
-    taken: dict[str, list[float]] = {"ping": [], "ticket": [], "execute": []}
-    for _ in range(0, rounds, BLOCK):
-        short = [await new_session(ts, 10) for _ in range(0, BLOCK, EXECUTES_A_SESSION)]
-        for _ in range(BLOCK):
-            await timed(taken["ping"], ping)
-        for _ in range(BLOCK):
-            await timed(taken["ticket"], partial(ticket, ts, session_id))
-        for i in range(BLOCK):
-            await timed(taken["execute"], partial(_execute, ts, short[i // EXECUTES_A_SESSION]))
+    short = iter([await new_session(ts, 10) for _ in range(0, rounds, EXECUTES_A_SESSION)])
+    taken: dict[str, list[float]] = {"ping": [], "redis-py ping": [], "ticket": [], "execute": []}
+    async with Redis.from_url(url, protocol=2) as plain:
+        for _ in range(0, rounds, BLOCK):
+            # Nobody else is at work, and what was is at rest again.
+            await asyncio.sleep(REST)
+            for _ in range(BLOCK):
+                await timed(taken["ping"], partial(backend.server.calls(0).call, "PING"))
+            for _ in range(BLOCK):
+                await timed(taken["redis-py ping"], plain.ping)
+            for _ in range(BLOCK):
+                await timed(taken["ticket"], partial(ticket, ts, session_id))
+            for session in islice(short, BLOCK // EXECUTES_A_SESSION):
+                for _ in range(EXECUTES_A_SESSION):
+                    await timed(taken["execute"], partial(_execute, ts, session))
     return {name: percentiles(times) for name, times in taken.items()}
 
 

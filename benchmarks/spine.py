@@ -28,7 +28,7 @@ class Size(msgspec.Struct, frozen=True):
     commands: int = 60_000
     sessions: int = 500
     in_flight: int = 20_000
-    latency_rounds: int = 2_000
+    latency_rounds: int = 3_000
     append_rounds: int = 5
     appends: int = 100
     longest: int = 100_000
@@ -46,8 +46,9 @@ async def measure(stage: Stage, size: Size) -> dict[str, Any]:
             await measuring.throughput(ts, stage, size.commands, size.sessions, size.in_flight)
             for _ in range(size.rounds)
         ]
-        latency = await measuring.latency(ts, backend, size.latency_rounds)
-        live = await measuring.live_latency(ts, backend, size.latency_rounds)
+        with stage.apart():
+            latency = await measuring.latency(ts, backend, stage.url, size.latency_rounds)
+            live = await measuring.live_latency(ts, backend, size.latency_rounds)
         lengths = (10, 1_000, size.longest)
         appends = await measuring.append_cost(ts, lengths, size.append_rounds, size.appends)
         memory = await measuring.memory(ts, backend, size.longest)

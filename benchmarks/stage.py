@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -31,6 +31,23 @@ class Stage(msgspec.Struct, frozen=True):
             "worker": _cpu_seconds(self.worker_pid),
             "producer": sum(os.times()[:2]),
         }
+
+    @contextmanager
+    def apart(self) -> Generator[None]:
+        """Keep the servers on one core and the others on the rest, where the system can do that.
+
+        Left alone, it may put two processes that talk on one core, where waking costs a third, or take them apart, and
+        keeps to that for a whole run.
+        """
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        if len(cores) > 1:
+            _keep_to(cores[:1], *self.server_pids)
+            _keep_to(cores[1:], self.worker_pid, os.getpid())
+        try:
+            yield
+        finally:
+            if len(cores) > 1:
+                _keep_to(cores, *self.server_pids, self.worker_pid, os.getpid())
 
 
 @contextmanager
@@ -61,6 +78,12 @@ async def client_of(settings: Settings) -> AsyncGenerator[tuple[Turnstream, Redi
     resources.push_async_callback(backend.aclose)
     async with aclosing(Turnstream(backend, settings, resources)) as ts:
         yield ts, backend
+
+
+def _keep_to(cores: Sequence[int], *pids: int) -> None:
+    threads = (int(thread.name) for pid in pids for thread in Path(f"/proc/{pid}/task").iterdir())
+    for thread in threads:
+        os.sched_setaffinity(thread, cores)
 
 
 def _cpu_seconds(pid: int) -> float:
