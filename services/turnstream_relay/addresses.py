@@ -28,11 +28,12 @@ def _behind(address: Address) -> list[Address]:
     """Return an address and those to which packets for it may be passed on."""
     if isinstance(address, IPv4Address):
         return [address]
-    if address.ipv4_mapped:
-        return [address.ipv4_mapped]
+    if behind := address.ipv4_mapped or address.sixtofour:
+        # Another way to write it, and a way to it: what matters is that one. Pythons differ about these themselves.
+        return [behind]
     if any(address in network for network in _TRANSLATING):
         return [IPv4Address(int(address) & 0xFFFF_FFFF)]
-    return [address, *([address.sixtofour] if address.sixtofour else []), *(address.teredo or ())]
+    return [address, *(address.teredo or ())]
 
 
 def _is_public(address: Address) -> bool:
