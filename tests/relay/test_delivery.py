@@ -286,7 +286,8 @@ async def test_a_gap_is_told_but_who_does_not_take_that_gets_events_all_the_same
     assert {gap.body["data"]["reason"] for gap in gaps} == {"reset"}
     own = [gap for gap in receiver.taken if gap.body["type"] == "resync-required"]
     assert (len(own) > 0) == told
-    assert len({gap.id for gap in gaps}) <= 4
+    # Told again it may go on elsewhere, but it is the same gap.
+    assert len({(gap.body["data"]["partition"], *gap.body["data"]["seen"].values()) for gap in gaps}) <= 4
 
 
 async def _chats_again(ts: Turnstream) -> bool:
