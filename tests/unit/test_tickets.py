@@ -197,7 +197,7 @@ async def test_when_all_sends_of_a_command_have_failed_no_answer_is_expected(rep
     with pytest.raises(Unavailable), replies.expecting([command("c1")]), replies.expecting([command("c1")]):
         raise Unavailable("not queued")
     with replies.expecting([command("c1", b"other")]) as (answered,):
-        assert not answered.done()
+        assert answered.answer is None
 
 
 async def test_another_command_under_an_id_that_is_waited_for_is_a_mismatch(
@@ -219,12 +219,12 @@ async def test_a_late_answer_to_another_command_under_the_id_is_not_taken_for_on
     with replies.expecting([first], own_ids=True) as (answered,):
         pass
     answer(backend, Reply("mine", "ok", 7, payload_hash=payload_hash(first.entry)))
-    await answered
+    await answered.within(SOON)
     with replies.expecting([other], own_ids=True) as (waiting,):
         pass
     answer(backend, Reply("mine", "ok", 7, payload_hash=payload_hash(first.entry)))
     answer(backend, Reply("mine", "rejected", 8, payload_hash=payload_hash(other.entry)))
-    reply = await waiting
+    reply = await waiting.within(SOON)
     assert isinstance(reply, Reply)
     assert reply.version == 8
 
@@ -316,7 +316,7 @@ async def test_what_was_under_way_when_the_subscription_was_lost_is_asked_for_as
         replies.queued(0, [sent.entry])
     await wait_until(lambda: _sent(backend, ["c1"]))
     answer(backend, Reply("c1", "ok", 7))
-    reply = await waiting
+    reply = await waiting.within(SOON)
     assert isinstance(reply, Reply)
     assert reply.version == 7
 
@@ -396,7 +396,7 @@ async def test_a_connection_that_is_lost_concerns_only_what_it_served(
     with replies.expecting([Addressed(1, "t", command("d1").entry)]) as (elsewhere,):
         await outbox.put(1, [command("d1").entry])
         answer(backend, Reply("d1", "ok", 3), partition=1)
-        await elsewhere
+        await elsewhere.within(SOON)
     with pytest.raises(Unavailable, match="node 0 is gone"):
         await outbox.put(0, [command("c0").entry])
     held = outbox.put(0, [command("c2").entry], SOON)

@@ -158,12 +158,12 @@ class Turnstream(Subscribing):
                 self._open.check()
         for partition in lanes:
             await self._replies.open(partition)
-        with self._replies.expecting(all_addressed, timeout) as answers:
+        with self._replies.expecting(all_addressed, timeout) as expected:
             queued = [self._queued(partition, entries, timeout, wait=wait) for partition, entries in lanes.items()]
             for failure in await asyncio.gather(*queued, return_exceptions=True):
                 if failure is not None:
                     raise failure
-        each = zip(all_addressed, answers, strict=True)
+        each = zip(all_addressed, expected, strict=True)
         return [Ticket(a.entry.command_id, a.session_id, answer, timeout) for a, answer in each]
 
     async def execute(
@@ -240,9 +240,9 @@ class Turnstream(Subscribing):
 
     async def _sent(self, addressed: Addressed, timeout: float, *, wait: bool, own_id: bool) -> Ticket:
         await self._replies.open(addressed.partition)
-        with self._replies.expecting([addressed], timeout, own_ids=own_id) as (answer,):
+        with self._replies.expecting([addressed], timeout, own_ids=own_id) as (expected,):
             await self._queued(addressed.partition, [addressed.entry], timeout, wait=wait)
-        return Ticket(addressed.entry.command_id, addressed.session_id, answer, timeout)
+        return Ticket(addressed.entry.command_id, addressed.session_id, expected, timeout)
 
     async def _queued(self, partition: int, entries: Sequence[CommandEntry], timeout: float, *, wait: bool) -> None:
         try:

@@ -1,12 +1,10 @@
 """A command that has no answer yet, and what is known of it."""
 
-import asyncio
-
 import msgspec
 
 from turnstream.application.intake import payload_hash
 from turnstream.client.addressing import Addressed
-from turnstream.client.tickets import Answer
+from turnstream.client.tickets import Expected
 from turnstream.ports import Reply
 
 
@@ -19,7 +17,7 @@ class Pending(msgspec.Struct):
     and `reminded_at` when it was published once more because nobody answered, 0 if it was not.
     """
 
-    answer: asyncio.Future[Answer]
+    expected: Expected
     command: Addressed
     sent_at: float
     timeout: float
@@ -40,8 +38,3 @@ class Pending(msgspec.Struct):
         What was sent twice is answered twice, and the second answer may come when nobody waits for it any more.
         """
         return not self.own_id or reply.payload_hash in {"", payload_hash(self.command.entry)}
-
-    def settle(self, answer: Answer) -> None:
-        """Give the answer to whoever waits."""
-        if not self.answer.done():
-            self.answer.set_result(answer)

@@ -67,9 +67,9 @@ class Reminder:
 
     def _remind(self, partition: int, overdue: Sequence[Pending], now: float) -> None:
         probe, newest = self._probes.get(partition), overdue[-1]
-        answered = probe.sent_at if probe and probe.answer.done() else -math.inf
+        answered = probe.sent_at if probe and probe.expected.answer else -math.inf
         again = [pending for pending in overdue if pending.sent_at <= answered]
-        asked = probe and not probe.answer.done() and now - probe.reminded_at < self._due(probe)
+        asked = probe and not probe.expected.answer and now - probe.reminded_at < self._due(probe)
         if newest.sent_at > answered and not asked:
             again.append(newest)
             self._probes[partition] = newest

@@ -16,7 +16,7 @@ from turnstream.client.listener import CLOSED, Listener
 from turnstream.client.outbox import Outbox
 from turnstream.client.pending import Pending
 from turnstream.client.reminding import Reminder
-from turnstream.client.tickets import Answer
+from turnstream.client.tickets import Expected
 from turnstream.codec.replies import decode_replies
 from turnstream.errors import DuplicateMismatch, Unavailable
 from turnstream.ports import Channels, CommandEntry
@@ -73,10 +73,10 @@ class Replies:
     @contextmanager
     def expecting(
         self, commands: Sequence[Addressed], timeout: float = 0.0, *, own_ids: bool = False
-    ) -> Generator[list[asyncio.Future[Answer]]]:
-        """Give the futures of the answers to commands that are sent meanwhile; if that fails, expect none.
+    ) -> Generator[list[Expected]]:
+        """Give the answers to commands that are sent meanwhile; if that fails, expect none.
 
-        A command that is sent again has the future of the first time. It stays until all sends of it have failed, for
+        A command that is sent again has the answer of the first time. It stays until all sends of it have failed, for
         one of them is queued, or may still be. Answers are waited for `timeout` seconds, at least. `own_ids` where the
         caller chose the ids, and may have used them before.
 
@@ -88,7 +88,7 @@ class Replies:
         now = loop.time()
         fresh = {
             command.entry.command_id: Pending(
-                loop.create_future(), command, now, timeout, own_ids, self._connections[command.partition]
+                Expected(), command, now, timeout, own_ids, self._connections[command.partition]
             )
             for command in commands
             if command.entry.command_id not in self._pending
@@ -98,7 +98,7 @@ class Replies:
         for pending in sent:
             pending.sends += 1
         try:
-            yield [self._answer(command) for command in commands]
+            yield [self._expected(command) for command in commands]
         except BaseException:
             for pending in sent:
                 self._let_go(pending)
@@ -133,11 +133,11 @@ class Replies:
         if not pending.sends and self._pending.get(command_id) is pending:
             del self._pending[command_id]
 
-    def _answer(self, command: Addressed) -> asyncio.Future[Answer]:
+    def _expected(self, command: Addressed) -> Expected:
         pending = self._pending[command.entry.command_id]
         if not pending.is_for(command):
             raise DuplicateMismatch(command.entry.command_id)
-        return pending.answer
+        return pending.expected
 
     async def aclose(self) -> None:
         """Stop to listen, for good; whoever still waits gets `Unavailable`."""
@@ -190,7 +190,7 @@ class Replies:
                 lane.append(pending.command.entry)
             else:
                 del self._pending[pending.command.entry.command_id]
-                pending.settle(
+                pending.expected.settle(
                     Unavailable("There was no connection for so long that the answer cannot be had any more")
                 )
         return lanes
@@ -199,7 +199,7 @@ class Replies:
         for command_id, pending in list(self._pending.items()):
             if pending.command.partition in partitions:
                 del self._pending[command_id]
-                pending.settle(reason)
+                pending.expected.settle(reason)
 
     def receive(self, payload: bytes) -> None:
         """Settle the tickets that replies are for."""
@@ -212,7 +212,7 @@ class Replies:
             pending = self._pending.get(reply.command_id)
             if pending and pending.is_meant_by(reply):
                 del self._pending[reply.command_id]
-                pending.settle(reply)
+                pending.expected.settle(reply)
 
 
 def _heard(future: asyncio.Future[None]) -> None:

@@ -24,14 +24,45 @@ class Applied(msgspec.Struct, frozen=True):
     place: SessionPlace | None = None
 
 
+class Expected(msgspec.Struct):
+    """An answer that will come; several may wait for it, and who gives up disturbs none of the others.
+
+    A future that is waited for with a time-out would tell of it two turns of the event loop later.
+    """
+
+    answer: Answer | None = None
+    waiting: list[asyncio.Future[None]] = []
+
+    def settle(self, answer: Answer) -> None:
+        """Give the answer to all who wait, unless they have one."""
+        if self.answer is None:
+            self.answer = answer
+            for waiter in self.waiting:
+                _wake(waiter)
+
+    async def within(self, seconds: float) -> Answer | None:
+        """Return the answer; `None` if it has not come in time."""
+        if self.answer is None:
+            loop = asyncio.get_running_loop()
+            waiter = loop.create_future()
+            self.waiting.append(waiter)
+            timer = loop.call_later(seconds, _wake, waiter)
+            try:
+                await waiter
+            finally:
+                timer.cancel()
+                self.waiting.remove(waiter)
+        return self.answer
+
+
 class Ticket:
     """A queued command; await it, again and again if need be, to learn that it was applied."""
 
-    def __init__(self, command_id: str, session_id: str, answer: asyncio.Future[Answer], timeout: float) -> None:
+    def __init__(self, command_id: str, session_id: str, expected: Expected, timeout: float) -> None:
         """Hold a command whose answer will come."""
         self.command_id = command_id
         self.session_id = session_id
-        self._answer = answer
+        self._expected = expected
         self._timeout = timeout
 
     def __await__(self) -> Generator[object, None, Applied]:
@@ -48,14 +79,13 @@ class Ticket:
 
     def __repr__(self) -> str:
         """Show which command it is, never its content."""
-        return f"Ticket(command_id={self.command_id!r}, session_id={self.session_id!r}, done={self._answer.done()})"
+        done = self._expected.answer is not None
+        return f"Ticket(command_id={self.command_id!r}, session_id={self.session_id!r}, {done=})"
 
     async def _applied(self) -> Applied:
-        if not self._answer.done():
-            await asyncio.wait([self._answer], timeout=self._timeout)
-            if not self._answer.done():
-                raise CommandTimeout(self.command_id, self._timeout)
-        answer = self._answer.result()
+        answer = await self._expected.within(self._timeout)
+        if answer is None:
+            raise CommandTimeout(self.command_id, self._timeout)
         if isinstance(answer, TurnstreamError):
             raise answer
         if answer.error:
@@ -63,3 +93,8 @@ class Ticket:
         if answer.status == "parked":
             raise CommandParked(self.session_id, self.command_id)
         return Applied(self.session_id, answer.version, answer.output, answer.place)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

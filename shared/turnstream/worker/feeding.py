@@ -1,7 +1,7 @@
 """Reads the command streams of all owned partitions, never more than can be held (design §3, a round is bounded)."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from turnstream.ports import CommandQueue, RawEntry
 from turnstream.worker.partition import OwnedPartition, entry_size
@@ -57,11 +57,9 @@ class Turns:
         """Know of none that is behind."""
         self._behind: dict[int, None] = {}
 
-    def next(self, partitions: Iterable[int], at_once: int) -> list[int]:
-        """Return the partitions of a read, at most `at_once` of them from among those that are behind."""
-        wanted = set(partitions)
-        behind = [number for number in self._behind if number in wanted]
-        return [*wanted.difference(behind[at_once:])]
+    def left_out(self, partitions: Container[int], at_once: int) -> list[int]:
+        """Return the partitions that the next read is without: all but `at_once` of those that are behind."""
+        return [number for number in self._behind if number in partitions][at_once:]
 
     def saw(self, asked: Iterable[int], answer: Mapping[int, Sequence[RawEntry]], count: int) -> None:
         """Learn which ones have more than the `count` entries that they were asked for; these go to the end."""
@@ -110,11 +108,12 @@ class Feeder:
                 await self._changed.wait()
 
     async def _round(self, cursors: Mapping[int, str]) -> None:
-        chosen = self._turns.next(cursors, max(1, ROUND_ENTRIES // self._size.count(1)))
+        left_out = self._turns.left_out(cursors, max(1, ROUND_ENTRIES // self._size.count(1)))
+        chosen = {number: cursor for number, cursor in cursors.items() if number not in left_out}
         # Who is left out must not wait because those who are not have nothing any more.
         block = BLOCK if len(chosen) == len(self._owned) else SHORT_BLOCK
         count = self._size.count(len(chosen))
-        answer = await self._queue.read({number: cursors[number] for number in chosen}, count, block)
+        answer = await self._queue.read(chosen, count, block)
         for number, entries in answer.items():
             if number in self._owned:
                 self._owned[number].feed(cursors[number], entries)

@@ -34,11 +34,9 @@ class SharedReading:
         self._resting = _Read(server, self._ended.set)
         self._heard: dict[int, float] = {}
         self._waits = False
-        self._woken = False
 
     async def read(self, cursors: Mapping[int, str], count: int, block: float) -> Mapping[int, Sequence[RawEntry]]:
         """Return up to `count` entries a partition behind its cursor; wait up to `block` seconds for the first."""
-        self._woken = False
         self._waits = True
         try:
             await self._busy.open()
@@ -55,8 +53,7 @@ class SharedReading:
     async def wake(self) -> None:
         """End a `read` that waits: others are owned now, so the busy ones' connection is given up for the next read."""
         if self._waits:
-            self._woken = True
-            self._ended.set()
+            self._wait_no_longer()
             self._busy.give_up()
 
     async def aclose(self) -> None:
@@ -69,15 +66,20 @@ class SharedReading:
     async def _found_within(
         self, block: float, cursors: Mapping[int, str], count: int
     ) -> dict[int, Sequence[RawEntry]]:
+        # Per command this is cheaper than a time-out.
+        timer = asyncio.get_running_loop().call_later(block, self._wait_no_longer)
         try:
-            async with asyncio.timeout(block):
-                while not (found := self._found(cursors)) and not self._woken:
-                    self._ask(cursors, count, block)
-                    self._ended.clear()
-                    await self._ended.wait()
-                return found
-        except TimeoutError:
-            return self._found(cursors)
+            while not (found := self._found(cursors)) and self._waits:
+                self._ask(cursors, count, block)
+                self._ended.clear()
+                await self._ended.wait()
+        finally:
+            timer.cancel()
+        return found
+
+    def _wait_no_longer(self) -> None:
+        self._waits = False
+        self._ended.set()
 
     def _ask(self, cursors: Mapping[int, str], count: int, block: float) -> None:
         """Have each partition waited for, by one of the reads at least."""

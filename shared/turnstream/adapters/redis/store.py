@@ -14,6 +14,14 @@ NOT_BEHIND = "equal or smaller than the target stream top item"
 """What the server says of an event under a sequence that is taken: a commit before was broken off half-way."""
 
 
+OTHERS_FIRST = ("PING",)
+"""Ahead of a script, this has the server write to those whom it tells of something before it answers its caller.
+
+Who got something to write last is written to first; with an answer under way the caller is not the last. A producer that
+shares a core with the worker would have to wait until that is through with the answer.
+"""
+
+
 class RedisStore:
     """Hashes, sorted sets and streams, read and written by two scripts."""
 
@@ -56,7 +64,7 @@ class RedisStore:
         partition = server.partition(number)
         keys = server.declared(number, partition.partition, partition.events)
         try:
-            await server.scripts.commit.run(server.calls(number), keys, writing.words)
+            await server.scripts.commit.run(server.calls(number), keys, writing.words, ahead=OTHERS_FIRST)
         except ResponseError as error:
             raise _understood(error, number, partition) from None
         if self._settling:
