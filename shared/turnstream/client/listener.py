@@ -99,8 +99,7 @@ class Listener:
     async def _is_lost(self, subscription: Subscription) -> bool:
         """Hand out replies until the subscription ends; tell whether it was lost."""
         try:
-            async for _, payload in subscription:
-                self._hears.receive(payload)
+            await subscription.hear(self._hears.receive)
         except Unavailable as error:
             self._lose(error)
             return True

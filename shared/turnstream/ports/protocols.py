@@ -1,6 +1,6 @@
 """What the application asks of the outside (design §8)."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
 from turnstream.domain.models import ChatMessage, SessionHeader, SessionInfo
@@ -155,8 +155,19 @@ class Subscription(Protocol):
         """Yield (channel, payload); raises `Unavailable` when the connection is lost."""
         ...
 
+    async def hear(self, take: Callable[[bytes], None]) -> None:
+        """Give each payload to `take` as it comes, first those that have come, and return when it is closed.
+
+        Instead of iterating, and once. What `take` raises ends it and is raised here.
+
+        Raises:
+            Unavailable: the connection was lost.
+
+        """
+        ...
+
     async def ping(self) -> None:
-        """Return when all that was published before has been taken out by whoever iterates.
+        """Return when all that was published before has been taken.
 
         Raises:
             Unavailable: the connection was lost, or the server does not answer.

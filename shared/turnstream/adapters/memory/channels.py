@@ -55,6 +55,16 @@ class MemorySubscription:
             else:
                 await self._bell.wait()
 
+    async def hear(self, take: Callable[[bytes], None]) -> None:
+        """Give each payload to `take`.
+
+        Raises:
+            Unavailable: more payloads waited than may.
+
+        """
+        async for _, payload in self:
+            take(payload)
+
     async def ping(self) -> None:
         """Return when all that was published before has been taken out."""
         taken_out = asyncio.Event()

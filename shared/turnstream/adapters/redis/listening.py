@@ -27,6 +27,8 @@ class RedisSubscription:
         self._arrived = asyncio.Event()
         self._failure: Exception | None = None
         self._closed = False
+        self._hears: Callable[[bytes], None] | None = None
+        """Who is given payloads at once; they wait for nobody else."""
         self._ears: list[_Ear] = []
 
     async def listen(self, connection: AbstractConnection, commands: Sequence[Sequence[str]]) -> None:
@@ -71,6 +73,26 @@ class RedisSubscription:
             self._arrived.clear()
             await self._arrived.wait()
 
+    async def hear(self, take: Callable[[bytes], None]) -> None:
+        """Give each payload to `take`, in the turn of the event loop that brings it.
+
+        Raises:
+            Unavailable: a connection was lost, or a channel has moved to another node.
+
+        """
+        heard, self._heard = self._heard, deque()
+        self._hears = take
+        try:
+            for each in heard:
+                self._take(each)
+            while not (self._failure or self._closed):
+                self._arrived.clear()
+                await self._arrived.wait()
+        finally:
+            self._hears = None
+        if self._failure:
+            raise self._failure
+
     async def aclose(self) -> None:
         """End it."""
         self._closed = True
@@ -78,8 +100,17 @@ class RedisSubscription:
         await asyncio.gather(*(ear.wire.aclose() for ear in self._ears))
 
     def _take(self, heard: Heard) -> None:
-        self._heard.append(heard)
-        self._arrived.set()
+        if self._hears is None:
+            self._heard.append(heard)
+            self._arrived.set()
+        elif isinstance(heard, Pings):
+            heard.answer()
+        else:
+            try:
+                self._hears(heard[1])
+            except Exception as bug:  # noqa: BLE001 - it is that of whoever hears, and raised there
+                self._hears, self._failure = None, bug
+                self._arrived.set()
 
     def _end(self, error: Exception) -> None:
         lost = Unavailable(f"The subscription at {self._where} was lost: {error}")

@@ -17,7 +17,7 @@ NOT_BEHIND = "equal or smaller than the target stream top item"
 OTHERS_FIRST = ("PING",)
 """Ahead of a script, this has the server write to those whom it tells of something before it answers its caller.
 
-Who got something to write last is written to first; with an answer under way the caller is not the last. A producer that
+Who came last is written to first, and with an answer to this on its way the caller does not come last. A producer that
 shares a core with the worker would have to wait until that is through with the answer.
 """
 

@@ -182,14 +182,16 @@ class DurableSubscription(Generic[SomeEvent]):
         try:
             # What happened while nobody listened is there to be read.
             self._ring_all()
-            async for _, payload in subscription:
-                place = decode_place(payload)
-                if place and self._member and (not self._wanted.types or place.type in self._wanted.types):
-                    consuming = self._member.owned.get(place.partition)
-                    if consuming:
-                        consuming.ring()
+            await subscription.hear(self._ring_for)
         finally:
             await subscription.aclose()
+
+    def _ring_for(self, payload: bytes) -> None:
+        place = decode_place(payload)
+        if place and self._member and (not self._wanted.types or place.type in self._wanted.types):
+            consuming = self._member.owned.get(place.partition)
+            if consuming:
+                consuming.ring()
 
     async def _look(self, losses: Losses) -> None:
         await asyncio.sleep(self._lease)

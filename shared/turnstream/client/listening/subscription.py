@@ -223,13 +223,15 @@ class EventSubscription(Generic[SomeEvent]):
         raise min(filter(None, map(_failure_of, tasks)), key=lambda failure: isinstance(failure, Unavailable))
 
     async def _hear(self, subscription: Subscription) -> None:
-        async for _, payload in subscription:
-            event = _decoded(payload)
-            if event is not None and event.meta and self._wanted.concerns(event):
-                followed = self._followed.get(event.meta.partition)
-                if followed:
-                    self._heard(followed, event, len(payload))
+        await subscription.hear(self._hear_payload)
         raise Unavailable("The subscription was closed")
+
+    def _hear_payload(self, payload: bytes) -> None:
+        event = _decoded(payload)
+        if event is not None and event.meta and self._wanted.concerns(event):
+            followed = self._followed.get(event.meta.partition)
+            if followed:
+                self._heard(followed, event, len(payload))
 
     def _heard(self, followed: Following, event: AnyEvent, size: int) -> None:
         if followed.hear(event, size, room=self._waiting.has_room):
