@@ -109,7 +109,7 @@ class Feeder:
 
     async def _round(self, cursors: Mapping[int, str]) -> None:
         left_out = self._turns.left_out(cursors, max(1, ROUND_ENTRIES // self._size.count(1)))
-        chosen = {number: cursor for number, cursor in cursors.items() if number not in left_out}
+        chosen = {n: c for n, c in cursors.items() if n not in left_out} if left_out else cursors
         # Who is left out must not wait because those who are not have nothing any more.
         block = BLOCK if len(chosen) == len(self._owned) else SHORT_BLOCK
         count = self._size.count(len(chosen))
