@@ -33,12 +33,10 @@ class Script:
         self._text = text.replace("'PUBLISH'", "'SPUBLISH'") if sharded else text
         self._hash = sha1(self._text.encode()).hexdigest()  # noqa: S324 - the server's own name for a script
 
-    async def run(
-        self, calls: Calls, keys: Sequence[str], arguments: Sequence[Word], *, ahead: Sequence[Word] = ()
-    ) -> Any:  # noqa: ANN401
-        """Run the script and return its answer; `ahead` is that of `call`."""
+    async def run(self, calls: Calls, keys: Sequence[str], arguments: Sequence[Word]) -> Any:  # noqa: ANN401
+        """Run the script and return its answer."""
         try:
-            return await calls.call(self._run, self._hash, len(keys), *keys, *arguments, ahead=ahead)
+            return await calls.call(self._run, self._hash, len(keys), *keys, *arguments)
         except NoScriptError:
             # In one step, for between a load and a run the scripts can be flushed again.
             return await calls.call(self._load_and_run, self._text, len(keys), *keys, *arguments)

@@ -14,14 +14,6 @@ NOT_BEHIND = "equal or smaller than the target stream top item"
 """What the server says of an event under a sequence that is taken: a commit before was broken off half-way."""
 
 
-OTHERS_FIRST = ("PING",)
-"""Ahead of a script, this has the server write to those whom it tells of something before it answers its caller.
-
-Who came last is written to first, and with an answer to this on its way the caller does not come last. A producer that
-shares a core with the worker would have to wait until that is through with the answer.
-"""
-
-
 class RedisStore:
     """Hashes, sorted sets and streams, read and written by two scripts."""
 
@@ -64,7 +56,7 @@ class RedisStore:
         partition = server.partition(number)
         keys = server.declared(number, partition.partition, partition.events)
         try:
-            await server.scripts.commit.run(server.calls(number), keys, writing.words, ahead=OTHERS_FIRST)
+            await server.scripts.commit.run(server.calls(number), keys, writing.words)
         except ResponseError as error:
             raise _understood(error, number, partition) from None
         if self._settling:

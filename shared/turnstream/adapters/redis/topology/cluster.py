@@ -169,17 +169,17 @@ class SlotCalls:
         self._cluster = cluster
         self._slot = slot
 
-    async def call(self, *words: Word, ahead: Sequence[Word] = ()) -> Any:  # noqa: ANN401 - whatever the server answers
+    async def call(self, *words: Word) -> Any:  # noqa: ANN401 - whatever the server answers
         """Send a command to the slot's holder; a redirection means that it was not carried out, so it is sent again."""
         cluster = self._cluster
         for _ in range(REDIRECTS):
             address = await cluster.holder(self._slot)
             try:
-                return await cluster.node(address).call(*words, ahead=ahead)
+                return await cluster.node(address).call(*words)
             except MovedError as redirection:
                 cluster.moved(redirection, address)
             except AskError as redirection:
-                return await cluster.node(address_in(redirection, address)).call(*words, ahead=(*ahead, "ASKING"))
+                return await cluster.node(address_in(redirection, address)).call_asking(*words)
             except Unavailable:
                 cluster.doubt(address)
                 raise

@@ -117,17 +117,19 @@ class PipelinedConnection:
         self._watch: asyncio.TimerHandle | None = None
         self._closed = False
 
-    async def call(self, *words: Word, ahead: Sequence[Word] = ()) -> Any:  # noqa: ANN401 - whatever the server answers
+    async def call(self, *words: Word) -> Any:  # noqa: ANN401 - whatever the server answers
         """Send a command and return its answer, bytes where it is text.
-
-        Commands of one word may go `ahead` of it, in one piece with it; nobody learns what becomes of these.
 
         Raises:
             Unavailable: the connection was lost or no answer came in time: it is not known whether it was carried out.
             ResponseError: the server answered with an error that does not pass by itself.
 
         """
-        return await self._last_answer(*((word,) for word in ahead), words)
+        return await self._last_answer(words)
+
+    async def call_asking(self, *words: Word) -> Any:  # noqa: ANN401 - whatever the server answers
+        """Do what `call` does, on a node of a cluster that is about to get the key's slot."""
+        return await self._last_answer(("ASKING",), words)
 
     @property
     def idle(self) -> bool:

@@ -1,6 +1,5 @@
 """Where the keys of a deployment lie, and the way there: one server, or a cluster of them (design §2, one slot)."""
 
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 from redis.asyncio.connection import AbstractConnection
@@ -11,10 +10,8 @@ from turnstream.adapters.redis.topology.connection import Open, PipelinedConnect
 class Calls(Protocol):
     """Takes commands for one place."""
 
-    async def call(self, *words: Word, ahead: Sequence[Word] = ()) -> Any:  # noqa: ANN401 - whatever the server answers
+    async def call(self, *words: Word) -> Any:  # noqa: ANN401 - whatever the server answers
         """Send a command and return its answer, bytes where it is text.
-
-        Commands of one word may go `ahead` of it, in one piece with it; nobody learns what becomes of these.
 
         Raises:
             Unavailable: the connection was lost or no answer came in time: it is not known whether it was carried out.
