@@ -153,10 +153,8 @@ class Lane:
         tried = unknown = False
         while True:
             try:
-                await self._opened(deadline)
-                while self._again:
-                    await self._publish_again()
-                    await self._opened(deadline)
+                if self._again or not self._open.is_set():
+                    await self._publish_all_again(deadline)
                 if not entries:
                     return None
                 tried = True
@@ -178,6 +176,12 @@ class Lane:
                 raise failure
             self._tell_those_behind(failure)
             await asyncio.sleep(delay)
+
+    async def _publish_all_again(self, deadline: float) -> None:
+        await self._opened(deadline)
+        while self._again:
+            await self._publish_again()
+            await self._opened(deadline)
 
     async def _opened(self, deadline: float) -> None:
         """Wait until it is not held."""

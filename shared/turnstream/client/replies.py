@@ -6,8 +6,8 @@ unanswered without that is asked for once more, too (`reminding`).
 """
 
 import asyncio
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 
 import msgspec
 
@@ -23,6 +23,21 @@ from turnstream.ports import Channels, CommandEntry
 from turnstream.telemetry import get_logger
 
 log = get_logger(__name__)
+
+
+class _Sends(msgspec.Struct):
+    """Commands that are on their way while a `with` lasts; a generator would take longer than all else for one."""
+
+    commands: Sequence[Pending]
+    let_go: Callable[[Pending], None]
+
+    def __enter__(self) -> list[Expected]:
+        return [pending.expected for pending in self.commands]
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        if failure is not None:
+            for pending in self.commands:
+                self.let_go(pending)
 
 
 class Replies:
@@ -70,10 +85,9 @@ class Replies:
         if self._reminding is None:
             self._reminding = asyncio.create_task(self._reminder.run(), name="unanswered")
 
-    @contextmanager
     def expecting(
         self, commands: Sequence[Addressed], timeout: float = 0.0, *, own_ids: bool = False
-    ) -> Generator[list[Expected]]:
+    ) -> AbstractContextManager[list[Expected]]:
         """Give the answers to commands that are sent meanwhile; if that fails, expect none.
 
         A command that is sent again has the answer of the first time. It stays until all sends of it have failed, for
@@ -84,8 +98,7 @@ class Replies:
             DuplicateMismatch: another command of this client is under way under the id.
 
         """
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = asyncio.get_running_loop().time()
         fresh = {
             command.entry.command_id: Pending(
                 Expected(), command, now, timeout, own_ids, self._connections[command.partition]
@@ -93,16 +106,14 @@ class Replies:
             for command in commands
             if command.entry.command_id not in self._pending
         }
+        sent = [fresh.get(c.entry.command_id) or self._pending[c.entry.command_id] for c in commands]
+        for command, pending in zip(commands, sent, strict=True):
+            if not pending.is_for(command):
+                raise DuplicateMismatch(command.entry.command_id)
         self._pending.update(fresh)
-        sent = [self._pending[command.entry.command_id] for command in commands]
         for pending in sent:
             pending.sends += 1
-        try:
-            yield [self._expected(command) for command in commands]
-        except BaseException:
-            for pending in sent:
-                self._let_go(pending)
-            raise
+        return _Sends(sent, self._let_go)
 
     def queued(self, partition: int, entries: Sequence[CommandEntry]) -> None:
         """Note that commands are queued; what was answered while nobody listened is asked for at once.
@@ -132,12 +143,6 @@ class Replies:
         command_id = pending.command.entry.command_id
         if not pending.sends and self._pending.get(command_id) is pending:
             del self._pending[command_id]
-
-    def _expected(self, command: Addressed) -> Expected:
-        pending = self._pending[command.entry.command_id]
-        if not pending.is_for(command):
-            raise DuplicateMismatch(command.entry.command_id)
-        return pending.expected
 
     async def aclose(self) -> None:
         """Stop to listen, for good; whoever still waits gets `Unavailable`."""

@@ -82,10 +82,17 @@ class SharedReading:
         self._ended.set()
 
     def _ask(self, cursors: Mapping[int, str], count: int, block: float) -> None:
-        """Have each partition waited for, by one of the reads at least."""
-        since = asyncio.get_running_loop().time() - LATELY
-        lately = {number for number, at in self._heard.items() if at > since}
+        """Have each partition waited for, by one of the reads at least.
+
+        Raises:
+            Unavailable: the server does not answer.
+
+        """
+        now = asyncio.get_running_loop().time()
+        lately = {number for number, at in self._heard.items() if at > now - LATELY}
         busy, resting = self._busy, self._resting
+        for read in (busy, resting):
+            read.check(now)
         if not resting.cursors:
             # While the other read waits it takes nobody in, so what it does not wait for rests, busy or not.
             rest = {n: c for n, c in cursors.items() if busy.cursors.get(n) != c and (busy.cursors or n not in lately)}
@@ -135,16 +142,19 @@ class _Read:
             self.cursors = cursors
             self._deadline = asyncio.get_running_loop().time() + block + BLOCK_MARGIN
 
+    def check(self, now: float) -> None:
+        """Raise `Unavailable` where an answer is overdue, by the event loop's clock."""
+        if self.cursors and now > self._deadline:
+            raise Unavailable(f"The server at {self._server.where} does not answer")
+
     def take(self) -> Sequence[Any]:
         """Return the answer, if it has come.
 
         Raises:
-            Unavailable: the connection was lost, or the server does not answer.
+            Unavailable: the connection was lost.
 
         """
         if not self._answers:
-            if self.cursors and asyncio.get_running_loop().time() > self._deadline:
-                raise Unavailable(f"The server at {self._server.where} does not answer")
             return ()
         came = self._answers.pop(0)
         self.cursors = {}

@@ -125,11 +125,11 @@ class PipelinedConnection:
             ResponseError: the server answered with an error that does not pass by itself.
 
         """
-        return await self._last_answer(words)
+        return await self._answer_to(pack(words))
 
     async def call_asking(self, *words: Word) -> Any:  # noqa: ANN401 - whatever the server answers
         """Do what `call` does, on a node of a cluster that is about to get the key's slot."""
-        return await self._last_answer(("ASKING",), words)
+        return await self._answer_to(pack(("ASKING",)) + pack(words), ahead=1)
 
     @property
     def idle(self) -> bool:
@@ -146,16 +146,14 @@ class PipelinedConnection:
         if wire is not None:
             await wire.aclose()
 
-    async def _last_answer(self, *commands: Sequence[Word]) -> Any:  # noqa: ANN401 - whatever the server answers
-        """Send commands in one piece and return the answer to the last; nobody waits for the others."""
+    async def _answer_to(self, packed: bytes, ahead: int = 0) -> Any:  # noqa: ANN401 - whatever the server answers
+        """Send a command and return its answer; nobody waits for the answers to so many `ahead` of it."""
         if self._closed:
             raise Unavailable(f"The connection to {self._where} was closed: open a new client")
-        # Words that cannot be packed are the caller's own failure.
-        packed = b"".join(map(pack, commands))
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout
         future: asyncio.Future[Any] = loop.create_future()
-        self._waiting.extend((None, deadline) for _ in commands[1:])
+        self._waiting += [(None, deadline)] * ahead
         self._waiting.append((future, deadline))
         if self._watch is None:
             self._watch = loop.call_at(deadline, self._look)
