@@ -111,6 +111,50 @@ async def test_all_who_listen_hear(backend: Backend, peer: Backend) -> None:
         await listener.aclose()
 
 
+@also_on_sentinel
+async def test_who_hears_is_given_payloads_as_they_come_and_first_those_that_have_come(
+    backend: Backend, peer: Backend
+) -> None:
+    state = await taken(backend)
+    heard: list[bytes] = []
+    subscription = await peer.channels.subscribe([backend.channels.reply_channel(0, CLIENT)])
+    for number in range(4):
+        if number == 2:
+            hearing = asyncio.create_task(subscription.hear(heard.append))
+            await wait_until(lambda: len(heard) == 2)
+        batch = with_reply(batch_of(state), backend, Reply(f"c{number}", "ok", 1))
+        await backend.store.commit(batch)
+        state = batch.after
+    # What is behind them has been taken.
+    await subscription.ping()
+    assert [decode_replies(payload)[0].command_id for payload in heard] == ["c0", "c1", "c2", "c3"]
+    assert not hearing.done()
+    await subscription.aclose()
+    await hearing
+
+
+async def test_a_bug_of_who_hears_is_raised_there_and_nothing_more_is_given(backend: Backend, peer: Backend) -> None:
+    state = await taken(backend)
+    heard: list[bytes] = []
+
+    def take(payload: bytes) -> None:
+        heard.append(payload)
+        raise KeyError("a bug")
+
+    subscription = await peer.channels.subscribe([backend.channels.reply_channel(0, CLIENT)])
+    hearing = asyncio.create_task(subscription.hear(take))
+    await asyncio.sleep(0)
+    for number in range(2):
+        batch = with_reply(batch_of(state), backend, Reply(f"c{number}", "ok", 1))
+        await backend.store.commit(batch)
+        state = batch.after
+    async with asyncio.timeout(SOON):
+        with pytest.raises(KeyError, match="a bug"):
+            await hearing
+    assert len(heard) == 1
+    await subscription.aclose()
+
+
 async def test_closing_ends_an_iteration_that_waits(backend: Backend) -> None:
     subscription = await backend.channels.subscribe(["a"])
     step = asyncio.create_task(anext(aiter(subscription), None))

@@ -61,6 +61,21 @@ async def test_those_that_rest_are_not_named_for_each_command_of_a_busy_partitio
     assert reads.named == [[*range(8)], [0, 1, 2, 4, 5, 6, 7], [3], [3], [3], [3]]
 
 
+async def test_a_short_read_ends_in_time_while_a_longer_one_goes_on_waiting(
+    backend: RedisBackend, reads: Reads
+) -> None:
+    cursors = {0: START, 1: START}
+    longer = asyncio.create_task(backend.queue.read(cursors, 10, 10 * SOON))
+    await wait_until(lambda: len(reads.named) == 1)
+    longer.cancel()
+    await asyncio.wait([longer])
+    async with asyncio.timeout(SOON):
+        assert await backend.queue.read(cursors, 10, 0.01) == {}
+    await backend.queue.publish(1, [command("c")])
+    assert list(await backend.queue.read(cursors, 10, SOON)) == [1]
+    assert reads.named == [[0, 1]]
+
+
 async def test_when_one_read_fails_the_other_is_given_up_too(backend: RedisBackend, reads: Reads) -> None:
     cursors = {0: START, 1: START}
     await backend.queue.publish(0, [command("c")])

@@ -84,6 +84,21 @@ async def test_who_gives_up_does_not_take_the_answer_from_others(backend: Memory
     answer(backend, Reply("c1", "ok", 7))
     assert (await ticket).version == 7
     assert impatient.cancelled()
+    assert ticket._expected.waiting == []
+
+
+async def test_many_wait_each_for_a_time_of_its_own(backend: MemoryBackend, replies: Replies) -> None:
+    (ticket,) = tickets(replies, "c1", timeout=0.0)
+    patient = Ticket("c1", "s", ticket._expected, SOON)
+
+    async def wait() -> Applied:
+        return await patient
+
+    waiting = asyncio.create_task(wait())
+    with pytest.raises(CommandTimeout):
+        await ticket
+    answer(backend, Reply("c1", "ok", 7))
+    assert (await waiting).version == 7
 
 
 async def test_what_was_closed_while_it_opened_stays_closed(
