@@ -141,13 +141,10 @@ async def test_a_bug_of_who_hears_is_raised_there_and_nothing_more_is_given(back
         heard.append(payload)
         raise KeyError("a bug")
 
-    subscription = await peer.channels.subscribe([backend.channels.reply_channel(0, CLIENT)])
+    subscription = await peer.channels.subscribe(peer.channels.event_channels([], MINE))
     hearing = asyncio.create_task(subscription.hear(take))
     await asyncio.sleep(0)
-    for number in range(2):
-        batch = with_reply(batch_of(state), backend, Reply(f"c{number}", "ok", 1))
-        await backend.store.commit(batch)
-        state = batch.after
+    await backend.store.commit(batch_of(state, events=[event(1, MINE), event(2, MINE)]))
     async with asyncio.timeout(SOON):
         with pytest.raises(KeyError, match="a bug"):
             await hearing
