@@ -68,7 +68,7 @@ def summary(figures: dict[str, Any]) -> dict[str, float]:
 def in_pings(latency: dict[str, Any], name: str) -> float:
     """Return how many PINGs a call takes: the median over blocks that were measured one behind the other."""
     each = zip(latency[name]["blocks_us"], latency["ping"]["blocks_us"], strict=True)
-    return statistics.median(call / ping for call, ping in each)
+    return float(statistics.median(call / ping for call, ping in each))
 
 
 def show(figures: dict[str, Any]) -> None:

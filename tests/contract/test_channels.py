@@ -15,7 +15,7 @@ from turnstream.client.listening.subscription import EventSubscription
 from turnstream.codec.events import decode_event
 from turnstream.codec.replies import decode_replies
 from turnstream.domain.events import EVENTS, SessionDeleted
-from turnstream.ports import Backend, Reply, Subscription
+from turnstream.ports import Backend, PartitionState, Reply, Subscription
 
 MINE = id_in(0, 4)
 """A session of the partition to which the tests write."""
@@ -118,13 +118,16 @@ async def test_who_hears_is_given_payloads_as_they_come_and_first_those_that_hav
     state = await taken(backend)
     heard: list[bytes] = []
     subscription = await peer.channels.subscribe([backend.channels.reply_channel(0, CLIENT)])
-    for number in range(4):
-        if number == 2:
-            hearing = asyncio.create_task(subscription.hear(heard.append))
-            await wait_until(lambda: len(heard) == 2)
-        batch = with_reply(batch_of(state), backend, Reply(f"c{number}", "ok", 1))
+
+    async def answer(state: PartitionState, command_id: str) -> PartitionState:
+        batch = with_reply(batch_of(state), backend, Reply(command_id, "ok", 1))
         await backend.store.commit(batch)
-        state = batch.after
+        return batch.after
+
+    state = await answer(await answer(state, "c0"), "c1")
+    hearing = asyncio.create_task(subscription.hear(heard.append))
+    await wait_until(lambda: len(heard) == 2)
+    await answer(await answer(state, "c2"), "c3")
     # What is behind them has been taken.
     await subscription.ping()
     assert [decode_replies(payload)[0].command_id for payload in heard] == ["c0", "c1", "c2", "c3"]
