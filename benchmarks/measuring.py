@@ -79,10 +79,11 @@ async def throughput(ts: Turnstream, stage: Stage, commands: int, sessions: int,
     return {"commands_per_second": commands / seconds, **cpu}
 
 
-async def latency(ts: Turnstream, backend: RedisBackend, url: str, rounds: int) -> dict[str, Figures]:
+async def latency(ts: Turnstream, backend: RedisBackend, url: str, rounds: int) -> dict[str, dict[str, Any]]:
     """Measure a PING, one by redis-py, a ticket, and an `execute` on a session of ten messages, one at a time.
 
-    Each kind in long blocks of its own, for how long a PING takes depends on what the processes did just before.
+    Each kind in long blocks of its own, for how long a PING takes depends on what the processes did just before. The
+    medians of the blocks are kept as well: how fast the machine is changes from one to the next.
     """
     session_id = await new_session(ts, 10)
     short = iter([await new_session(ts, 10) for _ in range(0, rounds, EXECUTES_A_SESSION)])
@@ -100,7 +101,7 @@ async def latency(ts: Turnstream, backend: RedisBackend, url: str, rounds: int) 
             for session in islice(short, BLOCK // EXECUTES_A_SESSION):
                 for _ in range(EXECUTES_A_SESSION):
                     await timed(taken["execute"], partial(_execute, ts, session))
-    return {name: percentiles(times) for name, times in taken.items()}
+    return {name: {**percentiles(times), "blocks_us": medians(times)} for name, times in taken.items()}
 
 
 async def live_latency(ts: Turnstream, backend: RedisBackend, rounds: int) -> dict[str, Figures]:
@@ -188,6 +189,11 @@ def percentiles(seconds: Sequence[float]) -> Figures:
     """Return the median and the 99th percentile in microseconds."""
     cuts = statistics.quantiles(seconds, n=100)
     return {"p50_us": cuts[49] * 1e6, "p99_us": cuts[98] * 1e6}
+
+
+def medians(seconds: Sequence[float]) -> list[float]:
+    """Return the median of each block in microseconds."""
+    return [statistics.median(seconds[start : start + BLOCK]) * 1e6 for start in range(0, len(seconds), BLOCK)]
 
 
 async def timed(times: list[float], call: Callable[[], Awaitable[Any]]) -> None:
