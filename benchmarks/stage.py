@@ -34,15 +34,15 @@ class Stage(msgspec.Struct, frozen=True):
 
     @contextmanager
     def apart(self) -> Generator[None]:
-        """Keep the servers on one core and the others on the rest, where the system can do that.
+        """Keep this process, the producer, on a core of its own, where the system can do that.
 
-        Left alone, it may put two processes that talk on one core, where waking costs a third, or take them apart, and
-        keeps to that for a whole run.
+        Left alone, it may put producer and server on one core, where a PING takes a third, or take them apart, and
+        keeps to that for a whole run. A producer is on another machine more often than not.
         """
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         if len(cores) > 1:
-            _keep_to(cores[:1], *self.server_pids)
-            _keep_to(cores[1:], self.worker_pid, os.getpid())
+            _keep_to(cores[:1], os.getpid())
+            _keep_to(cores[1:], *self.server_pids, self.worker_pid)
         try:
             yield
         finally:
