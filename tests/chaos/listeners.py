@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from msgspec.structs import replace
 from tests.chaos.accounts import Account, Identity
 from tests.chaos.history import Gone, Handled, History, Listening, PartitionEnd, Seen
 from tests.chaos.members import in_lineage, out_of_order
@@ -46,18 +47,26 @@ def _account(listening: Listening, partition: int) -> Account:
 
 
 def _in_time(handled: Sequence[Handled], end: PartitionEnd) -> Iterator[Seen | Gone]:
-    """Yield what was handled, but for what a member that had been replaced had in hand when another one was told."""
+    """Yield what was handled, but for what a member that had been replaced had in hand when another one was told.
+
+    A member that stood still may find that retention has taken what others have handled since: nothing is taken back.
+    """
     happened = set(_identities(end.events))
     known: set[str] = set()
     ended: dict[str, str] = {}
+    furthest: dict[tuple[str, str], int] = {}
     for one in handled:
         if one.gone:
-            yield one.gone
+            own = furthest.get((one.member, one.gone.generation), 0)
+            others = max((n for (_, there), n in furthest.items() if there == one.gone.generation), default=0)
+            late = one.gone.reason == "retention" and own <= one.gone.seen < others
+            yield replace(one.gone, seen=others) if late else one.gone
             if one.gone.reason != "retention":
                 ended |= dict.fromkeys(known, one.member)
         elif (one.sequence, one.event_id) in happened or ended.get(one.generation, one.member) == one.member:
             yield Seen(one.partition, one.sequence, one.event_id)
         known.add(one.generation)
+        furthest[one.member, one.generation] = max(one.sequence, furthest.get((one.member, one.generation), 0))
 
 
 def _identities(events: Iterable[AnyEvent]) -> list[Identity]:

@@ -57,6 +57,10 @@ def told_of_the_end(member: str) -> Handled:
     return Handled(member, 0, 4, gone=Gone(0, "failover", 1, 5, 4))
 
 
+def told_of_retention(member: str) -> Handled:
+    return Handled(member, 0, 3, gone=Gone(0, "retention", 2, 1, 3, "g"))
+
+
 def placed(event: AnyEvent, sequence: int, cause: str | None = None, index: int = 0) -> AnyEvent:
     """Give an event its place, as the only one, or another one, of its command."""
     command_id = cause or f"c{sequence - 1}"
@@ -207,6 +211,10 @@ def type_with_a_gap(history: History) -> None:
 
 def not_handled(history: History) -> None:
     history.handled = [one for one in history.handled if one.sequence != 3]
+
+
+def told_of_retention_of_what_it_has_handled_itself(history: History) -> None:
+    history.handled.append(told_of_retention("m1"))
 
 
 def told_that_handled_ones_are_gone(history: History) -> None:
@@ -406,6 +414,7 @@ BROKEN: list[tuple[str, Callable[[History], None]]] = [
     ("I7", type_with_a_gap),
     ("I7", not_handled),
     ("I7", told_that_handled_ones_are_gone),
+    ("I7", told_of_retention_of_what_it_has_handled_itself),
     ("I7", handled_out_of_order),
     ("I7", handled_and_taken_back_in_silence),
     ("I7", handled_and_taken_back_before_it_was_handled),
@@ -500,6 +509,11 @@ def told_of_a_flush_when_others_were_further(history: History) -> None:
     history.handled.append(Handled("m1", 0, 0, gone=Gone(0, "reset", None, 3, 0, "f")))
 
 
+def told_of_retention_when_others_were_further(history: History) -> None:
+    """It stood still while it held the partition, and looks at its place before it learns that it holds it no more."""
+    history.handled.append(told_of_retention("m2"))
+
+
 def what_was_below_its_start_was_taken_back(history: History) -> None:
     history.listenings.append(Listening("late", {0: 3}, seen=[Gone(0, "failover", 2, 3, 1), *seen_up_to_the_end(2)]))
 
@@ -591,6 +605,7 @@ ALLOWED = [
     handled_by_one_who_was_replaced_before,
     handled_flushed_and_handled_again,
     told_of_a_flush_when_others_were_further,
+    told_of_retention_when_others_were_further,
     what_was_below_its_start_was_taken_back,
     its_producer_has_gone_away,
     parked_and_redriven,
