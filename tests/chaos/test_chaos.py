@@ -22,7 +22,8 @@ async def unbroken(plan: Plan, site: str, directory: Path) -> Result:
     assert not result.died, told
     assert all(result.faults.values()), told
     assert any(sent.told for sent in result.history.sent), told
-    assert any(sent.parked for sent in result.history.sent), told
+    # A flush or a failover may take a poisoned session away before it is parked.
+    assert site == LOST or any(sent.parked for sent in result.history.sent), told
     return result
 
 
