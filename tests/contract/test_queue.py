@@ -142,6 +142,13 @@ async def test_a_read_ends_by_itself(backend: Backend) -> None:
     assert await backend.queue.read({0: START}, 10, 0.05) == {}
 
 
+async def test_a_read_ends_by_itself_behind_one_that_had_not_to_wait_so_long(backend: Backend) -> None:
+    await backend.queue.publish(0, [command("c")])
+    cursors = {0: (await read(backend))[-1].entry_id}
+    async with asyncio.timeout(SOON):
+        assert await backend.queue.read(cursors, 10, 1.1) == {}
+
+
 async def test_a_read_that_may_not_wait_returns_at_once(backend: Backend) -> None:
     async with asyncio.timeout(SOON):
         assert await backend.queue.read({0: START}, 10, 0.0) == {}

@@ -197,6 +197,20 @@ async def test_a_partition_that_is_owned_later_is_fed_after_a_wake(backend: Memo
     await task
 
 
+async def test_a_partition_that_is_taken_again_is_fed_from_where_it_stands(backend: MemoryBackend) -> None:
+    """As behind a loss: what its owner before had in its inbox was not applied."""
+    owned = {0: await own(backend, 0, LIMITS)}
+    async with feeding(backend, owned) as feeder:
+        await send(backend, 0, 5)
+        await wait_until(lambda: owned[0].position != START)
+        owned[0] = await own(backend, 0, LIMITS)
+        task = asyncio.create_task(owned[0].run())
+        await feeder.wake()
+        await wait_until(lambda: _all_of(backend, {0: 5}))
+    owned[0].stop()
+    await task
+
+
 async def test_a_wake_ends_a_read_that_waits_for_others(
     backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:

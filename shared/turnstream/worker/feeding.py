@@ -78,6 +78,7 @@ class Feeder:
         self._owned = owned
         self._size = ReadSize(batch_commands)
         self._turns = Turns()
+        self._cursors: dict[int, str] = {}
         self._changed = asyncio.Event()
         self._stopping = False
 
@@ -98,16 +99,18 @@ class Feeder:
 
         """
         while not self._stopping:
-            self._changed.clear()
-            cursors = {number: owned.position for number, owned in self._owned.items() if owned.has_room}
-            if cursors:
-                await self._round(cursors)
+            # Per command a look at each partition would cost more than all else here.
+            if self._changed.is_set() or len(self._cursors) != len(self._owned):
+                self._changed.clear()
+                self._cursors = {number: owned.position for number, owned in self._owned.items() if owned.has_room}
+            if self._cursors:
+                await self._round(self._cursors)
             elif self._owned:
                 await asyncio.sleep(SHORT_BLOCK)
             else:
                 await self._changed.wait()
 
-    async def _round(self, cursors: Mapping[int, str]) -> None:
+    async def _round(self, cursors: dict[int, str]) -> None:
         left_out = self._turns.left_out(cursors, max(1, ROUND_ENTRIES // self._size.count(1)))
         chosen = {n: c for n, c in cursors.items() if n not in left_out} if left_out else cursors
         # Who is left out must not wait because those who are not have nothing any more.
@@ -115,8 +118,13 @@ class Feeder:
         count = self._size.count(len(chosen))
         answer = await self._queue.read(chosen, count, block)
         for number, entries in answer.items():
-            if number in self._owned:
-                self._owned[number].feed(cursors[number], entries)
+            owned = self._owned.get(number)
+            if owned:
+                owned.feed(cursors[number], entries)
+            if owned and owned.has_room:
+                cursors[number] = owned.position
+            else:
+                del cursors[number]
         # Those that were fed go first.
         for _ in range(TURNS):
             await asyncio.sleep(0)

@@ -1,6 +1,7 @@
 """Reading the command streams of one server: all partitions by two calls that wait there (design §3)."""
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,9 @@ BLOCK_MARGIN = 5.0
 LATELY = 1.0
 """Seconds behind its last command for which a partition is busy."""
 
+TICK = 0.001
+"""Seconds by which a timer may come early."""
+
 
 class SharedReading:
     """Two reads: one waits for the partitions that are busy, the other goes on waiting for all that rest.
@@ -33,7 +37,10 @@ class SharedReading:
         self._busy = _Read(server, self._ended.set)
         self._resting = _Read(server, self._ended.set)
         self._heard: dict[int, float] = {}
+        """When each partition had its last command, as far as the second read does not wait for more."""
         self._waits = False
+        self._until = math.inf
+        self._timer: asyncio.TimerHandle | None = None
 
     async def read(self, cursors: Mapping[int, str], count: int, block: float) -> Mapping[int, Sequence[RawEntry]]:
         """Return up to `count` entries a partition behind its cursor; wait up to `block` seconds for the first."""
@@ -49,6 +56,7 @@ class SharedReading:
             raise
         finally:
             self._waits = False
+            self._until = math.inf
 
     async def wake(self) -> None:
         """End a `read` that waits: others are owned now, so the busy ones' connection is given up for the next read."""
@@ -59,6 +67,8 @@ class SharedReading:
     async def aclose(self) -> None:
         """Close the connections."""
         await self.wake()
+        if self._timer is not None:
+            self._timer.cancel()
         for wire in (self._busy.give_up(), self._resting.give_up()):
             if wire is not None:
                 await wire.aclose()
@@ -66,16 +76,30 @@ class SharedReading:
     async def _found_within(
         self, block: float, cursors: Mapping[int, str], count: int
     ) -> dict[int, Sequence[RawEntry]]:
-        # Per command this is cheaper than a time-out.
-        timer = asyncio.get_running_loop().call_later(block, self._wait_no_longer)
-        try:
-            while not (found := self._found(cursors)) and self._waits:
-                self._ask(cursors, count, block)
-                self._ended.clear()
-                await self._ended.wait()
-        finally:
-            timer.cancel()
+        self._end_after(block)
+        while not (found := self._found(cursors)) and self._waits:
+            self._ask(cursors, count, block)
+            self._ended.clear()
+            await self._ended.wait()
         return found
+
+    def _end_after(self, seconds: float) -> None:
+        """Wait no longer than that; a timer for each read would cost more than all else here."""
+        loop = asyncio.get_running_loop()
+        self._until = loop.time() + seconds
+        if self._timer is not None and self._timer.when() > self._until:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = loop.call_at(self._until, self._look)
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        if loop.time() + TICK >= self._until:
+            self._wait_no_longer()
+        elif self._waits:
+            self._timer = loop.call_at(self._until, self._look)
 
     def _wait_no_longer(self) -> None:
         self._waits = False
@@ -89,16 +113,20 @@ class SharedReading:
 
         """
         now = asyncio.get_running_loop().time()
-        lately = {number for number, at in self._heard.items() if at > now - LATELY}
         busy, resting = self._busy, self._resting
         for read in (busy, resting):
             read.check(now)
         if not resting.cursors:
             # While the other read waits it takes nobody in, so what it does not wait for rests, busy or not.
-            rest = {n: c for n, c in cursors.items() if busy.cursors.get(n) != c and (busy.cursors or n not in lately)}
+            lately = () if busy.cursors else {number for number, at in self._heard.items() if at > now - LATELY}
+            rest = {n: c for n, c in cursors.items() if n not in lately and busy.cursors.get(n) != c}
             resting.start(rest, count, block)
+            self._heard = {number: at for number, at in self._heard.items() if number not in rest}
         if not busy.cursors:
-            others = {n: c for n, c in cursors.items() if n in lately or resting.cursors.get(n) != c}
+            others = {number: cursors[number] for number in self._heard if number in cursors}
+            # As a rule that is all, and one comparison is cheaper than a look at each.
+            if {**resting.cursors, **others} != cursors:
+                others = {n: c for n, c in cursors.items() if n in others or resting.cursors.get(n) != c}
             busy.start(others, count, block)
 
     def _found(self, cursors: Mapping[int, str]) -> dict[int, Sequence[RawEntry]]:
