@@ -1,6 +1,6 @@
 """Load ▸ decide: what a run of commands needs is read, then one after the other is decided (design §3)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from turnstream.application.batch import BatchInProgress
 from turnstream.application.cache import OwnerMemory
@@ -102,8 +102,9 @@ def _decide_all(batch: BatchInProgress, run: Sequence[Item]) -> Failures:
     return {}
 
 
-def _changing(run: Sequence[Item], parking: BatchParking | None) -> Iterator[tuple[str, int, ChangingCommand]]:
-    for item in run:
-        if isinstance(item, SetAside) or isinstance(item.command, ALONE) or (parking and parking.takes(item)):
-            continue
-        yield item.entry.command_id, item.entry_ms, item.command
+def _changing(run: Sequence[Item], parking: BatchParking | None) -> list[tuple[str, int, ChangingCommand]]:
+    return [
+        (item.entry.command_id, item.entry_ms, item.command)
+        for item in run
+        if isinstance(item, Accepted) and not isinstance(item.command, ALONE) and not (parking and parking.takes(item))
+    ]

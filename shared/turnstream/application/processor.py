@@ -1,7 +1,8 @@
 """The owner of a partition at work: load ▸ decide ▸ commit, a batch at a time (design §3)."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from turnstream.application.answers import Answers
 from turnstream.application.batch import BatchInProgress
@@ -69,7 +70,7 @@ class PartitionProcessor:
             item, failures = await self._suspicion.examine(self.state, entries[0])
             await self._apply([item], failures)
             entries = entries[1:]
-        for run in _runs(self._intake.read(entry) for entry in entries):
+        for run in _runs([self._intake.read(entry) for entry in entries]):
             await self._apply(run)
 
     async def _apply(self, run: Sequence[Item], failures: Failures = NO_FAILURES) -> None:
@@ -213,16 +214,10 @@ def _is_fault(failure: Exception) -> bool:
     return True
 
 
-def _runs(items: Iterable[Item]) -> Iterator[list[Item]]:
+def _runs(items: Sequence[Item]) -> Iterable[Sequence[Item]]:
     """Cut before and behind each query or operation, so that it sees all that was committed before it."""
-    run: list[Item] = []
-    for item in items:
-        if isinstance(item, Accepted) and isinstance(item.command, ALONE):
-            if run:
-                yield run
-            yield [item]
-            run = []
-        else:
-            run.append(item)
-    if run:
-        yield run
+    alone = [n for n, item in enumerate(items) if isinstance(item, Accepted) and isinstance(item.command, ALONE)]
+    if not alone:
+        return (items,) if items else ()
+    cuts = sorted({0, len(items), *alone, *(n + 1 for n in alone)})
+    return [items[start:end] for start, end in pairwise(cuts)]

@@ -5,7 +5,7 @@ from itertools import chain
 
 from turnstream.adapters.redis.buckets import Buckets
 from turnstream.adapters.redis.keys import Keys, PartitionKeys
-from turnstream.adapters.redis.new_fields import NewFields, new_fields
+from turnstream.adapters.redis.new_fields import write_new_fields
 from turnstream.adapters.redis.parking import ENTRY_ID, write_parking
 from turnstream.adapters.redis.topology.connection import Word
 from turnstream.adapters.redis.words import WordList
@@ -42,7 +42,7 @@ class Writing:
         self.replies_to_tell: list[Word] = []
         self._keys = keys.partitions[batch.before.partition]
         self._words = WordList(_checks(self._keys, batch))
-        self._new_fields(new_fields(self._keys, batch, buckets))
+        write_new_fields(self._words.words, self._keys, batch, buckets)
         self._events(batch.events)
         for write in batch.writes:
             self._session(write)
@@ -61,12 +61,6 @@ class Writing:
     def words(self) -> list[Word]:
         """The arguments of the script."""
         return self._words.words
-
-    def _new_fields(self, groups: Sequence[NewFields]) -> None:
-        words = self._words.words
-        words.append(len(groups))
-        for group in groups:
-            words += (len(group.keys), len(group.pairs), int(group.write), *group.keys, *group.pairs)
 
     def _session(self, write: SessionWrite) -> None:
         keys, session_id = self._keys, write.session_id
@@ -144,8 +138,8 @@ def _checks(keys: PartitionKeys, batch: Batch) -> list[Word]:
 
 def _up_to(cursor: str) -> tuple[str, str]:
     """Return how to trim a stream up to a cursor and with it: its own id as the least would keep its entry."""
-    time, number = map(int, cursor.split("-"))
-    if number < LAST_PART:
-        return "MINID", f"{time}-{number + 1}"
+    time, _, number = cursor.partition("-")
+    if int(number) < LAST_PART:
+        return "MINID", f"{time}-{int(number) + 1}"
     # Anybody may write an entry under such an id, and no other can follow it within its millisecond; or at all.
-    return ("MINID", f"{time + 1}-0") if time < LAST_PART else ("MAXLEN", "0")
+    return ("MINID", f"{int(time) + 1}-0") if int(time) < LAST_PART else ("MAXLEN", "0")
