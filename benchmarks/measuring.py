@@ -37,6 +37,8 @@ PREFILL = 1_000
 BLOCK = 1_000
 """Calls of one kind that are measured one behind the other."""
 EXECUTES_A_SESSION = 10
+BURSTS = 5
+"""How often an append is measured in turn at each length, before a long session is made anew."""
 REST = 2.0
 """Seconds behind which partitions that were busy count as resting."""
 
@@ -157,10 +159,12 @@ async def append_cost(ts: Turnstream, lengths: Sequence[int], rounds: int, appen
     """Measure an append at several lengths of the session, in turn: one at a time, and many in flight."""
     single: dict[int, list[float]] = {length: [] for length in lengths}
     many: dict[int, list[float]] = {length: [] for length in lengths}
+    *_, longest = sorted(lengths)
     for _ in range(rounds):
-        for length in lengths:
-            # A fresh session each round, so that it has the length that it stands for.
-            session_id = await new_session(ts, length)
+        long_session = await new_session(ts, longest)
+        for length in [*lengths] * BURSTS:
+            # The others are fresh each time, so that they have the length that they stand for.
+            session_id = long_session if length == longest else await new_session(ts, length)
             for _ in range(appends):
                 await timed(single[length], partial(ticket, ts, session_id))
             load = [AddMessage(session_id, user_message(TEXT)) for _ in range(appends * 10)]

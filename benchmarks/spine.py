@@ -29,7 +29,7 @@ class Size(msgspec.Struct, frozen=True):
     sessions: int = 500
     in_flight: int = 20_000
     latency_rounds: int = 10_000
-    append_rounds: int = 5
+    append_rounds: int = 3
     appends: int = 100
     longest: int = 100_000
 
