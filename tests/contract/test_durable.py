@@ -32,6 +32,12 @@ from turnstream import (
     user_message,
 )
 from turnstream.application.routing import partition_of
+from turnstream.client.durable import consuming
+from turnstream.client.durable.handling import Handling
+from turnstream.client.listening.following import Wanted
+from turnstream.domain.position import Mark
+from turnstream.errors import Fenced
+from turnstream.ports import Backend
 
 PARTITIONS = 4
 
@@ -181,6 +187,49 @@ async def test_what_a_killed_member_did_not_write_down_comes_again(deployment: D
 
 
 # ── what cannot be handled ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_who_was_replaced_while_it_stood_still_tells_of_no_loss(
+    deployment: Deployment, ts: Turnstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What retention has taken meanwhile, the others have handled."""
+    monkeypatch.setattr(consuming, "CHECK_EVERY", 3_600.0)
+    backend = await opened(deployment)
+    membership = backend.subscriptions.membership("s")
+    state = await membership.take(0, "stands still")
+    assert state
+    handler = Handler()
+    standing = consuming.Consuming(
+        consuming.Consumer(
+            name="s",
+            partitions=PARTITIONS,
+            wanted=Wanted((), None),
+            events=backend.events,
+            subscriptions=backend.subscriptions,
+            handling=Handling(handler, 1),
+            begin=partial(_beginning, backend),
+            places={},
+        ),
+        state,
+    )
+    session = await a_session(ts, session_id=id_in(0, PARTITIONS))
+    task = asyncio.create_task(standing.run())
+    await wait_until(lambda: standing.place is not None and standing.place[1] == 1)
+    await membership.release([state])
+    other = await membership.take(0, "goes on")
+    assert other
+    for _ in range(3):
+        await ts.execute(AddMessage(session.id, user_message("handled by the other one")))
+    await backend.subscriptions.checkpoint("s", other, ((await _beginning(backend, 0))[0], 4))
+    await deployment.trim(0, 4)
+    standing.ring()
+    with pytest.raises(Fenced):
+        await asyncio.wait_for(task, SOON)
+    assert (len(handler.seen), handler.resyncs) == (1, [])
+
+
+async def _beginning(backend: Backend, partition: int) -> Mark:
+    return (await backend.events.read(partition, 0, 0)).generation, 0
 
 
 async def test_what_fails_now_and_then_is_tried_again_in_order(ts: Turnstream) -> None:

@@ -108,6 +108,9 @@ class Consuming:
         gone = following.continue_in(page)
         gone = taken_back(self._consumer.places.get(self._state.partition), page) or gone
         if gone:
+            if gone.reason == "retention" and self._saved:
+                # Whoever stood still may have been replaced, and others have handled meanwhile what is gone now.
+                await self._checkpoint(self._saved)
             await self._tell(gone, following.mark)
             self._consumer.places[self._state.partition] = following.mark
             await self._save(following.mark)
@@ -170,10 +173,13 @@ class Consuming:
 
     async def _save(self, mark: Mark) -> None:
         if mark != self._saved:
-            await self._consumer.subscriptions.checkpoint(self._consumer.name, self._state, mark)
+            await self._checkpoint(mark)
             self._saved = mark
             self._note(mark)
         self._saved_at = asyncio.get_running_loop().time()
+
+    async def _checkpoint(self, mark: Mark) -> None:
+        await self._consumer.subscriptions.checkpoint(self._consumer.name, self._state, mark)
 
 
 def _decoded(payload: bytes) -> AnyEvent | None:
