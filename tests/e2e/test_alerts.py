@@ -138,6 +138,7 @@ def test_two_share_the_crossings(programs: Programs, deployment: Deployment, wor
     until(lambda: len(crossings(one, two)) == len(names))
     assert [one.stop(), two.stop()] == [0, 0]
     assert crossings(one, two) == dict.fromkeys(names, 1)
+    assert counts(one) | counts(two) == {SMALL: counts(two)[SMALL]}, (one.errors, two.errors)
     assert counts(one)[SMALL] + counts(two)[SMALL] == len(names)
 
 

@@ -97,8 +97,17 @@ def test_partitions_with_more_than_a_read_brings_take_turns_and_the_others_are_a
 def test_a_partition_that_has_caught_up_waits_for_no_turn() -> None:
     turns = Turns()
     turns.saw(range(4), answer(40, partitions=4), count=10)
-    turns.saw([3], answer(9), count=10)
+    turns.saw([3], {3: answer(9)[0]}, count=10)
     assert set(turns.left_out(range(4), 1)) == {1, 2}
+
+
+def test_one_that_is_behind_no_more_has_no_turn() -> None:
+    """Whether it brought nothing more, or brought its last and has no room by now."""
+    turns = Turns()
+    turns.saw([0, 1, 2], answer(30, partitions=3), count=10)
+    assert set(turns.left_out(range(3), 0)) == {0, 1, 2}
+    turns.saw([1], {0: answer(3)[0]}, count=10)
+    assert turns.left_out(range(3), 0) == [2]
 
 
 def test_a_turn_is_not_spent_on_a_partition_that_cannot_be_read_now() -> None:
@@ -182,6 +191,20 @@ async def test_what_is_read_never_exceeds_what_an_inbox_holds(backend: MemoryBac
         waiting = await backend.queue.read({0: stuck.position}, 1_000, 0.0)
         assert len(waiting[0]) == 100 - 16
     lively.stop()
+    await task
+
+
+async def test_one_that_had_no_room_is_read_again_when_another_was_lost_without_a_wake(backend: MemoryBackend) -> None:
+    owned = {0: await own(backend, 0, LIMITS), 1: await own(backend, 1, LIMITS)}
+    late = owned[0]
+    async with feeding(backend, owned):
+        await send(backend, 0, 40)
+        await wait_until(lambda: not late.has_room)
+        await asyncio.sleep(feeding_module.SHORT_BLOCK)
+        del owned[1]
+        task = asyncio.create_task(late.run())
+        await wait_until(lambda: _all_of(backend, {0: 40}))
+    late.stop()
     await task
 
 

@@ -64,7 +64,7 @@ class Turns:
     def saw(self, asked: Iterable[int], answer: Mapping[int, Sequence[RawEntry]], count: int) -> None:
         """Learn which ones have more than the `count` entries that they were asked for; these go to the end."""
         if self._behind:
-            for number in asked:
+            for number in (*asked, *answer):
                 self._behind.pop(number, None)
         self._behind.update((number, None) for number, entries in answer.items() if len(entries) >= count)
 
@@ -99,8 +99,9 @@ class Feeder:
 
         """
         while not self._stopping:
-            # Per command a look at each partition would cost more than all else here.
-            if self._changed.is_set() or len(self._cursors) != len(self._owned):
+            # Per command a look at each partition would cost more than all else here. Also one that is lost without a
+            # word, and one whose inbox was full, is a difference.
+            if self._changed.is_set() or self._cursors.keys() != self._owned.keys():
                 self._changed.clear()
                 self._cursors = {number: owned.position for number, owned in self._owned.items() if owned.has_room}
             if self._cursors:

@@ -25,12 +25,12 @@ class Buckets:
 
     def expired(self, cursor: str, next_cursor: str) -> range:
         """Return the buckets that a cursor leaves behind as it moves on; there are none behind its own."""
-        own = entry_time(cursor) // self._width
+        own = self.of(entry_time(cursor))
         return range(self.first_kept(cursor), min(self.first_kept(next_cursor), own + 1))
 
     def first_kept(self, cursor: str) -> int:
         """Return the oldest bucket that commands behind a cursor may look at."""
-        return max(entry_time(cursor) // self._width - 1, 0)
+        return max(self.of(entry_time(cursor)) - 1, 0)
 
     def lookups(self, commands: Mapping[str, int]) -> Mapping[int, list[str]]:
         """Return the command ids to look up in each bucket, given their entry times in milliseconds."""

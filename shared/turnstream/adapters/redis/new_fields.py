@@ -1,6 +1,6 @@
 """What a batch takes for new: the commit checks that it is, and most batches need no read at all (design §3).
 
-Of each hash, or of several at once, the fields that it does not have yet; the last of the hashes gets them.
+A group is some fields, with their values, that none of its hashes has yet; the last of these gets them.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from turnstream.adapters.redis.words import MAX_WORDS
 from turnstream.codec.records import encode_message, encode_outcome
 from turnstream.ports import Batch, SessionWrite
 
-MOST = (MAX_WORDS - 2) // 2 * 2
+MOST_WORDS = (MAX_WORDS - 2) // 2 * 2
 """Fields and values that one command takes."""
 
 
@@ -53,8 +53,8 @@ def _messages(words: list[Word], keys: PartitionKeys, write: SessionWrite) -> in
 
 def _add(words: list[Word], hashes: Sequence[str], pairs: Sequence[Word], *, write: bool = True) -> int:
     """Append a group, or as many as it takes, and return how many."""
-    starts = range(0, len(pairs), MOST)
+    starts = range(0, len(pairs), MOST_WORDS)
     for start in starts:
-        portion = pairs[start : start + MOST]
+        portion = pairs[start : start + MOST_WORDS]
         words += (len(hashes), len(portion), int(write), *hashes, *portion)
     return len(starts)

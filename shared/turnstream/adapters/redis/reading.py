@@ -37,7 +37,7 @@ class SharedReading:
         self._busy = _Read(server, self._ended.set)
         self._resting = _Read(server, self._ended.set)
         self._heard: dict[int, float] = {}
-        """When each partition had its last command, as far as the second read does not wait for more."""
+        """Which partitions the busy ones' read is to name, and when they had their last command."""
         self._waits = False
         self._until = math.inf
         self._timer: asyncio.TimerHandle | None = None
@@ -69,6 +69,7 @@ class SharedReading:
         await self.wake()
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         for wire in (self._busy.give_up(), self._resting.give_up()):
             if wire is not None:
                 await wire.aclose()
@@ -117,14 +118,14 @@ class SharedReading:
         for read in (busy, resting):
             read.check(now)
         if not resting.cursors:
+            lately = {number for number, at in self._heard.items() if at > now - LATELY}
             # While the other read waits it takes nobody in, so what it does not wait for rests, busy or not.
-            lately = () if busy.cursors else {number for number, at in self._heard.items() if at > now - LATELY}
-            rest = {n: c for n, c in cursors.items() if n not in lately and busy.cursors.get(n) != c}
+            rest = {n: c for n, c in cursors.items() if busy.cursors.get(n) != c and (busy.cursors or n not in lately)}
             resting.start(rest, count, block)
-            self._heard = {number: at for number, at in self._heard.items() if number not in rest}
+            self._heard = {n: at for n, at in self._heard.items() if n in lately or n not in rest}
         if not busy.cursors:
             others = {number: cursors[number] for number in self._heard if number in cursors}
-            # As a rule that is all, and one comparison is cheaper than a look at each.
+            # As long as all can be read that is all, and one comparison is cheaper than a look at each.
             if {**resting.cursors, **others} != cursors:
                 others = {n: c for n, c in cursors.items() if n in others or resting.cursors.get(n) != c}
             busy.start(others, count, block)
