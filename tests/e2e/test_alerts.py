@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 import redis
+from tests.contract.chats import id_in
 from tests.e2e.programs import PARTITIONS, Deployment, Program, Programs, until
 
 from turnstream import (
@@ -133,12 +134,12 @@ def test_two_share_the_crossings(programs: Programs, deployment: Deployment, wor
     one = start(programs, deployment)
     two = start(programs, deployment, share=PARTITIONS // 2)
     until(lambda: owned(deployment, one) == PARTITIONS // 2)
-    names = [f"session-{number}" for number in range(16)]
+    # Each in a partition of its own, so that neither of the two has none.
+    names = [id_in(number, PARTITIONS) for number in range(0, PARTITIONS, 4)]
     cross(programs, *names, again=False)
     until(lambda: len(crossings(one, two)) == len(names))
     assert [one.stop(), two.stop()] == [0, 0]
     assert crossings(one, two) == dict.fromkeys(names, 1)
-    assert counts(one) | counts(two) == {SMALL: counts(two)[SMALL]}, (one.errors, two.errors)
     assert counts(one)[SMALL] + counts(two)[SMALL] == len(names)
 
 
