@@ -120,9 +120,9 @@ class SharedReading:
         if not resting.cursors:
             lately = {number for number, at in self._heard.items() if at > now - LATELY}
             # While the other read waits it takes nobody in, so what it does not wait for rests, busy or not.
-            rest = {n: c for n, c in cursors.items() if busy.cursors.get(n) != c and (busy.cursors or n not in lately)}
+            rest = {n: c for n, c in cursors.items() if n not in lately or (busy.cursors and busy.cursors.get(n) != c)}
             resting.start(rest, count, block)
-            self._heard = {n: at for n, at in self._heard.items() if n in lately or n not in rest}
+            self._heard = {number: at for number, at in self._heard.items() if number in lately}
         if not busy.cursors:
             others = {number: cursors[number] for number in self._heard if number in cursors}
             # As long as all can be read that is all, and one comparison is cheaper than a look at each.
