@@ -115,8 +115,8 @@ async def outcomes(backend: RedisBackend) -> Figures:
     """Measure the memory of the recorded outcomes, a command."""
     used = commands = 0
     for number in range(backend.partitions):
-        call, prefix = backend.server.calls(number).call, backend.server.partition(number).prefix
-        _, keys = await call("SCAN", 0, "MATCH", f"{prefix}outcomes:*", "COUNT", 10_000_000)
+        call, prefix = backend.server.calls(number).call, backend.server.partition(number).outcomes_prefix
+        _, keys = await call("SCAN", 0, "MATCH", f"{prefix}*", "COUNT", 10_000_000)
         for key in keys:
             used += int(await call("MEMORY", "USAGE", key, "SAMPLES", 100))
             commands += int(await call("HLEN", key))

@@ -63,7 +63,7 @@ async def sample(settings: Settings) -> Sample:
         header = await call("HGETALL", keys.session(session.id))
         pairs = [(name, value) for name, value in zip(header[::2], header[1::2], strict=True) if name in CHANGED]
         ((_, event),) = await call("XREVRANGE", keys.events, "+", "-", "COUNT", 1)
-        _, (bucket, *_) = await call("SCAN", 0, "MATCH", f"{keys.prefix}outcomes:*", "COUNT", 1_000_000)
+        _, (bucket, *_) = await call("SCAN", 0, "MATCH", f"{keys.outcomes_prefix}*", "COUNT", 1_000_000)
         entry = CommandEntry(new_id(), command.type, encode_command(command, 1 << 20), keys.reply_channel("0" * 16))
         return Sample(
             entry=encode_entry(entry),

@@ -36,7 +36,7 @@ WHOLE: dict[str, tuple[str | int, ...]] = {
 def permanent_keys(keys: Keys) -> Iterator[str]:
     """Yield patterns of all keys that may stay for ever; whatever else is written needs a time to live (design §2)."""
     yield from map(re.escape, (keys.layout, keys.workers, keys.subscriptions))
-    yield f"{re.escape(keys.subscriptions)}:{SUBSCRIPTION_NAME}:members"
+    yield f"{re.escape(keys.members('').members)}{SUBSCRIPTION_NAME}"
     for of in keys.partitions:
         yield from map(re.escape, (of.commands, of.partition, of.index, of.events, of.malformed, of.parked))
         yield from (re.escape(named("")) + ".+" for named in (of.session, of.messages, of.order, of.queue))

@@ -166,7 +166,7 @@ class TestSupervisor:
     def test_a_worker_that_cannot_work_ends_all(self, programs: Programs, deployment: Deployment) -> None:
         supervisor, workers = self.start(programs, deployment)
         with redis.Redis.from_url(deployment.url) as client:
-            client.set(deployment.keys.layout, "32 1")
+            client.set(deployment.keys.layout, "32 2")
         os.kill(min(workers), signal.SIGKILL)
         assert supervisor.status() == 2
         assert "set TURNSTREAM_PARTITIONS to 32" in supervisor.errors

@@ -351,28 +351,28 @@ def test_a_worker_starts_as_compose_would_start_it_and_leaves_when_it_is_told_to
 # ── its users ──
 
 OPERATOR = "change-me-operator"
-SESSION = "ts:{tag}:session:a"
+SESSION = "ts:session:{tag}:a"
 
 PERMITTED = [
     ("worker", "HSET", SESSION, "version", "1"),
-    ("worker", "EVALSHA", "0" * 40, "1", "ts:{tag}:partition"),
+    ("worker", "EVALSHA", "0" * 40, "1", "ts:partition:{tag}"),
     ("worker", "PUBLISH", "ts:events:session-created", "…"),
     ("worker", "INFO", "replication"),
     ("worker", "CLIENT", "LIST"),
     ("worker", "WAITAOF", "1", "0", "100"),
-    ("producer", "XADD", "ts:{tag}:commands", "*", "type", "create-session"),
+    ("producer", "XADD", "ts:commands:{tag}", "*", "type", "create-session"),
     ("producer", "HGETALL", SESSION),
-    ("producer", "XRANGE", "ts:{tag}:events", "-", "+"),
+    ("producer", "XRANGE", "ts:events:{tag}", "-", "+"),
     ("producer", "SUBSCRIBE", "ts:session:a"),
     ("producer", "INFO", "server"),
-    ("subscriber", "EVALSHA_RO", "0" * 40, "2", "ts:{tag}:partition", "ts:{tag}:events"),
-    ("subscriber", "XRANGE", "ts:{tag}:events", "-", "+"),
+    ("subscriber", "EVALSHA_RO", "0" * 40, "2", "ts:partition:{tag}", "ts:events:{tag}"),
+    ("subscriber", "XRANGE", "ts:events:{tag}", "-", "+"),
     ("subscriber", "HGETALL", SESSION),
     ("subscriber", "SUBSCRIBE", "ts:session:a"),
-    ("durable-subscriber", "XRANGE", "ts:{tag}:events", "-", "+"),
-    ("durable-subscriber", "HSET", "ts:{tag}:subscription:billing", "sequence", "1"),
-    ("durable-subscriber", "SADD", "ts:{subscriptions}", "billing"),
-    ("durable-subscriber", "PUBLISH", "ts:{subscriptions}:billing:changes", "members"),
+    ("durable-subscriber", "XRANGE", "ts:events:{tag}", "-", "+"),
+    ("durable-subscriber", "HSET", "ts:subscription:{tag}:billing", "sequence", "1"),
+    ("durable-subscriber", "SADD", "ts:names:{subscriptions}", "billing"),
+    ("durable-subscriber", "PUBLISH", "ts:changes:{subscriptions}:billing", "members"),
 ]
 FORBIDDEN = [
     *((user, *words) for user in ("worker", "producer", "subscriber", "durable-subscriber") for words in (
@@ -388,15 +388,15 @@ FORBIDDEN = [
     )),
     ("producer", "HSET", SESSION, "version", "1"),
     ("producer", "UNLINK", SESSION),
-    ("producer", "XTRIM", "ts:{tag}:commands", "MAXLEN", "0"),
+    ("producer", "XTRIM", "ts:commands:{tag}", "MAXLEN", "0"),
     ("producer", "PUBLISH", "ts:events:session-created", "forged"),
-    ("subscriber", "XADD", "ts:{tag}:commands", "*", "type", "create-session"),
+    ("subscriber", "XADD", "ts:commands:{tag}", "*", "type", "create-session"),
     ("subscriber", "SET", SESSION, "…"),
-    ("subscriber", "EVALSHA", "0" * 40, "1", "ts:{tag}:partition"),
+    ("subscriber", "EVALSHA", "0" * 40, "1", "ts:partition:{tag}"),
     ("subscriber", "PUBLISH", "ts:events:session-created", "forged"),
-    ("durable-subscriber", "XADD", "ts:{tag}:commands", "*", "type", "create-session"),
+    ("durable-subscriber", "XADD", "ts:commands:{tag}", "*", "type", "create-session"),
     ("durable-subscriber", "HSET", SESSION, "version", "1"),
-    ("durable-subscriber", "UNLINK", "ts:{tag}:events"),
+    ("durable-subscriber", "UNLINK", "ts:events:{tag}"),
     ("durable-subscriber", "PUBLISH", "ts:events:session-created", "forged"),
 ]  # fmt: skip
 

@@ -38,13 +38,14 @@ async def everything(ts: Turnstream, real: EmbeddedDeployment) -> None:
 async def test_every_key_of_a_partition_lies_in_its_slot(real: EmbeddedDeployment) -> None:
     ts = await client_of(real)
     await everything(ts, real)
-    slots = {keys.prefix: key_slot(keys.commands.encode()) for keys in real.keys.partitions}
+    slots = {keys.tag: key_slot(keys.commands.encode()) for keys in real.keys.partitions}
     assert len(set(slots.values())) == real.settings.partitions
     of_partitions = [name for name in await real.names() if name not in (real.keys.layout, real.keys.workers)]
     assert len(of_partitions) == real.settings.partitions * 10
     for name in of_partitions:
-        prefix = next(prefix for prefix in slots if name.startswith(prefix))
-        assert key_slot(name.encode()) == slots[prefix]
+        tag = re.fullmatch(rf"{real.settings.namespace}:[a-z]+:({{.+?}})(:.+)?", name, re.DOTALL)
+        assert tag
+        assert key_slot(name.encode()) == slots[tag[1]]
 
 
 async def test_only_leases_come_and_go(real: EmbeddedDeployment) -> None:
@@ -58,7 +59,11 @@ async def test_only_leases_come_and_go(real: EmbeddedDeployment) -> None:
 
 async def test_a_leak_is_found(real: EmbeddedDeployment) -> None:
     """The check behind every test of the suite can fail."""
-    strangers = [f"{real.settings.namespace}:later", f"{real.keys.partitions[0].prefix}later", "elsewhere"]
+    strangers = [
+        f"{real.settings.namespace}:later",
+        f"{real.settings.namespace}:later:{real.keys.partitions[0].tag}",
+        "elsewhere",
+    ]
     for name in strangers:
         await real.call("SET", name, "1")
     assert sorted(await real.leaks()) == sorted(strangers)
@@ -89,7 +94,7 @@ async def test_emptied_and_deleted_sessions_leave_no_keys(real: EmbeddedDeployme
     await ts.execute(CreateSession(CONFIG, "s"))
     await ts.execute(AddMessage("s", user_message("one")))
     await ts.execute(RemoveMessages("s", last=1))
-    assert [name.rsplit(":", 2)[1] for name in await kept(real, ("session", "messages", "order"))] == ["session"]
+    assert [name.split(":")[1] for name in await kept(real, ("session", "messages", "order"))] == ["session"]
     await ts.execute(DeleteSession("s"))
     await ts.execute(DeleteSession("never there"))
     assert await kept(real, ("session", "messages", "order")) == []
@@ -162,5 +167,5 @@ def test_layouts_share_no_key() -> None:
 
 async def kept(real: EmbeddedDeployment, kinds: Iterable[str]) -> list[str]:
     """Return the names of all keys of some kinds."""
-    prefixes = tuple(f"{keys.prefix}{kind}:" for keys in real.keys.partitions for kind in kinds)
+    prefixes = tuple(f"{real.settings.namespace}:{kind}:{keys.tag}:" for keys in real.keys.partitions for kind in kinds)
     return sorted(name for name in await real.names() if name.startswith(prefixes))

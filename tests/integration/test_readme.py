@@ -244,7 +244,10 @@ def test_every_key_is_explained() -> None:
         own.reply_channel("<client>"),
     ]
     outcomes = own.outcomes(0).removesuffix("0") + "<bucket>"
-    fixed = [value for key, value in vars(own).items() if isinstance(value, str) and key[0] != "_" and key != "prefix"]
+    others = ("tag", "outcomes_prefix")
+    fixed = [
+        value for key, value in vars(own).items() if isinstance(value, str) and key[0] != "_" and key not in others
+    ]
     every = Keys("ts", 1)
     shared = [every.layout, every.workers, every.changes, every.event_channel("<type>"), every.session_channel("<id>")]
     text = OPERATIONS.read_text()

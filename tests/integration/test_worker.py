@@ -270,7 +270,7 @@ async def partition_dump(real: EmbeddedDeployment, partition: int) -> dict[str, 
     """Everything of a partition but its lease, which both keep alive."""
     keys = real.keys.partitions[partition]
     whole = await real.dump()
-    return {name: value for name, value in whole.items() if name.startswith(keys.prefix) and name != keys.lease}
+    return {name: value for name, value in whole.items() if keys.tag in name and name != keys.lease}
 
 
 @pytest.mark.parametrize("overrides", [{"partitions": 1, "lease": 30.0}])

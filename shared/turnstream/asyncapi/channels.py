@@ -27,7 +27,7 @@ PARAMETERS: Mapping[str, Json] = {
     },
     "tag": {
         "description": "The tag of the partition, in its braces: see Partitions.",
-        "examples": [KEYS.prefix.split(":")[1]],
+        "examples": [KEYS.tag],
     },
     "clientId": {"description": f"The id of a client: {CLIENT_ID}", "examples": [CLIENT]},
     "sessionId": {"description": "The id of a session.", "examples": [SESSION]},

@@ -59,6 +59,6 @@ def _vectors() -> Json:
     keys = Keys(DEFAULTS.namespace, partitions).partitions
     return {
         "partitions": partitions,
-        "tags": [each.prefix.split(":")[1] for each in keys],
+        "tags": [each.tag for each in keys],
         "partitionOf": {session_id: partition_of(session_id, partitions) for session_id in SAMPLES},
     }

@@ -3,7 +3,7 @@
 from importlib.resources import files
 from string import Template
 
-from turnstream.adapters.redis.keys import CLIENT_ID, LAYOUT
+from turnstream.adapters.redis.keys import CLIENT_ID, LAYOUT, TAGS
 from turnstream.adapters.redis.topology.slots import SLOTS
 from turnstream.application.answers import MAX_ANSWER_BYTES
 from turnstream.application.routing import BUCKETS
@@ -23,6 +23,7 @@ def guide() -> str:
         namespace=DEFAULTS.namespace,
         partitions=DEFAULTS.partitions,
         layout=LAYOUT,
+        tags=TAGS,
         buckets=BUCKETS,
         slots=SLOTS,
         example_key=KEYS.commands,

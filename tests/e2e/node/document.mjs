@@ -39,7 +39,7 @@ export class Document {
   // Return the names of the channels that carry events of one type each.
   get typeChannels() {
     const channels = Object.entries(this.content.channels);
-    return channels.filter(([, { address }]) => address.startsWith('{namespace}:events:')).map(([name]) => name);
+    return channels.filter(([, { address }]) => /^\{namespace\}:events:[a-z-]+$/.test(address)).map(([name]) => name);
   }
 }
 
@@ -57,9 +57,9 @@ export function partitionOf(sessionId, partitions) {
   return Math.floor(((crc16(sessionId) % 4096) * partitions) / 4096);
 }
 
-export function tagOf(partition, partitions, layout) {
+export function tagOf(partition, partitions) {
   for (let salt = 0; ; salt++) {
-    const tag = `${layout}.${partitions}.${partition}.${salt}`;
+    const tag = `1.${partitions}.${partition}.${salt}`;
     if (Math.floor(((crc16(tag) % 16384) * partitions) / 16384) === partition) return `{${tag}}`;
   }
 }
@@ -69,15 +69,15 @@ export class Deployment {
     const made = await client.get(`${namespace}:layout`);
     if (made === null) throw new Error(`nobody has made the deployment ${namespace} yet`);
     const [partitions, layout] = made.split(' ').map(Number);
-    if (layout !== 1) throw new Error(`this is written for layout 1, not ${layout}`);
-    return new Deployment(document, namespace, partitions, layout);
+    if (layout !== 2) throw new Error(`this is written for layout 2, not ${layout}`);
+    return new Deployment(document, namespace, partitions);
   }
 
-  constructor(document, namespace, partitions, layout) {
+  constructor(document, namespace, partitions) {
     this.document = document;
     this.namespace = namespace;
     this.partitions = partitions;
-    this.tags = Array.from({ length: partitions }, (_, partition) => tagOf(partition, partitions, layout));
+    this.tags = Array.from({ length: partitions }, (_, partition) => tagOf(partition, partitions));
   }
 
   partitionOf(sessionId) {
@@ -90,6 +90,6 @@ export class Deployment {
   }
 
   partitionKey(partition) {
-    return `${this.namespace}:${this.tags[partition]}:partition`;
+    return `${this.namespace}:partition:${this.tags[partition]}`;
   }
 }

@@ -9,7 +9,7 @@ const sessions = Object.keys(vectors);
 
 function computed(count) {
   return {
-    tags: Array.from({ length: count }, (_, partition) => tagOf(partition, count, 1)),
+    tags: Array.from({ length: count }, (_, partition) => tagOf(partition, count)),
     partitionOf: Object.fromEntries(sessions.map((id) => [id, partitionOf(id, count)])),
   };
 }

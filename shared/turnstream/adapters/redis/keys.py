@@ -1,6 +1,7 @@
 """Every key and channel of a deployment; nothing else builds one (design §2).
 
-All keys and channels of a partition carry its tag in braces, so they share one hash slot.
+A key names its kind first, so that an access rule can tell kinds apart by their prefix, whatever a session's id is. All
+keys and channels of a partition carry its tag in braces, so they share one hash slot.
 """
 
 import re
@@ -10,8 +11,11 @@ from typing import NamedTuple
 
 from turnstream.adapters.redis.topology.slots import SLOTS, slot_of
 
-LAYOUT = 1
+LAYOUT = 2
 """The version of the layout of keys and values; a deployment holds the one that it was made with."""
+
+TAGS = 1
+"""The version of the tags. It stays when the layout changes, so that keys can be renamed within their slot."""
 
 CLIENT_ID = r"[A-Za-z0-9_-]{1,64}"
 
@@ -20,14 +24,14 @@ CLIENT_ID = r"[A-Za-z0-9_-]{1,64}"
 def tags(partitions: int) -> tuple[str, ...]:
     """Return the tag of each partition.
 
-    The tags' slots lie in equal parts of the slot range, so that any number of shards gets an even load; they name the
-    layout and the number of partitions, so that no other layout can meet these keys.
+    The tags' slots lie in equal parts of the slot range, so that any number of shards gets an even load. They name the
+    number of partitions, so that a deployment with another number cannot meet these keys.
     """
     return tuple(_tag(partition, partitions) for partition in range(partitions))
 
 
 def _tag(partition: int, partitions: int) -> str:
-    names = (f"{LAYOUT}.{partitions}.{partition}.{salt}" for salt in count())
+    names = (f"{TAGS}.{partitions}.{partition}.{salt}" for salt in count())
     return next(name for name in names if slot_of(name) * partitions // SLOTS == partition)
 
 
@@ -44,8 +48,8 @@ class SubscriptionKeys:
     """The keys of a durable subscription in one partition; its name has no colon, so none can meet another's."""
 
     def __init__(self, prefix: str, name: str) -> None:
-        """Build them under the partition's prefix."""
-        self.state = f"{prefix}subscription:{name}"
+        """Build them; `prefix` is that of all subscriptions in the partition."""
+        self.state = f"{prefix}:{name}"
         self.lease = f"{self.state}:lease"
         self.parked = f"{self.state}:parked"
         self.requests = f"{self.state}:requests"
@@ -60,22 +64,27 @@ class PartitionKeys:
 
     def __init__(self, namespace: str, tag: str) -> None:
         """Build the fixed keys once."""
-        self.prefix = f"{namespace}:{{{tag}}}:"
-        self.commands = f"{self.prefix}commands"
-        self.lease = f"{self.prefix}lease"
-        self.partition = f"{self.prefix}partition"
-        self.index = f"{self.prefix}index"
-        self.events = f"{self.prefix}events"
-        self.malformed = f"{self.prefix}malformed"
-        self.parked = f"{self.prefix}parked"
-        self.absent = f"{self.prefix}absent"
-        self.rights = f"{self.prefix}rights"
-        self.live = f"{self.prefix}live"
-        self._session = f"{self.prefix}session:"
-        self._messages = f"{self.prefix}messages:"
-        self._order = f"{self.prefix}order:"
-        self._outcomes = f"{self.prefix}outcomes:"
-        self._reply = f"{self.prefix}reply:"
+        self.tag = f"{{{tag}}}"
+
+        def key(kind: str) -> str:
+            return f"{namespace}:{kind}:{self.tag}"
+
+        self.commands = key("commands")
+        self.lease = key("lease")
+        self.partition = key("partition")
+        self.index = key("index")
+        self.events = key("events")
+        self.malformed = key("malformed")
+        self.parked = key("parked")
+        self.absent = key("absent")
+        self.rights = key("rights")
+        self.live = key("live")
+        self.outcomes_prefix = f"{key('outcomes')}:"
+        self._session = f"{key('session')}:"
+        self._messages = f"{key('messages')}:"
+        self._order = f"{key('order')}:"
+        self._subscription = key("subscription")
+        self._reply = f"{key('reply')}:"
         self._reply_channel = re.compile(re.escape(self._reply) + CLIENT_ID)
 
     def session(self, session_id: str) -> str:
@@ -96,16 +105,16 @@ class PartitionKeys:
 
     def outcomes(self, bucket: int) -> str:
         """The hash of the outcomes of commands whose entries were made in this bucket of time."""
-        return f"{self._outcomes}{bucket}"
+        return f"{self.outcomes_prefix}{bucket}"
 
     def is_shared(self, key: str) -> bool:
         """Tell whether a key serves the commands of all sessions: what stands there is no session's fault."""
         fixed = (self.partition, self.commands, self.events, self.index, self.parked, self.malformed)
-        return key in fixed or key.startswith(self._outcomes)
+        return key in fixed or key.startswith(self.outcomes_prefix)
 
     def subscription(self, name: str) -> SubscriptionKeys:
         """The keys of a durable subscription."""
-        return SubscriptionKeys(self.prefix, name)
+        return SubscriptionKeys(self._subscription, name)
 
     def reply_channel(self, client_id: str) -> str:
         """The channel on which a client gets its replies."""
@@ -127,15 +136,16 @@ class Keys:
         self.layout = f"{namespace}:layout"
         self.workers = f"{namespace}:workers"
         self.changes = f"{namespace}:workers:changes"
-        # In braces, so that the list of names and the members of each share a slot.
-        self.subscriptions = f"{namespace}:{{subscriptions}}"
+        # The tag is for a cluster: the list of names and the members of each share a slot.
+        self.subscriptions = f"{namespace}:names:{{subscriptions}}"
+        self._members = f"{namespace}:members:{{subscriptions}}:"
+        self._changes = f"{namespace}:changes:{{subscriptions}}:"
         self._events = f"{namespace}:events:"
         self._session = f"{namespace}:session:"
 
     def members(self, name: str) -> MemberKeys:
         """The keys of a subscription's members."""
-        prefix = f"{self.subscriptions}:{name}:"
-        return MemberKeys(f"{prefix}members", f"{prefix}changes", self.subscriptions, name)
+        return MemberKeys(self._members + name, self._changes + name, self.subscriptions, name)
 
     def event_channel(self, event_type: str) -> str:
         """The channel of all events of a type."""
