@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
-from turnstream.domain.models import ChatMessage, SessionHeader, SessionInfo
+from turnstream.domain.models import ChatMessage, SessionHeader
 from turnstream.ports.batch import Batch
 from turnstream.ports.events import EventLog
 from turnstream.ports.membership import Membership
@@ -11,6 +11,7 @@ from turnstream.ports.parked import ParkedCommand, ParkedSession
 from turnstream.ports.subscriptions import Subscriptions
 from turnstream.ports.values import (
     CommandEntry,
+    FoundInfo,
     IndexEntry,
     Loaded,
     MalformedEntry,
@@ -82,8 +83,11 @@ class Quarantine(Protocol):
 class SessionReader(Protocol):
     """The repository as anybody may read it."""
 
-    async def infos(self, session_ids: Sequence[str]) -> list[SessionInfo | None]:
-        """Return the summaries of these sessions, in their order; `None` for those that are not there."""
+    async def infos(self, session_ids: Sequence[str]) -> list[FoundInfo]:
+        """Return the summaries of these sessions, in their order; `None` for those that are not there.
+
+        In place of one that cannot be read is the error that says so, for the others are not to suffer from it.
+        """
         ...
 
     async def messages(self, session_id: str, wanted: MessageRange) -> tuple[SessionHeader, tuple[ChatMessage, ...]]:
@@ -92,6 +96,7 @@ class SessionReader(Protocol):
         Raises:
             SessionNotFound: there is no such session.
             MessageNotFound: a message that bounds the range is not there.
+            StoredDataInvalid: what is stored of the session cannot be read.
 
         """
         ...

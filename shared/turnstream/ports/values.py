@@ -8,7 +8,8 @@ from typing import Literal
 
 import msgspec
 
-from turnstream.domain.models import ChatMessage, SessionHeader
+from turnstream.domain.models import ChatMessage, SessionHeader, SessionInfo
+from turnstream.errors import StoredDataInvalid
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -22,6 +23,9 @@ MAX_KEPT_BYTES = 65_536
 
 START = "0-0"
 """The cursor of a partition that has applied nothing."""
+
+FoundInfo = SessionInfo | StoredDataInvalid | None
+"""A session's summary, or why it cannot be read; `None` where there is no such session."""
 
 Status = Literal["ok", "rejected", "parked"]
 """What became of a command (design §4)."""
