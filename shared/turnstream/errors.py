@@ -18,6 +18,7 @@
     │   ├── Overloaded            the partition's backlog is over its limit
     │   └── CommandTimeout        no answer in time; the command may still be applied (`command_id`)
     ├── Fenced                    a worker wrote for a partition that it does not own any more
+    ├── TooLate                   a batch holds a command whose time is over (`now_ms`); decide it again
     ├── Collision                 a batch was decided without knowing something that is stored; decide it again
     ├── WorkerDied                workers died while they applied a command
     ├── BatchRefused              the store cannot write a batch as it is; one of its commands is to be parked
@@ -33,6 +34,9 @@ Source: design §4 and §10; the messages of the spec where it has one.
 """
 
 from typing import ClassVar
+
+UNKNOWN_REASON = "Is a worker running?"
+"""What a time-out says where nothing is known of workers and server."""
 
 
 class TurnstreamError(Exception):
@@ -237,14 +241,22 @@ class Overloaded(Unavailable):
 class CommandTimeout(Unavailable):
     """No answer came in time; the command may still be applied."""
 
-    def __init__(self, command_id: str, timeout: float) -> None:
-        """Keep the command id, for a resend within the deduplication window, and the seconds waited."""
+    def __init__(self, command_id: str, timeout: float, reason: str = UNKNOWN_REASON) -> None:
+        """Keep the command id, for a resend within the deduplication window.
+
+        Args:
+            command_id: the command.
+            timeout: the seconds that have passed.
+            reason: what is known of workers and server, as sentences.
+
+        """
         super().__init__(
             f"No answer to command {command_id} within {timeout:g} s; it may still be applied. "
-            "Is a worker running? A resend with the same command_id is safe.",
+            f"{reason} A resend with the same command_id is safe.",
             command_id,
         )
         self.timeout = timeout
+        self.reason = reason
 
 
 class Fenced(TurnstreamError):  # noqa: N818 - the design's name
@@ -255,6 +267,18 @@ class Fenced(TurnstreamError):  # noqa: N818 - the design's name
         super().__init__(f"Partition {partition} was not written: {reason} is not what this worker expects")
         self.partition = partition
         self.reason = reason
+
+
+class TooLate(TurnstreamError):  # noqa: N818 - a state of the batch
+    """A batch would apply a command after its time: nothing was written."""
+
+    def __init__(self, partition: int, now_ms: int) -> None:
+        """Name the partition, and the time of the server, in milliseconds since 1970."""
+        super().__init__(
+            f"Partition {partition} was not written: at {now_ms} the time of a command of the batch is over"
+        )
+        self.partition = partition
+        self.now_ms = now_ms
 
 
 class Collision(TurnstreamError):  # noqa: N818 - a state of the batch

@@ -11,8 +11,7 @@ from tests.contract.workers import worker_of
 
 from turnstream import GetSession, ListSessions, StoredDataInvalid, Turnstream
 from turnstream.adapters.redis.keys import PartitionKeys
-from turnstream.adapters.redis.stored import Place, decoded
-from turnstream.codec.records import decode_message, encode_parked_session
+from turnstream.codec.records import encode_parked_session
 from turnstream.ports import ParkedSession
 
 pytestmark = pytest.mark.parametrize("deployment", ["embedded", "cluster"], indirect=True)
@@ -249,9 +248,3 @@ async def test_a_foreign_entry_in_a_queue_is_shown_as_far_as_it_goes(
     await deployment.call("XADD", keys.queue(SESSION), "*", "entryId", "1-1", "a", "b")
     (shown,) = [waiting async for waiting in client.parked.show(SESSION)]
     assert (shown.command_id, shown.type, bytes(shown.data)) == ("", "", b"null")
-
-
-def test_what_a_message_says_is_not_quoted() -> None:
-    with pytest.raises(StoredDataInvalid) as raised:
-        decoded(Place("k", "hash", "s"), decode_message, f'{{"role":"{SECRET}"}}'.encode())
-    assert SECRET not in str(raised.value)

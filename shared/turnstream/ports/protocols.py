@@ -11,6 +11,7 @@ from turnstream.ports.parked import ParkedCommand, ParkedSession
 from turnstream.ports.subscriptions import Subscriptions
 from turnstream.ports.values import (
     CommandEntry,
+    Condition,
     FoundInfo,
     IndexEntry,
     Loaded,
@@ -34,6 +35,7 @@ class SessionStore(Protocol):
 
         Raises:
             Fenced: a check failed; nothing was written.
+            TooLate: the batch's time is over; nothing was written.
             Collision: an outcome or an unseen message is stored already; nothing was written.
             BatchRefused: the store cannot write it as it is; nothing was written.
             Unavailable: the result is unknown.
@@ -144,6 +146,15 @@ class CommandQueue(Protocol):
 
 class Ownership(Membership[PartitionState], Protocol):
     """Who applies the commands of which partition: the members are the workers (design §5)."""
+
+    async def condition(self, partition: int) -> Condition:
+        """Return which workers there are, and whether the server of a partition has room, as a time-out tells it.
+
+        Raises:
+            Unavailable: the server does not answer.
+
+        """
+        ...
 
     async def tidy(self, states: Sequence[PartitionState]) -> None:
         """Take events that are not kept any longer and show progress to standard tools, off the hot path.
