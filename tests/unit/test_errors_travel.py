@@ -65,7 +65,7 @@ def subclasses_of(kind: type[Exception]) -> Iterator[type[Exception]]:
 
 def made(kind: type[Exception], *, optional: bool) -> Exception:
     """Make an error from samples for the parameters of its constructor, also for those it can do without."""
-    if kind.__init__ is Exception.__init__ or "__init__" not in kind.__dict__ and kind.__init__ is RuntimeError.__init__:
+    if kind.__init__ in {Exception.__init__, RuntimeError.__init__}:
         return kind("some text")
     hints = get_type_hints(kind.__init__)
     parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]

@@ -87,9 +87,10 @@ class Addressing:
         return Addressed(partition, session_id, entry)
 
 
-def _limited(entry: CommandEntry, command: AnyCommand, apply_within: object) -> CommandEntry:
+def _limited(entry: CommandEntry, command: AnyCommand, apply_within: float) -> CommandEntry:
     """Return an entry that is not to be applied after some seconds."""
-    number = isinstance(apply_within, (int, float)) and not isinstance(apply_within, bool)
+    # A caller may have given anything.
+    number = isinstance(cast("object", apply_within), (int, float)) and not isinstance(apply_within, bool)
     if not number or not 0 < apply_within <= MAX_APPLY_WITHIN_MS / 1000:
         raise InvalidCommand("apply_within", f"Expected seconds, more than 0 and at most {MAX_APPLY_WITHIN_MS // 1000}")
     milliseconds = math.ceil(apply_within * 1000)

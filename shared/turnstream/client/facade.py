@@ -27,7 +27,7 @@ from turnstream.client.subscribing import Subscribing
 from turnstream.client.tickets import Ticket
 from turnstream.codec.commands import check_session_id, encode_command
 from turnstream.domain.commands import QUERIES, Command, GetSession, ListSessions, Result
-from turnstream.errors import Overloaded, Rejected, Unavailable
+from turnstream.errors import CommandTimeout, Overloaded, Rejected, Unavailable
 from turnstream.messages import new_id
 from turnstream.ports import Backend, CommandEntry
 from turnstream.settings import Settings
@@ -175,8 +175,8 @@ class Turnstream(Subscribing):
             if len(all_addressed) % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
                 self._open.check()
-        for partition in lanes:
-            await self._replies.open(partition, sending.deadline.at)
+        for partition, entries in lanes.items():
+            await self._opened(partition, entries, sending.deadline)
         with self._replies.expecting(all_addressed, timeout) as expected:
             queued = [self._queued(partition, entries, sending) for partition, entries in lanes.items()]
             for failure in await asyncio.gather(*queued, return_exceptions=True):
@@ -268,10 +268,20 @@ class Turnstream(Subscribing):
         await self._resources.aclose()
 
     async def _sent(self, addressed: Addressed, sending: Sending) -> Ticket:
-        await self._replies.open(addressed.partition, sending.deadline.at)
+        await self._opened(addressed.partition, [addressed.entry], sending.deadline)
         with self._replies.expecting([addressed], sending.timeout, own_ids=sending.own_ids) as (expected,):
             await self._queued(addressed.partition, [addressed.entry], sending)
         return Ticket(addressed, expected, sending.timeout, self._diagnosis)
+
+    async def _opened(self, partition: int, entries: Sequence[CommandEntry], deadline: Deadline) -> None:
+        """Have the way back open before anything is sent."""
+        try:
+            await self._replies.open(partition, deadline.at)
+        except Unavailable as error:
+            if deadline.left:
+                raise
+            reason = f"It was not sent: {str(error).rstrip('.')}."
+            raise CommandTimeout(entries[0].command_id, deadline.passed, reason) from error
 
     async def _queued(self, partition: int, entries: Sequence[CommandEntry], sending: Sending) -> None:
         deadline = sending.deadline
@@ -280,8 +290,11 @@ class Turnstream(Subscribing):
         except Overloaded:
             raise
         except Unavailable as error:
-            late = "" if deadline.left else f"It was not queued within {deadline.passed:g} s: "
-            raise Unavailable(f"{late}{error}", entries[0].command_id) from error
+            command_id = entries[0].command_id
+            if deadline.left:
+                raise Unavailable(str(error), command_id) from error
+            reason = f"It is not known whether it was queued: {str(error).rstrip('.')}."
+            raise CommandTimeout(command_id, deadline.passed, reason) from error
 
     async def _query(self, query: GetSession | ListSessions, deadline: Deadline) -> Any:  # noqa: ANN401 - its own result
         encode_command(query, self._settings.max_message_bytes)
