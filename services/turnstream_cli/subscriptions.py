@@ -31,7 +31,7 @@ def list_subscriptions(*, as_json: AsJson = False, redis_url: RedisUrl = None, l
     from turnstream_cli.durable import print_subscriptions
     from turnstream_cli.running import run
 
-    run(print_subscriptions(redis_url, as_json=as_json), log_level)
+    run(print_subscriptions(redis_url, as_json=as_json), log_level, as_json=as_json)
 
 
 @subscriptions.command("lag")
@@ -43,7 +43,7 @@ def lag(name: Name, *, as_json: AsJson = False, redis_url: RedisUrl = None, log_
     from turnstream_cli.durable import print_lag
     from turnstream_cli.running import run
 
-    run(print_lag(redis_url, name, as_json=as_json), log_level)
+    run(print_lag(redis_url, name, as_json=as_json), log_level, as_json=as_json)
 
 
 @subscriptions.command("reset")
@@ -74,7 +74,7 @@ def parked(name: Name, *, as_json: AsJson = False, redis_url: RedisUrl = None, l
     from turnstream_cli.durable import print_parked
     from turnstream_cli.running import run
 
-    run(print_parked(redis_url, name, as_json=as_json), log_level)
+    run(print_parked(redis_url, name, as_json=as_json), log_level, as_json=as_json)
 
 
 @subscriptions.command("redrive")

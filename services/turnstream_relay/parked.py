@@ -54,7 +54,7 @@ def list_parked(
         names = sorted(configuration.endpoints) if endpoint is None else [endpoint]
         print_parked(await operating.parked_sessions(redis_url, names), as_json=as_json)
 
-    execute(listing(), log_level)
+    execute(listing(), log_level, as_json=as_json)
 
 
 @parked.command("redrive")

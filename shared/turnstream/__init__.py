@@ -72,6 +72,7 @@ from turnstream.domain.position import Position
 from turnstream.domain.pricing import PriceSource
 from turnstream.errors import (
     CommandDiscarded,
+    CommandExpired,
     CommandParked,
     CommandTimeout,
     ConfigurationError,
@@ -87,6 +88,7 @@ from turnstream.errors import (
     SessionGone,
     SessionNotFound,
     SessionNotParked,
+    StoredDataInvalid,
     SubscriptionInUse,
     SubscriptionNotFound,
     TurnstreamError,
@@ -107,6 +109,7 @@ __all__ = [
     "ChatMessageRole",
     "Command",
     "CommandDiscarded",
+    "CommandExpired",
     "CommandParked",
     "CommandResult",
     "CommandTimeout",
@@ -164,6 +167,7 @@ __all__ = [
     "SessionUpdated",
     "Sessions",
     "Settings",
+    "StoredDataInvalid",
     "SubscriptionInUse",
     "SubscriptionInfo",
     "SubscriptionNotFound",

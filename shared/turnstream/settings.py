@@ -69,6 +69,8 @@ class Settings(BaseSettings):
     cached_sessions: PositiveInt = 100_000
     """Session headers that a worker keeps in memory."""
 
+    timeout: PositiveFloat = 30.0
+    """Seconds in which a call that sends a command is to be done, where the caller gives no others."""
     connect_timeout: PositiveFloat = 5.0
     """Seconds to wait for a connection."""
     response_timeout: PositiveFloat = 10.0

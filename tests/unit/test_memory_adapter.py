@@ -32,6 +32,7 @@ from turnstream.domain.models import (
     ChatMessageRole,
     SessionConfig,
     SessionHeader,
+    SessionInfo,
     TokenMetrics,
     session_of,
 )
@@ -671,7 +672,7 @@ async def test_the_index_is_in_the_order_of_the_last_update(backend: MemoryBacke
     assert await index(middle, 1, newest_first=False) == "d"
     assert await index(None, 10, newest_first=False) == "acdb"
     infos = await backend.reader.infos(["b", "unknown", "a"])
-    assert [info.updated_at if info else None for info in infos] == [later, None, AT]
+    assert [info.updated_at if isinstance(info, SessionInfo) else None for info in infos] == [later, None, AT]
 
 
 # ── the whole road of a command ──────────────────────────────────────────────────────────────────────────────────────

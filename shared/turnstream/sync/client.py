@@ -9,7 +9,6 @@ from typing import Any, Self, overload
 from turnstream.application.verifying import Verification
 from turnstream.client.addressing import Trace
 from turnstream.client.durable.subscription import ATTEMPTS, is_handler
-from turnstream.client.facade import DEFAULT_TIMEOUT
 from turnstream.client.facade import Turnstream as AsyncTurnstream
 from turnstream.client.listening.choosing import Start
 from turnstream.client.results import CommandResult
@@ -88,20 +87,28 @@ class Turnstream:
         command: Command[Any],
         *,
         command_id: str | None = None,
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: float | None = None,
         wait: bool = False,
         trace: Trace | None = None,
+        apply_within: float | None = None,
     ) -> Ticket:
         """Queue a command; on return it is durable, and will be applied also if this client goes away."""
-        sending = self._client.send(command, command_id=command_id, timeout=timeout, wait=wait, trace=trace)
+        sending = self._client.send(
+            command, command_id=command_id, timeout=timeout, wait=wait, trace=trace, apply_within=apply_within
+        )
         return Ticket(self._portal, self._portal.call(sending))
 
     def send_many(
-        self, commands: Iterable[Command[Any]], *, timeout: float = DEFAULT_TIMEOUT, wait: bool = False
+        self,
+        commands: Iterable[Command[Any]],
+        *,
+        timeout: float | None = None,
+        wait: bool = False,
+        apply_within: float | None = None,
     ) -> list[Ticket]:
         """Queue commands, each session's in the order given; on return all are durable."""
         # The caller's iterable is the caller's to run: it may itself call this client.
-        sending = self._client.send_many(tuple(commands), timeout=timeout, wait=wait)
+        sending = self._client.send_many(tuple(commands), timeout=timeout, wait=wait, apply_within=apply_within)
         return [Ticket(self._portal, ticket) for ticket in self._portal.call(sending)]
 
     def execute(
@@ -109,22 +116,30 @@ class Turnstream:
         command: Command[Result],
         *,
         command_id: str | None = None,
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: float | None = None,
         wait: bool = False,
+        apply_within: float | None = None,
     ) -> Result:
         """Have a command applied and return its result: for most the session, as stored when it is read."""
-        return self._portal.call(self._client.execute(command, command_id=command_id, timeout=timeout, wait=wait))
+        executing = self._client.execute(
+            command, command_id=command_id, timeout=timeout, wait=wait, apply_within=apply_within
+        )
+        return self._portal.call(executing)
 
     def dispatch(
         self,
         command: Command[Any],
         *,
         command_id: str | None = None,
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: float | None = None,
         wait: bool = False,
+        apply_within: float | None = None,
     ) -> CommandResult:
         """Execute a command and return the spec's `CommandResult`; only a rejection becomes one, the rest is raised."""
-        return self._portal.call(self._client.dispatch(command, command_id=command_id, timeout=timeout, wait=wait))
+        dispatching = self._client.dispatch(
+            command, command_id=command_id, timeout=timeout, wait=wait, apply_within=apply_within
+        )
+        return self._portal.call(dispatching)
 
     # One overload a number of classes, because type checkers would join several into `Event`.
     @overload

@@ -8,6 +8,7 @@ from typing import Any, cast
 from turnstream.adapters.redis.channels import RedisChannels
 from turnstream.adapters.redis.keys import SubscriptionKeys
 from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.stored import Place, decoded, decoded_fields, read
 from turnstream.adapters.redis.subscription_membership import SubscriptionMembership, mark_of, understood
 from turnstream.adapters.redis.words import portions_of
 from turnstream.domain.position import Mark
@@ -45,13 +46,14 @@ class RedisSubscriptions:
 
     async def parked(self, name: str, partition: int) -> Mapping[str, ParkedEvents]:
         """Return the parked sessions of a partition."""
-        pairs = await self._call(partition, "HGETALL", self._keys(name, partition).parked)
-        return {i.decode(): _parked(record) for i, record in zip(pairs[::2], pairs[1::2], strict=True)}
+        place = Place(self._keys(name, partition).parked, "hash")
+        pairs = await read(self._server.calls(partition), place, "HGETALL")
+        return dict(decoded_fields(place, _parked, pairs))
 
     async def queue(self, name: str, partition: int, session_id: str, count: int) -> Sequence[tuple[int, bytes]]:
         """Return up to `count` parked events of a session from the head on, each as its sequence and its envelope."""
-        key = self._keys(name, partition).queue(session_id)
-        rows = await self._call(partition, "XRANGE", key, "-", "+", "COUNT", count)
+        place = Place(self._keys(name, partition).queue(session_id), "stream", session_id)
+        rows = await read(self._server.calls(partition), place, "XRANGE", "-", "+", "COUNT", count)
         return [(int(entry_id.partition(b"-")[0]), words[1]) for entry_id, words in rows]
 
     async def park(self, name: str, state: SubscriptionState, event: FailedEvent) -> bool:
@@ -86,22 +88,26 @@ class RedisSubscriptions:
 
     async def request(self, name: str, partition: int, session_id: str, what: Request) -> None:
         """Ask a partition's owner to redrive or discard a parked session, and ring the bell for it."""
-        await self._call(partition, "HSET", self._keys(name, partition).requests, session_id, what)
+        place = Place(self._keys(name, partition).requests, "hash")
+        await read(self._server.calls(partition), place, "HSET", session_id, what)
         await self.membership(name).registry.ring("requests")
 
     async def requests(self, name: str, partition: int) -> Mapping[str, Request]:
         """Return what is asked for, by session."""
-        pairs = await self._call(partition, "HGETALL", self._keys(name, partition).requests)
-        return {i.decode(): cast("Request", what.decode()) for i, what in zip(pairs[::2], pairs[1::2], strict=True)}
+        place = Place(self._keys(name, partition).requests, "hash")
+        pairs = await read(self._server.calls(partition), place, "HGETALL")
+        return {i: cast("Request", what) for i, what in decoded_fields(place, bytes.decode, pairs)}
 
     async def withdraw(self, name: str, partition: int, session_id: str) -> None:
         """Forget a request: it is done."""
-        await self._call(partition, "HDEL", self._keys(name, partition).requests, session_id)
+        place = Place(self._keys(name, partition).requests, "hash")
+        await read(self._server.calls(partition), place, "HDEL", session_id)
 
     async def names(self) -> Sequence[str]:
         """Return all subscriptions that ever had a member, but for those forgotten since."""
-        names: Sequence[bytes] = await self._names.call("SMEMBERS", self._server.keys.subscriptions)
-        return sorted(name.decode() for name in names)
+        place = Place(self._server.keys.subscriptions, "set")
+        names: Sequence[bytes] = await read(self._names, place, "SMEMBERS")
+        return sorted(decoded(place, bytes.decode, name) for name in names)
 
     async def members(self, name: str) -> Sequence[str]:
         """Return the live members of a subscription."""
@@ -110,8 +116,12 @@ class RedisSubscriptions:
     async def marks(self, name: str) -> Mapping[int, Mark]:
         """Return the checkpoints, by partition."""
         partitions = range(len(self._server.keys.partitions))
-        read = (self._call(n, "HMGET", self._keys(name, n).state, "generation", "sequence") for n in partitions)
-        marks = [mark_of(*answer) for answer in await asyncio.gather(*read)]
+        places = [Place(self._keys(name, number).state, "hash") for number in partitions]
+        calls = map(self._server.calls, partitions)
+        answers = await asyncio.gather(
+            *(read(c, place, "HMGET", "generation", "sequence") for c, place in zip(calls, places, strict=True))
+        )
+        marks = [decoded(place, _mark, answer) for place, answer in zip(places, answers, strict=True)]
         return {partition: mark for partition, mark in zip(partitions, marks, strict=True) if mark}
 
     async def reset(self, name: str, marks: Mapping[int, Mark]) -> None:
@@ -152,8 +162,10 @@ class RedisSubscriptions:
         keys = self._keys(name, partition)
         # First what holds the token: a member that comes back from a pause writes nothing more.
         await self._call(partition, "UNLINK", keys.state, keys.lease, keys.requests)
-        sessions: Sequence[bytes] = await self._call(partition, "HKEYS", keys.parked)
-        for portion in portions_of([keys.queue(session.decode()) for session in sessions]):
+        place = Place(keys.parked, "hash")
+        sessions: Sequence[bytes] = await read(self._server.calls(partition), place, "HKEYS")
+        names = [decoded(place, bytes.decode, session) for session in sessions]
+        for portion in portions_of([keys.queue(name) for name in names]):
             await self._call(partition, "UNLINK", *portion)
         await self._call(partition, "UNLINK", keys.parked)
 
@@ -170,6 +182,10 @@ async def _as_owner(state: SubscriptionState, answer: Awaitable[int]) -> int:
     if done < 0:
         raise Fenced(state.partition, "token")
     return done
+
+
+def _mark(fields: tuple[bytes | None, bytes | None]) -> Mark | None:
+    return mark_of(*fields)
 
 
 def _parked(record: bytes) -> ParkedEvents:

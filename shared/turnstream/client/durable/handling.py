@@ -26,7 +26,7 @@ class GivenUpError(Exception):
 
     def __init__(self, reason: str, attempts: int) -> None:
         """Note what the last error was, and how many attempts there were."""
-        super().__init__(reason)
+        super().__init__(reason, attempts)
         self.reason = reason
         self.attempts = attempts
 
