@@ -271,6 +271,49 @@ def tail(  # noqa: PLR0913 - what to show
 
 
 @app.command()
+def setup(
+    *,
+    remove_old: Annotated[
+        bool, typer.Option("--remove-old", help="Remove the functions of other versions, once nobody runs these.")
+    ] = False,
+    as_json: AsJson = False,
+    redis_url: RedisUrl = None,
+    log_level: Log = LogLevel.ERROR,
+) -> None:
+    """Make the deployment if there is none, and load the functions that clients call onto every primary.
+
+    Workers do both at their start. Run it where they may not, or where clients come first; again, it does nothing.
+
+    Example:  turnstream setup --redis-url redis://10.0.0.5:6379/0
+    """
+    from turnstream_cli.deploying import set_up_deployment
+    from turnstream_cli.running import run
+
+    run(set_up_deployment(redis_url, remove_old=remove_old, as_json=as_json), log_level)
+
+
+@app.command()
+def migrate(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the keys, and write nothing.")] = False,
+    as_json: AsJson = False,
+    redis_url: RedisUrl = None,
+    log_level: Log = LogLevel.ERROR,
+) -> None:
+    """Rename the keys of a deployment of layout 1 to those of layout 2.
+
+    Stop all workers, consumers and producers first; it refuses while a worker or a consumer lives. Broken off, it goes
+    on where it was when you run it again; until then no program starts. Commands that wait are applied afterwards.
+
+    Example:  turnstream migrate --dry-run
+    """
+    from turnstream_cli.deploying import migrate_deployment
+    from turnstream_cli.running import run
+
+    run(migrate_deployment(redis_url, dry_run=dry_run, as_json=as_json), log_level)
+
+
+@app.command()
 def asyncapi() -> None:
     """Print what is on the wire, as an AsyncAPI document: for producers and subscribers in other languages.
 

@@ -119,6 +119,8 @@ class TestHelp:
             (["send"], ["TYPE", "JSON", "--command-id", "--timeout", "--json", "Examples", *COMMANDS]),
             (["get"], ["ID", "--json", "Example"]),
             (["verify"], ["ID", "--json", "never their contents", "exits with 1", "Example"]),
+            (["setup"], ["--remove-old", "--json", "every primary", "Example"]),
+            (["migrate"], ["--dry-run", "--json", "layout 1", "Stop all workers", "Example"]),
             (["list"], ["--limit", "--cursor", "--provider", "--model", "--active", "--inactive", "--all"]),
             (["tail"], ["--type", "--session", "--json", *EVENTS]),
             (["parked"], ["list", "show", "redrive", "discard", "redrive them", "All other sessions go on"]),

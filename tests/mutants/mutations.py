@@ -74,6 +74,13 @@ MUTATIONS = (
     Mutation("reset", "token", "redis.call('HDEL', KEYS[2], 'token')"),
     Mutation("reset", "lease", "redis.call('UNLINK', KEYS[1])"),
     Mutation("requeue", "backlog", "if backlog >= tonumber(ARGV[2]) then return -backlog end"),
+    Mutation("move", "something in the way", "if now ~= 'none' and now ~= 'stream' then return 'TAKEN' end"),
+    Mutation("move", "former replies", "string.sub(words[i + 1], 1, #ARGV[1]) ~= ARGV[1]", "true"),
+    Mutation("move", "too many words", "local some = #all > 4000 and few or all", "local some = all"),
+    Mutation("move", "an id that is taken", "if type(added) == 'table' and added.err then", "if false then"),
+    Mutation(
+        "move", "numbers of the stream", "'ENTRIESADDED', added, 'MAXDELETEDID',\n  about[1]['max-deleted-entry-id']"
+    ),
     Mutation("enqueue", "backlog", "if backlog + #starts > tonumber(ARGV[1]) then return backlog end"),
 )
 

@@ -12,12 +12,12 @@ from turnstream.adapters.redis.channels import RedisChannels
 from turnstream.adapters.redis.checks import check_deployment
 from turnstream.adapters.redis.keys import LAYOUT, MemberKeys
 from turnstream.adapters.redis.membership import RedisMembership, raise_failure
+from turnstream.adapters.redis.misfit import made_otherwise
 from turnstream.adapters.redis.registry import Registry
 from turnstream.adapters.redis.retention import Retention
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.settling import Settling
 from turnstream.codec.records import decode_type_sequences
-from turnstream.errors import ConfigurationError
 from turnstream.ports import START, Condition, PartitionState
 
 GROUP = "turnstream"
@@ -130,7 +130,4 @@ def _made_otherwise(error: ResponseError, partition: int, server: Server) -> Exc
     code, *made = str(error).split()
     if code != "LAYOUT":
         return error
-    return ConfigurationError(
-        f"Partition {partition} at {server.where} was made for {made[0]} partitions and layout {made[1]}, "
-        f"this program is set to {len(server.keys.partitions)} and {LAYOUT}: set TURNSTREAM_PARTITIONS to {made[0]}",
-    )
+    return made_otherwise(f"Partition {partition} at {server.where}", server, *made)

@@ -56,7 +56,7 @@ class Cluster:
             self.doubt(address)
             raise
 
-    async def primaries(self) -> list[Calls]:
+    async def primaries(self) -> list[PipelinedConnection]:
         """Return every node that holds slots."""
         await self._refresh()
         return [self.node(address) for address in sorted(set(filter(None, self._holders)))]

@@ -132,6 +132,11 @@ class PipelinedConnection:
         return await self._answer_to(pack(("ASKING",)) + pack(words), ahead=1)
 
     @property
+    def where(self) -> str:
+        """The server, without a password."""
+        return self._where
+
+    @property
     def idle(self) -> bool:
         """Tell whether nobody waits for an answer."""
         return not self._waiting

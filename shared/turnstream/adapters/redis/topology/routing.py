@@ -38,7 +38,7 @@ class Topology(Protocol):
         """
         ...
 
-    async def primaries(self) -> list[Calls]:
+    async def primaries(self) -> list[PipelinedConnection]:
         """Return every server that takes writes."""
         ...
 
@@ -63,7 +63,7 @@ class OneServer:
         """Open a connection of one's own."""
         return await self._open()
 
-    async def primaries(self) -> list[Calls]:
+    async def primaries(self) -> list[PipelinedConnection]:
         """Return the one server."""
         return [self._connection]
 
