@@ -27,7 +27,7 @@ PARTITIONS: Final = 64
 MARK: Final = "E2E_MARK"
 """The environment variable by which a test knows the processes that it caused, however they were started."""
 
-PATIENCE: Final = 60.0
+PATIENCE: Final = 120.0
 """Seconds for a whole program to start and end, on a machine that does other things, too."""
 
 URL_FORMS: Final = ("redis://", "rediss://", "unix://", "redis+cluster://", "redis+sentinel://")

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 import redis
-from tests.e2e.programs import CLI, PARTITIONS, URL_FORMS, Deployment, Program, Programs, needs_proc, until
+from tests.e2e.programs import CLI, PARTITIONS, PATIENCE, URL_FORMS, Deployment, Program, Programs, needs_proc, until
 from typer.testing import CliRunner, Result
 
 from turnstream import (
@@ -371,7 +371,7 @@ class TestList:
                 stdout=reader.stdin,
                 stderr=subprocess.PIPE,
                 check=False,
-                timeout=60,
+                timeout=PATIENCE,
             )
             with suppress(BrokenPipeError):
                 reader.stdin.close()

@@ -98,8 +98,9 @@ async def test_nobody_is_told_of_what_no_replica_has() -> None:
             os.kill(replica.pid, signal.SIGSTOP)
             ticket = await client.send(AddMessage(session.id, user_message("two")))
             await wait_until(lambda: _is_applied(client, session.id, 2))
-            # It stands in the repository, and yet nobody is told.
-            await asyncio.sleep(0.3)
+            # It stands in the repository, the worker asks the replica again and again, and yet nobody is told.
+            asked = await waits(deployment)
+            await wait_until(lambda: _waited_more(deployment, asked + 5))
             assert not heard.done()
             assert "done=False" in repr(ticket)
             assert sum(sequence - safe for safe, sequence in await stable(deployment)) == 1
@@ -109,6 +110,16 @@ async def test_nobody_is_told_of_what_no_replica_has() -> None:
             assert (await ticket).version == 3
             assert (await heard).version == 3
         assert all(safe == sequence for safe, sequence in await stable(deployment))
+
+
+async def waits(deployment: EmbeddedDeployment) -> int:
+    """How often the primary was asked to wait for its replica."""
+    calls = (await deployment.call("INFO", "commandstats")).get("cmdstat_wait", {"calls": 0})["calls"]
+    return int(calls)
+
+
+async def _waited_more(deployment: EmbeddedDeployment, than: int) -> bool:
+    return await waits(deployment) > than
 
 
 async def _is_applied(client: Turnstream, session_id: str, messages: int) -> bool:

@@ -1,5 +1,6 @@
 """The groups of servers that tests start: however a run is cut, it leaves nothing for long."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.topologies import Node, remove_what_was_left
-from tests.waiting import SOON, wait_until
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,7 +18,7 @@ STARTS_AND_STAYS = "import tests.topologies as t, time\nn = t.Node()\nprint('rea
 LONG_AGO = 1_000_000_000
 
 
-async def test_the_directory_goes_with_a_run_that_is_killed(tmp_path: Path) -> None:
+def test_the_directory_goes_with_a_run_that_is_killed(tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", STARTS_AND_STAYS]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as run:
@@ -25,7 +26,7 @@ async def test_the_directory_goes_with_a_run_that_is_killed(tmp_path: Path) -> N
         assert run.stdout.readline() == b"ready\n"
         assert len(list(tmp_path.iterdir())) == 1
         run.kill()
-    await wait_until(lambda: not list(tmp_path.iterdir()), SOON)
+    asyncio.run(wait_until(lambda: not list(tmp_path.iterdir())))
 
 
 def test_what_was_left_is_removed_and_what_lives_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
