@@ -67,7 +67,7 @@ def checked(resolver: Resolver, package: str) -> bool | None:
     return told(package, True, f"{alone[canonical(package)]}, {len(alone)} packages, none older beside turnstream")
 
 
-def told(package: str, verdict: bool | None, text: str) -> bool | None:  # noqa: FBT001 - it is passed through
+def told(package: str, verdict: bool | None, text: str) -> bool | None:
     """Print what came of a package."""
     first, *rest = text.splitlines()
     print(f"  {package:<22} {first}", flush=True)

@@ -47,7 +47,7 @@ class Resolver:
             RegistryError: no attempt got an answer.
 
         """
-        command = (
+        command: tuple[str | Path, ...] = (
             *(self._uv, "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--color", "never"),
             *("--python", sys.executable, *options, "-"),
         )
@@ -56,7 +56,12 @@ class Resolver:
             time.sleep(self._pause * 2 ** (attempt - 1) if attempt else 0)
             try:
                 done = subprocess.run(
-                    command, input="\n".join(requirements), capture_output=True, text=True, timeout=PATIENCE, check=False
+                    command,
+                    input="\n".join(requirements),
+                    capture_output=True,
+                    text=True,
+                    timeout=PATIENCE,
+                    check=False,
                 )
             except subprocess.TimeoutExpired:
                 reason = f"no answer within {PATIENCE:g} s"

@@ -16,7 +16,9 @@ AWAY = "echo 'error: Failed to fetch' >&2; exit 2"
 def uv_that(folder: Path, alone: str, beside: str = "") -> Path:
     """Write a program that counts its calls and answers by a line of shell, another one with Turnstream beside."""
     program = folder / "uv"
-    program.write_text(f'#!/bin/sh\necho "$@" >> {folder}/calls\ncase "$*" in *--extra*) {beside or alone};; *) {alone};; esac\n')
+    program.write_text(
+        f'#!/bin/sh\necho "$@" >> {folder}/calls\ncase "$*" in *--extra*) {beside or alone};; *) {alone};; esac\n'
+    )
     program.chmod(0o755)
     return program
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, assert_type, cast
 
 import pytest
+from tests.builders import CONFIG
 from tests.contract.chats import id_in
 from tests.waiting import SOON
 
@@ -39,7 +40,6 @@ from turnstream import (
     RemoveMessages,
     ResyncRequired,
     Session,
-    SessionConfig,
     SessionConfigPatch,
     SessionCreated,
     SessionNotFound,
@@ -57,7 +57,6 @@ from turnstream.domain.handlers import HANDLERS
 from turnstream.sync.sessions import WALK_TOGETHER
 from turnstream.worker import ownership
 
-CONFIG = SessionConfig("openai", "gpt-4")
 PARTITIONS = 8
 """Few of them: what is tested here does not depend on their number."""
 
@@ -508,20 +507,20 @@ def test_ctrl_c_ends_a_wait_and_the_client_goes_on() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=30)[0] == "1 session-created\n"
+        assert process.communicate(timeout=SOON)[0] == "1 session-created\n"
     assert process.returncode == 0
 
 
 def test_after_a_fork_the_child_is_told_and_the_parent_goes_on() -> None:
     with start(_FORKED) as process:
-        output = process.communicate(timeout=30)[0]
+        output = process.communicate(timeout=SOON)[0]
     assert output == "The client was opened by another process: open it after the fork\n1\n"
     assert process.returncode == 0
 
 
 def test_a_client_that_is_left_open_does_not_keep_its_process() -> None:
     with start(_LEFT_OPEN) as process:
-        assert process.communicate(timeout=30)[0] == "1\n"
+        assert process.communicate(timeout=SOON)[0] == "1\n"
     assert process.returncode == 0
 
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 import pytest
-from tests.waiting import SOON, wait_until
+from tests.waiting import SOON, time_passes, wait_until
 
 from turnstream.adapters.memory import MemoryBackend
 from turnstream.adapters.memory import channels as memory_channels
@@ -432,7 +432,7 @@ async def test_what_workers_would_not_recognise_is_not_sent_again_but_told(
     replies = replies_of(backend, window=0.01)
     await replies.open(0)
     (lost,) = tickets(replies, "c1")
-    await asyncio.sleep(0.01)
+    await time_passes(0.01)
     await lose_the_subscription(backend, monkeypatch)
     with pytest.raises(Unavailable, match="cannot be had"):
         await lost
