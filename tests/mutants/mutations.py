@@ -39,6 +39,7 @@ MUTATIONS = (
     Mutation("commit", "replication id", "return refuse('replid')"),
     Mutation("commit", "cursor", "if state[2] ~= ARGV[3] then return refuse('cursor') end"),
     Mutation("commit", "sequence", "if state[3] ~= ARGV[4] then return refuse('sequence') end"),
+    Mutation("commit", "deadline", "if ARGV[5] ~= '' then", "if false then"),
     Mutation("commit", "version", "then return refuse('version') end", "then end"),
     Mutation("commit", "deduplication", "if found then return redis.error_reply('COLLISION ' .. ARGV[key]) end"),
     Mutation("commit", "size of a write", " or words > 4000"),
