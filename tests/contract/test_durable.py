@@ -21,7 +21,9 @@ from turnstream import (
     InvalidCommand,
     MessageAdded,
     NotHandled,
+    ParkedSession,
     ResyncRequired,
+    Retries,
     SessionNotParked,
     SubscriptionInUse,
     SubscriptionNotFound,
@@ -206,7 +208,7 @@ async def test_who_was_replaced_while_it_stood_still_tells_of_no_loss(
             wanted=Wanted((), None),
             events=backend.events,
             subscriptions=backend.subscriptions,
-            handling=Handling(handler, 1),
+            handling=Handling(handler, Retries(attempts=1)),
             begin=partial(_beginning, backend),
             places={},
         ),
@@ -263,13 +265,16 @@ async def test_a_session_that_fails_is_parked_and_others_go_on(
             await a_session(ts, session_id=session_id)
             await ts.execute(AddMessages(session_id, messages_of("ab")))
         await wait_until(lambda: handler.versions(good) == [2, 2])
+        await wait_until(lambda: _parked(ts, "billing", 2))
+        assert handler.refusals[bad] == 3
         (parked,) = await ts.subscriptions.parked("billing")
         assert (parked.session_id, parked.events, parked.reason, parked.attempts, parked.lost) == (
             *(bad, 2, "ConnectionError", 3, 0),
         )
-        assert handler.refusals[bad] == 3
-        # Not while the reason is still there.
+        # Not while the reason is still there; it is tried again as if nothing had happened before.
         assert await ts.subscriptions.redrive("billing", bad) == 2
+        await wait_until(lambda: _parked(ts, "billing", 2))
+        assert handler.refusals[bad] == 3 + 2 * 3  # nothing was handled since another one was parked
         await ts.execute(AddMessage(bad, user_message("behind")))
         handler.refused.clear()
         await wait_until(lambda: _parked(ts, "billing", 3))
@@ -334,7 +339,7 @@ async def _exists(ts: Turnstream, name: str) -> bool:
 
 
 async def _parked(ts: Turnstream, name: str, events: int) -> bool:
-    return sum(parked.events for parked in await ts.subscriptions.parked(name)) == events
+    return sum(parked.events for parked in await ts.subscriptions.parked(name) if parked.is_parked) == events
 
 
 async def test_parked_events_are_discarded(ts: Turnstream) -> None:
@@ -412,6 +417,10 @@ async def test_a_session_of_which_all_was_lost_can_leave(ts: Turnstream) -> None
     assert [(resync.session_id, resync.lost) for resync in handler.resyncs] == [(second, 1)]
 
 
+async def _parked_of(ts: Turnstream, name: str) -> list[ParkedSession]:
+    return [session for session in await ts.subscriptions.parked(name) if session.is_parked]
+
+
 async def _lost(ts: Turnstream, lost: int) -> bool:
     return sum(parked.lost for parked in await ts.subscriptions.parked("billing")) == lost
 
@@ -425,10 +434,11 @@ async def test_where_nothing_succeeds_little_is_parked(ts: Turnstream) -> None:
         for session_id in ids:
             await a_session(ts, session_id=session_id)
         await wait_until(lambda: _parked(ts, "billing", 2))
-        attempts = [parked.attempts for parked in await ts.subscriptions.parked("billing")]
-        assert sorted(attempts) == [2, 4]
-        handler.refused -= set(ids[2:])
-        await wait_until(lambda: all(handler.versions(session_id) == [1] for session_id in ids[3:]))
+        parked = {session.session_id: session.attempts for session in await _parked_of(ts, "billing")}
+        assert sorted(parked.values()) == [2, 4]
+        handler.refused = set(parked)
+        others = set(ids) - set(parked)
+        await wait_until(lambda: all(handler.versions(session_id) == [1] for session_id in others))
 
 
 # ── operators ────────────────────────────────────────────────────────────────────────────────────────────────────────

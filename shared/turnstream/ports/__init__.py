@@ -19,9 +19,12 @@ from turnstream.ports.protocols import (
 )
 from turnstream.ports.subscriptions import (
     SUBSCRIPTION_NAME,
+    DueSessions,
     FailedEvent,
+    Failure,
     ParkedEvents,
     Request,
+    SetAside,
     Subscriptions,
     SubscriptionState,
 )
@@ -60,9 +63,11 @@ __all__ = [
     "Channels",
     "CommandEntry",
     "CommandQueue",
+    "DueSessions",
     "EventLog",
     "EventPage",
     "FailedEvent",
+    "Failure",
     "IndexEntry",
     "Lease",
     "Loaded",
@@ -89,6 +94,7 @@ __all__ = [
     "SessionReader",
     "SessionStore",
     "SessionWrite",
+    "SetAside",
     "Status",
     "StoredHeader",
     "Subscription",

@@ -60,6 +60,8 @@ class Scripts:
         self.checkpoint = Script("checkpoint", plain=plain)
         self.park = Script("park", plain=plain)
         self.unpark = Script("unpark", plain=plain)
+        self.postpone = Script("postpone", plain=plain)
+        self.hasten = Script("hasten", plain=plain)
         self.reset = Script("reset", plain=plain)
         self.trim = Script("trim", plain=plain)
         self.progress = Script("progress", plain=plain)
