@@ -23,6 +23,9 @@ log = get_logger(__name__)
 TOGETHER = 4
 """Sessions of a partition that are tried again at the same time."""
 
+HASTENED = 2
+"""Sessions of a partition that are tried early where another was handled: more than one, so that their number grows."""
+
 PIECE = 50
 """Events of a session that are handled in one go; then others have a turn."""
 
@@ -72,7 +75,7 @@ class SessionsAside:
         self._stopped = stopped
         self._rung = asyncio.Event()
         self._hastens = False
-        self._backoff = Backoff()
+        self._backoff = Backoff(longest=CHECK_EVERY)
         # To each an object that tells whether it was set aside another time since.
         self._sessions: dict[str, object] = {}
 
@@ -137,8 +140,9 @@ class SessionsAside:
         """Give sessions that are due a turn; return the seconds until there is something to do again."""
         if self._hastens:
             self._hastens = False
-            await self._subscriptions.hasten(self._name, self._state, TOGETHER)
-        due = await self._subscriptions.due(self._name, self._number, TOGETHER)
+            await self._subscriptions.hasten(self._name, self._state, HASTENED)
+        count = 1 if self._backoff.failing else TOGETHER
+        due = await self._subscriptions.due(self._name, self._number, count)
         turns = await together(self._turn(i, session, due.now) for i, session in due.sessions.items())
         if Turn.HELD in turns:
             return self._backoff.failed()
@@ -160,8 +164,9 @@ class SessionsAside:
                 return await self._refused(session_id, known, now, refusal)
             sequence = queue[0][0] if queue else 0
             left = await self._subscriptions.unpark(self._name, self._state, session_id, sequence, lost)
-            # What took this may take others again.
-            self._hastens = self._hastens or self._retries.parked_every is not None
+            if known.attempts and self._retries.parked_every is not None:
+                # What took this now may take others.
+                self._hastens = True
             if not left:
                 self._forget(session_id, mark)
                 log.info("session is not set aside any more", session_id=session_id, partition=self._number)
@@ -187,8 +192,7 @@ class SessionsAside:
     async def _refused(self, session_id: str, known: ParkedEvents, now: datetime, refusal: Refusal) -> Turn:
         """Note when the head of a session's queue is to be tried again, or that its session is parked."""
         if not refusal.counts:
-            pause = self._retries.pause(known.attempts + 1)
-            held = Failure(refusal.reason, known.attempts, known.first, known.doublings, known.is_parked, pause)
+            held = Failure(refusal.reason, known.attempts, known.first, known.doublings, known.is_parked, CHECK_EVERY)
             await self._subscriptions.postpone(self._name, self._state, session_id, held)
             return Turn.HELD
         attempts, first = known.attempts + 1, known.first if known.attempts else None
