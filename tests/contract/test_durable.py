@@ -1,22 +1,19 @@
 """Durable subscriptions: each event at least once, in order, by any number of members (design §6)."""
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
 import pytest
 from tests.contract.chats import CONFIG, a_session, id_in, messages_of
 from tests.contract.deployments import Deployment, client_of, opened
+from tests.contract.members import PARTITIONS, Handler, killed, running, started
 from tests.waiting import SOON, wait_until
 
 from turnstream import (
     AddMessage,
     AddMessages,
     CreateSession,
-    DurableSubscription,
     Event,
     InvalidCommand,
     MessageAdded,
@@ -40,66 +37,6 @@ from turnstream.client.listening.following import Wanted
 from turnstream.domain.position import Mark
 from turnstream.errors import Fenced
 from turnstream.ports import Backend
-
-PARTITIONS = 4
-
-
-class Handler:
-    """Writes down what it is given; refuses what it is told to."""
-
-    def __init__(self) -> None:
-        self.seen: list[Event] = []
-        self.resyncs: list[ResyncRequired] = []
-        self.refused: set[str] = set()
-        self.refusals = Counter[str]()
-
-    async def __call__(self, event: Event | ResyncRequired) -> None:
-        if isinstance(event, ResyncRequired):
-            self.resyncs.append(event)
-            return
-        if event.session_id in self.refused:
-            self.refusals[event.session_id] += 1
-            raise ConnectionError("a secret that nobody logs")
-        self.seen.append(event)
-
-    def versions(self, session_id: str) -> list[int]:
-        return [event.version for event in self.seen if event.session_id == session_id]
-
-
-@asynccontextmanager
-async def running(
-    subscription: DurableSubscription[Any], handler: Callable[[Event | ResyncRequired], Awaitable[None]]
-) -> AsyncGenerator[None]:
-    """Run a member for a while, and end it as a program would."""
-    task = asyncio.create_task(subscription.run(handler))
-    try:
-        yield
-        assert not task.done(), task
-    finally:
-        subscription.stop()
-        await asyncio.wait_for(task, SOON)
-
-
-async def killed(subscription: DurableSubscription[Any], task: "asyncio.Task[None]") -> None:
-    """End a member as if its process was killed: nothing is written down, nothing given up."""
-
-    async def nothing() -> None:
-        pass
-
-    member = subscription._member
-    assert member is not None
-    member._leave = nothing  # type: ignore[method-assign]
-    works = list(member._holdings._tasks.values())
-    for work in works:
-        work.cancel()
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
-
-
-def started(subscription: DurableSubscription[Any]) -> bool:
-    member = subscription._member
-    return member is not None and len(member.owned) == PARTITIONS and all(c.place for c in member.owned.values())
 
 
 async def chats(ts: Turnstream, count: int = 8, each: int = 3) -> list[str]:
