@@ -55,7 +55,7 @@ def failed(sequence: int, session_id: str = "s", payload: bytes = b"{}", attempt
 
 async def parked(backend: Backend, state: SubscriptionState, *sequences: int, session_id: str = "s") -> list[bool]:
     events = [failed(sequence, session_id, b'{"n":%d}' % sequence) for sequence in sequences]
-    return [await backend.subscriptions.park(NAME, state, event) for event in events]
+    return [await backend.subscriptions.park(NAME, state, event) is SetAside.KEPT for event in events]
 
 
 async def set_aside(
