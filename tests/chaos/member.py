@@ -1,8 +1,8 @@
-"""A member of a durable subscription as a process: `python -m tests.chaos.member NAME FILE [--die-on N] [--refuse SHARE]`.
+"""A member of a durable subscription as a process: `python -m tests.chaos.member NAME FILE [--die-on N] [--refuse S]`.
 
 It starts at the beginning, and appends what it handles to the file before it acknowledges; on its N-th event it dies in
-between. With `--refuse SHARE` it fails that often, so that sessions are set aside. All members of a run share the file:
-its lines stand in the order in which things were handled. Settings come from the environment.
+between. With `--refuse S` it fails on that share of the events, so that sessions are set aside. All members of a run
+share the file: its lines stand in the order in which things were handled. Settings come from the environment.
 """
 
 import argparse
