@@ -12,6 +12,7 @@ from turnstream.application.verifying import Verification
 from turnstream.catalogue import ModelCatalogue, calculate_cost, context_window_size
 from turnstream.client.addressing import Trace
 from turnstream.client.durable.administration import ParkedSession, PartitionLag, SubscriptionInfo
+from turnstream.client.durable.retries import Retries
 from turnstream.client.durable.subscription import DurableSubscription
 from turnstream.client.facade import Turnstream
 from turnstream.client.listening.resync import ResyncRequired
@@ -151,6 +152,7 @@ __all__ = [
     "RemoveMessages",
     "RemovedMessage",
     "ResyncRequired",
+    "Retries",
     "Session",
     "SessionAlreadyExists",
     "SessionConfig",

@@ -19,9 +19,12 @@ from turnstream.ports.protocols import (
 )
 from turnstream.ports.subscriptions import (
     SUBSCRIPTION_NAME,
+    DueSessions,
     FailedEvent,
+    Failure,
     ParkedEvents,
     Request,
+    SetAside,
     Subscriptions,
     SubscriptionState,
 )
@@ -63,9 +66,11 @@ __all__ = [
     "CommandEntry",
     "CommandQueue",
     "Condition",
+    "DueSessions",
     "EventLog",
     "EventPage",
     "FailedEvent",
+    "Failure",
     "FoundInfo",
     "IndexEntry",
     "Lease",
@@ -93,6 +98,7 @@ __all__ = [
     "SessionReader",
     "SessionStore",
     "SessionWrite",
+    "SetAside",
     "Status",
     "StoredHeader",
     "Subscription",

@@ -8,7 +8,8 @@ from typing import Any, Self, overload
 
 from turnstream.application.verifying import Verification
 from turnstream.client.addressing import Trace
-from turnstream.client.durable.subscription import ATTEMPTS, is_handler
+from turnstream.client.durable.retries import ATTEMPTS, Retries
+from turnstream.client.durable.subscription import is_handler
 from turnstream.client.facade import Turnstream as AsyncTurnstream
 from turnstream.client.listening.choosing import Start
 from turnstream.client.results import CommandResult
@@ -180,12 +181,19 @@ class Turnstream:
     # As for `subscribe`.
     @overload
     def subscription(
-        self, name: str, /, *, start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
+        self, name: str, /, *, start: Start = "now", attempts: int | Retries = ATTEMPTS, session_prefix: str = ""
     ) -> DurableSubscription[Event]: ...
 
     @overload
     def subscription(
-        self, name: str, a: type[A], /, *, start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
+        self,
+        name: str,
+        a: type[A],
+        /,
+        *,
+        start: Start = "now",
+        attempts: int | Retries = ATTEMPTS,
+        session_prefix: str = "",
     ) -> DurableSubscription[A]: ...
 
     @overload
@@ -197,7 +205,7 @@ class Turnstream:
         /,
         *,
         start: Start = "now",
-        attempts: int = ATTEMPTS,
+        attempts: int | Retries = ATTEMPTS,
         session_prefix: str = "",
     ) -> DurableSubscription[A | B]: ...
 
@@ -211,17 +219,29 @@ class Turnstream:
         /,
         *,
         start: Start = "now",
-        attempts: int = ATTEMPTS,
+        attempts: int | Retries = ATTEMPTS,
         session_prefix: str = "",
     ) -> DurableSubscription[A | B | C]: ...
 
     @overload
     def subscription(
-        self, name: str, /, *types: type[A], start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
+        self,
+        name: str,
+        /,
+        *types: type[A],
+        start: Start = "now",
+        attempts: int | Retries = ATTEMPTS,
+        session_prefix: str = "",
     ) -> DurableSubscription[A]: ...
 
     def subscription(
-        self, name: str, /, *types: type[Any], start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
+        self,
+        name: str,
+        /,
+        *types: type[Any],
+        start: Start = "now",
+        attempts: int | Retries = ATTEMPTS,
+        session_prefix: str = "",
     ) -> DurableSubscription[Any]:
         """Return a member of a durable subscription; `run(handler)` handles its share of the events."""
         self._portal.check()

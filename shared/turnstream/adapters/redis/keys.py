@@ -54,9 +54,10 @@ class SubscriptionKeys:
         self.lease = f"{self.state}:lease"
         self.parked = f"{self.state}:parked"
         self.requests = f"{self.state}:requests"
+        self.retries = f"{self.state}:retries"
 
     def queue(self, session_id: str) -> str:
-        """The stream of a parked session's events."""
+        """The stream of the events of a session that is set aside."""
         return f"{self.parked}:{session_id}"
 
 

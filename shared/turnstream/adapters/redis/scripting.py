@@ -142,4 +142,6 @@ class Scripts:
         self.checkpoint = called("checkpoint")
         self.park = called("park")
         self.unpark = called("unpark")
+        self.postpone = called("postpone")
+        self.hasten = called("hasten")
         self.reset = called("reset")
