@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     """Seconds to wait for a connection."""
     response_timeout: PositiveFloat = 10.0
     """Seconds to wait for the server's answer to a command that does not block."""
+    heartbeat: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
+    """Seconds for which a connection may owe an answer while nothing comes over it: then it is replaced. One over which
+    nothing came for half of that is asked whether it is alive."""
     catalogue_file: Path | None = None
     """A TOML file with windows and prices of models, which override the built-in ones."""
 

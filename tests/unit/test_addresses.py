@@ -10,7 +10,7 @@ from turnstream.errors import ConfigurationError
 
 
 def read(url: str) -> Target:
-    return read_url(url, 2.5, "name")
+    return read_url(url, 2.5, "name", 3.0)
 
 
 @pytest.mark.parametrize(
