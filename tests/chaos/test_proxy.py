@@ -64,7 +64,7 @@ async def test_what_a_connection_swallows_is_gone_and_new_ones_are_well(
     async with through.client() as held:
         assert await held.incrby(KEY, 1) == 1
         assert proxy.swallow(what) == 1
-        asked = asyncio.create_task(held.incrby(KEY, 1))
+        asked = asyncio.ensure_future(held.incrby(KEY, 1))
         await wait_until(lambda: proxy.swallowed > 0)
         assert await through.get(KEY) == left
         assert not asked.done()

@@ -172,7 +172,7 @@ def hanging() -> Iterator[EmbeddedServer]:
 
 async def test_who_connects_to_a_server_that_hangs_is_told_in_time(hanging: EmbeddedServer) -> None:
     settings = Settings(connect_timeout=0.3, response_timeout=NEVER, heartbeat=NEVER).at(hanging.url)
-    with pytest.raises(Unavailable, match=r"let a connection wait for 0\.3 s"):
+    with pytest.raises(Unavailable, match=r"did not answer within 0\.3 s"):
         await Turnstream.connect(settings=settings)
 
 
@@ -231,7 +231,7 @@ async def test_a_read_is_asked_again_and_a_write_is_not() -> None:
         proxy.swallow("replies")
         assert await calls.call("ZCARD", "none") == 0
         proxy.swallow("replies")
-        with pytest.raises(Unavailable, match="did not answer"):
+        with pytest.raises(Unavailable, match="was lost"):
             await calls.call("INCR", "key")
         await topology.aclose()
 

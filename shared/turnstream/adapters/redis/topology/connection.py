@@ -119,10 +119,11 @@ def pack(words: Sequence[Word]) -> bytes:
 
 
 def cut(connection: AbstractConnection) -> None:
-    """End a connection that leads to a server which was left; its user learns of it as of any loss."""
+    """End a connection at once; its user, if it has one, learns of it as of any loss."""
     writer = connection._writer  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     if writer is not None:
         writer.transport.abort()
+        connection._close()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
 
 PING = pack(("PING",))
