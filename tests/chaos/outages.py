@@ -172,7 +172,7 @@ class Swallow(Fault):
         """Do it on these ways, to clients that call themselves so; "" for all."""
         super().__init__()
         self._proxies = proxies
-        self._what = what
+        self._what: Swallowed = what
         self._client = client
 
     async def apply(self) -> None:

@@ -27,7 +27,7 @@ class Plan(msgspec.Struct, frozen=True):
     """Processes of a durable subscription to all events."""
     partitions: int = 8
     lease: float = 1.0
-    heartbeat: float = 1.0
+    heartbeat: float = 2.0
     changes: int = 5
     """How many workers are drained, and as many killed, when all else is well again."""
 

@@ -34,6 +34,8 @@ class Proxy:
         self._at = at
         self._connections: dict[_Connection, None] = {}
         """In the order in which they were opened."""
+        self._handling: set[asyncio.Task[None]] = set()
+        self._closed = False
         self._server: asyncio.Server | None = None
 
     @property
@@ -85,18 +87,29 @@ class Proxy:
         next(connection for connection in self._connections if connection.swallows is None).swallows = what
 
     async def aclose(self) -> None:
+        """End it, and return when all its connections are closed."""
         assert self._server is not None
+        self._closed = True
         self._server.close()
         self.cut()
+        while self._handling:
+            await asyncio.wait(self._handling)
         await self._server.wait_closed()
 
     async def _connected(self, reader: StreamReader, writer: StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._handling.add(task)
+        task.add_done_callback(self._handling.discard)
         try:
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:
-            writer.transport.abort()
+            await _Connection(writer).ended()
             return
         connection = _Connection(writer, server_writer)
+        if self._closed:
+            await connection.ended()
+            return
         self._connections[connection] = None
         requests = asyncio.create_task(self._forward(connection, reader, server_writer, replies=False))
         replies = asyncio.create_task(self._forward(connection, server_reader, writer, replies=True))
@@ -104,9 +117,9 @@ class Proxy:
             await asyncio.wait([requests, replies], return_when=asyncio.FIRST_COMPLETED)
         finally:
             del self._connections[connection]
-            connection.cut()
-            for task in (requests, replies):
-                task.cancel()
+            for forwarding in (requests, replies):
+                forwarding.cancel()
+            await connection.ended()
 
     async def _forward(
         self, connection: "_Connection", source: StreamReader, target: StreamWriter, *, replies: bool
@@ -150,3 +163,8 @@ class _Connection:
     def cut(self) -> None:
         for end in self._ends:
             end.transport.abort()
+
+    async def ended(self) -> None:
+        """Cut it, and return when both ends are closed."""
+        self.cut()
+        await asyncio.gather(*(end.wait_closed() for end in self._ends), return_exceptions=True)

@@ -182,6 +182,7 @@ class _Reader:
         if self._connection is None or self._node != node or rested:
             await self._disconnect()
             self._connection, self._node = await self._cluster.connect_to(node), node
+            self._answered_at = asyncio.get_running_loop().time()
         return self._connection
 
     async def _disconnect(self) -> None:

@@ -14,6 +14,9 @@ CLUSTER = "redis+cluster://user:password@host:6379,host:6379"
 SENTINEL = "redis+sentinel://user:password@host:26379,host:26379/service"
 EXAMPLES = f"redis://user:password@host:6379/0, {CLUSTER} or {SENTINEL}"
 
+MOST_SECONDS = 32_767
+"""What systems take for the times of TCP keep-alive."""
+
 SENTINEL_PORT = 26_379
 SERVER_PORT = 6_379
 
@@ -118,13 +121,15 @@ def _prepared(url: str, connect_timeout: float, name: str, heartbeat: float) -> 
 
 def _keep_alive(heartbeat: float) -> dict[int, int]:
     """Return the options of a TCP socket, as far as the system has them."""
-    seconds = max(1, math.ceil(heartbeat / 2))
+    idle = min(math.ceil(heartbeat / 2), MOST_SECONDS)
     chosen = {
-        "TCP_KEEPIDLE": seconds,
-        "TCP_KEEPINTVL": max(1, math.ceil(heartbeat / 4)),
+        # The first is Linux's name for it, the second macOS's.
+        "TCP_KEEPIDLE": idle,
+        "TCP_KEEPALIVE": idle,
+        "TCP_KEEPINTVL": min(math.ceil(heartbeat / 4), MOST_SECONDS),
         "TCP_KEEPCNT": 2,
         # In milliseconds, and also where something was sent.
-        "TCP_USER_TIMEOUT": math.ceil(heartbeat * 1000),
+        "TCP_USER_TIMEOUT": math.ceil(min(heartbeat, MOST_SECONDS) * 1000),
     }
     return {getattr(socket, name): value for name, value in chosen.items() if hasattr(socket, name)}
 

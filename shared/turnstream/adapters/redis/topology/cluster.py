@@ -124,7 +124,7 @@ class Cluster:
 
     def _left(self, address: Address) -> None:
         self.doubt(address)
-        for connection in self._connections.pop(address, ()):
+        for connection in list(self._connections.pop(address, ())):
             cut(connection)
 
     async def _refresh(self) -> None:
@@ -137,8 +137,9 @@ class Cluster:
 
     async def _read_map(self) -> TurnstreamError | None:
         """Ask a node, and others where that takes long; return why none could tell."""
+        attempts = [partial(self._map_of, address) for address in self._candidates()]
         try:
-            answer, address = await first_of(map(partial(partial, self._map_of), self._candidates()), (Unavailable,))
+            answer, address = await first_of(attempts, (Unavailable,))
         except ResponseError as error:
             return ConfigurationError(
                 f"The server at {self._where} is not part of a cluster ({error}): "

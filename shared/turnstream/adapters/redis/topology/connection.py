@@ -280,7 +280,7 @@ class PipelinedConnection:
                 self._watch = loop.call_at(deadline, self._look)
 
     def _lost(self, error: Exception) -> None:
-        self._fail(LostError(f"The connection to {self._where} was lost: {error!r}"))
+        self._fail(LostError(f"The connection to {self._where} was lost: {error}"))
         if isinstance(error, RedisTimeoutError):
             self._left()
 
