@@ -172,11 +172,17 @@ class RunningSentinels:
 
 
 @contextmanager
-def running_cluster(node_timeout: int = _STEADY, *, replicas: bool = True) -> Generator[RunningCluster]:
-    """Start a cluster, without any tool: takes about three seconds, most of which the nodes wait on purpose."""
+def running_cluster(
+    node_timeout: int = _STEADY, *, replicas: bool = True, announced: str = ""
+) -> Generator[RunningCluster]:
+    """Start a cluster, without any tool: takes about three seconds, most of which the nodes wait on purpose.
+
+    Clients are sent to the `announced` host, if there is one; the nodes themselves listen on 127.0.0.1.
+    """
     options = (
         *(*_COMMON, "--cluster-enabled", "yes", "--cluster-port", "{bus}", "--cluster-node-timeout"),
         *(str(node_timeout), "--cluster-replica-validity-factor", "0", "--cluster-allow-replica-migration", "no"),
+        *(("--cluster-announce-client-ipv4", announced) if announced else ()),
     )
     with ExitStack() as started:
         nodes = [_started(started, *options) for _ in range(2 * PRIMARIES if replicas else PRIMARIES)]

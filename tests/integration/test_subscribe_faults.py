@@ -298,7 +298,7 @@ async def test_closing_while_nobody_answers(real: EmbeddedDeployment, proxy: Pro
         with suppress(RedisError):
             await watcher.aclose()
     # What is left are the proxy's own tasks, until it has noticed.
-    await wait_until(lambda: not proxy._writers)
+    await wait_until(lambda: not proxy.open)
     await wait_until(lambda: not {t for t in asyncio.all_tasks() - before if t.get_name() == "subscription"})
 
 

@@ -47,6 +47,7 @@ class PartitionProcessor:
     ) -> None:
         """Start where the partition stands, as its new owner, with an empty memory."""
         self.state = state
+        self._stopping = False
         self._intake = intake
         self._store = store
         self._answers = answers
@@ -54,6 +55,10 @@ class PartitionProcessor:
         self._deciding = Deciding(store, catalogue, memory)
         self._redriving = Redriving(self._deciding, intake, memory)
         self._suspicion = Suspicion(memory.parked.quarantine, intake, state.suspects)
+
+    def stop(self) -> None:
+        """Leave what is tried a few at a time to the next owner, who need not wait for all of it."""
+        self._stopping = True
 
     async def process(self, entries: Sequence[RawEntry]) -> None:
         """Apply entries, the ones right behind the cursor, in their order.
@@ -75,9 +80,12 @@ class PartitionProcessor:
         if not self._memory.parked.loaded:
             await self._memory.parked.load()
         while entries and self._suspicion.left:
-            item, failures = await self._suspicion.examine(self.state, entries[0])
-            await self._apply([item], failures)
-            entries = entries[1:]
+            if self._stopping:
+                return
+            items, failures = await self._suspicion.examine(self.state, entries)
+            for run in _runs(items):
+                await self._apply(run, failures)
+            entries = entries[len(items) :]
         for run in _runs([self._intake.read(entry) for entry in entries]):
             await self._apply(run)
 
