@@ -31,9 +31,9 @@ class DurableSubscription(Generic[SomeEvent]):
     def run(self, handler: Callable[[SomeEvent | ResyncRequired], None]) -> None:
         """Handle this member's share of the events until `stop` is called by another thread or by the handler.
 
-        `handler` is called with one event of a partition at a time, in several threads with those of several
-        partitions. To return is to acknowledge, to raise is to have it come again; `NotHandled` says why, and whether
-        that counts.
+        `handler` is called with one event of a session at a time, in several threads with those of several sessions:
+        of several partitions, and of each one of the stream and some of sessions that failed before. To return is to
+        acknowledge, to raise is to have it come again; `NotHandled` says why, and whether that counts.
 
         Raises:
             RuntimeError: it runs already.
