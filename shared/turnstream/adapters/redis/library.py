@@ -6,8 +6,7 @@ Its functions run with their caller's rights. Who calls which:
 |---|---|
 | enqueue | producers |
 | read, messages, events | producers, readers, consumers, operators; workers |
-| subscription_take, checkpoint, park, unpark, postpone | consumers |
-| hasten | operators and consumers, to have a session tried again at once |
+| subscription_take, checkpoint, park, unpark, postpone, hasten | consumers |
 | beat, renew, release, forget | consumers, workers |
 | reset | operators and consumers, to set a subscription's checkpoints |
 | requeue | operators, to redrive a malformed entry |
