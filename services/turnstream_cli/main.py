@@ -289,7 +289,7 @@ def setup(
     from turnstream_cli.deploying import set_up_deployment
     from turnstream_cli.running import run
 
-    run(set_up_deployment(redis_url, remove_old=remove_old, as_json=as_json), log_level)
+    run(set_up_deployment(redis_url, remove_old=remove_old, as_json=as_json), log_level, as_json=as_json)
 
 
 @app.command()
@@ -310,7 +310,7 @@ def migrate(
     from turnstream_cli.deploying import migrate_deployment
     from turnstream_cli.running import run
 
-    run(migrate_deployment(redis_url, dry_run=dry_run, as_json=as_json), log_level)
+    run(migrate_deployment(redis_url, dry_run=dry_run, as_json=as_json), log_level, as_json=as_json)
 
 
 @app.command()

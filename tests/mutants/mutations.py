@@ -96,7 +96,7 @@ MUTATIONS = (
     Mutation("move", "too many words", "local some = #all > 4000 and few or all", "local some = all"),
     Mutation("move", "an id that is taken", "if type(added) == 'table' and added.err then", "if false then"),
     Mutation(
-        "move", "numbers of the stream", "'ENTRIESADDED', added, 'MAXDELETEDID',\n  about[1]['max-deleted-entry-id']"
+        "move", "entries added", "math.max(about[1]['entries-added'], about[2]['entries-added'])", "about[2].length"
     ),
     Mutation("enqueue", "backlog", "if backlog + #starts > tonumber(ARGV[1]) then return backlog end"),
 )
