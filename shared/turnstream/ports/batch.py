@@ -20,3 +20,5 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     replies: Mapping[str, Sequence[Reply]]
     malformed: Sequence[MalformedEntry]
     parking: ParkingChanges | None = None
+    frees: bool = False
+    """Its last command only frees memory, so it is written on a full server, too."""

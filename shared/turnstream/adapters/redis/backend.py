@@ -3,8 +3,9 @@
 from functools import partial
 
 from turnstream.adapters.redis.channels import RedisChannels
-from turnstream.adapters.redis.checks import check_deployment, check_rights, check_servers
+from turnstream.adapters.redis.checks import check_rights, check_servers
 from turnstream.adapters.redis.commands import RedisQueue
+from turnstream.adapters.redis.deployment import Deployment
 from turnstream.adapters.redis.event_log import RedisEventLog
 from turnstream.adapters.redis.ownership import RedisOwnership
 from turnstream.adapters.redis.quarantine import RedisQuarantine
@@ -33,11 +34,12 @@ class RedisBackend:
         self.store = RedisStore(server, self._settling)
         self.reader = RedisReader(server)
         self.events = RedisEventLog(server)
-        self.queue = RedisQueue(server)
+        self.deployment = Deployment(server)
+        self.queue = RedisQueue(server, self.deployment)
         self.quarantine = RedisQuarantine(server)
         self.channels = RedisChannels(server)
         self.subscriptions = RedisSubscriptions(server, self.channels)
-        self.ownership = RedisOwnership(server, self.channels, self._settling)
+        self.ownership = RedisOwnership(server, self.channels, self._settling, self.deployment)
 
     @classmethod
     async def open(
@@ -49,7 +51,7 @@ class RedisBackend:
             settings: where the server is, and how the deployment is made.
             name: what `CLIENT LIST` shows.
             throw_away: nothing is meant to be kept, so it is fine that the server does not.
-            works: a worker will use it, so its user must have the rights of one.
+            works: a worker will use it: it makes the deployment if there is none, and its user must have all rights.
 
         Raises:
             Unavailable: nobody answers there.
@@ -59,25 +61,19 @@ class RedisBackend:
         backend = cls(server_at(settings, name))
         try:
             await check_servers(backend.server, throw_away=throw_away)
-            await backend.check_deployment()
             if works:
+                await backend.deployment.make()
                 await check_rights(backend.server)
+            else:
+                await backend.deployment.look_until_made()
         except BaseException:
             await backend.aclose()
             raise
         return backend
 
-    async def check_deployment(self) -> None:
-        """Make the deployment if nobody has.
-
-        Raises:
-            ConfigurationError: it has another number of partitions or another layout.
-
-        """
-        await check_deployment(self.server)
-
     async def aclose(self) -> None:
         """Close all connections but those of open subscriptions."""
+        await self.deployment.aclose()
         await self.queue.aclose()
         if self._settling:
             await self._settling.aclose()

@@ -2,9 +2,7 @@
 
 import asyncio
 from itertools import repeat
-from typing import Any
 
-from turnstream.adapters.redis.keys import LAYOUT
 from turnstream.adapters.redis.membership import raise_failure
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.topology.addresses import SENTINEL
@@ -123,26 +121,6 @@ async def _refused(server: Server, partition: int) -> list[str]:
     channels = [*events, keys.reply_channel("rights")]
     answer: list[bytes] = await server.scripts.rights.run(server.calls(partition), [keys.rights], channels)
     return [what.decode() for what in answer]
-
-
-async def check_deployment(server: Server) -> None:
-    """Make the deployment if nobody has, or refuse one that was made otherwise (design §1).
-
-    Raises:
-        ConfigurationError: it has another number of partitions or another layout.
-
-    """
-    partitions, key = len(server.keys.partitions), server.keys.layout
-    wanted = f"{partitions} {LAYOUT}"
-    made: Any = await server.topology.calls(key).call("SET", key, wanted, "NX", "GET")
-    found = wanted if made is None else made.decode()
-    if found != wanted:
-        made_partitions, _, layout = found.partition(" ")
-        raise ConfigurationError(
-            f"The deployment at {server.where} has {made_partitions} partitions and layout {layout}, this program is "
-            f"set to {partitions} and {LAYOUT}: set TURNSTREAM_PARTITIONS to {made_partitions}, or use another "
-            "namespace",
-        )
 
 
 def _parsed(info: bytes) -> dict[str, str]:

@@ -10,11 +10,15 @@ from redis.exceptions import NoScriptError
 from turnstream.adapters.redis.topology.connection import Word
 from turnstream.adapters.redis.topology.routing import Calls
 
+HEADER = "#!lua"
+
 
 class Script:
     """One script; a server that does not have it, or has lost it, is given it."""
 
-    def __init__(self, name: str, *, reads: bool = False, plain: bool = False, sharded: bool = False) -> None:
+    def __init__(
+        self, name: str, *, reads: bool = False, plain: bool = False, sharded: bool = False, when_full: bool = False
+    ) -> None:
         """Read `scripts/<name>.lua`.
 
         Args:
@@ -22,12 +26,14 @@ class Script:
             reads: it writes nothing, so a user that may only read can run it.
             plain: leave out its `#!lua` header, and run it as any other, for servers that do not know these.
             sharded: publish on channels that lie in the slot of the script's keys.
+            when_full: run it on a full server as well, though it does not always do so.
 
         """
         read_only = "_RO" if reads and not plain else ""
         self._run = f"EVALSHA{read_only}"
         self._load_and_run = f"EVAL{read_only}"
         text = files("turnstream.adapters.redis").joinpath("scripts", f"{name}.lua").read_text()
+        text = text.replace(HEADER, f"{HEADER} flags=allow-oom", 1) if when_full else text
         text = text.partition("\n")[2] if plain else text
         # By text, and not by an argument, so that the script of one server does not look at each event.
         self._text = text.replace("'PUBLISH'", "'SPUBLISH'") if sharded else text
@@ -48,11 +54,13 @@ class Scripts:
     def __init__(self, *, plain: bool = False, sharded: bool = False) -> None:
         """Read them from the package."""
         self.commit = Script("commit", plain=plain, sharded=sharded)
+        self.commit_when_full = Script("commit", plain=plain, sharded=sharded, when_full=True)
         self.settle = Script("settle", plain=plain, sharded=sharded)
         self.read = Script("read", reads=True, plain=plain)
         self.messages = Script("messages", reads=True, plain=plain)
         self.events = Script("events", reads=True, plain=plain)
         self.enqueue = Script("enqueue", plain=plain)
+        self.enqueue_freeing = Script("enqueue_freeing", plain=plain)
         self.take = Script("take", plain=plain)
         self.renew = Script("renew", plain=plain)
         self.release = Script("release", plain=plain)
