@@ -73,6 +73,8 @@ class Settings(BaseSettings):
     """Seconds to wait for a connection."""
     response_timeout: PositiveFloat = 10.0
     """Seconds to wait for the server's answer to a command that does not block."""
+    scripts: Literal["functions", "evalsha"] = "functions"
+    """How Lua runs on the server: by functions that workers load, or, where a host has none, by EVALSHA alone."""
     catalogue_file: Path | None = None
     """A TOML file with windows and prices of models, which override the built-in ones."""
 

@@ -260,7 +260,9 @@ async def made(settings: Settings) -> RedisBackend:
     backend = RedisBackend(server_at(settings, "test"))
     try:
         await check_servers(backend.server, throw_away=True)
-        await backend.deployment.make()
+        if not await backend.deployment.look():
+            await backend.deployment.make()
+            await backend.server.functions.keep(await backend.server.topology.primaries())
     except BaseException:
         await backend.aclose()
         raise

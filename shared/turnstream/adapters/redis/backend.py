@@ -7,6 +7,7 @@ from turnstream.adapters.redis.checks import check_rights, check_servers
 from turnstream.adapters.redis.commands import RedisQueue
 from turnstream.adapters.redis.deployment import Deployment
 from turnstream.adapters.redis.event_log import RedisEventLog
+from turnstream.adapters.redis.library import library
 from turnstream.adapters.redis.ownership import RedisOwnership
 from turnstream.adapters.redis.quarantine import RedisQuarantine
 from turnstream.adapters.redis.reader import RedisReader
@@ -64,6 +65,7 @@ class RedisBackend:
             if works:
                 await backend.deployment.make()
                 await check_rights(backend.server)
+                await backend.server.functions.keep(await backend.server.topology.primaries())
             else:
                 await backend.deployment.look_until_made()
         except BaseException:
@@ -90,10 +92,17 @@ def server_at(settings: Settings, name: str) -> Server:
     target = read_url(settings.redis_url.get_secret_value(), settings.connect_timeout, name)
     where, timeout = settings.masked_url, settings.response_timeout
     if target.kind == "cluster":
-        return Server(settings, Cluster(target, where, timeout), Scripts(sharded=True))
+        return Server(settings, Cluster(target, where, timeout), scripts_for(settings, sharded=True))
     if target.kind == "sentinel":
-        return Server(settings, OneServer(Sentinels(target, where, timeout).open, where, timeout), Scripts())
-    return one_server(settings, target.connector(), Scripts())
+        topology = OneServer(Sentinels(target, where, timeout).open, where, timeout)
+        return Server(settings, topology, scripts_for(settings))
+    return one_server(settings, target.connector(), scripts_for(settings))
+
+
+def scripts_for(settings: Settings, *, sharded: bool = False) -> Scripts:
+    """Return the scripts, called as the settings say."""
+    kept = library() if settings.scripts == "functions" else None
+    return Scripts(sharded=sharded, library=kept, patience=settings.response_timeout)
 
 
 def one_server(settings: Settings, connect: Connector, scripts: Scripts, *, knows_replication: bool = True) -> Server:

@@ -46,10 +46,13 @@ class RedisOwnership(RedisMembership[PartitionState]):
     async def tidy(self, states: Sequence[PartitionState]) -> None:
         """Take events that are not kept any longer and show progress to standard tools, off the hot path.
 
+        It also loads the functions where they are missing: they may have been flushed, or a shard may be new.
+
         Raises:
             Unavailable: no node answers.
 
         """
+        await self._server.functions.keep(await self._server.topology.primaries())
         raise_failure(await asyncio.gather(*(self._tidy(state) for state in states), return_exceptions=True))
 
     def _keys(self, partition: int) -> tuple[str, str]:

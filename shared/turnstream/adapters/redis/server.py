@@ -4,6 +4,7 @@ from typing import Any
 
 from turnstream.adapters.redis.buckets import Buckets
 from turnstream.adapters.redis.keys import Keys, PartitionKeys
+from turnstream.adapters.redis.library import LibraryKeeper
 from turnstream.adapters.redis.scripting import Scripts
 from turnstream.adapters.redis.topology.cluster import Cluster
 from turnstream.adapters.redis.topology.routing import Calls, Topology
@@ -22,6 +23,7 @@ class Server:
         self.settings = settings
         self.topology = topology
         self.scripts = scripts
+        self.functions = LibraryKeeper(scripts.library)
         self.knows_replication = knows_replication
         self.where = settings.masked_url
         self.keys = Keys(settings.namespace, settings.partitions, sharded=isinstance(topology, Cluster))
