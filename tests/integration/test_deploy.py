@@ -369,13 +369,13 @@ PERMITTED = [
     ("subscriber", "XRANGE", "ts:events:{tag}", "-", "+"),
     ("subscriber", "HGETALL", SESSION),
     ("subscriber", "SUBSCRIBE", "ts:session:a"),
-    ("durable-subscriber", "XRANGE", "ts:events:{tag}", "-", "+"),
-    ("durable-subscriber", "HSET", "ts:subscription:{tag}:billing", "sequence", "1"),
-    ("durable-subscriber", "SADD", "ts:names:{subscriptions}", "billing"),
-    ("durable-subscriber", "PUBLISH", "ts:changes:{subscriptions}:billing", "members"),
+    ("consumer", "XRANGE", "ts:events:{tag}", "-", "+"),
+    ("consumer", "HSET", "ts:subscription:{tag}:billing", "sequence", "1"),
+    ("consumer", "SADD", "ts:names:{subscriptions}", "billing"),
+    ("consumer", "PUBLISH", "ts:changes:{subscriptions}:billing", "members"),
 ]
 FORBIDDEN = [
-    *((user, *words) for user in ("worker", "producer", "subscriber", "durable-subscriber") for words in (
+    *((user, *words) for user in ("worker", "producer", "subscriber", "consumer") for words in (
         ("FLUSHALL",),
         ("KEYS", "*"),
         ("CONFIG", "GET", "requirepass"),
@@ -394,10 +394,10 @@ FORBIDDEN = [
     ("subscriber", "SET", SESSION, "…"),
     ("subscriber", "EVALSHA", "0" * 40, "1", "ts:partition:{tag}"),
     ("subscriber", "PUBLISH", "ts:events:session-created", "forged"),
-    ("durable-subscriber", "XADD", "ts:commands:{tag}", "*", "type", "create-session"),
-    ("durable-subscriber", "HSET", SESSION, "version", "1"),
-    ("durable-subscriber", "UNLINK", "ts:events:{tag}"),
-    ("durable-subscriber", "PUBLISH", "ts:events:session-created", "forged"),
+    ("consumer", "XADD", "ts:commands:{tag}", "*", "type", "create-session"),
+    ("consumer", "HSET", SESSION, "version", "1"),
+    ("consumer", "UNLINK", "ts:events:{tag}"),
+    ("consumer", "PUBLISH", "ts:events:session-created", "forged"),
 ]  # fmt: skip
 
 
@@ -456,10 +456,10 @@ def alerting(url: str, log: Path) -> Generator[subprocess.Popen[bytes]]:
 async def test_members_of_a_durable_subscription_get_along_with_their_permissions(
     guarded: Server, tmp_path: Path
 ) -> None:
-    users = ("worker", "producer", "durable-subscriber")
+    users = ("worker", "producer", "consumer")
     urls = {user: f"redis://{user}:change-me-{user}@127.0.0.1:{guarded.port}/0" for user in users}
     log = tmp_path / "alerts.log"
-    with working(urls["worker"]), alerting(urls["durable-subscriber"], log) as service:
+    with working(urls["worker"]), alerting(urls["consumer"], log) as service:
         async with Turnstream.connect(urls["producer"]) as ts:
             await eventually(lambda: begun(ts, "alerts"), ALERTS.grace)
             session = await ts.execute(CreateSession(config=SessionConfig(provider="openai", model="gpt-4")))
@@ -502,7 +502,7 @@ async def typed(url: str, file: Path, secret: str, *words: str) -> str:
 async def test_the_relay_gets_along_with_the_permissions_of_a_durable_subscription(
     guarded: Server, tmp_path: Path
 ) -> None:
-    users = ("worker", "producer", "durable-subscriber")
+    users = ("worker", "producer", "consumer")
     works, produces, relays = (f"redis://{user}:change-me-{user}@127.0.0.1:{guarded.port}/0" for user in users)
     async with Receiver(always(Reply(500))).serving() as receiver:
         file = write(tmp_path, to_loopback(RELAY_FILE.read_text(), receiver.url, "attempts = 1"))

@@ -44,7 +44,7 @@ async def test_each_may_do_what_it_does(
             give_users(node)
         works, produces, listens, reacts = [
             await resources.enter_async_context(on_group(url.format(f"{user}:change-me-{user}"), NAMESPACE))
-            for user in ("worker", "producer", "subscriber", "durable-subscriber")
+            for user in ("worker", "producer", "subscriber", "consumer")
         ]
         await (await RedisBackend.open(works.settings, works=True)).aclose()
         await worker_of(works)
@@ -80,7 +80,7 @@ async def test_members_of_subscriptions_may_do_what_they_do_and_operators_the_re
             give_users(node)
         reacts, operates = [
             await resources.enter_async_context(on_group(url.format(f"{user}:change-me-{user}"), NAMESPACE))
-            for user in ("durable-subscriber", "worker")
+            for user in ("consumer", "worker")
         ]
         await (await RedisBackend.open(operates.settings, works=True)).aclose()
         member, operator = (await opened(reacts)).subscriptions, (await opened(operates)).subscriptions

@@ -16,7 +16,7 @@ from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.settling import Settling
 from turnstream.adapters.redis.store import RedisStore
 from turnstream.adapters.redis.subscriptions import RedisSubscriptions
-from turnstream.adapters.redis.topology.addresses import read_url
+from turnstream.adapters.redis.topology.addresses import read_settings
 from turnstream.adapters.redis.topology.cluster import Cluster
 from turnstream.adapters.redis.topology.connection import Connector, opened
 from turnstream.adapters.redis.topology.routing import OneServer
@@ -86,10 +86,10 @@ def server_at(settings: Settings, name: str) -> Server:
     """Read the URL of the settings; nothing is opened yet.
 
     Raises:
-        ConfigurationError: the URL cannot be read.
+        ConfigurationError: the URL cannot be read, or the file with the password.
 
     """
-    target = read_url(settings.redis_url.get_secret_value(), settings.connect_timeout, name)
+    target = read_settings(settings, name)
     where, timeout = settings.masked_url, settings.response_timeout
     if target.kind == "cluster":
         return Server(settings, Cluster(target, where, timeout), scripts_for(settings, sharded=True))

@@ -110,7 +110,7 @@ async def check_rights(server: Server) -> None:
     if refused:
         raise ConfigurationError(
             f"The server at {server.where} does not permit this user what a worker does: {', '.join(sorted(refused))}; "
-            "give it all keys and channels of the namespace, and the commands of the user worker in deploy/users.acl"
+            f"give it the rule that `turnstream acl --role worker --namespace {server.settings.namespace}` prints"
         )
 
 

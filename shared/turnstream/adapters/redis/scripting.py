@@ -27,6 +27,7 @@ class Runs(Protocol):
         """Run it and return its answer."""
         ...
 
+
 class Script:
     """One script, run by its hash; a server that does not have it, or has lost it, is given it."""
 

@@ -1,12 +1,15 @@
 """What a server's URL says: one server, a cluster's seeds, or Sentinels and the name of what they watch."""
 
 from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
+from msgspec.structs import replace
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
 
 from turnstream.adapters.redis.topology.connection import Connector
 from turnstream.errors import ConfigurationError
+from turnstream.settings import Credentials, Settings
 
 CLUSTER = "redis+cluster://user:password@host:6379,host:6379"
 SENTINEL = "redis+sentinel://user:password@host:26379,host:26379/service"
@@ -50,6 +53,34 @@ class Target(msgspec.Struct, frozen=True):
     def connector_to_sentinel(self, address: Address) -> Connector:
         """Return what makes connections to a Sentinel, which has users and passwords of its own."""
         return _connector(self.sentinel_options | address._asdict())
+
+
+def read_settings(settings: Settings, name: str) -> Target:
+    """Read where the server or the servers of the settings are, and as whom to connect.
+
+    Raises:
+        ConfigurationError: the URL or the file with a password cannot be read, or both give a user or a password.
+
+    """
+    target = read_url(settings.redis_url.get_secret_value(), settings.connect_timeout, name)
+    options = _let_in(target.options, settings.credentials("redis"), "redis")
+    if target.kind != "sentinel":
+        return replace(target, options=options)
+    sentinel_options = _let_in(target.sentinel_options, settings.credentials("sentinel"), "sentinel")
+    return replace(target, options=options, sentinel_options=sentinel_options)
+
+
+def _let_in(options: dict[str, Any], credentials: Credentials, of: str) -> dict[str, Any]:
+    """Add a user and a password to what the URL says; one that both give could be either."""
+    password = credentials.password.get_secret_value() if credentials.password else None
+    given = {"username": credentials.username, "password": password}
+    given = {name: value for name, value in given.items() if value is not None}
+    for name in given:
+        if options.get(name) is not None:
+            raise ConfigurationError(
+                f"The URL has a {name}, and TURNSTREAM_{of.upper()}_{name.upper()} is set as well: leave one out"
+            )
+    return options | given
 
 
 def read_url(url: str, connect_timeout: float, name: str) -> Target:
@@ -104,6 +135,10 @@ def _of_many(kind: Kind, base: str, rest: str, how: tuple[float, str]) -> Target
 
 
 def _prepared(url: str, connect_timeout: float, name: str) -> dict[str, Any]:
+    parts = urlsplit(url)
+    if parts.fragment or (parts.scheme != "unix" and "@" in parts.path + parts.query and "@" not in parts.netloc):
+        # A password has ended the host's part.
+        raise _unreadable()
     options: dict[str, Any] = dict(parse_url(url))
     kind = options.get("connection_class", UnixDomainSocketConnection if "path" in options else Connection)
     if kind is not UnixDomainSocketConnection:
@@ -120,4 +155,8 @@ def _connector(options: dict[str, Any]) -> Connector:
 
 
 def _unreadable() -> ConfigurationError:
-    return ConfigurationError(f"The server's URL cannot be read; it looks like {EXAMPLES}")
+    return ConfigurationError(
+        f"The server's URL cannot be read; it looks like {EXAMPLES}. A user or a password with characters such as "
+        "/ # ? % @ : goes into TURNSTREAM_REDIS_USERNAME and TURNSTREAM_REDIS_PASSWORD, or into the file that "
+        "TURNSTREAM_REDIS_PASSWORD_FILE names"
+    )
