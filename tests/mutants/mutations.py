@@ -75,6 +75,9 @@ MUTATIONS = (
     Mutation("reset", "lease", "redis.call('UNLINK', KEYS[1])"),
     Mutation("requeue", "backlog", "if backlog >= tonumber(ARGV[2]) then return -backlog end"),
     Mutation("enqueue", "backlog", "if backlog + #starts > tonumber(ARGV[1]) then return backlog end"),
+    Mutation("enqueue_freeing", "backlog", "if backlog + #starts > tonumber(ARGV[1]) then return backlog end"),
+    Mutation("enqueue_freeing", "kind of a command", "not FREEING[ARGV[at + 1]] or "),
+    Mutation("enqueue_freeing", "size of a command", " or #ARGV[at + 2] > LARGEST"),
 )
 
 

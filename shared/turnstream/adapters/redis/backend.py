@@ -64,8 +64,8 @@ class RedisBackend:
             await check_servers(backend.server, throw_away=throw_away)
             if works:
                 await backend.deployment.make()
-                await check_rights(backend.server)
                 await backend.server.functions.keep(await backend.server.topology.primaries())
+                await check_rights(backend.server)
             else:
                 await backend.deployment.look_until_made()
         except BaseException:

@@ -6,6 +6,7 @@ from itertools import repeat
 from turnstream.adapters.redis.membership import raise_failure
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.topology.addresses import SENTINEL
+from turnstream.adapters.redis.words import WordList
 from turnstream.errors import ConfigurationError, Unavailable
 from turnstream.telemetry import get_logger
 
@@ -104,6 +105,7 @@ async def check_rights(server: Server) -> None:
     """
     # Each node of a cluster has users of its own.
     partitions = server.keys.partitions if server.keys.sharded else server.keys.partitions[:1]
+    await server.read(0, WordList())
     refusals = await asyncio.gather(*map(_refused, repeat(server), range(len(partitions))), return_exceptions=True)
     raise_failure(refusals)
     refused = {what for refusal in refusals if not isinstance(refusal, BaseException) for what in refusal}

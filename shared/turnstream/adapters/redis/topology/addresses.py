@@ -1,7 +1,7 @@
 """What a server's URL says: one server, a cluster's seeds, or Sentinels and the name of what they watch."""
 
+import re
 from typing import Any, Literal, NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec.structs import replace
@@ -99,7 +99,7 @@ def read_url(url: str, connect_timeout: float, name: str) -> Target:
     base, _, form = scheme.partition("+")
     kind = _KINDS.get(form)
     try:
-        if kind is None:
+        if kind is None or (base != "unix" and _is_cut(rest)):
             raise _unreadable()
         if kind == "one":
             return Target(kind, _prepared(url, connect_timeout, name))
@@ -107,6 +107,12 @@ def read_url(url: str, connect_timeout: float, name: str) -> Target:
     except ValueError:
         # Not with the reason: it quotes the URL, and with it the password.
         raise _unreadable() from None
+
+
+def _is_cut(rest: str) -> bool:
+    """Tell whether a password with one of these characters has ended what names it and the host."""
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    return "#" in rest or ("@" in rest and "@" not in authority)
 
 
 def _of_many(kind: Kind, base: str, rest: str, how: tuple[float, str]) -> Target:
@@ -135,10 +141,6 @@ def _of_many(kind: Kind, base: str, rest: str, how: tuple[float, str]) -> Target
 
 
 def _prepared(url: str, connect_timeout: float, name: str) -> dict[str, Any]:
-    parts = urlsplit(url)
-    if parts.fragment or (parts.scheme != "unix" and "@" in parts.path + parts.query and "@" not in parts.netloc):
-        # A password has ended the host's part.
-        raise _unreadable()
     options: dict[str, Any] = dict(parse_url(url))
     kind = options.get("connection_class", UnixDomainSocketConnection if "path" in options else Connection)
     if kind is not UnixDomainSocketConnection:
