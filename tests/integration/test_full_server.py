@@ -79,7 +79,8 @@ async def test_sessions_and_messages_can_be_deleted(alone: EmbeddedDeployment) -
     for name in ("s", "t"):
         await a_session(ts, "one", "two", session_id=name)
     await fill(alone)
-    assert [text for m in await ts.execute(RemoveMessages("t", last=1)) for text in texts_of([m])] == ["two"]
+    assert len(await ts.execute(RemoveMessages("t", last=1))) == 1
+    assert texts_of(await ts.sessions.get_messages("t")) == ["one"]
     assert await ts.execute(DeleteSession("s")) is True
     assert await ts.sessions.get_session("s") is None
     assert not worker.task.done()

@@ -7,7 +7,7 @@ import turnstream.sync
 from turnstream import Turnstream
 from turnstream.adapters.redis.topology.addresses import Address, Target, read_settings, read_url
 from turnstream.errors import ConfigurationError
-from turnstream.settings import Settings
+from turnstream.settings import load_settings
 
 
 def read(url: str) -> Target:
@@ -99,7 +99,7 @@ STRANGE = "p/#?%41@: x"
 
 @pytest.mark.parametrize("url", ["redis://a:7/0", "redis+cluster://a,b", "redis+sentinel://a,b/main", "unix:///s.sock"])
 def test_a_user_and_a_password_of_any_characters_come_from_settings(url: str) -> None:
-    settings = Settings(redis_username="we@b:", redis_password=STRANGE, sentinel_password=f"{STRANGE}2").at(url)
+    settings = load_settings(redis_username="we@b:", redis_password=STRANGE, sentinel_password=f"{STRANGE}2").at(url)
     target = read_settings(settings, "name")
     assert (target.options["username"], target.options["password"]) == ("we@b:", STRANGE)
     if target.kind == "sentinel":
@@ -107,7 +107,7 @@ def test_a_user_and_a_password_of_any_characters_come_from_settings(url: str) ->
 
 
 def test_a_url_may_hold_the_user_and_a_setting_the_password() -> None:
-    options = read_settings(Settings(redis_password=STRANGE).at("redis://web@a"), "name").options
+    options = read_settings(load_settings(redis_password=STRANGE).at("redis://web@a"), "name").options
     assert (options["username"], options["password"]) == ("web", STRANGE)
 
 
@@ -119,7 +119,7 @@ def test_a_url_may_hold_the_user_and_a_setting_the_password() -> None:
     ],
 )
 def test_a_password_that_both_give_is_refused(url: str, variable: str) -> None:
-    settings = Settings(redis_password="other", sentinel_password="other").at(url)
+    settings = load_settings(redis_password="other", sentinel_password="other").at(url)
     with pytest.raises(ConfigurationError, match=rf"URL has a password, and {variable} is set") as caught:
         read_settings(settings, "name")
     assert not {"secret", "other"} & set(str(caught.value).split())
