@@ -41,7 +41,7 @@ def permanent_keys(keys: Keys) -> Iterator[str]:
     for of in keys.partitions:
         yield from map(re.escape, (of.commands, of.partition, of.index, of.events, of.malformed, of.parked))
         yield from (re.escape(named("")) + ".+" for named in (of.session, of.messages, of.order, of.queue))
-        yield f"{re.escape(of.subscription('').state)}{SUBSCRIPTION_NAME}(:requests|:parked(:.+)?)?"
+        yield f"{re.escape(of.subscription('').state)}{SUBSCRIPTION_NAME}(:requests|:retries|:parked(:.+)?)?"
         yield re.escape(of.outcomes(0)).removesuffix("0") + r"\d+"
 
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
-from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -43,11 +42,11 @@ async def bare(real: EmbeddedDeployment) -> AsyncIterator[EmbeddedDeployment]:
             await real.call("ACL", "DELUSER", user)
 
 
-async def settings_of(real: EmbeddedDeployment, user: str, rules: str, **others: Any) -> Settings:
+async def settings_of(real: EmbeddedDeployment, user: str, rules: str) -> Settings:
     words = rules.format(ns=real.settings.namespace).split()
     await real.call("ACL", "SETUSER", user, "reset", "on", f">{PASSWORD}", *words)
     url = real.settings.redis_url.get_secret_value().replace("//", f"//{user}:{PASSWORD}@")
-    return real.settings.at(url).model_copy(update=others)
+    return real.settings.at(url)
 
 
 async def libraries(real: EmbeddedDeployment) -> set[str]:
@@ -119,9 +118,9 @@ async def test_functions_come_back_after_a_flush_while_commands_flow(bare: Embed
 async def test_where_no_worker_has_loaded_them_it_is_said_what_to_do(bare: EmbeddedDeployment) -> None:
     settings = await settings_of(bare, "produces", PRODUCER)
     async with Turnstream.connect(settings=settings) as producer:
-        with pytest.raises(Unavailable, match="start a worker.* `turnstream setup`"):
+        with pytest.raises(Unavailable, match=r"start a worker.* `turnstream setup`"):
             await producer.execute(CreateSession(CONFIG, "a"), timeout=1.0)
-        with pytest.raises(Unavailable, match="start a worker.* `turnstream setup`"):
+        with pytest.raises(Unavailable, match=r"start a worker.* `turnstream setup`"):
             await producer.sessions.get_messages("a")
 
 

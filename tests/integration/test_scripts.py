@@ -13,7 +13,7 @@ from tests.contract.redis_deployments import EmbeddedDeployment
 from tests.contract.samples import batch_of, command, created, taken
 from tests.contract.workers import worker_of
 
-from turnstream import AddMessage, user_message
+from turnstream import AddMessage, SessionInfo, user_message
 from turnstream.adapters.redis.scripting import Scripts
 from turnstream.errors import Overloaded
 from turnstream.ports import START, MessageRange
@@ -57,7 +57,7 @@ async def test_every_script_comes_back_after_a_flush(real: EmbeddedDeployment) -
     await flush()
     assert len((await backend.reader.messages("s", MessageRange()))[1]) == 1
     await flush()
-    assert [info.id if info else None for info in await backend.reader.infos(["s"])] == ["s"]
+    assert [i.id if isinstance(i, SessionInfo) else None for i in await backend.reader.infos(["s"])] == ["s"]
     await flush()
     assert (await backend.events.read(0, 0, 1)).head == 1
     await flush()

@@ -6,9 +6,12 @@ it need not wait for what that refuses.
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+
+from msgspec.structs import replace
 
 from turnstream.backoff import Backoff
 from turnstream.domain.commands import FREEING
@@ -34,10 +37,16 @@ Published = Callable[[int, Sequence[CommandEntry]], None]
 class Put:
     """What one caller put into a lane; `taken` of its entries are under way or published."""
 
-    def __init__(self, entries: Sequence[CommandEntry], deadline: float, *, wait: bool) -> None:
-        """Hold entries that are tried until a deadline of the event loop's clock, in seconds."""
+    def __init__(
+        self, entries: Sequence[CommandEntry], deadline: float, *, wait: bool, until: float = math.inf
+    ) -> None:
+        """Hold entries that are tried until a deadline, and for which the caller waits no longer than `until`.
+
+        Both are times of the event loop's clock, in seconds; a try that has begun may take longer than the deadline.
+        """
         self.entries = entries
         self.deadline = deadline
+        self.until = until
         self.wait = wait
         self.frees = all(entry.type in FREEING for entry in entries)
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -97,10 +106,16 @@ class Lane:
         self._open = asyncio.Event()
         self._open.set()
         self._why = ""
+        self._in_hand: Sequence[Put] = ()
+        self._failure: Unavailable | None = None
+        self._look_again: asyncio.TimerHandle | None = None
+        self._next_look = math.inf
 
     def put(self, put: Put) -> asyncio.Future[None]:
         """Queue behind all that waits."""
         self._waiting.append(put)
+        if put.until < self._next_look:
+            self._look_at(put.until)
         self._start()
         return put.future
 
@@ -120,7 +135,24 @@ class Lane:
     def close(self) -> None:
         """Go on, but try nothing again that fails."""
         self._closed = True
+        self._look_at(math.inf)
         self._open.set()
+
+    def _look_at(self, time: float) -> None:
+        """Look then for callers who wait no longer; so one timer serves for all."""
+        if self._look_again is not None:
+            self._look_again.cancel()
+        self._next_look = time
+        self._look_again = None if time == math.inf else asyncio.get_running_loop().call_at(time, self._look)
+
+    def _look(self) -> None:
+        """Tell callers whose time is over; what was not published yet of theirs is not published any more."""
+        now = asyncio.get_running_loop().time()
+        late = [put for put in (*self._in_hand, *self._waiting) if now >= put.until]
+        for put in late:
+            put.settle(self._failure or Unavailable(self._why if not self._open.is_set() else "No answer came"))
+        self._waiting = deque(put for put in self._waiting if put.taken or now < put.until)
+        self._look_at(min((put.until for put in (*self._in_hand, *self._waiting) if now < put.until), default=math.inf))
 
     def _start(self) -> None:
         if self.task is None and (self._waiting or self._again):
@@ -138,6 +170,7 @@ class Lane:
 
     async def _publish(self, entries: Sequence[CommandEntry], puts: Sequence[Put]) -> None:
         failure: Exception | None = None
+        self._in_hand = puts
         try:
             deadline = max(put.deadline for put in puts)
             await self._persist(entries, deadline, wait=puts[0].wait, mixed=_are_mixed(puts))
@@ -152,6 +185,7 @@ class Lane:
             self._drop_rest(puts[-1])
         else:
             self._published(self._partition, entries)
+        self._in_hand, self._failure = (), None
         for put in puts:
             if failure or put.all_taken:
                 put.settle(failure)
@@ -213,7 +247,7 @@ class Lane:
                 if not entries:
                     return
                 tried = True
-                await self._queue.publish(self._partition, entries)
+                await self._queue.publish(self._partition, _in_time(entries, clock()))
             except Overloaded as error:
                 if not wait:
                     raise
@@ -231,6 +265,7 @@ class Lane:
             else:
                 self._full = False
                 return
+            self._failure = failure
             delay = backoff.failed()
             if self._closed or clock() + delay > deadline:
                 raise failure
@@ -269,7 +304,7 @@ class Lane:
             return
         some = self._first(again)
         try:
-            await self._queue.publish(self._partition, some)
+            await self._queue.publish(self._partition, _in_time(some, asyncio.get_running_loop().time()))
             del again[: len(some)]
         except Unavailable:
             raise
@@ -315,3 +350,15 @@ class Lane:
             if put.all_taken:
                 self._waiting.popleft()
         return entries, puts
+
+
+def _in_time(entries: Sequence[CommandEntry], now: float) -> Sequence[CommandEntry]:
+    """Return entries as they are published now: of the time in which they are to be applied, some may have passed."""
+    if all(entry.apply_until is None for entry in entries):
+        return entries
+    return [
+        entry
+        if entry.apply_until is None
+        else replace(entry, apply_within_ms=max(0, math.ceil((entry.apply_until - now) * 1000)))
+        for entry in entries
+    ]

@@ -12,7 +12,7 @@ from turnstream.adapters.redis.ownership import RedisOwnership
 from turnstream.adapters.redis.quarantine import RedisQuarantine
 from turnstream.adapters.redis.reader import RedisReader
 from turnstream.adapters.redis.scripting import Scripts
-from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.server import Server, patience_of
 from turnstream.adapters.redis.settling import Settling
 from turnstream.adapters.redis.store import RedisStore
 from turnstream.adapters.redis.subscriptions import RedisSubscriptions
@@ -90,11 +90,11 @@ def server_at(settings: Settings, name: str) -> Server:
 
     """
     target = read_settings(settings, name)
-    where, timeout = settings.masked_url, settings.response_timeout
+    where, patience = settings.masked_url, patience_of(settings)
     if target.kind == "cluster":
-        return Server(settings, Cluster(target, where, timeout), scripts_for(settings, sharded=True))
+        return Server(settings, Cluster(target, where, patience), scripts_for(settings, sharded=True))
     if target.kind == "sentinel":
-        topology = OneServer(Sentinels(target, where, timeout).open, where, timeout)
+        topology = OneServer(Sentinels(target, where, settings.heartbeat).open, where, patience)
         return Server(settings, topology, scripts_for(settings))
     return one_server(settings, target.connector(), scripts_for(settings))
 
@@ -108,5 +108,5 @@ def scripts_for(settings: Settings, *, sharded: bool = False) -> Scripts:
 def one_server(settings: Settings, connect: Connector, scripts: Scripts, *, knows_replication: bool = True) -> Server:
     """Describe a server that is reached by these connections."""
     where = settings.masked_url
-    topology = OneServer(partial(opened, connect, where), where, settings.response_timeout)
+    topology = OneServer(partial(opened, connect, where), where, patience_of(settings))
     return Server(settings, topology, scripts, knows_replication=knows_replication)

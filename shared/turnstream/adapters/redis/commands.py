@@ -8,6 +8,7 @@ from turnstream.adapters.redis.deployment import Deployment
 from turnstream.adapters.redis.partition_reading import PartitionReading
 from turnstream.adapters.redis.reading import SharedReading
 from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.stored import Place, invalid
 from turnstream.adapters.redis.topology.cluster import Cluster
 from turnstream.adapters.redis.topology.connection import Word
 from turnstream.codec.envelope import encode_optional
@@ -83,9 +84,10 @@ async def appended(server: Server, partition: int, answer: Awaitable[int]) -> in
     try:
         return await answer
     except ResponseError as error:
-        if EXHAUSTED not in str(error):
-            raise
         keys = server.partition(partition)
+        if EXHAUSTED not in str(error):
+            places = (Place(keys.commands, "stream"), Place(keys.malformed, "stream"))
+            raise await invalid(server.calls(partition), places, error) from None
         raise ConfigurationError(
             f"The stream {keys.commands} at {server.where} has an entry with the last id that there can be, so nothing "
             f"can follow it: when it is empty, delete it, set the field cursor of {keys.partition} to {START}, and "

@@ -8,6 +8,7 @@ import asyncio
 from typing import Final
 
 from turnstream.adapters.redis.keys import LAYOUT
+from turnstream.adapters.redis.misfit import made_otherwise
 from turnstream.adapters.redis.server import Server
 from turnstream.errors import ConfigurationError, Unavailable
 from turnstream.telemetry import get_logger
@@ -90,19 +91,10 @@ class Deployment:
             return None
         found = answer.decode()
         if found != self._wanted:
-            raise self._misfit(found)
+            raise made_otherwise(f"The deployment at {self._server.where}", self._server, *found.split(" ", 1))
         self.made = True
         return found
 
     async def _call(self, *words: str) -> bytes | None:
         answer: bytes | None = await self._server.topology.calls(self._server.keys.layout).call(*words)
         return answer
-
-    def _misfit(self, found: str) -> ConfigurationError:
-        partitions, _, layout = found.partition(" ")
-        server = self._server
-        return ConfigurationError(
-            f"The deployment at {server.where} has {partitions} partitions and layout {layout}, this program is set to "
-            f"{len(server.keys.partitions)} and {LAYOUT}: set TURNSTREAM_PARTITIONS to {partitions}, or use another "
-            "namespace"
-        )

@@ -33,7 +33,7 @@ log = get_logger(__name__)
 FUNCTIONS: Final = (
     *("enqueue", "enqueue_freeing", "read", "messages", "events", "requeue"),
     *("beat", "renew", "release", "forget"),
-    *("subscription_take", "checkpoint", "park", "unpark", "reset"),
+    *("subscription_take", "checkpoint", "park", "unpark", "postpone", "hasten", "reset"),
 )
 """The scripts that are functions of the library."""
 

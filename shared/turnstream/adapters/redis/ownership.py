@@ -1,6 +1,7 @@
 """Who applies the commands of which partition (design §5)."""
 
 import asyncio
+import re
 import secrets
 from collections.abc import Sequence
 from typing import Any
@@ -11,13 +12,13 @@ from turnstream.adapters.redis.channels import RedisChannels
 from turnstream.adapters.redis.deployment import Deployment
 from turnstream.adapters.redis.keys import LAYOUT, MemberKeys
 from turnstream.adapters.redis.membership import RedisMembership, raise_failure
+from turnstream.adapters.redis.misfit import made_otherwise
 from turnstream.adapters.redis.registry import Registry
 from turnstream.adapters.redis.retention import Retention
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.settling import Settling
 from turnstream.codec.records import decode_type_sequences
-from turnstream.errors import ConfigurationError
-from turnstream.ports import START, PartitionState
+from turnstream.ports import START, Condition, PartitionState
 
 GROUP = "turnstream"
 """The consumer group that shows a partition's progress to standard tools; nobody reads through it."""
@@ -42,6 +43,24 @@ class RedisOwnership(RedisMembership[PartitionState]):
         if self._settling:
             await self._settling.told(state.partition for state in states)
         await super().release(states)
+
+    async def condition(self, partition: int) -> Condition:
+        """Return which workers there are, and whether the server of a partition has room.
+
+        Raises:
+            StoredDataInvalid: something else stands in the place of the registry.
+            Unavailable: the server does not answer.
+
+        """
+        ages, is_full = await asyncio.gather(self._registry.ages(), self._is_full(partition))
+        return Condition(ages, self._server.settings.lease, is_full)
+
+    async def _is_full(self, partition: int) -> bool:
+        if not self._server.knows_replication:
+            return False
+        text: bytes = await self._server.calls(partition).call("INFO", "memory")
+        used, most = (int(re.findall(rf"\b{name}:(\d+)", text.decode())[0]) for name in ("used_memory", "maxmemory"))
+        return 0 < most <= used
 
     async def tidy(self, states: Sequence[PartitionState]) -> None:
         """Take events that are not kept any longer and show progress to standard tools, off the hot path.
@@ -114,7 +133,4 @@ def _made_otherwise(error: ResponseError, partition: int, server: Server) -> Exc
     code, *made = str(error).split()
     if code != "LAYOUT":
         return error
-    return ConfigurationError(
-        f"Partition {partition} at {server.where} was made for {made[0]} partitions and layout {made[1]}, "
-        f"this program is set to {len(server.keys.partitions)} and {LAYOUT}: set TURNSTREAM_PARTITIONS to {made[0]}",
-    )
+    return made_otherwise(f"Partition {partition} at {server.where}", server, *made)

@@ -72,7 +72,7 @@ def _consumer(of: KeyPatterns) -> tuple[str, ...]:
     """To read, and to write what durable subscriptions store: of these, the list of names can only grow."""
     stored = (f"~{key}" for key in (of.subscriptions, of.names, of.members))
     channels = (f"&{channel}" for channel in (of.changes, *of.live))
-    handling = ("+hset", "+hdel", "+hincrby", "+set", "+pexpire", "+unlink", "+xadd", "+xdel")
+    handling = ("+hset", "+hdel", "+hincrby", "+set", "+pexpire", "+unlink", "+xadd", "+xdel", "+zadd", "+zrem")
     return (
         *(f"%R~{of.all}", *stored, *channels, "-@all", *READING, "+fcall", *LISTENING, *CONNECTING),
         _selector(f"~{of.subscriptions}", *handling),

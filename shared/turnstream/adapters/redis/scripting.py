@@ -129,6 +129,7 @@ class Scripts:
         self.trim: Runs = Script("trim", plain=plain)
         self.progress: Runs = Script("progress", plain=plain)
         self.attempt: Runs = Script("attempt", plain=plain)
+        self.move: Runs = Script("move", plain=plain)
         self.rights: Runs = Script("rights", plain=plain, sharded=sharded)
         # A lane tries again by itself, until its commands' own deadline.
         self.enqueue = called("enqueue", 0.0)
@@ -145,4 +146,6 @@ class Scripts:
         self.checkpoint = called("checkpoint")
         self.park = called("park")
         self.unpark = called("unpark")
+        self.postpone = called("postpone")
+        self.hasten = called("hasten")
         self.reset = called("reset")
