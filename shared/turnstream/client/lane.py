@@ -9,7 +9,6 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 from msgspec.structs import replace
 
@@ -202,9 +201,10 @@ class Lane:
             taken = min(left, put.taken)
             put.taken -= taken
             left -= taken
-            if put not in self._waiting:
+            if put not in self._waiting and not put.future.done():
                 self._waiting.appendleft(put)
-        first = [put for put in puts if put.frees and not put.taken]
+        self._in_hand = ()
+        first = [put for put in self._waiting if put.frees and not put.taken and put in puts]
         self._waiting = deque([*first, *(put for put in self._waiting if put not in first)])
 
     async def _full_server(self, full: ServerFull, *, give_up: bool) -> None:
@@ -213,11 +213,15 @@ class Lane:
         if give_up:
             raise full
         for put in [put for put in self._waiting if put.frees and not put.taken and self._open.is_set()]:
-            with suppress(Unavailable):
-                await self._queue.publish(self._partition, put.entries)
-                self._waiting.remove(put)
-                self._published(self._partition, put.entries)
-                put.settle(None)
+            self._waiting.remove(put)
+            try:
+                await self._queue.publish(self._partition, _in_time(put.entries, asyncio.get_running_loop().time()))
+            except Unavailable:
+                # Under the same ids it has one effect, however often it is published.
+                self._waiting.appendleft(put)
+                return
+            self._published(self._partition, put.entries)
+            put.settle(None)
 
     async def _publish_alone(self) -> None:
         """Publish what was published before; who waits for the answers learns of a failure by their own time-outs."""
