@@ -25,7 +25,7 @@ PYTEST := $(PY) -m pytest -n $(WORKERS) --dist worksteal
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-lowest coinstall dist check lint types imports coverage format bench bench-quick bench-peers bench-growth bench-skew chaos mutants asyncapi clean
+.PHONY: help demo test test-lowest coinstall dist check lint types imports coverage format bench bench-quick bench-peers bench-growth bench-skew chaos mutants asyncapi secrets clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -97,6 +97,13 @@ mutants: $(VENV)/.installed-dev ## take the checks out of the scripts one at a t
 
 asyncapi: $(VENV)/.installed ## write docs/asyncapi.json anew, the wire as other languages see it
 	$(VENV)/bin/turnstream asyncapi > docs/asyncapi.json
+
+secrets: ## passwords for docker compose, in deploy/secrets; those that are there stay
+	@mkdir -p -m 700 deploy/secrets
+	@for role in operator worker producer consumer subscriber; do \
+	  file=deploy/secrets/$$role; \
+	  [ -e $$file ] || { head -c 24 /dev/urandom | base64 > $$file && chmod 644 $$file; }; \
+	done
 
 clean: ## remove the virtual environments and everything that tools left
 	rm -rf .venv .venv-* build dist htmlcov .coverage .coverage.* coverage.json coverage.xml

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
 
 from turnstream.errors import Unavailable
+from turnstream.settings import CREDENTIALS
 from turnstream.telemetry import get_logger
 from turnstream_cli.options import URL_VARIABLE, LogLevel
 
@@ -35,6 +36,12 @@ def worker_command(*arguments: str) -> tuple[str, ...]:
 def worker_environment(url: str | None) -> dict[str, str]:
     """Return the environment of a worker on this server: a URL may hold a password, and arguments can be seen."""
     return dict(os.environ) if url is None else {**os.environ, URL_VARIABLE: url}
+
+
+def forget_credentials() -> None:
+    """Forget the user and the password of the environment: a server of this program's own asks for none."""
+    for setting in CREDENTIALS:
+        os.environ.pop(f"TURNSTREAM_{setting.upper()}", None)
 
 
 class WorkerProcesses:

@@ -3,7 +3,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -67,8 +67,10 @@ def demo(
     """
     from turnstream_cli.demo.crowd import Crowd
     from turnstream_cli.demo.play import play
+    from turnstream_cli.launching import forget_credentials
     from turnstream_cli.running import run
 
+    forget_credentials()
     run(play(Crowd(sessions, messages)), LogLevel.ERROR)
 
 
@@ -119,8 +121,10 @@ def dev(
     Example:  turnstream dev --directory ~/sessions --port 6380
     """
     from turnstream_cli.dev import serve
+    from turnstream_cli.launching import forget_credentials
     from turnstream_cli.running import run
 
+    forget_credentials()
     run(serve(directory, port, processes, log_level), log_level, until_stopped=True)
 
 
@@ -311,6 +315,35 @@ def migrate(
     from turnstream_cli.running import run
 
     run(migrate_deployment(redis_url, dry_run=dry_run, as_json=as_json), log_level, as_json=as_json)
+
+
+@app.command()
+def acl(
+    *,
+    role: Annotated[
+        Literal["operator", "worker", "producer", "consumer", "subscriber"] | None,
+        typer.Option(help="What the user is for; all of them if not given."),
+    ] = None,
+    namespace: Annotated[str | None, typer.Option(help="The deployment's; TURNSTREAM_NAMESPACE if not given.")] = None,
+    user: Annotated[str | None, typer.Option(metavar="NAME", help="The user's name; the role's if not given.")] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Holds the password; only its hash is printed.")
+    ] = None,
+) -> None:
+    """Print the rules of the server's access control list: a user a role, each with no more rights than it needs.
+
+    Without a password there is a placeholder, which begins with [bold]>change-me[/bold]: replace it.
+
+    Examples:
+      turnstream acl --namespace ts > users.acl
+
+      turnstream acl --role producer --user web --password-file web.password >> users.acl
+    """
+    from turnstream_cli.acl import print_rules
+    from turnstream_cli.running import reported
+
+    with reported():
+        print_rules(role, namespace, user, password_file)
 
 
 @app.command()

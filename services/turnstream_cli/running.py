@@ -2,7 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Generator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import typer
@@ -51,15 +52,23 @@ def run(
     """
     configure_logging(log_level)
     try:
-        asyncio.run(_terminable(work))
-    except TurnstreamError as error:
-        typer.echo(encode_error(error) if as_json else f"error: {printable(str(error))}", err=True)
-        raise typer.Exit(REFUSED if isinstance(error, REFUSALS) else UNAVAILABLE) from None
+        with reported(as_json=as_json):
+            asyncio.run(_terminable(work))
     except asyncio.CancelledError:
         raise typer.Exit(0 if until_stopped else TERMINATED) from None
     except KeyboardInterrupt:
         if not until_stopped:
             raise
+
+
+@contextmanager
+def reported(*, as_json: bool = False) -> Generator[None]:
+    """Tell an expected failure in one line, and end by `typer.Exit`."""
+    try:
+        yield
+    except TurnstreamError as error:
+        typer.echo(encode_error(error) if as_json else f"error: {printable(str(error))}", err=True)
+        raise typer.Exit(REFUSED if isinstance(error, REFUSALS) else UNAVAILABLE) from None
 
 
 async def _terminable(work: Coroutine[Any, Any, None]) -> None:

@@ -20,7 +20,9 @@ signals:
   a second one          stop at once, exit 143 or 130; safe, but the others wait for the leases to run out
 
 exit status:
-  0 stopped when asked to    2 the server or a setting does not fit (one line on standard error says which)
+  0 stopped when asked to    1 failed: a bug, started again it goes on
+  2 the server or a setting does not fit, so that starting again would not help; one line on standard error says which
+  A server that does not answer, or is full, is waited for.
 
 environment:
   TURNSTREAM_REDIS_URL  where the server is; redis://localhost:6379 if not set

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from turnstream.errors import ConfigurationError, Unavailable
+from turnstream.errors import ConfigurationError
 from turnstream.settings import load_settings
 from turnstream.telemetry import configure_logging
 from turnstream_worker.arguments import Options
@@ -17,9 +17,6 @@ from turnstream_worker.supervisor import Supervisor
 MISFIT: Final = 2
 """The exit status where the server or a setting does not fit: starting again would not help."""
 
-UNREACHABLE: Final = 69
-"""The exit status of a supervised worker that finds no server: started again later, it may find one."""
-
 
 def run(options: Options) -> int:
     """Do what the command line says until told to stop; return the exit status."""
@@ -27,10 +24,9 @@ def run(options: Options) -> int:
     try:
         with asyncio.Runner(loop_factory=_loop_factory(options)) as runner:
             return runner.run(_run(options))
-    except (ConfigurationError, Unavailable) as error:
+    except ConfigurationError as error:
         sys.stderr.write(f"error: {error}\n")
-        supervised = options.stop_at_eof
-        return UNREACHABLE if supervised and isinstance(error, Unavailable) else MISFIT
+        return MISFIT
 
 
 async def _run(options: Options) -> int:

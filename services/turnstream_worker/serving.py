@@ -6,10 +6,15 @@ from contextlib import aclosing, suppress
 from typing import Final
 
 from turnstream.adapters.redis.backend import RedisBackend
+from turnstream.backoff import Backoff
 from turnstream.client.opening import catalogue_of
+from turnstream.errors import Unavailable
 from turnstream.settings import Settings
+from turnstream.telemetry import get_logger
 from turnstream.worker.loop import Worker
 from turnstream_worker.stopping import StopRequests
+
+log = get_logger(__name__)
 
 CLIENT_NAME: Final = "turnstream-worker"
 
@@ -24,7 +29,6 @@ async def serve(settings: Settings, *, stop_at_eof: bool) -> None:
     """Work until asked to stop.
 
     Raises:
-        Unavailable: nobody answers at the server's URL.
         ConfigurationError: the server, the deployment there or the catalogue does not fit.
 
     """
@@ -37,21 +41,38 @@ async def serve(settings: Settings, *, stop_at_eof: bool) -> None:
 
 
 async def check(settings: Settings) -> None:
-    """Raise what `serve` would raise at its start."""
+    """Raise what `serve` would raise at its start; a server that does not answer is left to the workers to wait for."""
     catalogue_of(settings)
-    backend = await RedisBackend.open(settings, CLIENT_NAME, works=True)
-    await backend.aclose()
+    with suppress(Unavailable):
+        backend = await RedisBackend.open(settings, CLIENT_NAME, works=True)
+        await backend.aclose()
 
 
 async def _work(settings: Settings, requests: StopRequests) -> None:
     catalogue = catalogue_of(settings)
-    async with aclosing(await RedisBackend.open(settings, CLIENT_NAME, works=True)) as backend:
+    async with aclosing(await _opened(settings)) as backend:
         # Its data takes 0.3 s to read: not in the first command's time, and not in the event loop's.
         await asyncio.to_thread(catalogue.context_window, WARM_UP_MODEL, None)
         _calm_garbage_collector()
         worker = Worker(backend, settings, catalogue)
         requests.hand_to(worker.stop)
         await worker.run()
+
+
+async def _opened(settings: Settings) -> RedisBackend:
+    """Open the deployment; a server that cannot be used yet is waited for, as one is that goes away later."""
+    backoff = Backoff()
+    while True:
+        try:
+            backend = await RedisBackend.open(settings, CLIENT_NAME, works=True)
+        except Unavailable as error:
+            if not backoff.failing:
+                log.warning("server unavailable", while_="starting", error=str(error))
+            await asyncio.sleep(backoff.failed())
+        else:
+            if backoff.failing:
+                log.info("server available")
+            return backend
 
 
 def _calm_garbage_collector() -> None:

@@ -16,6 +16,7 @@
     ├── SessionGone               the command was applied; before its result was read, the session was gone
     ├── Unavailable               nothing is wrong with the command; try again
     │   ├── Overloaded            the partition's backlog is over its limit
+    │   ├── ServerFull            the server's memory has reached its limit; nothing was written
     │   └── CommandTimeout        no answer in time; the command may still be applied (`command_id`)
     ├── Fenced                    a worker wrote for a partition that it does not own any more
     ├── TooLate                   a batch holds a command whose time is over (`now_ms`); decide it again
@@ -33,7 +34,9 @@
 Source: design §4 and §10; the messages of the spec where it has one.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+SERVER_FULL: Final = "The server is full: it uses all memory that maxmemory allows. Give it more, or delete sessions"
 
 UNKNOWN_REASON = "Is a worker running?"
 """What a time-out says where nothing is known of workers and server."""
@@ -236,6 +239,14 @@ class Overloaded(Unavailable):
         super().__init__(f"{backlog} commands are waiting (limit {limit}): wait, or start more workers")
         self.backlog = backlog
         self.limit = limit
+
+
+class ServerFull(Unavailable):
+    """The server's memory has reached its limit, so it takes nothing but what frees memory; nothing was written."""
+
+    def __init__(self, message: str = SERVER_FULL, command_id: str | None = None) -> None:
+        """Keep the command that was refused, where there is one."""
+        super().__init__(message, command_id)
 
 
 class CommandTimeout(Unavailable):

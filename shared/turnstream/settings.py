@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -16,6 +16,20 @@ def _power_of_two(value: int) -> int:
     return value
 
 
+class Credentials(NamedTuple):
+    """A user and a password; `None` where there is none."""
+
+    username: str | None = None
+    password: SecretStr | None = None
+
+
+CREDENTIALS = (
+    *("redis_username", "redis_password", "redis_password_file"),
+    *("sentinel_username", "sentinel_password", "sentinel_password_file"),
+)
+"""The settings that let a program in."""
+
+
 class Settings(BaseSettings):
     """The settings of a client or a worker; every member of a deployment needs the same namespace and partitions."""
 
@@ -23,6 +37,18 @@ class Settings(BaseSettings):
 
     redis_url: SecretStr = SecretStr("redis://localhost:6379")
     """Where the server is; may hold a password, so it is never printed whole."""
+    redis_username: str | None = None
+    """The server's user; a URL need not hold it."""
+    redis_password: SecretStr | None = None
+    """Its password, of any characters; a URL need not hold it."""
+    redis_password_file: Path | None = None
+    """A file with the password, read whenever a connection to the deployment is set up."""
+    sentinel_username: str | None = None
+    """The user of Sentinels that have one of their own."""
+    sentinel_password: SecretStr | None = None
+    """Its password."""
+    sentinel_password_file: Path | None = None
+    """A file with it."""
     namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "ts"
     """The first part of every key and channel."""
     partitions: Annotated[PositiveInt, Field(le=4096), AfterValidator(_power_of_two)] = 64
@@ -92,9 +118,46 @@ class Settings(BaseSettings):
         user = credentials.partition(":")[0]
         return f"{scheme}{separator}{user}:***@{host}" if at else url
 
+    def credentials(self, of: Literal["redis", "sentinel"]) -> "Credentials":
+        """Return the user and the password of the servers or of the Sentinels, as far as the settings have them.
+
+        Raises:
+            ConfigurationError: there are two passwords, or the file with it cannot be read.
+
+        """
+        password: SecretStr | None = getattr(self, f"{of}_password")
+        file: Path | None = getattr(self, f"{of}_password_file")
+        variable = f"TURNSTREAM_{of.upper()}_PASSWORD"
+        if password and file:
+            raise ConfigurationError(f"{variable} and {variable}_FILE are both set: one is to hold the password")
+        if file:
+            password = read_secret(file, f"{variable}_FILE")
+        return Credentials(getattr(self, f"{of}_username") or None, password or None)
+
+    def without_credentials(self) -> "Settings":
+        """Return the same settings for a server that asks for no password, as one of the program's own."""
+        return self.model_copy(update=dict.fromkeys(CREDENTIALS))
+
     def at(self, url: str) -> "Settings":
         """Return the same settings for a server at another URL."""
         return self.model_copy(update={"redis_url": SecretStr(url)})
+
+
+def read_secret(file: Path, named_by: str) -> SecretStr:
+    """Return the password in a file, without the end of its line.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or is empty; says what had named it.
+
+    """
+    try:
+        secret = file.read_text().removesuffix("\n").removesuffix("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise ConfigurationError(f"{named_by}: {file} cannot be read: {reason}") from None
+    if not secret:
+        raise ConfigurationError(f"{named_by}: {file} is empty")
+    return SecretStr(secret)
 
 
 def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - pydantic checks the values

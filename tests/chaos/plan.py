@@ -83,6 +83,5 @@ class Result(msgspec.Struct):
     changes: Mapping[str, Sequence[float]]
     settled_after: float
     died: Sequence[str]
-    without_server: int
     redriven: int
     """How often a session was redriven."""

@@ -16,7 +16,7 @@ from turnstream.adapters.embedded.process import GuardedProcess
 GRACE = 30.0
 """Seconds that a worker gets to drain."""
 NO_SERVER = 2
-"""What a worker exits with that finds no server when it starts."""
+"""What a member exits with that finds no server when it starts; a worker waits for one."""
 
 
 class GuardedProgram:
@@ -66,7 +66,6 @@ class Workers:
     def __init__(self, environment: Mapping[str, str], directory: Path) -> None:
         self.alive: list[WorkerProcess] = []
         self.died: list[str] = []
-        self.without_server = 0
         self._environment = environment
         self._directory = directory
         self._started = 0
@@ -91,12 +90,9 @@ class Workers:
             self.start()
 
     def ended(self, worker: WorkerProcess, *fine: int) -> None:
-        """Judge the exit status of a worker: one that starts while the server is away says so, and ends with 2."""
-        status = worker.status
-        if status == NO_SERVER:
-            self.without_server += 1
-        elif status not in fine:
-            self.died.append(f"{worker.name} (status {status})")
+        """Judge the exit status of a worker."""
+        if worker.status not in fine:
+            self.died.append(f"{worker.name} (status {worker.status})")
 
     def close(self) -> None:
         for worker in self.alive:

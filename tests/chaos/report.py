@@ -52,7 +52,6 @@ def figures(result: Result, violations: Sequence[Violation]) -> Figures:
         "longest waits for an answer, s": ", ".join(f"{seconds:.1f}" for seconds in slowest[:3]),
         "settled after the last fault, s": f"{result.settled_after:.1f}",
         **{f"{how}, s": _spread(seconds) for how, seconds in result.changes.items()},
-        "workers that found no server at their start": result.without_server,
         "workers and members that ended without a reason": ", ".join(result.died) or "none",
         "invariants checked": ", ".join(INVARIANTS),
         "violations": len(violations),

@@ -111,7 +111,6 @@ class Stage:
             self._witness.changes(),
             settled_after,
             [*self._workers.died, *self._members.died],
-            self._workers.without_server,
             poison.redriven,
         )
 

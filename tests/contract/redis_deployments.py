@@ -16,7 +16,8 @@ from redis.asyncio import Redis
 from tests.contract.deployments import Malformed, decoded
 from tests.topologies import PRIMARIES, RunningCluster, RunningSentinels
 
-from turnstream.adapters.redis.backend import RedisBackend, one_server
+from turnstream.adapters.redis.backend import RedisBackend, one_server, server_at
+from turnstream.adapters.redis.checks import check_servers
 from turnstream.adapters.redis.keys import Keys
 from turnstream.adapters.redis.scripting import Scripts
 from turnstream.domain.events import AnyEvent
@@ -140,7 +141,7 @@ class FakeDeployment(RedisDeployment):
     async def open(self) -> RedisBackend:
         connect = partial(_FakeConnection, server=self._server, protocol=2)
         backend = RedisBackend(one_server(self.settings, connect, Scripts(plain=True), knows_replication=False))
-        await backend.check_deployment()
+        await backend.deployment.make()
         return backend
 
 
@@ -151,7 +152,7 @@ class EmbeddedDeployment(RedisDeployment):
         super().__init__(settings, Redis.from_url(settings.redis_url.get_secret_value(), protocol=2))
 
     async def open(self) -> RedisBackend:
-        return await RedisBackend.open(self.settings, "test", throw_away=True, works=True)
+        return await made(self.settings)
 
 
 class SentinelDeployment(EmbeddedDeployment):
@@ -175,7 +176,7 @@ class ClusterDeployment(RedisDeployment):
         super().__init__(settings.at(cluster.url), self._nodes[cluster.nodes[0]])
 
     async def open(self) -> RedisBackend:
-        return await RedisBackend.open(self.settings, "test", throw_away=True, works=True)
+        return await made(self.settings)
 
     async def call(self, *words: str | bytes | float) -> Any:  # noqa: ANN401 - whatever the server answers
         """Send one command to the node that holds its key."""
@@ -252,6 +253,20 @@ class _FakeConnection(FakeAsyncRedisConnection):
         if self._sock is None:
             raise redis.ConnectionError("The connection was closed")
         return answer
+
+
+async def made(settings: Settings) -> RedisBackend:
+    """Open a backend, and make the deployment if it is not made yet; its user need not have the rights of a worker."""
+    backend = RedisBackend(server_at(settings, "test"))
+    try:
+        await check_servers(backend.server, throw_away=True)
+        if not await backend.deployment.look():
+            await backend.deployment.make()
+            await backend.server.functions.keep(await backend.server.topology.primaries())
+    except BaseException:
+        await backend.aclose()
+        raise
+    return backend
 
 
 def _sequence(event: AnyEvent) -> int:

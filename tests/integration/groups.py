@@ -3,6 +3,8 @@
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from tests.contract.redis_deployments import made
+
 from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.adapters.redis.keys import Keys
 from turnstream.settings import Settings
@@ -17,7 +19,7 @@ class OnGroup:
         self.keys = Keys(self.settings.namespace, self.settings.partitions, sharded=True)
 
     async def open(self) -> RedisBackend:
-        return await RedisBackend.open(self.settings, "test", throw_away=True)
+        return await made(self.settings)
 
 
 @asynccontextmanager

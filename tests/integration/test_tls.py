@@ -76,7 +76,7 @@ async def test_a_worker_a_client_and_a_subscriber_work_by_tls(
     async with encrypted(empty_server, authority) as port, reached(port, authority) as base:
         url = f"{base}?ssl_ca_certs={written(authority, tmp_path)}"
         settings = Settings(namespace="tls", partitions=2).at(url)
-        backend = await RedisBackend.open(settings, "worker")
+        backend = await RedisBackend.open(settings, "worker", works=True)
         worker = Worker(backend, settings, default_catalogue())
         working = asyncio.create_task(worker.run())
         async with Turnstream.connect(settings=settings) as ts, ts.subscribe(MessageAdded) as events:

@@ -99,6 +99,9 @@ MUTATIONS = (
         "move", "entries added", "math.max(about[1]['entries-added'], about[2]['entries-added'])", "about[2].length"
     ),
     Mutation("enqueue", "backlog", "if backlog + #starts > tonumber(ARGV[1]) then return backlog end"),
+    Mutation("enqueue_freeing", "backlog", "if backlog + #starts > tonumber(ARGV[1]) then return backlog end"),
+    Mutation("enqueue_freeing", "kind of a command", "not FREEING[ARGV[at + 1]] or "),
+    Mutation("enqueue_freeing", "size of a command", " or #ARGV[at + 2] > LARGEST"),
 )
 
 

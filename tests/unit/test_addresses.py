@@ -7,8 +7,9 @@ from redis.asyncio.connection import Connection, SSLConnection
 
 import turnstream.sync
 from turnstream import Turnstream
-from turnstream.adapters.redis.topology.addresses import Address, Target, read_url
+from turnstream.adapters.redis.topology.addresses import Address, Target, read_settings, read_url
 from turnstream.errors import ConfigurationError
+from turnstream.settings import load_settings
 
 
 def read(url: str) -> Target:
@@ -96,3 +97,44 @@ def test_who_connects_is_told_the_forms(client: type) -> None:
 def test_a_cluster_has_one_database() -> None:
     with pytest.raises(ConfigurationError, match="namespace"):
         read("redis+cluster://a/1")
+
+
+STRANGE = "p/#?%41@: x"
+
+
+@pytest.mark.parametrize("url", ["redis://a:7/0", "redis+cluster://a,b", "redis+sentinel://a,b/main", "unix:///s.sock"])
+def test_a_user_and_a_password_of_any_characters_come_from_settings(url: str) -> None:
+    settings = load_settings(redis_username="we@b:", redis_password=STRANGE, sentinel_password=f"{STRANGE}2").at(url)
+    target = read_settings(settings, "name")
+    assert (target.options["username"], target.options["password"]) == ("we@b:", STRANGE)
+    if target.kind == "sentinel":
+        assert (target.sentinel_options.get("username"), target.sentinel_options["password"]) == (None, f"{STRANGE}2")
+
+
+def test_a_url_may_hold_the_user_and_a_setting_the_password() -> None:
+    options = read_settings(load_settings(redis_password=STRANGE).at("redis://web@a"), "name").options
+    assert (options["username"], options["password"]) == ("web", STRANGE)
+
+
+@pytest.mark.parametrize(
+    ("url", "variable"),
+    [
+        ("redis://web:secret@a", "TURNSTREAM_REDIS_PASSWORD"),
+        ("redis+sentinel://a/main?sentinel_password=secret", "TURNSTREAM_SENTINEL_PASSWORD"),
+    ],
+)
+def test_a_password_that_both_give_is_refused(url: str, variable: str) -> None:
+    settings = load_settings(redis_password="other", sentinel_password="other").at(url)
+    with pytest.raises(ConfigurationError, match=rf"URL has a password, and {variable} is set") as caught:
+        read_settings(settings, "name")
+    assert not {"secret", "other"} & set(str(caught.value).split())
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+cluster", "redis+sentinel"])
+@pytest.mark.parametrize("password", ["p/ss", "p#ss", "p?ss", "12/ss", "12#ss", "12?ss", "1?db=ss"])
+def test_a_password_that_ends_the_urls_host_is_refused_with_what_to_do(scheme: str, password: str) -> None:
+    with pytest.raises(ConfigurationError, match="goes into TURNSTREAM_REDIS_USERNAME and") as caught:
+        read(f"{scheme}://me:{password}@host:6379/0")
+    assert password not in str(caught.value)
+    with pytest.raises(ConfigurationError, match="goes into TURNSTREAM_REDIS_USERNAME and"):
+        read(f"{scheme}://:{password}@host:6379/0")

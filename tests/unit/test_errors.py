@@ -22,6 +22,7 @@ from turnstream.errors import (
     Overloaded,
     ParkedQueueFull,
     Rejected,
+    ServerFull,
     SessionAlreadyExists,
     SessionGone,
     SessionNotFound,
@@ -60,6 +61,7 @@ EVERY_ERROR: list[TurnstreamError] = [
     SubscriptionNotFound("billing", ["a"]),
     ConfigurationError("TURNSTREAM_PARTITIONS: a power of two"),
     Unavailable("No server answers"),
+    ServerFull(),
 ]
 
 
@@ -124,7 +126,7 @@ def test_no_error_is_both_refused_and_worth_another_try(error: TurnstreamError) 
 
 def test_whether_to_try_again_is_a_type() -> None:
     again = {type(error) for error in EVERY_ERROR if isinstance(error, Unavailable)}
-    assert again == {Unavailable, Overloaded, CommandTimeout}
+    assert again == {Unavailable, Overloaded, ServerFull, CommandTimeout}
 
 
 def test_a_rejection_carries_its_fields() -> None:

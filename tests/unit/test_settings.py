@@ -3,12 +3,13 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from pydantic import SecretStr, ValidationError
 
 from turnstream.errors import ConfigurationError
-from turnstream.settings import Settings, load_settings
+from turnstream.settings import CREDENTIALS, Settings, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +27,13 @@ def test_everything_has_a_default() -> None:
 def test_every_setting_has_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     values: dict[str, object] = {
         "redis_url": SecretStr("redis://db:7000"),
+        "redis_username": "web",
+        "redis_password": SecretStr("a/#?%41@: b"),
+        "redis_password_file": Path("/run/secrets/web"),
+        "sentinel_username": "watch",
+        "sentinel_password": SecretStr("other"),
+        "sentinel_password_file": Path("/run/secrets/watch"),
+        "scripts": "evalsha",
         "namespace": "prod.eu-1",
         "partitions": 128,
         "max_message_bytes": 5,
@@ -138,6 +146,56 @@ def test_the_password_is_not_shown_by_an_error_either(monkeypatch: pytest.Monkey
     with pytest.raises(ConfigurationError) as caught:
         load_settings()
     assert "secret" not in str(caught.value)
+
+
+def test_the_password_of_a_setting_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TURNSTREAM_REDIS_PASSWORD", "secret")
+    monkeypatch.setenv("TURNSTREAM_SENTINEL_PASSWORD", "secret")
+    settings = load_settings()
+    assert "secret" not in f"{settings!r} {settings} {settings.credentials('redis')!r} {settings.masked_url}"
+
+
+def test_a_password_comes_from_a_file_without_the_end_of_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    for text in ("p /#?%41@:\n", "p /#?%41@:\r\n", "p /#?%41@:"):
+        file.write_bytes(text.encode())
+        username, password = load_settings(redis_username="web", redis_password_file=file).credentials("redis")
+        assert (username, password) == ("web", SecretStr("p /#?%41@:"))
+
+
+def test_no_credentials_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An orchestrator may set variables to nothing."""
+    monkeypatch.setenv("TURNSTREAM_REDIS_USERNAME", "")
+    monkeypatch.setenv("TURNSTREAM_REDIS_PASSWORD", "")
+    assert load_settings().credentials("redis") == load_settings().credentials("sentinel") == (None, None)
+
+
+@pytest.mark.parametrize("of", ["redis", "sentinel"])
+def test_a_file_that_holds_no_password_is_refused(tmp_path: Path, of: Literal["redis", "sentinel"]) -> None:
+    empty, binary = tmp_path / "empty", tmp_path / "binary"
+    empty.write_text("\n")
+    binary.write_bytes(b"\xff\xfe")
+    for file, why in (
+        (tmp_path / "none", "No such file"),
+        (empty, "is empty"),
+        (binary, "is not text"),
+        (tmp_path, ""),
+    ):
+        with pytest.raises(ConfigurationError, match=rf"^TURNSTREAM_{of.upper()}_PASSWORD_FILE: .*{why}"):
+            load_settings(**{f"{of}_password_file": file}).credentials(of)
+
+
+def test_two_passwords_are_refused() -> None:
+    settings = load_settings(redis_password="secret", redis_password_file=Path("somewhere"))
+    with pytest.raises(ConfigurationError, match=r"TURNSTREAM_REDIS_PASSWORD and .*_FILE are both set") as caught:
+        settings.credentials("redis")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_server_of_ones_own_gets_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in CREDENTIALS:
+        monkeypatch.setenv(f"TURNSTREAM_{name.upper()}", "x")
+    assert load_settings().without_credentials() == load_settings().model_copy(update=dict.fromkeys(CREDENTIALS))
 
 
 def test_the_same_settings_for_another_server() -> None:

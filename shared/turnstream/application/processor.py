@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
+from msgspec.structs import replace
+
 from turnstream.application.answers import Answers
 from turnstream.application.batch import BatchInProgress
 from turnstream.application.cache import OwnerMemory
@@ -52,6 +54,7 @@ class PartitionProcessor:
         self._store = store
         self._answers = answers
         self._memory = memory
+        self._frees = False
         self._deciding = Deciding(store, catalogue, memory)
         self._redriving = Redriving(self._deciding, intake, memory)
         self._suspicion = Suspicion(memory.parked.quarantine, intake, state.suspects)
@@ -60,15 +63,21 @@ class PartitionProcessor:
         """Leave what is tried a few at a time to the next owner, who need not wait for all of it."""
         self._stopping = True
 
-    async def process(self, entries: Sequence[RawEntry]) -> None:
+    async def process(self, entries: Sequence[RawEntry], *, frees: bool = False) -> None:
         """Apply entries, the ones right behind the cursor, in their order.
+
+        Args:
+            entries: what the stream holds there.
+            frees: the last of them only frees memory, so they are applied on a full server as well.
 
         Raises:
             Fenced: the partition has another owner; this object is of no use any more.
             BatchRefused: a command can be neither applied nor parked; those before it are applied.
+            ServerFull: there is no memory for what is left of them.
             Unavailable: the result is unknown; take the partition again and see.
 
         """
+        self._frees = frees
         try:
             await self._process(entries)
         except TurnstreamError:
@@ -182,7 +191,7 @@ class PartitionProcessor:
                 return
 
     async def _commit(self, batch: Batch) -> None:
-        await self._store.commit(batch)
+        await self._store.commit(replace(batch, frees=True) if self._frees else batch)
         self.state = batch.after
         if batch.malformed:
             self._tell_of_malformed(batch.malformed[0], len(batch.malformed))

@@ -27,7 +27,7 @@ from turnstream.client.subscribing import Subscribing
 from turnstream.client.tickets import Ticket
 from turnstream.codec.commands import check_session_id, encode_command
 from turnstream.domain.commands import QUERIES, Command, GetSession, ListSessions, Result
-from turnstream.errors import CommandTimeout, Overloaded, Rejected, Unavailable
+from turnstream.errors import CommandTimeout, Overloaded, Rejected, ServerFull, Unavailable
 from turnstream.messages import new_id
 from turnstream.ports import Backend, CommandEntry
 from turnstream.settings import Settings
@@ -289,6 +289,8 @@ class Turnstream(Subscribing):
             await self._outbox.put(partition, entries, deadline.left, wait=sending.wait, until=deadline.at)
         except Overloaded:
             raise
+        except ServerFull as error:
+            raise ServerFull(str(error), entries[0].command_id) from error
         except Unavailable as error:
             command_id = entries[0].command_id
             if deadline.left:

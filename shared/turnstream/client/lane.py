@@ -1,7 +1,8 @@
 """The commands for one partition on their way out: what is sent at the same time travels together, in order.
 
 A publication whose result is unknown is tried again, with the same commands under the same ids, for as long as workers
-recognise them (design §4). Until then nothing behind it is published.
+recognise them (design §4). Until then nothing behind it is published, but for what only frees memory: on a full server
+it need not wait for what that refuses.
 """
 
 import asyncio
@@ -12,7 +13,8 @@ from collections.abc import Callable, Sequence
 from msgspec.structs import replace
 
 from turnstream.backoff import Backoff
-from turnstream.errors import Overloaded, Unavailable
+from turnstream.domain.commands import FREEING
+from turnstream.errors import Overloaded, ServerFull, Unavailable
 from turnstream.ports import CommandEntry, CommandQueue
 from turnstream.telemetry import get_logger
 
@@ -45,6 +47,7 @@ class Put:
         self.deadline = deadline
         self.until = until
         self.wait = wait
+        self.frees = all(entry.type in FREEING for entry in entries)
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.taken = 0
 
@@ -53,8 +56,13 @@ class Put:
         """Tell whether nothing of it waits any more."""
         return self.taken == len(self.entries)
 
-    def goes_with(self, other: "Put") -> bool:
-        """Tell whether both may fail together: they wait for the same, and about as long."""
+    def goes_with(self, other: "Put", *, alike: bool) -> bool:
+        """Tell whether both may fail together: they wait for the same, and about as long; also both free, or neither.
+
+        The last only where they are to be `alike`.
+        """
+        if alike and self.frees is not other.frees:
+            return False
         return self.wait is other.wait and abs(self.deadline - other.deadline) <= SAME_TIME
 
     def gives_up(self, failure: Unavailable, now: float) -> bool:
@@ -69,6 +77,11 @@ class Put:
             self.future.set_exception(failure)
         else:
             self.future.set_result(None)
+
+
+def _are_mixed(puts: Sequence[Put]) -> bool:
+    """Tell whether some of them only free memory, and others do not."""
+    return len({put.frees for put in puts}) > 1
 
 
 class Lane:
@@ -88,6 +101,7 @@ class Lane:
         self._again: list[CommandEntry] = []
         self._again_until = 0.0
         self._closed = False
+        self._full = False
         self._open = asyncio.Event()
         self._open.set()
         self._why = ""
@@ -157,18 +171,57 @@ class Lane:
         failure: Exception | None = None
         self._in_hand = puts
         try:
-            await self._persist(entries, max(put.deadline for put in puts), wait=puts[0].wait)
+            deadline = max(put.deadline for put in puts)
+            await self._persist(entries, deadline, wait=puts[0].wait, mixed=_are_mixed(puts))
+        except ServerFull as error:
+            if _are_mixed(puts):
+                self._separate(entries, puts)
+                return
+            failure = error
+            self._drop_rest(puts[-1])
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the callers'
             failure = error
-            # What is left of a failed put must not be applied without what was lost of it.
-            if puts[-1] in self._waiting:
-                self._waiting.remove(puts[-1])
+            self._drop_rest(puts[-1])
         else:
             self._published(self._partition, entries)
         self._in_hand, self._failure = (), None
         for put in puts:
             if failure or put.all_taken:
                 put.settle(failure)
+
+    def _drop_rest(self, failed: Put) -> None:
+        """What is left of a failed put must not be applied without what was lost of it."""
+        if failed in self._waiting:
+            self._waiting.remove(failed)
+
+    def _separate(self, entries: Sequence[CommandEntry], puts: Sequence[Put]) -> None:
+        """Put back what was refused together: what only frees memory travels by itself on a full server, and first."""
+        left = len(entries)
+        for put in reversed(puts):
+            taken = min(left, put.taken)
+            put.taken -= taken
+            left -= taken
+            if put not in self._waiting and not put.future.done():
+                self._waiting.appendleft(put)
+        self._in_hand = ()
+        first = [put for put in self._waiting if put.frees and not put.taken and put in puts]
+        self._waiting = deque([*first, *(put for put in self._waiting if put not in first)])
+
+    async def _full_server(self, full: ServerFull, *, give_up: bool) -> None:
+        """Publish what only frees memory ahead of what a full server has refused, unless that is to `give_up`."""
+        self._full = True
+        if give_up:
+            raise full
+        for put in [put for put in self._waiting if put.frees and not put.taken and self._open.is_set()]:
+            self._waiting.remove(put)
+            try:
+                await self._queue.publish(self._partition, _in_time(put.entries, asyncio.get_running_loop().time()))
+            except Unavailable:
+                # Under the same ids it has one effect, however often it is published.
+                self._waiting.appendleft(put)
+                return
+            self._published(self._partition, put.entries)
+            put.settle(None)
 
     async def _publish_alone(self) -> None:
         """Publish what was published before; who waits for the answers learns of a failure by their own time-outs."""
@@ -180,31 +233,42 @@ class Lane:
             if again is self._again:
                 self._again = []
 
-    async def _persist(self, entries: Sequence[CommandEntry], deadline: float, *, wait: bool) -> None:
-        """Publish, and first what was published before, again and again until the deadline."""
+    async def _persist(
+        self, entries: Sequence[CommandEntry], deadline: float, *, wait: bool, mixed: bool = False
+    ) -> None:
+        """Publish, and first what was published before, again and again until the deadline.
+
+        Raises:
+            ServerFull: also before the deadline where the entries are `mixed`, for then some of them may go through.
+
+        """
         backoff = Backoff()
         clock = asyncio.get_running_loop().time
         tried = unknown = False
         while True:
             try:
-                if self._again or not self._open.is_set():
-                    await self._publish_all_again(deadline)
+                await self._publish_all_again(deadline)
                 if not entries:
-                    return None
+                    return
                 tried = True
-                return await self._queue.publish(self._partition, _in_time(entries, clock()))
+                await self._queue.publish(self._partition, _in_time(entries, clock()))
             except Overloaded as error:
                 if not wait:
                     raise
                 failure: Unavailable = error
             except Unavailable as error:
-                if not backoff.failing:
-                    log.warning("commands cannot be queued", partition=self._partition, error=str(error))
-                if tried and not unknown:
+                self._tell_once(backoff, error)
+                if isinstance(error, ServerFull):
+                    # None of them is queued.
+                    await self._full_server(error, give_up=mixed and not unknown)
+                elif tried and not unknown:
                     # Some may be queued already: for these a refusal means to wait, as long as they are recognised.
                     wait = unknown = True
                     deadline = min(deadline, clock() + self._resend_window)
                 failure = error
+            else:
+                self._full = False
+                return
             self._failure = failure
             delay = backoff.failed()
             if self._closed or clock() + delay > deadline:
@@ -212,7 +276,12 @@ class Lane:
             self._tell_those_behind(failure)
             await asyncio.sleep(delay)
 
+    def _tell_once(self, backoff: Backoff, failure: Unavailable) -> None:
+        if not backoff.failing:
+            log.warning("commands cannot be queued", partition=self._partition, error=str(failure))
+
     async def _publish_all_again(self, deadline: float) -> None:
+        """Publish what was published before; nothing to do but after a connection for replies was lost."""
         await self._opened(deadline)
         while self._again:
             await self._publish_again()
@@ -276,7 +345,7 @@ class Lane:
             put = self._waiting[0]
             entry = put.entries[put.taken]
             size += len(entry.data)
-            if entries and (size > MAX_BYTES_TOGETHER or not put.goes_with(puts[0])):
+            if entries and (size > MAX_BYTES_TOGETHER or not put.goes_with(puts[0], alike=self._full)):
                 break
             entries.append(entry)
             put.taken += 1

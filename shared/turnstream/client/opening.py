@@ -33,7 +33,7 @@ async def embedded(directory: str | Path | None, settings: Settings | None) -> O
     async with AsyncExitStack() as resources:
         server = await EmbeddedServer.start(None if directory is None else Path(directory))
         resources.push_async_callback(server.aclose)
-        settings = (settings or load_settings()).at(server.url)
+        settings = (settings or load_settings()).without_credentials().at(server.url)
         backend = await RedisBackend.open(settings, "turnstream-embedded", throw_away=directory is None, works=True)
         resources.push_async_callback(backend.aclose)
         await _start_worker(backend, settings, resources)

@@ -184,6 +184,8 @@ QUERIES = (GetSession, ListSessions)
 """The classes of `Query`, for a quick isinstance."""
 ALONE = (*QUERIES, RedriveParked, DiscardParked)
 """The classes of commands that are not decided together with others."""
+FREEING = frozenset({DeleteSession.type, RemoveMessages.type, DiscardParked.type})
+"""The wire types of commands that only free memory: they go through on a full server."""
 ON_SESSIONS = (SessionCommand, ParkedCommands)
 """The classes of commands that belong to a session, and so to its partition."""
 

@@ -24,3 +24,5 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     malformed: Sequence[MalformedEntry]
     parking: ParkingChanges | None = None
     until: int | None = None
+    frees: bool = False
+    """Its last command only frees memory, so it is written on a full server, too."""

@@ -38,6 +38,7 @@ class SessionStore(Protocol):
             TooLate: the batch's time is over; nothing was written.
             Collision: an outcome or an unseen message is stored already; nothing was written.
             BatchRefused: the store cannot write it as it is; nothing was written.
+            ServerFull: there is no memory for it, and it does not end with what frees some; nothing was written.
             Unavailable: the result is unknown.
 
         """
@@ -127,6 +128,7 @@ class CommandQueue(Protocol):
 
         Raises:
             Overloaded: more commands wait there than may.
+            ServerFull: there is no memory for them; none was appended.
             Unavailable: it is not known whether they were appended.
 
         """

@@ -7,7 +7,8 @@ from contextlib import suppress
 
 from turnstream.application.processor import PartitionProcessor
 from turnstream.backoff import Backoff
-from turnstream.errors import BatchRefused
+from turnstream.domain.commands import FREEING
+from turnstream.errors import BatchRefused, ServerFull
 from turnstream.ports import PartitionState, RawEntry
 from turnstream.telemetry import get_logger, where_of
 
@@ -73,6 +74,8 @@ class OwnedPartition:
             Fenced: the partition has another owner.
             Unavailable: the result of a batch is unknown.
 
+        A full server is waited for.
+
         """
         while not self._stopping:
             await self._arrived.wait()
@@ -87,21 +90,45 @@ class OwnedPartition:
             try:
                 await self._processor.process(entries)
             except BatchRefused as error:
-                if not self._backoff.failing:
-                    # Without a traceback: it may quote a message's content.
-                    log.error("partition cannot be written", reason=error.reason, where=where_of(error))  # noqa: TRY400
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopped.wait(), self._backoff.failed())
+                await self._wait(error, error.reason)
                 entries = _behind(self.state.cursor, entries)
+            except ServerFull as error:
+                entries = await self._relieved(_behind(self.state.cursor, entries), error)
             else:
                 if self._backoff.failing:
                     log.warning("partition can be written again")
                 self._backoff.succeeded()
                 return
 
-    def _batch(self) -> list[RawEntry]:
-        batch = [self._inbox.popleft()]
-        size = entry_size(batch[0])
+    async def _relieved(self, entries: Sequence[RawEntry], full: ServerFull) -> Sequence[RawEntry]:
+        """On a full server, apply a batch that ends with what only frees memory, or wait; return what is left.
+
+        What stands before it in the stream is applied with it, so memory is exceeded by no more than a batch.
+        """
+        entries = self._batch(entries) if entries else ()
+        freeing = next((n for n in range(len(entries), 0, -1) if _frees(entries[n - 1])), 0)
+        try:
+            if freeing:
+                await self._processor.process(entries[:freeing], frees=True)
+        except BatchRefused as error:
+            await self._wait(error, error.reason)
+        else:
+            if not freeing:
+                await self._wait(full, str(full))
+        return _behind(self.state.cursor, entries)
+
+    async def _wait(self, error: Exception, reason: str) -> None:
+        """Say once why the partition stands still, and let time pass."""
+        if not self._backoff.failing:
+            # Without a traceback: it may quote a message's content.
+            log.error("partition cannot be written", reason=reason, where=where_of(error))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopped.wait(), self._backoff.failed())
+
+    def _batch(self, begun: Sequence[RawEntry] = ()) -> list[RawEntry]:
+        """Take what fits into a batch with what was begun; at least one entry."""
+        batch = [*begun] or [self._inbox.popleft()]
+        size = sum(map(entry_size, batch))
         while self._inbox and len(batch) < self._limits.commands:
             size += entry_size(self._inbox[0])
             if size > self._limits.size:
@@ -113,6 +140,10 @@ class OwnedPartition:
 def entry_size(entry: RawEntry) -> int:
     """Return the bytes of an entry's payload."""
     return len(entry.fields.get(b"data", b""))
+
+
+def _frees(entry: RawEntry) -> bool:
+    return entry.fields.get(b"type", b"").decode(errors="replace") in FREEING
 
 
 def _behind(cursor: str, entries: Sequence[RawEntry]) -> Sequence[RawEntry]:

@@ -3,8 +3,9 @@
 from functools import partial
 
 from turnstream.adapters.redis.channels import RedisChannels
-from turnstream.adapters.redis.checks import check_deployment, check_rights, check_servers
+from turnstream.adapters.redis.checks import check_rights, check_servers
 from turnstream.adapters.redis.commands import RedisQueue
+from turnstream.adapters.redis.deployment import Deployment
 from turnstream.adapters.redis.event_log import RedisEventLog
 from turnstream.adapters.redis.library import library
 from turnstream.adapters.redis.ownership import RedisOwnership
@@ -15,7 +16,7 @@ from turnstream.adapters.redis.server import Server, patience_of
 from turnstream.adapters.redis.settling import Settling
 from turnstream.adapters.redis.store import RedisStore
 from turnstream.adapters.redis.subscriptions import RedisSubscriptions
-from turnstream.adapters.redis.topology.addresses import read_url
+from turnstream.adapters.redis.topology.addresses import read_settings
 from turnstream.adapters.redis.topology.cluster import Cluster
 from turnstream.adapters.redis.topology.connection import Connector, opened
 from turnstream.adapters.redis.topology.routing import OneServer
@@ -34,11 +35,12 @@ class RedisBackend:
         self.store = RedisStore(server, self._settling)
         self.reader = RedisReader(server)
         self.events = RedisEventLog(server)
-        self.queue = RedisQueue(server)
+        self.deployment = Deployment(server)
+        self.queue = RedisQueue(server, self.deployment)
         self.quarantine = RedisQuarantine(server)
         self.channels = RedisChannels(server)
         self.subscriptions = RedisSubscriptions(server, self.channels)
-        self.ownership = RedisOwnership(server, self.channels, self._settling)
+        self.ownership = RedisOwnership(server, self.channels, self._settling, self.deployment)
 
     @classmethod
     async def open(
@@ -50,7 +52,7 @@ class RedisBackend:
             settings: where the server is, and how the deployment is made.
             name: what `CLIENT LIST` shows.
             throw_away: nothing is meant to be kept, so it is fine that the server does not.
-            works: a worker will use it, so its user must have the rights of one.
+            works: a worker will use it: it makes the deployment if there is none, and its user must have all rights.
 
         Raises:
             Unavailable: nobody answers there.
@@ -60,26 +62,20 @@ class RedisBackend:
         backend = cls(server_at(settings, name))
         try:
             await check_servers(backend.server, throw_away=throw_away)
-            await backend.check_deployment()
             if works:
-                await check_rights(backend.server)
+                await backend.deployment.make()
                 await backend.server.functions.keep(await backend.server.topology.primaries())
+                await check_rights(backend.server)
+            else:
+                await backend.deployment.look_until_made()
         except BaseException:
             await backend.aclose()
             raise
         return backend
 
-    async def check_deployment(self) -> None:
-        """Make the deployment if nobody has.
-
-        Raises:
-            ConfigurationError: it has another number of partitions or another layout.
-
-        """
-        await check_deployment(self.server)
-
     async def aclose(self) -> None:
         """Close all connections but those of open subscriptions."""
+        await self.deployment.aclose()
         await self.queue.aclose()
         if self._settling:
             await self._settling.aclose()
@@ -90,10 +86,10 @@ def server_at(settings: Settings, name: str) -> Server:
     """Read the URL of the settings; nothing is opened yet.
 
     Raises:
-        ConfigurationError: the URL cannot be read.
+        ConfigurationError: the URL cannot be read, or the file with the password.
 
     """
-    target = read_url(settings.redis_url.get_secret_value(), settings.connect_timeout, name, settings.heartbeat)
+    target = read_settings(settings, name)
     where, patience = settings.masked_url, patience_of(settings)
     if target.kind == "cluster":
         return Server(settings, Cluster(target, where, patience), scripts_for(settings, sharded=True))

@@ -2,13 +2,11 @@
 
 import asyncio
 from itertools import repeat
-from typing import Any
 
-from turnstream.adapters.redis.keys import LAYOUT
 from turnstream.adapters.redis.membership import raise_failure
-from turnstream.adapters.redis.misfit import made_otherwise
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.topology.addresses import SENTINEL
+from turnstream.adapters.redis.words import WordList
 from turnstream.errors import ConfigurationError, Unavailable
 from turnstream.telemetry import get_logger
 
@@ -107,13 +105,14 @@ async def check_rights(server: Server) -> None:
     """
     # Each node of a cluster has users of its own.
     partitions = server.keys.partitions if server.keys.sharded else server.keys.partitions[:1]
+    await server.read(0, WordList())
     refusals = await asyncio.gather(*map(_refused, repeat(server), range(len(partitions))), return_exceptions=True)
     raise_failure(refusals)
     refused = {what for refusal in refusals if not isinstance(refusal, BaseException) for what in refusal}
     if refused:
         raise ConfigurationError(
             f"The server at {server.where} does not permit this user what a worker does: {', '.join(sorted(refused))}; "
-            "give it all keys and channels of the namespace, and the commands of the user worker in deploy/users.acl"
+            f"give it the rule that `turnstream acl --role worker --namespace {server.settings.namespace}` prints"
         )
 
 
@@ -124,21 +123,6 @@ async def _refused(server: Server, partition: int) -> list[str]:
     channels = [*events, keys.reply_channel("rights")]
     answer: list[bytes] = await server.scripts.rights.run(server.calls(partition), [keys.rights], channels)
     return [what.decode() for what in answer]
-
-
-async def check_deployment(server: Server) -> None:
-    """Make the deployment if nobody has, or refuse one that was made otherwise (design §1).
-
-    Raises:
-        ConfigurationError: it has another number of partitions or another layout.
-
-    """
-    partitions, key = len(server.keys.partitions), server.keys.layout
-    wanted = f"{partitions} {LAYOUT}"
-    made: Any = await server.topology.calls(key).call("SET", key, wanted, "NX", "GET")
-    found = wanted if made is None else made.decode()
-    if found != wanted:
-        raise made_otherwise(f"The deployment at {server.where}", server, *found.split(" ", 1))
 
 
 def _parsed(info: bytes) -> dict[str, str]:

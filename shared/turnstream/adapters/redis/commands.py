@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 
 from redis.exceptions import ResponseError
 
+from turnstream.adapters.redis.deployment import Deployment
 from turnstream.adapters.redis.partition_reading import PartitionReading
 from turnstream.adapters.redis.reading import SharedReading
 from turnstream.adapters.redis.server import Server
@@ -11,6 +12,7 @@ from turnstream.adapters.redis.stored import Place, invalid
 from turnstream.adapters.redis.topology.cluster import Cluster
 from turnstream.adapters.redis.topology.connection import Word
 from turnstream.codec.envelope import encode_optional
+from turnstream.domain.commands import FREEING
 from turnstream.errors import ConfigurationError, Overloaded
 from turnstream.ports import START, CommandEntry, RawEntry
 
@@ -18,12 +20,17 @@ EXHAUSTED = "exhausted the last possible ID"
 """What the server says of a stream to which somebody has written an entry under the largest id."""
 
 
+LARGEST_FREEING = 64 * 1024
+"""Bytes of a command that a full server takes, because it only frees memory; `enqueue_freeing.lua` checks it."""
+
+
 class RedisQueue:
     """Appends by one script; reads on connections of its own: one for all partitions, in a cluster one for each."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, deployment: Deployment) -> None:
         """Use a server; reading connections are opened by the first read."""
         self._server = server
+        self._deployment = deployment
         topology = server.topology
         reading = PartitionReading(server, topology) if isinstance(topology, Cluster) else SharedReading(server)
         self._reading: PartitionReading | SharedReading = reading
@@ -33,10 +40,14 @@ class RedisQueue:
 
         Raises:
             Overloaded: more commands wait there than may.
+            ServerFull: there is no memory for them; none was appended.
             Unavailable: it is not known whether they were appended.
-            ConfigurationError: nothing can be appended any more; says what to do.
+            ConfigurationError: nothing can be appended any more, or the deployment has other partitions.
 
         """
+        if not self._deployment.made:
+            # A worker may have made it with other partitions by now: what goes to this one's would never be applied.
+            await self._deployment.look()
         limit = self._server.settings.max_backlog
         words: list[Word] = [limit]
         for entry in entries:
@@ -44,7 +55,9 @@ class RedisQueue:
             words += (entry.command_id, entry.type, entry.data, len(optional), *optional)
         keys = [self._server.partition(partition).commands]
         calls = self._server.calls(partition)
-        backlog = await appended(self._server, partition, self._server.scripts.enqueue.run(calls, keys, words))
+        scripts = self._server.scripts
+        script = scripts.enqueue_freeing if all(map(_frees, entries)) else scripts.enqueue
+        backlog = await appended(self._server, partition, script.run(calls, keys, words))
         if backlog >= 0:
             raise Overloaded(backlog, limit)
 
@@ -59,6 +72,11 @@ class RedisQueue:
     async def aclose(self) -> None:
         """Close the reading connections."""
         await self._reading.aclose()
+
+
+def _frees(entry: CommandEntry) -> bool:
+    """Tell whether a command only frees memory, and is small itself."""
+    return entry.type in FREEING and len(entry.data) <= LARGEST_FREEING
 
 
 async def appended(server: Server, partition: int, answer: Awaitable[int]) -> int:

@@ -127,6 +127,25 @@ class PartitionKeys:
         return self._reply_channel.fullmatch(channel) is not None
 
 
+class KeyPatterns:
+    """Patterns of keys and channels for access rules: by kind, so that no id of a session or a client changes one."""
+
+    def __init__(self, namespace: str) -> None:
+        """Build the patterns of a namespace."""
+
+        def kind(name: str) -> str:
+            return f"{namespace}:{name}:*"
+
+        self.all = f"{namespace}:*"
+        self.commands = kind("commands")
+        self.subscriptions = kind("subscription")
+        self.names = f"{namespace}:names:{{subscriptions}}"
+        self.members = f"{namespace}:members:{{subscriptions}}:*"
+        self.changes = f"{namespace}:changes:{{subscriptions}}:*"
+        self.replies = kind("reply")
+        self.live = (kind("events"), kind("session"), kind("live"))
+
+
 class Keys:
     """The keys of a deployment; in a cluster its channels are sharded: they lie with the keys of their partition."""
 

@@ -4,7 +4,7 @@ Its functions run with their caller's rights. Who calls which:
 
 | function | called by |
 |---|---|
-| enqueue | producers |
+| enqueue, enqueue_freeing | producers |
 | read, messages, events | producers, readers, consumers, operators; workers |
 | subscription_take, checkpoint, park, unpark, postpone, hasten | consumers |
 | beat, renew, release, forget | consumers, workers |
@@ -31,7 +31,7 @@ from turnstream.telemetry import get_logger
 log = get_logger(__name__)
 
 FUNCTIONS: Final = (
-    *("enqueue", "read", "messages", "events", "requeue"),
+    *("enqueue", "enqueue_freeing", "read", "messages", "events", "requeue"),
     *("beat", "renew", "release", "forget"),
     *("subscription_take", "checkpoint", "park", "unpark", "postpone", "hasten", "reset"),
 )

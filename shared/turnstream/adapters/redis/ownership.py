@@ -9,7 +9,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from turnstream.adapters.redis.channels import RedisChannels
-from turnstream.adapters.redis.checks import check_deployment
+from turnstream.adapters.redis.deployment import Deployment
 from turnstream.adapters.redis.keys import LAYOUT, MemberKeys
 from turnstream.adapters.redis.membership import RedisMembership, raise_failure
 from turnstream.adapters.redis.misfit import made_otherwise
@@ -29,10 +29,13 @@ GENERATION_BYTES = 8
 class RedisOwnership(RedisMembership[PartitionState]):
     """The members are the workers, and the hash is the partition's own."""
 
-    def __init__(self, server: Server, channels: RedisChannels, settling: Settling | None) -> None:
+    def __init__(
+        self, server: Server, channels: RedisChannels, settling: Settling | None, deployment: Deployment
+    ) -> None:
         """Use a server; with `settling`, what a former owner could not tell of is told by that."""
         super().__init__(server, Registry(server, channels, MemberKeys(server.keys.workers, server.keys.changes)))
         self._settling = settling
+        self._deployment = deployment
         self._retention = Retention(server)
 
     async def release(self, states: Sequence[PartitionState]) -> None:
@@ -111,7 +114,7 @@ class RedisOwnership(RedisMembership[PartitionState]):
         )
         if state.cursor == START:
             # Perhaps all keys are gone, the deployment's own among them; then somebody may have made another one.
-            await check_deployment(self._server)
+            await self._deployment.make()
         if self._settling:
             await self._settling.take_over(state, int(stable))
         return state

@@ -31,19 +31,21 @@ class Runs(Protocol):
 class Script:
     """One script, run by its hash; a server that does not have it, or has lost it, is given it."""
 
-    def __init__(self, name: str, *, plain: bool = False, sharded: bool = False) -> None:
+    def __init__(self, name: str, *, plain: bool = False, sharded: bool = False, when_full: bool = False) -> None:
         """Read `scripts/<name>.lua`.
 
         Args:
             name: the file's name.
             plain: leave out its `#!lua` header, and run it as any other, for servers that do not know these.
             sharded: publish on channels that lie in the slot of the script's keys.
+            when_full: run it on a full server as well, though it does not always do so.
 
         """
         self.read_only = "_RO" if name in READS and not plain else ""
         self._run = f"EVALSHA{self.read_only}"
         self._load_and_run = f"EVAL{self.read_only}"
         header, body = read_script(name)
+        header = f"{header} flags=allow-oom" if when_full else header
         text = body if plain else f"{header}\n{body}"
         # By text, and not by an argument, so that the script of one server does not look at each event.
         self._text = text.replace("'PUBLISH'", "'SPUBLISH'") if sharded else text
@@ -121,6 +123,7 @@ class Scripts:
 
         self.library = library
         self.commit: Runs = Script("commit", plain=plain, sharded=sharded)
+        self.commit_when_full: Runs = Script("commit", plain=plain, sharded=sharded, when_full=True)
         self.settle: Runs = Script("settle", plain=plain, sharded=sharded)
         self.take: Runs = Script("take", plain=plain)
         self.trim: Runs = Script("trim", plain=plain)
@@ -130,6 +133,7 @@ class Scripts:
         self.rights: Runs = Script("rights", plain=plain, sharded=sharded)
         # A lane tries again by itself, until its commands' own deadline.
         self.enqueue = called("enqueue", 0.0)
+        self.enqueue_freeing = called("enqueue_freeing", 0.0)
         self.read = called("read")
         self.messages = called("messages")
         self.events = called("events")

@@ -10,6 +10,7 @@ from turnstream.adapters.redis.topology.cluster import Cluster
 from turnstream.adapters.redis.topology.connection import Patience
 from turnstream.adapters.redis.topology.routing import Calls, Topology
 from turnstream.adapters.redis.words import WordList
+from turnstream.errors import ConfigurationError
 from turnstream.settings import Settings
 
 
@@ -29,6 +30,8 @@ class Server:
         self.patience = patience_of(settings)
         self.keys = Keys(settings.namespace, settings.partitions, sharded=isinstance(topology, Cluster))
         self.buckets = Buckets(settings.deduplication_window)
+        self.misfit: ConfigurationError | None = None
+        """Why the keys of this deployment are not those of its workers, once that is known."""
         self._calls = [topology.calls(keys.partition) for keys in self.keys.partitions]
 
     def partition(self, number: int) -> PartitionKeys:
@@ -36,7 +39,14 @@ class Server:
         return self.keys.partitions[number]
 
     def calls(self, partition: int) -> Calls:
-        """Return what takes the commands on the keys of a partition."""
+        """Return what takes the commands on the keys of a partition.
+
+        Raises:
+            ConfigurationError: the deployment was made with other partitions meanwhile.
+
+        """
+        if self.misfit:
+            raise self.misfit
         return self._calls[partition]
 
     def declared(self, partition: int, *keys: str) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ from contextlib import aclosing
 import msgspec
 
 from turnstream.adapters.redis.backend import server_at
-from turnstream.adapters.redis.checks import check_deployment, check_servers
+from turnstream.adapters.redis.checks import check_servers
+from turnstream.adapters.redis.deployment import Deployment
 from turnstream.adapters.redis.keys import LAYOUT
 from turnstream.adapters.redis.library import versions_on
 from turnstream.settings import Settings
@@ -52,7 +53,7 @@ async def set_up(settings: Settings, *, remove_others: bool = False) -> SetUp:
     async with aclosing(server.topology):
         await check_servers(server, throw_away=True)
         made = await server.topology.calls(server.keys.layout).call("EXISTS", server.keys.layout)
-        await check_deployment(server)
+        await Deployment(server).make()
         library = server.scripts.library
         primaries: list[PrimarySetUp] = []
         for primary in await server.topology.primaries():

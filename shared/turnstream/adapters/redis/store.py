@@ -47,6 +47,7 @@ class RedisStore:
             Collision: an outcome or an unseen message is stored already; nothing was written.
             BatchRefused: the script met something that it does not know; nothing was written.
             PartitionRefused: it met that at a key of the whole partition; nothing was written.
+            ServerFull: there is no memory for it, and it does not end with what frees some; nothing was written.
             Unavailable: the result is unknown.
 
         """
@@ -57,7 +58,8 @@ class RedisStore:
         partition = server.partition(number)
         keys = server.declared(number, partition.partition, partition.events)
         try:
-            await server.scripts.commit.run(server.calls(number), keys, writing.words)
+            script = server.scripts.commit_when_full if batch.frees else server.scripts.commit
+            await script.run(server.calls(number), keys, writing.words)
         except ResponseError as error:
             raise _understood(error, number, partition) from None
         if self._settling:

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Sets the checkpoint of a subscription in a partition, and fences who owns it (design §6).
 --
 -- KEYS      the lease, and the subscription's hash in the partition

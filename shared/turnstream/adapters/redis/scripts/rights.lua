@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Tries every kind of write of a commit on a key that nothing else uses, and says what the user may not (design §11).
 --
 -- KEYS[1]   the key; it is gone again afterwards

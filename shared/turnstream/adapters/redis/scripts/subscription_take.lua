@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Makes a member of a subscription the owner of a partition that is free (design §6).
 --
 -- KEYS      the lease, and the subscription's hash in the partition

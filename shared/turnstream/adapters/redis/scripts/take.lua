@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Makes a worker the owner of a partition that is free (design §5).
 --
 -- KEYS      the partition's lease, hash, command stream and event stream

@@ -1,14 +1,17 @@
 """What a server's URL says: one server, a cluster's seeds, or Sentinels and the name of what they watch."""
 
 import math
+import re
 import socket
 from typing import Any, Literal, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
 
 from turnstream.adapters.redis.topology.connection import Connector
 from turnstream.errors import ConfigurationError
+from turnstream.settings import Credentials, Settings
 
 CLUSTER = "redis+cluster://user:password@host:6379,host:6379"
 SENTINEL = "redis+sentinel://user:password@host:26379,host:26379/service"
@@ -57,6 +60,34 @@ class Target(msgspec.Struct, frozen=True):
         return _connector(self.sentinel_options | address._asdict())
 
 
+def read_settings(settings: Settings, name: str) -> Target:
+    """Read where the server or the servers of the settings are, and as whom to connect.
+
+    Raises:
+        ConfigurationError: the URL or the file with a password cannot be read, or both give a user or a password.
+
+    """
+    target = read_url(settings.redis_url.get_secret_value(), settings.connect_timeout, name, settings.heartbeat)
+    options = _let_in(target.options, settings.credentials("redis"), "redis")
+    if target.kind != "sentinel":
+        return replace(target, options=options)
+    sentinel_options = _let_in(target.sentinel_options, settings.credentials("sentinel"), "sentinel")
+    return replace(target, options=options, sentinel_options=sentinel_options)
+
+
+def _let_in(options: dict[str, Any], credentials: Credentials, of: str) -> dict[str, Any]:
+    """Add a user and a password to what the URL says; one that both give could be either."""
+    password = credentials.password.get_secret_value() if credentials.password else None
+    given = {"username": credentials.username, "password": password}
+    given = {name: value for name, value in given.items() if value is not None}
+    for name in given:
+        if options.get(name) is not None:
+            raise ConfigurationError(
+                f"The URL has a {name}, and TURNSTREAM_{of.upper()}_{name.upper()} is set as well: leave one out"
+            )
+    return options | given
+
+
 def read_url(url: str, connect_timeout: float, name: str, heartbeat: float) -> Target:
     """Read the URL of a deployment's server or servers.
 
@@ -74,7 +105,7 @@ def read_url(url: str, connect_timeout: float, name: str, heartbeat: float) -> T
     base, _, form = scheme.partition("+")
     kind = _KINDS.get(form)
     try:
-        if kind is None:
+        if kind is None or (base != "unix" and _is_cut(rest)):
             raise _unreadable()
         if kind == "one":
             return Target(kind, _prepared(url, connect_timeout, name, heartbeat))
@@ -82,6 +113,12 @@ def read_url(url: str, connect_timeout: float, name: str, heartbeat: float) -> T
     except ValueError:
         # Not with the reason: it quotes the URL, and with it the password.
         raise _unreadable() from None
+
+
+def _is_cut(rest: str) -> bool:
+    """Tell whether a password with one of these characters has ended what names it and the host."""
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    return "#" in rest or ("@" in rest and "@" not in authority)
 
 
 def _of_many(kind: Kind, base: str, rest: str, how: tuple[float, str, float]) -> Target:
@@ -141,4 +178,8 @@ def _connector(options: dict[str, Any]) -> Connector:
 
 
 def _unreadable() -> ConfigurationError:
-    return ConfigurationError(f"The server's URL cannot be read; it looks like {EXAMPLES}")
+    return ConfigurationError(
+        f"The server's URL cannot be read; it looks like {EXAMPLES}. A user or a password with characters such as "
+        "/ # ? % @ : goes into TURNSTREAM_REDIS_USERNAME and TURNSTREAM_REDIS_PASSWORD, or into the file that "
+        "TURNSTREAM_REDIS_PASSWORD_FILE names"
+    )

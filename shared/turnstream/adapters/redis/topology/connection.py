@@ -24,7 +24,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from turnstream.adapters.redis.topology.wire import Wire
-from turnstream.errors import ConfigurationError, Unavailable
+from turnstream.errors import ConfigurationError, ServerFull, Unavailable
 
 Word = str | bytes | int | float
 Connector = Callable[[], AbstractConnection]
@@ -34,10 +34,10 @@ Open = Callable[[], Awaitable[AbstractConnection]]
 """Opens a new connection; raises `Unavailable` or `ConfigurationError`."""
 
 TRANSIENT = (
-    *(RedisConnectionError, RedisTimeoutError, OutOfMemoryError, ReadOnlyError),
+    *(RedisConnectionError, RedisTimeoutError, ReadOnlyError),
     *(MasterDownError, ClusterDownError, TryAgainError),
 )
-TRANSIENT_CODES = ("NOREPLICAS", "BUSY", "MISCONF", "OOM", "UNBLOCKED")
+TRANSIENT_CODES = ("NOREPLICAS", "BUSY", "MISCONF", "UNBLOCKED")
 """Error replies that pass by themselves (design §4): those that redis-py knows, and others by their first word."""
 
 READS = frozenset(
@@ -106,6 +106,8 @@ def _certificate_failure(error: BaseException | None) -> ssl.SSLCertVerification
 def raise_for(error: RedisError) -> NoReturn:
     """Raise what a failed call means to the application; other error replies are bugs and stay what they are."""
     text = str(error)
+    if isinstance(error, OutOfMemoryError) or text.startswith("OOM"):
+        raise ServerFull from error
     if isinstance(error, TRANSIENT) or text.startswith(TRANSIENT_CODES):
         raise Unavailable(f"The server cannot take this now: {text}") from error
     if isinstance(error, NoPermissionError) or any(denied in text for denied in DENIED_IN_SCRIPTS):

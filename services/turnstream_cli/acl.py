@@ -1,0 +1,32 @@
+"""`turnstream acl`: the rules for the server's users."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+import typer
+
+from turnstream.adapters.redis.roles import ROLES, Role, rule
+from turnstream.errors import ConfigurationError
+from turnstream.settings import load_settings, read_secret
+
+USER_NAME: Final = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
+
+
+def print_rules(role: Role | None, namespace: str | None, user: str | None, password_file: Path | None) -> None:
+    """Print the rule of one role, or of all of them as a file.
+
+    Raises:
+        ConfigurationError: the user's name or the namespace is not allowed, or the file cannot be read.
+
+    """
+    namespace = load_settings(namespace=namespace).namespace
+    if role is None:
+        if user or password_file:
+            raise ConfigurationError("--user and --password-file are for one role: add --role")
+        typer.echo("\n\n".join(rule(each, namespace) for each in ROLES))
+        return
+    if user is not None and not USER_NAME.fullmatch(user):
+        raise ConfigurationError("--user: letters, digits and _ . @ - make a user's name, up to 64 of them")
+    password = read_secret(password_file, "--password-file").get_secret_value() if password_file else None
+    typer.echo(rule(role, namespace, user=user, password=password))
