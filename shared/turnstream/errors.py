@@ -15,6 +15,7 @@
     ├── SessionGone               the command was applied; before its result was read, the session was gone
     ├── Unavailable               nothing is wrong with the command; try again
     │   ├── Overloaded            the partition's backlog is over its limit
+    │   ├── KeyUnusable           something else stands at a key (`key`); an operator has to remove it
     │   └── CommandTimeout        no answer in time; the command may still be applied (`command_id`)
     ├── Fenced                    a worker wrote for a partition that it does not own any more
     ├── Collision                 a batch was decided without knowing something that is stored; decide it again
@@ -205,6 +206,16 @@ class Overloaded(Unavailable):
         super().__init__(f"{backlog} commands are waiting (limit {limit}): wait, or start more workers")
         self.backlog = backlog
         self.limit = limit
+
+
+class KeyUnusable(Unavailable):
+    """Something else stands at a key of the deployment; what needs the key goes on when an operator has removed it."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        """Name the key, or several that it can be, and say what the server said of it."""
+        super().__init__(f"{key} cannot be used: {reason.rstrip('.')}. When it is as it should be, this goes on")
+        self.key = key
+        self.reason = reason
 
 
 class CommandTimeout(Unavailable):

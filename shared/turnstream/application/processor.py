@@ -15,7 +15,15 @@ from turnstream.application.suspicion import Suspicion
 from turnstream.codec.envelope import decode_command_id, decode_sender
 from turnstream.domain.commands import ALONE, QUERIES, Query
 from turnstream.domain.pricing import Catalogue
-from turnstream.errors import BatchRefused, Collision, InvalidCommand, PartitionRefused, TurnstreamError, Unavailable
+from turnstream.errors import (
+    BatchRefused,
+    Collision,
+    InvalidCommand,
+    KeyUnusable,
+    PartitionRefused,
+    TurnstreamError,
+    Unavailable,
+)
 from turnstream.ports import Batch, MalformedEntry, PartitionState, RawEntry, SessionStore
 from turnstream.telemetry import get_logger, where_of
 
@@ -58,6 +66,8 @@ class PartitionProcessor:
         """
         try:
             await self._process(entries)
+        except KeyUnusable as fault:
+            raise PartitionRefused(self.state.partition, str(fault)) from fault
         except TurnstreamError:
             raise
         except Exception as fault:
@@ -171,9 +181,9 @@ class PartitionProcessor:
             return batch
         try:
             batch.answer(accepted.entry.reply_to, await self._answers.reply(accepted.entry.command_id, query))
-        except Unavailable:
-            raise
-        except Exception as bug:  # noqa: BLE001 - logged, and the entry set aside
+        except Exception as bug:
+            if isinstance(bug, Unavailable) and not isinstance(bug, KeyUnusable):
+                raise
             log.error(  # noqa: TRY400 - a traceback may quote a message's content
                 "query set aside",
                 command_id=accepted.entry.command_id,

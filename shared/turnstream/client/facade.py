@@ -23,7 +23,7 @@ from turnstream.client.subscribing import Subscribing
 from turnstream.client.tickets import Ticket
 from turnstream.codec.commands import check_session_id, encode_command
 from turnstream.domain.commands import QUERIES, Command, GetSession, ListSessions, Result
-from turnstream.errors import Overloaded, Rejected, Unavailable
+from turnstream.errors import KeyUnusable, Overloaded, Rejected, Unavailable
 from turnstream.messages import new_id
 from turnstream.ports import Backend, CommandEntry
 from turnstream.settings import Settings
@@ -248,6 +248,9 @@ class Turnstream(Subscribing):
         try:
             await self._outbox.put(partition, entries, timeout, wait=wait)
         except Overloaded:
+            raise
+        except KeyUnusable as error:
+            error.command_id = entries[0].command_id
             raise
         except Unavailable as error:
             raise Unavailable(str(error), entries[0].command_id) from error

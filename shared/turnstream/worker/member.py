@@ -1,6 +1,7 @@
 """Taking part in sharing the partitions: the loops that settle, renew and watch until it ends (design §5)."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -131,7 +132,8 @@ class Member(Generic[State, Owned]):
                 await self._moved()
             self.ready.set()
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._lease / RENEWALS):
+                soon = LONGEST if self._holdings.has_faults else math.inf
+                async with asyncio.timeout(min(self._lease / RENEWALS, soon)):
                     await self._bell.wait()
             if self._holdings.take_losses():
                 await self._pause(backoff.failed())

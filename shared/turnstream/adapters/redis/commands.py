@@ -1,9 +1,11 @@
 """The command streams (design §1, §3)."""
 
 from collections.abc import Awaitable, Mapping, Sequence
+from types import MappingProxyType
 
 from redis.exceptions import ResponseError
 
+from turnstream.adapters.redis.faults import unusable
 from turnstream.adapters.redis.partition_reading import PartitionReading
 from turnstream.adapters.redis.reading import SharedReading
 from turnstream.adapters.redis.server import Server
@@ -15,6 +17,8 @@ from turnstream.ports import START, CommandEntry, RawEntry
 
 EXHAUSTED = "exhausted the last possible ID"
 """What the server says of a stream to which somebody has written an entry under the largest id."""
+
+NO_KEYS: Mapping[str, str] = MappingProxyType({})
 
 
 class RedisQueue:
@@ -33,6 +37,7 @@ class RedisQueue:
         Raises:
             Overloaded: more commands wait there than may.
             Unavailable: it is not known whether they were appended.
+            KeyUnusable: something else stands where the stream should; nothing was appended.
             ConfigurationError: nothing can be appended any more; says what to do.
 
         """
@@ -60,14 +65,18 @@ class RedisQueue:
         await self._reading.aclose()
 
 
-async def appended(server: Server, partition: int, answer: Awaitable[int]) -> int:
-    """Return the answer of a script that appends to a command stream; say what to do where the stream has ended."""
+async def appended(server: Server, partition: int, answer: Awaitable[int], types: Mapping[str, str] = NO_KEYS) -> int:
+    """Return the answer of a script that appends to a command stream; say what to do where the stream has ended.
+
+    `types` are the other keys that it needs, each with its type.
+    """
     try:
         return await answer
     except ResponseError as error:
-        if EXHAUSTED not in str(error):
-            raise
         keys = server.partition(partition)
+        if EXHAUSTED not in str(error):
+            needed = {keys.commands: keys.types[keys.commands], **types}
+            raise await unusable(error, server.calls(partition), needed) from None
         raise ConfigurationError(
             f"The stream {keys.commands} at {server.where} has an entry with the last id that there can be, so nothing "
             f"can follow it: when it is empty, delete it, set the field cursor of {keys.partition} to {START}, and "

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime
 
+from turnstream.adapters.redis.faults import understood
 from turnstream.adapters.redis.server import Server
 from turnstream.codec.records import decode_type_sequences
 from turnstream.ports import EventPage
@@ -26,12 +27,15 @@ class RedisEventLog:
 
         Raises:
             Unavailable: the server does not answer.
+            KeyUnusable: something else stands at a key.
 
         """
         server, of = self._server, self._server.partition(partition)
         keys = [of.partition, of.events, *([of.session(session_id)] if session_id is not None else [])]
         arguments = (after, count, PAGE_BYTES, STEP)
-        state, oldest, session, entries = await server.scripts.events.run(server.calls(partition), keys, arguments)
+        answer = server.scripts.events.run(server.calls(partition), keys, arguments)
+        types = dict(zip(keys, ("hash", "stream", "hash"), strict=False))
+        state, oldest, session, entries = await understood(answer, server.calls(partition), types)
         generation, former, sequence, stable, types = state
         head = int(stable or sequence or 0)
         return EventPage(
@@ -49,10 +53,11 @@ class RedisEventLog:
 
         Raises:
             Unavailable: the server does not answer.
+            KeyUnusable: something else stands at a key.
 
         """
-        key = self._server.partition(partition).partition
-        marks: bytes | None = await self._server.calls(partition).call("HGET", key, "marks")
+        key, calls = self._server.partition(partition).partition, self._server.calls(partition)
+        marks: bytes | None = await understood(calls.call("HGET", key, "marks"), calls, {key: "hash"})
         known = 0
         for mark in (marks or b"").decode().split():
             at, _, last = mark.partition(":")

@@ -53,6 +53,7 @@ class SubscriptionKeys:
         self.lease = f"{self.state}:lease"
         self.parked = f"{self.state}:parked"
         self.requests = f"{self.state}:requests"
+        self.types = {self.lease: "string", self.state: "hash", self.parked: "hash", self.requests: "hash"}
 
     def queue(self, session_id: str) -> str:
         """The stream of a parked session's events."""
@@ -79,6 +80,16 @@ class PartitionKeys:
         self.absent = key("absent")
         self.rights = key("rights")
         self.live = key("live")
+        self.types = {
+            self.commands: "stream",
+            self.lease: "string",
+            self.partition: "hash",
+            self.events: "stream",
+            self.index: "zset",
+            self.parked: "hash",
+            self.malformed: "stream",
+        }
+        """The type of each key that serves the whole partition."""
         self.outcomes_prefix = f"{key('outcomes')}:"
         self._session = f"{key('session')}:"
         self._messages = f"{key('messages')}:"

@@ -2,22 +2,27 @@
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from redis.exceptions import ResponseError
 
 from turnstream.adapters.redis.channels import RedisChannels
 from turnstream.adapters.redis.checks import check_deployment
+from turnstream.adapters.redis.faults import understood
 from turnstream.adapters.redis.keys import LAYOUT, MemberKeys
 from turnstream.adapters.redis.membership import RedisMembership, raise_failure
 from turnstream.adapters.redis.registry import Registry
 from turnstream.adapters.redis.retention import Retention
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.settling import Settling
+from turnstream.backoff import Faults
 from turnstream.codec.records import decode_type_sequences
-from turnstream.errors import ConfigurationError
+from turnstream.errors import KeyUnusable
 from turnstream.ports import START, PartitionState
+from turnstream.telemetry import get_logger
+
+log = get_logger(__name__)
 
 GROUP = "turnstream"
 """The consumer group that shows a partition's progress to standard tools; nobody reads through it."""
@@ -33,6 +38,8 @@ class RedisOwnership(RedisMembership[PartitionState]):
         super().__init__(server, Registry(server, channels, MemberKeys(server.keys.workers, server.keys.changes)))
         self._settling = settling
         self._retention = Retention(server)
+        self._faults: Faults[int] = Faults()
+        """Partitions that cannot be tidied."""
 
     async def release(self, states: Sequence[PartitionState]) -> None:
         """Give partitions up, and ring the bell for who waits for them."""
@@ -47,11 +54,21 @@ class RedisOwnership(RedisMembership[PartitionState]):
             Unavailable: no node answers.
 
         """
-        raise_failure(await asyncio.gather(*(self._tidy(state) for state in states), return_exceptions=True))
+        due = [state for state in states if not self._faults.rests(state.partition)]
+        answers = await asyncio.gather(*(self._tidy(state) for state in due), return_exceptions=True)
+        for state, answer in zip(due, answers, strict=True):
+            if not isinstance(answer, KeyUnusable):
+                self._faults.over(state.partition)
+            elif self._faults.failed(state.partition, answer.reason):
+                log.warning("partition cannot be tidied", partition=state.partition, error=str(answer))
+        raise_failure([answer for answer in answers if not isinstance(answer, KeyUnusable)])
 
     def _keys(self, partition: int) -> tuple[str, str]:
         keys = self._server.partition(partition)
         return keys.lease, keys.partition
+
+    def _types(self, partition: int) -> Mapping[str, str]:
+        return self._server.partition(partition).types
 
     async def _run_take(self, partition: int, own_before: str, name: str, dead_owner: str) -> list[Any]:
         server, keys = self._server, self._server.partition(partition)
@@ -67,7 +84,11 @@ class RedisOwnership(RedisMembership[PartitionState]):
                 arguments,
             )
         except ResponseError as error:
-            raise _made_otherwise(error, partition, server) from error
+            if not str(error).startswith("LAYOUT"):
+                raise
+            # If it is the deployment that was made otherwise, that is what is wrong.
+            await check_deployment(server)
+            raise KeyUnusable(keys.partition, _made_otherwise(error, server)) from error
         return answer
 
     def _history(self, state: PartitionState) -> str:
@@ -96,19 +117,12 @@ class RedisOwnership(RedisMembership[PartitionState]):
 
     async def _tidy(self, state: PartitionState) -> None:
         calls, keys = self._server.calls(state.partition), self._server.partition(state.partition)
-        try:
-            await self._retention.trim(state)
-            await self._server.scripts.progress.run(calls, [keys.partition, keys.commands], [GROUP])
-        except ResponseError as error:
-            error.add_note(f"At partition {state.partition}: {keys.events} or {keys.commands}")
-            raise
+        await understood(self._retention.trim(state), calls, keys.types)
+        names = [keys.partition, keys.commands]
+        await understood(self._server.scripts.progress.run(calls, names, [GROUP]), calls, keys.types)
 
 
-def _made_otherwise(error: ResponseError, partition: int, server: Server) -> Exception:
-    code, *made = str(error).split()
-    if code != "LAYOUT":
-        return error
-    return ConfigurationError(
-        f"Partition {partition} at {server.where} was made for {made[0]} partitions and layout {made[1]}, "
-        f"this program is set to {len(server.keys.partitions)} and {LAYOUT}: set TURNSTREAM_PARTITIONS to {made[0]}",
-    )
+def _made_otherwise(error: ResponseError, server: Server) -> str:
+    _, partitions, layout = str(error).split()
+    wanted = f"{len(server.keys.partitions)} partitions and layout {LAYOUT}"
+    return f"it says that it was made for {partitions} partitions and layout {layout}, and the deployment has {wanted}"

@@ -6,6 +6,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from turnstream.adapters.redis.commands import appended
+from turnstream.adapters.redis.faults import culprit, understood
 from turnstream.adapters.redis.parking import parked_command
 from turnstream.adapters.redis.server import Server
 from turnstream.codec.records import decode_parked_session
@@ -39,9 +40,9 @@ class RedisQuarantine:
 
         """
         keys = [self._server.partition(state.partition).partition]
-        deaths: int = await self._server.scripts.attempt.run(
-            self._server.calls(state.partition), keys, (state.token, entry_id)
-        )
+        calls = self._server.calls(state.partition)
+        attempt = self._server.scripts.attempt.run(calls, keys, (state.token, entry_id))
+        deaths: int = await understood(attempt, calls, {keys[0]: "hash"})
         if deaths < 0:
             raise Fenced(state.partition, "token")
         return deaths
@@ -62,7 +63,8 @@ class RedisQuarantine:
         keys, limit = self._server.partition(partition), self._server.settings.max_backlog
         requeue = self._server.scripts.requeue
         answer = requeue.run(self._server.calls(partition), [keys.malformed, keys.commands], (malformed_id, limit))
-        moved = await appended(self._server, partition, answer)
+        types = {keys.malformed: keys.types[keys.malformed]}
+        moved = await appended(self._server, partition, answer, types)
         if moved < 0:
             raise Overloaded(-moved, limit)
         return moved > 0
@@ -73,10 +75,12 @@ class RedisQuarantine:
         return bool(dropped)
 
     async def _call(self, partition: int, *words: str | int) -> Any:  # noqa: ANN401 - whatever the server answers
+        calls = self._server.calls(partition)
         try:
-            return await self._server.calls(partition).call(*words)
+            return await calls.call(*words)
         except ResponseError as error:
-            raise BatchRefused(partition, str(error)) from None
+            found = await culprit(calls, self._server.partition(partition).types)
+            raise found or BatchRefused(partition, f"{words[1]}: {error}") from None
 
 
 def _malformed(words: Sequence[bytes]) -> MalformedEntry:

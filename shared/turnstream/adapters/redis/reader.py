@@ -6,6 +6,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
+from turnstream.adapters.redis.faults import understood
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.topology.connection import Word
 from turnstream.adapters.redis.words import WordList
@@ -73,9 +74,12 @@ class RedisReader:
 
     async def count(self) -> int:
         """Return how many sessions there are."""
-        server = self._server
-        counts = (server.calls(n).call("ZCARD", keys.index) for n, keys in enumerate(server.keys.partitions))
-        return sum(await asyncio.gather(*counts))
+        partitions = range(len(self._server.keys.partitions))
+        return sum(await asyncio.gather(*(self._index(number, "ZCARD") for number in partitions)))
+
+    async def _index(self, partition: int, command: str, *words: Word) -> Any:  # noqa: ANN401 - whatever is answered
+        key, calls = self._server.partition(partition).index, self._server.calls(partition)
+        return await understood(calls.call(command, key, *words), calls, {key: "zset"})
 
     def _partition(self, session_id: str) -> int:
         return partition_of(session_id, len(self._server.keys.partitions))
@@ -93,8 +97,7 @@ class RedisReader:
         start: str | int = beyond.updated_ms if beyond else ("+inf" if newest_first else "-inf")
         order = ("-inf", "BYSCORE", "REV") if newest_first else ("+inf", "BYSCORE")
         words: tuple[Word, ...] = (start, *order, "LIMIT", 0, limit, "WITHSCORES")
-        index = self._server.partition(partition).index
-        rows: list[bytes] = await self._server.calls(partition).call("ZRANGE", index, *words)
+        rows: list[bytes] = await self._index(partition, "ZRANGE", *words)
         return [IndexEntry(int(ms), i.decode()) for i, ms in zip(rows[::2], rows[1::2], strict=True)]
 
     async def _pieces(

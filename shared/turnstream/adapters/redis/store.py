@@ -1,13 +1,16 @@
 """The repository as a partition's owner uses it (design §2, §3)."""
 
+from collections.abc import Mapping
+
 from redis.exceptions import ResponseError
 
+from turnstream.adapters.redis.faults import culprit
 from turnstream.adapters.redis.keys import PartitionKeys
 from turnstream.adapters.redis.loading import Reading
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.settling import Settling, Untold
 from turnstream.adapters.redis.writing import Writing
-from turnstream.errors import BatchRefused, Collision, Fenced, PartitionRefused
+from turnstream.errors import BatchRefused, Collision, Fenced, PartitionRefused, TurnstreamError
 from turnstream.ports import Batch, Loaded, Needs
 
 NOT_BEHIND = "equal or smaller than the target stream top item"
@@ -27,6 +30,7 @@ class RedisStore:
 
         Raises:
             BatchRefused: something else is stored in its place.
+            PartitionRefused: something else stands at a key of the whole partition.
 
         """
         reading = Reading(self._server.partition(partition), self._server.buckets, needs)
@@ -35,7 +39,7 @@ class RedisStore:
             if reading.read_tails():
                 reading.take(await self._server.read(partition, reading.reads))
         except ResponseError as error:
-            raise BatchRefused(partition, str(error)) from None
+            raise await self._refused(error, partition, needs.commands) from None
         return reading.loaded()
 
     async def commit(self, batch: Batch) -> None:
@@ -58,13 +62,28 @@ class RedisStore:
         try:
             await server.scripts.commit.run(server.calls(number), keys, writing.words)
         except ResponseError as error:
-            raise _understood(error, number, partition) from None
+            commands = {recorded.command_id: recorded.entry_ms for recorded in batch.outcomes}
+            raise _understood(error, number, partition) or await self._refused(error, number, commands) from None
         if self._settling:
             await self._settling.add(Untold(batch.after, writing.events_to_tell, writing.replies_to_tell))
 
+    async def _refused(self, error: ResponseError, number: int, commands: Mapping[str, int]) -> BatchRefused:
+        """Return what an error means that the scripts do not know: whose fault it is.
 
-def _understood(error: ResponseError, number: int, keys: PartitionKeys) -> Exception:
-    """Return what an error of the commit script means."""
+        Args:
+            error: what the server said.
+            number: the partition.
+            commands: the ids of commands whose outcomes were needed, and their entries' times in milliseconds.
+
+        """
+        keys, buckets = self._server.partition(number), self._server.buckets
+        outcomes = {keys.outcomes(bucket): "hash" for bucket in buckets.lookups(commands)}
+        found = await culprit(self._server.calls(number), {**keys.types, **outcomes})
+        return PartitionRefused(number, str(found)) if found else BatchRefused(number, str(error))
+
+
+def _understood(error: ResponseError, number: int, keys: PartitionKeys) -> TurnstreamError | None:
+    """Return what an error of the commit script means, if it is one of its own."""
     text = str(error)
     code, _, reason = text.partition(" ")
     if code == "FENCED":
@@ -73,6 +92,6 @@ def _understood(error: ResponseError, number: int, keys: PartitionKeys) -> Excep
         return Collision(number)
     if NOT_BEHIND in text:
         return Fenced(number, "events")
-    key = reason.rpartition(" is a ")[0]
-    refused = PartitionRefused if code == "BADBATCH" and keys.is_shared(key) else BatchRefused
-    return refused(number, text)
+    if code == "BADBATCH" and keys.is_shared(reason.rpartition(" is a ")[0]):
+        return PartitionRefused(number, text)
+    return None

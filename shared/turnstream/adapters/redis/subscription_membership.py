@@ -1,19 +1,14 @@
 """The members of a durable subscription, and how they share the partitions (design §5, §6)."""
 
-from collections.abc import Awaitable
-from typing import Any, TypeVar
-
-from redis.exceptions import ResponseError
+from collections.abc import Mapping
+from typing import Any
 
 from turnstream.adapters.redis.channels import RedisChannels
 from turnstream.adapters.redis.membership import RedisMembership
 from turnstream.adapters.redis.registry import Registry
 from turnstream.adapters.redis.server import Server
 from turnstream.domain.position import Mark
-from turnstream.errors import BatchRefused
 from turnstream.ports import SubscriptionState
-
-Answer = TypeVar("Answer")
 
 
 class SubscriptionMembership(RedisMembership[SubscriptionState]):
@@ -29,23 +24,18 @@ class SubscriptionMembership(RedisMembership[SubscriptionState]):
         keys = self._server.partition(partition).subscription(self._name)
         return keys.lease, keys.state
 
+    def _types(self, partition: int) -> Mapping[str, str]:
+        return self._server.partition(partition).subscription(self._name).types
+
     async def _run_take(self, partition: int, own_before: str, name: str, dead_owner: str) -> list[Any]:
         script, calls = self._server.scripts.subscription_take, self._server.calls(partition)
         arguments = (own_before, name, self._lease_ms, dead_owner)
-        answer: list[Any] = await understood(partition, script.run(calls, self._keys(partition), arguments))
+        answer: list[Any] = await script.run(calls, self._keys(partition), arguments)
         return answer
 
     async def _taken(self, partition: int, answer: list[Any]) -> SubscriptionState:
         token, generation, sequence = answer
         return SubscriptionState(partition, token.decode(), mark_of(generation, sequence))
-
-
-async def understood(partition: int, answer: Awaitable[Answer]) -> Answer:
-    """Return an answer; an error that does not pass by itself says that something else stands at a key."""
-    try:
-        return await answer
-    except ResponseError as error:
-        raise BatchRefused(partition, str(error)) from None
 
 
 def mark_of(generation: bytes | None, sequence: bytes | None) -> Mark | None:

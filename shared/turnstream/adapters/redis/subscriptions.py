@@ -6,9 +6,10 @@ from datetime import timedelta
 from typing import Any, cast
 
 from turnstream.adapters.redis.channels import RedisChannels
+from turnstream.adapters.redis.faults import understood
 from turnstream.adapters.redis.keys import SubscriptionKeys
 from turnstream.adapters.redis.server import Server
-from turnstream.adapters.redis.subscription_membership import SubscriptionMembership, mark_of, understood
+from turnstream.adapters.redis.subscription_membership import SubscriptionMembership, mark_of
 from turnstream.adapters.redis.words import portions_of
 from turnstream.domain.position import Mark
 from turnstream.errors import Fenced, SubscriptionInUse
@@ -41,17 +42,17 @@ class RedisSubscriptions:
         """
         script, keys = self._server.scripts.checkpoint, self._keys(name, state.partition)
         done = script.run(self._server.calls(state.partition), [keys.state], (state.token, *mark))
-        await _as_owner(state, done)
+        await self._as_owner(state, keys, done)
 
     async def parked(self, name: str, partition: int) -> Mapping[str, ParkedEvents]:
         """Return the parked sessions of a partition."""
-        pairs = await self._call(partition, "HGETALL", self._keys(name, partition).parked)
+        pairs = await self._call(name, partition, "HGETALL", self._keys(name, partition).parked)
         return {i.decode(): _parked(record) for i, record in zip(pairs[::2], pairs[1::2], strict=True)}
 
     async def queue(self, name: str, partition: int, session_id: str, count: int) -> Sequence[tuple[int, bytes]]:
         """Return up to `count` parked events of a session from the head on, each as its sequence and its envelope."""
         key = self._keys(name, partition).queue(session_id)
-        rows = await self._call(partition, "XRANGE", key, "-", "+", "COUNT", count)
+        rows = await self._call(name, partition, "XRANGE", key, "-", "+", "COUNT", count)
         return [(int(entry_id.partition(b"-")[0]), words[1]) for entry_id, words in rows]
 
     async def park(self, name: str, state: SubscriptionState, event: FailedEvent) -> bool:
@@ -68,7 +69,7 @@ class RedisSubscriptions:
         )
         names = (keys.state, keys.parked, keys.queue(event.session_id))
         done = self._server.scripts.park.run(self._server.calls(state.partition), names, arguments)
-        return bool(await _as_owner(state, done))
+        return bool(await self._as_owner(state, keys, done, event.session_id))
 
     async def unpark(self, name: str, state: SubscriptionState, session_id: str, sequence: int) -> int:
         """Drop the head of a session's queue if it has this sequence; return how many are left.
@@ -80,23 +81,22 @@ class RedisSubscriptions:
         keys = self._keys(name, state.partition)
         names = (keys.state, keys.parked, keys.queue(session_id))
         arguments = (state.token, session_id, sequence)
-        return await _as_owner(
-            state, self._server.scripts.unpark.run(self._server.calls(state.partition), names, arguments)
-        )
+        done = self._server.scripts.unpark.run(self._server.calls(state.partition), names, arguments)
+        return await self._as_owner(state, keys, done, session_id)
 
     async def request(self, name: str, partition: int, session_id: str, what: Request) -> None:
         """Ask a partition's owner to redrive or discard a parked session, and ring the bell for it."""
-        await self._call(partition, "HSET", self._keys(name, partition).requests, session_id, what)
+        await self._call(name, partition, "HSET", self._keys(name, partition).requests, session_id, what)
         await self.membership(name).registry.ring("requests")
 
     async def requests(self, name: str, partition: int) -> Mapping[str, Request]:
         """Return what is asked for, by session."""
-        pairs = await self._call(partition, "HGETALL", self._keys(name, partition).requests)
+        pairs = await self._call(name, partition, "HGETALL", self._keys(name, partition).requests)
         return {i.decode(): cast("Request", what.decode()) for i, what in zip(pairs[::2], pairs[1::2], strict=True)}
 
     async def withdraw(self, name: str, partition: int, session_id: str) -> None:
         """Forget a request: it is done."""
-        await self._call(partition, "HDEL", self._keys(name, partition).requests, session_id)
+        await self._call(name, partition, "HDEL", self._keys(name, partition).requests, session_id)
 
     async def names(self) -> Sequence[str]:
         """Return all subscriptions that ever had a member, but for those forgotten since."""
@@ -110,7 +110,7 @@ class RedisSubscriptions:
     async def marks(self, name: str) -> Mapping[int, Mark]:
         """Return the checkpoints, by partition."""
         partitions = range(len(self._server.keys.partitions))
-        read = (self._call(n, "HMGET", self._keys(name, n).state, "generation", "sequence") for n in partitions)
+        read = (self._call(name, n, "HMGET", self._keys(name, n).state, "generation", "sequence") for n in partitions)
         marks = [mark_of(*answer) for answer in await asyncio.gather(*read)]
         return {partition: mark for partition, mark in zip(partitions, marks, strict=True) if mark}
 
@@ -123,7 +123,11 @@ class RedisSubscriptions:
         """
         server = self._server
         calls = (
-            understood(partition, server.scripts.reset.run(server.calls(partition), (keys.lease, keys.state), mark))
+            understood(
+                server.scripts.reset.run(server.calls(partition), (keys.lease, keys.state), mark),
+                server.calls(partition),
+                keys.types,
+            )
             for partition, mark in marks.items()
             for keys in [self._keys(name, partition)]
         )
@@ -151,25 +155,28 @@ class RedisSubscriptions:
     async def _forget(self, name: str, partition: int) -> None:
         keys = self._keys(name, partition)
         # First what holds the token: a member that comes back from a pause writes nothing more.
-        await self._call(partition, "UNLINK", keys.state, keys.lease, keys.requests)
-        sessions: Sequence[bytes] = await self._call(partition, "HKEYS", keys.parked)
+        await self._call(name, partition, "UNLINK", keys.state, keys.lease, keys.requests)
+        sessions: Sequence[bytes] = await self._call(name, partition, "HKEYS", keys.parked)
         for portion in portions_of([keys.queue(session.decode()) for session in sessions]):
-            await self._call(partition, "UNLINK", *portion)
-        await self._call(partition, "UNLINK", keys.parked)
+            await self._call(name, partition, "UNLINK", *portion)
+        await self._call(name, partition, "UNLINK", keys.parked)
 
     def _keys(self, name: str, partition: int) -> SubscriptionKeys:
         return self._server.partition(partition).subscription(name)
 
-    async def _call(self, partition: int, *words: str | int) -> Any:  # noqa: ANN401 - whatever the server answers
-        return await understood(partition, self._server.calls(partition).call(*words))
+    async def _as_owner(
+        self, state: SubscriptionState, keys: SubscriptionKeys, answer: Awaitable[int], session_id: str = ""
+    ) -> int:
+        """Return the answer of a script that checks the token, about a session's queue if one is named."""
+        types = {**keys.types, **({keys.queue(session_id): "stream"} if session_id else {})}
+        done = await understood(answer, self._server.calls(state.partition), types)
+        if done < 0:
+            raise Fenced(state.partition, "token")
+        return done
 
-
-async def _as_owner(state: SubscriptionState, answer: Awaitable[int]) -> int:
-    """Return the answer of a script that checks the token."""
-    done = await understood(state.partition, answer)
-    if done < 0:
-        raise Fenced(state.partition, "token")
-    return done
+    async def _call(self, name: str, partition: int, *words: str | int) -> Any:  # noqa: ANN401 - whatever is answered
+        calls = self._server.calls(partition)
+        return await understood(calls.call(*words), calls, self._keys(name, partition).types)
 
 
 def _parked(record: bytes) -> ParkedEvents:

@@ -22,12 +22,15 @@ end
 -- Read before the first write, for it fails where something else stands there.
 local waiting = redis.call('XLEN', KEYS[3])
 
--- A commit that was broken off, as by a right that was taken away, may have left events that the hash knows nothing of.
-local sequence, broken = made[5] or '0', false
+-- The number of the last event on the stream. It is above the hash's where a commit was broken off, as by a right that was
+-- taken away; where the hash is gone, it is the number to go on from.
+local sequence, last = made[5] or '0', nil
 local about = redis.call('TYPE', KEYS[4]).ok == 'stream' and redis.call('XINFO', 'STREAM', KEYS[4]) or {}
 for i = 1, #about, 2 do
-  if about[i] == 'last-generated-id' then broken = tonumber(string.match(about[i + 1], '^%d+')) > tonumber(sequence) end
+  if about[i] == 'last-generated-id' then last = string.match(about[i + 1], '^%d+') end
 end
+if not made[1] then sequence = last and #last <= 15 and last or '0' end
+local broken = last ~= nil and tonumber(last) > tonumber(sequence)
 
 local replid = ''
 if ARGV[7] == '1' then
@@ -35,7 +38,7 @@ if ARGV[7] == '1' then
 end
 if not made[1] then
   redis.call('HSET', KEYS[2], 'partitions', ARGV[4], 'layout', ARGV[5], 'cursor', '0-0', 'generation', ARGV[6],
-    'sequence', '0', 'types', '{}', 'epoch', '0')
+    'sequence', sequence, 'types', '{}', 'epoch', '0')
 elseif made[3] ~= replid or broken then
   -- The server goes on from what has survived of another history: numbers above it may be given a second time, so
   -- they belong to a new generation (design §6).
