@@ -140,10 +140,11 @@ class CommandQueue(Protocol):
 class Ownership(Membership[PartitionState], Protocol):
     """Who applies the commands of which partition: the members are the workers (design §5)."""
 
-    async def tidy(self, states: Sequence[PartitionState]) -> None:
+    async def tidy(self, states: Sequence[PartitionState]) -> Sequence[int]:
         """Take events that are not kept any longer and show progress to standard tools, off the hot path.
 
-        Partitions that have another owner by now are left alone, and one that fails holds up no other.
+        Partitions that have another owner by now are left alone, and one that fails holds up no other. Those that must
+        be taken again are returned.
         """
         ...
 

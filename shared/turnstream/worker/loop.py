@@ -80,7 +80,8 @@ class Worker:
         while not self._member.stopping:
             await asyncio.sleep(TIDY_EVERY)
             try:
-                await self._backend.ownership.tidy([owned.state for owned in self._member.owned.values()])
+                states = [owned.state for owned in self._member.owned.values()]
+                self._member.take_again(await self._backend.ownership.tidy(states))
             except Unavailable:
                 raise
             except Exception:

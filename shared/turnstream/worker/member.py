@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from time import monotonic
@@ -62,6 +62,10 @@ class Member(Generic[State, Owned]):
         self.stopping = True
         self._stopped.set()
         self._bell.set()
+
+    def take_again(self, partitions: Iterable[int]) -> None:
+        """Take partitions again that stand somewhere else by now."""
+        self._holdings.let_go(partitions)
 
     async def run(
         self,

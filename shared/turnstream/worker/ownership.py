@@ -139,6 +139,13 @@ class Holdings(Generic[State, Owned]):
                 self._drop(state.partition)
                 self._tasks[state.partition].cancel()
 
+    def let_go(self, numbers: Iterable[int]) -> None:
+        """Forget partitions that are this member's and stand somewhere else by now, so that it takes them again."""
+        for number in numbers:
+            if self.owned.pop(number, None) is not None:
+                self._stalled.pop(number, None)
+                self._tasks[number].cancel()
+
     async def give_up(self, numbers: Iterable[int]) -> None:
         """Finish what is in hand of some partitions and release them; one that takes too long is cut short."""
         leaving = [number for number in numbers if number in self.owned]

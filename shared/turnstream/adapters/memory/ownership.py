@@ -32,9 +32,10 @@ class MemoryOwnership(MemoryMembers):
         if any(released):
             self.bell.ring()
 
-    async def tidy(self, states: Sequence[PartitionState]) -> None:
+    async def tidy(self, states: Sequence[PartitionState]) -> Sequence[int]:
         """Take events that are not kept any longer; partitions that have another owner by now are left alone."""
         for state in states:
             partition = self._partitions[state.partition]
             if partition.token == state.token:
                 self._retention.trim(partition)
+        return ()

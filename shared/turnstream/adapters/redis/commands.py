@@ -12,8 +12,8 @@ from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.topology.cluster import Cluster
 from turnstream.adapters.redis.topology.connection import Word
 from turnstream.codec.envelope import encode_optional
-from turnstream.errors import ConfigurationError, Overloaded
-from turnstream.ports import START, CommandEntry, RawEntry
+from turnstream.errors import KeyUnusable, Overloaded
+from turnstream.ports import CommandEntry, RawEntry
 
 EXHAUSTED = "exhausted the last possible ID"
 """What the server says of a stream to which somebody has written an entry under the largest id."""
@@ -37,8 +37,7 @@ class RedisQueue:
         Raises:
             Overloaded: more commands wait there than may.
             Unavailable: it is not known whether they were appended.
-            KeyUnusable: something else stands where the stream should; nothing was appended.
-            ConfigurationError: nothing can be appended any more; says what to do.
+            KeyUnusable: something else stands there, or nothing can follow the last entry; nothing was appended.
 
         """
         limit = self._server.settings.max_backlog
@@ -66,19 +65,20 @@ class RedisQueue:
 
 
 async def appended(server: Server, partition: int, answer: Awaitable[int], types: Mapping[str, str] = NO_KEYS) -> int:
-    """Return the answer of a script that appends to a command stream; say what to do where the stream has ended.
+    """Return the answer of a script that appends to a command stream.
 
     `types` are the other keys that it needs, each with its type.
+
+    Raises:
+        KeyUnusable: something else stands at a key, or the stream has an entry under the largest id.
+
     """
     try:
         return await answer
     except ResponseError as error:
         keys = server.partition(partition)
-        if EXHAUSTED not in str(error):
-            needed = {keys.commands: keys.types[keys.commands], **types}
-            raise await unusable(error, server.calls(partition), needed) from None
-        raise ConfigurationError(
-            f"The stream {keys.commands} at {server.where} has an entry with the last id that there can be, so nothing "
-            f"can follow it: when it is empty, delete it, set the field cursor of {keys.partition} to {START}, and "
-            "restart the workers"
-        ) from error
+        if EXHAUSTED in str(error):
+            reason = "it has an entry with the last id that there can be; a worker replaces it when it is empty"
+            raise KeyUnusable(keys.commands, reason) from None
+        needed = {keys.commands: keys.types[keys.commands], **types}
+        raise await unusable(error, server.calls(partition), needed) from None

@@ -19,7 +19,7 @@ from turnstream.adapters.redis.settling import Settling
 from turnstream.backoff import Faults
 from turnstream.codec.records import decode_type_sequences
 from turnstream.errors import KeyUnusable
-from turnstream.ports import START, PartitionState
+from turnstream.ports import START, PartitionState, entry_time
 from turnstream.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -47,8 +47,11 @@ class RedisOwnership(RedisMembership[PartitionState]):
             await self._settling.told(state.partition for state in states)
         await super().release(states)
 
-    async def tidy(self, states: Sequence[PartitionState]) -> None:
+    async def tidy(self, states: Sequence[PartitionState]) -> Sequence[int]:
         """Take events that are not kept any longer and show progress to standard tools, off the hot path.
+
+        A command stream whose ids are ahead of the clock is replaced when it is empty; the partitions are returned
+        whose streams were replaced, which must be taken again.
 
         Raises:
             Unavailable: no node answers.
@@ -62,6 +65,7 @@ class RedisOwnership(RedisMembership[PartitionState]):
             elif self._faults.failed(state.partition, answer.reason):
                 log.warning("partition cannot be tidied", partition=state.partition, error=str(answer))
         raise_failure([answer for answer in answers if not isinstance(answer, KeyUnusable)])
+        return [state.partition for state, answer in zip(due, answers, strict=True) if answer is True]
 
     def _keys(self, partition: int) -> tuple[str, str]:
         keys = self._server.partition(partition)
@@ -75,7 +79,7 @@ class RedisOwnership(RedisMembership[PartitionState]):
         arguments = (
             *(own_before, name, self._lease_ms),
             *(len(server.keys.partitions), LAYOUT, secrets.token_hex(GENERATION_BYTES)),
-            *(int(server.knows_replication), dead_owner, int(self._settling is not None)),
+            *(int(server.knows_replication), dead_owner, int(self._settling is not None), self._window_ms),
         )
         try:
             answer: list[Any] = await server.scripts.take.run(
@@ -96,7 +100,7 @@ class RedisOwnership(RedisMembership[PartitionState]):
         return state.replication_id
 
     async def _taken(self, partition: int, answer: list[Any]) -> PartitionState:
-        token, replication_id, cursor, generation, sequence, types, suspects, stable = answer
+        token, replication_id, cursor, generation, sequence, types, suspects, stable, outcomes_at, now = answer
         state = PartitionState(
             partition=partition,
             token=token.decode(),
@@ -108,6 +112,7 @@ class RedisOwnership(RedisMembership[PartitionState]):
             # No more than were in its hands.
             suspects=min(suspects, self._server.settings.batch_commands),
         )
+        self._server.clock(partition).start(int(outcomes_at), entry_time(state.cursor), int(now))
         if state.cursor == START:
             # Perhaps all keys are gone, the deployment's own among them; then somebody may have made another one.
             await check_deployment(self._server)
@@ -115,11 +120,27 @@ class RedisOwnership(RedisMembership[PartitionState]):
             await self._settling.take_over(state, int(stable))
         return state
 
-    async def _tidy(self, state: PartitionState) -> None:
-        calls, keys = self._server.calls(state.partition), self._server.partition(state.partition)
+    async def _tidy(self, state: PartitionState) -> bool:
+        """Tidy a partition; tell whether its command stream was replaced."""
+        number, calls = state.partition, self._server.calls(state.partition)
+        keys, script = self._server.partition(number), self._server.scripts.progress
         await understood(self._retention.trim(state), calls, keys.types)
-        names = [keys.partition, keys.commands]
-        await understood(self._server.scripts.progress.run(calls, names, [GROUP]), calls, keys.types)
+        clock = self._server.clock(number)
+        arguments = (state.token, GROUP, self._window_ms, clock.moment().before)
+        answer = await understood(script.run(calls, [keys.partition, keys.commands], arguments), calls, keys.types)
+        if not answer:
+            return False
+        now, last_id = answer
+        clock.hear(now)
+        if last_id:
+            log.warning(
+                "command stream replaced: its ids were ahead of the clock", partition=number, id=last_id.decode()
+            )
+        return bool(last_id)
+
+    @property
+    def _window_ms(self) -> int:
+        return max(int(self._server.settings.deduplication_window * 1000), 1)
 
 
 def _made_otherwise(error: ResponseError, server: Server) -> str:

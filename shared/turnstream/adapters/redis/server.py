@@ -4,6 +4,7 @@ from typing import Any
 
 from turnstream.adapters.redis.buckets import Buckets
 from turnstream.adapters.redis.keys import Keys, PartitionKeys
+from turnstream.adapters.redis.outcome_clock import OutcomeClock
 from turnstream.adapters.redis.scripting import Scripts
 from turnstream.adapters.redis.topology.cluster import Cluster
 from turnstream.adapters.redis.topology.routing import Calls, Topology
@@ -25,6 +26,7 @@ class Server:
         self.where = settings.masked_url
         self.keys = Keys(settings.namespace, settings.partitions, sharded=isinstance(topology, Cluster))
         self.buckets = Buckets(settings.deduplication_window)
+        self._clocks: dict[int, OutcomeClock] = {}
         self._calls = [topology.calls(keys.partition) for keys in self.keys.partitions]
 
     def partition(self, number: int) -> PartitionKeys:
@@ -34,6 +36,12 @@ class Server:
     def calls(self, partition: int) -> Calls:
         """Return what takes the commands on the keys of a partition."""
         return self._calls[partition]
+
+    def clock(self, partition: int) -> OutcomeClock:
+        """Return the time by which the outcomes of a partition are kept that is owned here."""
+        if partition not in self._clocks:
+            self._clocks[partition] = OutcomeClock(self.settings.deduplication_window)
+        return self._clocks[partition]
 
     def declared(self, partition: int, *keys: str) -> tuple[str, ...]:
         """Return the keys to name for a script that touches others as well.

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from redis.exceptions import ResponseError
 
+from turnstream.adapters.redis.buckets import Buckets
 from turnstream.adapters.redis.faults import culprit
 from turnstream.adapters.redis.keys import PartitionKeys
 from turnstream.adapters.redis.loading import Reading
@@ -11,7 +12,7 @@ from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.settling import Settling, Untold
 from turnstream.adapters.redis.writing import Writing
 from turnstream.errors import BatchRefused, Collision, Fenced, PartitionRefused, TurnstreamError
-from turnstream.ports import Batch, Loaded, Needs
+from turnstream.ports import Batch, Loaded, Needs, entry_time
 
 NOT_BEHIND = "equal or smaller than the target stream top item"
 """What the server says of an event under a sequence that is taken: a commit before was broken off half-way."""
@@ -33,7 +34,7 @@ class RedisStore:
             PartitionRefused: something else stands at a key of the whole partition.
 
         """
-        reading = Reading(self._server.partition(partition), self._server.buckets, needs)
+        reading = Reading(self._server.partition(partition), self._buckets(partition), needs)
         try:
             reading.take(await self._server.read(partition, reading.reads))
             if reading.read_tails():
@@ -54,9 +55,9 @@ class RedisStore:
 
         """
         server = self._server
-        retention = server.settings.malformed_retention
-        writing = Writing(server.keys, batch, server.buckets, retention, tells=self._settling is None)
-        number = batch.before.partition
+        retention, number = server.settings.malformed_retention, batch.before.partition
+        buckets = self._buckets(number)
+        writing = Writing(server.keys, batch, buckets, retention, tells=self._settling is None)
         partition = server.partition(number)
         keys = server.declared(number, partition.partition, partition.events)
         try:
@@ -64,8 +65,12 @@ class RedisStore:
         except ResponseError as error:
             commands = {recorded.command_id: recorded.entry_ms for recorded in batch.outcomes}
             raise _understood(error, number, partition) or await self._refused(error, number, commands) from None
+        server.clock(number).move(buckets.time(entry_time(batch.after.cursor)))
         if self._settling:
             await self._settling.add(Untold(batch.after, writing.events_to_tell, writing.replies_to_tell))
+
+    def _buckets(self, partition: int) -> Buckets:
+        return self._server.buckets.at(self._server.clock(partition).moment())
 
     async def _refused(self, error: ResponseError, number: int, commands: Mapping[str, int]) -> BatchRefused:
         """Return what an error means that the scripts do not know: whose fault it is.
@@ -76,7 +81,7 @@ class RedisStore:
             commands: the ids of commands whose outcomes were needed, and their entries' times in milliseconds.
 
         """
-        keys, buckets = self._server.partition(number), self._server.buckets
+        keys, buckets = self._server.partition(number), self._buckets(number)
         outcomes = {keys.outcomes(bucket): "hash" for bucket in buckets.lookups(commands)}
         found = await culprit(self._server.calls(number), {**keys.types, **outcomes})
         return PartitionRefused(number, str(found)) if found else BatchRefused(number, str(error))

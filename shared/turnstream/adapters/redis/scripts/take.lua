@@ -5,9 +5,10 @@
 -- ARGV      the token of the worker's earlier life ("" for none), a random text for the new token, the lease time in
 --           milliseconds, the number of partitions, the layout, a new generation, "1" where the server has a
 --           replication id, the token of an owner that is dead ("" for none), "1" where batches are told of only when
---           they are safe
+--           they are safe, the milliseconds for which outcomes are kept
 -- Returns   {the owner's token} while it has one, else {token, replication id, cursor, generation, sequence, type
---           sequences, the commands that the owner before may have died of, the sequence up to which batches are safe};
+--           sequences, the commands that the owner before may have died of, the sequence up to which batches are safe,
+--           the time by which outcomes are kept where ids tell none ("0" if they always did), the server's time};
 --           an error LAYOUT <partitions> <layout> where the partition was made otherwise
 
 local owner = redis.call('GET', KEYS[1])
@@ -36,7 +37,11 @@ local replid = ''
 if ARGV[7] == '1' then
   replid = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
 end
+local time = redis.call('TIME')
+local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 if not made[1] then
+  -- Where the hash is gone, outcomes may be there.
+  if last then redis.call('HSET', KEYS[2], 'outcomesAt', string.format('%.0f', now - 3 * ARGV[10])) end
   redis.call('HSET', KEYS[2], 'partitions', ARGV[4], 'layout', ARGV[5], 'cursor', '0-0', 'generation', ARGV[6],
     'sequence', sequence, 'types', '{}', 'epoch', '0')
 elseif made[3] ~= replid or broken then
@@ -70,7 +75,7 @@ redis.call('HSET', KEYS[2], 'takenAt', past[1], 'deaths', deaths, 'attempts', at
 local token = redis.call('HINCRBY', KEYS[2], 'epoch', 1) .. '-' .. ARGV[2]
 redis.call('SET', KEYS[1], token, 'PX', ARGV[3])
 redis.call('HSET', KEYS[2], 'token', token, 'replicationId', replid)
-local state = redis.call('HMGET', KEYS[2], 'cursor', 'generation', 'sequence', 'types')
+local state = redis.call('HMGET', KEYS[2], 'cursor', 'generation', 'sequence', 'types', 'outcomesAt')
 
 local stable = state[3]
 if ARGV[9] == '1' then
@@ -80,4 +85,4 @@ if ARGV[9] == '1' then
 else
   redis.call('HDEL', KEYS[2], 'stable')
 end
-return {token, replid, state[1], state[2], state[3], state[4], suspects, stable}
+return {token, replid, state[1], state[2], state[3], state[4], suspects, stable, state[5] or '0', now}
