@@ -79,14 +79,14 @@ class Sender:
                 self.refusals.append(error)
 
 
-def sessions() -> list[str]:
+def sessions(partitions: int = PARTITIONS) -> list[str]:
     """Return a session of each partition."""
     found: dict[int, str] = {}
     number = 0
-    while len(found) < PARTITIONS:
-        found.setdefault(partition_of(f"s{number}", PARTITIONS), f"s{number}")
+    while len(found) < partitions:
+        found.setdefault(partition_of(f"s{number}", partitions), f"s{number}")
         number += 1
-    return [found[partition] for partition in range(PARTITIONS)]
+    return [found[partition] for partition in range(partitions)]
 
 
 async def replace(site: RedisDeployment, key: str, kind: str) -> None:

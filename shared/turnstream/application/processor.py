@@ -103,11 +103,11 @@ class PartitionProcessor:
         last = run[-1].raw.entry_id
         try:
             batch = await self._deciding.decided(self.state, run, failures, thorough=False)
-            await self._commit(batch.finished(last))
+            await self._commit(batch.finished(last, len(run)))
         except Collision:
             batch = await self._deciding.decided(self.state, run, failures, thorough=True)
             try:
-                await self._commit(batch.finished(last))
+                await self._commit(batch.finished(last, len(run)))
             except Collision as again:
                 # All that could collide was read.
                 raise BatchRefused(self.state.partition, str(again)) from again

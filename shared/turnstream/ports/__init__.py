@@ -11,11 +11,13 @@ from turnstream.ports.protocols import (
     Backend,
     Channels,
     CommandQueue,
+    InHand,
     Ownership,
     Quarantine,
     SessionReader,
     SessionStore,
     Subscription,
+    nothing_in_hand,
 )
 from turnstream.ports.subscriptions import (
     SUBSCRIPTION_NAME,
@@ -63,6 +65,7 @@ __all__ = [
     "EventLog",
     "EventPage",
     "FailedEvent",
+    "InHand",
     "IndexEntry",
     "Lease",
     "Loaded",
@@ -96,4 +99,5 @@ __all__ = [
     "Subscriptions",
     "entry_time",
     "milliseconds",
+    "nothing_in_hand",
 ]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from turnstream.adapters.memory.members import MemoryMembers
 from turnstream.adapters.memory.partition import Partition
 from turnstream.adapters.memory.retention import Retention
-from turnstream.ports import PartitionState
+from turnstream.ports import InHand, PartitionState, nothing_in_hand
 
 
 class MemoryOwnership(MemoryMembers):
@@ -32,7 +32,11 @@ class MemoryOwnership(MemoryMembers):
         if any(released):
             self.bell.ring()
 
-    async def tidy(self, states: Sequence[PartitionState]) -> Sequence[int]:
+    async def tidy(
+        self,
+        states: Sequence[PartitionState],
+        in_hand: InHand = nothing_in_hand,  # noqa: ARG002 - nobody else takes commands here
+    ) -> Sequence[int]:
         """Take events that are not kept any longer; partitions that have another owner by now are left alone."""
         for state in states:
             partition = self._partitions[state.partition]

@@ -15,7 +15,7 @@ class Buckets:
     def __init__(self, window: float, moment: Moment | None = None) -> None:
         """Keep outcomes for `window` seconds, by the times in entries' ids, or what these mean at a moment."""
         self._window = window
-        self._width = max(int(window * 1000), 1)
+        self.window_ms = self._width = max(int(window * 1000), 1)
         self._moment = moment
 
     def at(self, moment: Moment) -> "Buckets":

@@ -80,6 +80,7 @@ class PartitionKeys:
         self.absent = key("absent")
         self.rights = key("rights")
         self.live = key("live")
+        self.lost = key("lost")
         self.types = {
             self.commands: "stream",
             self.lease: "string",

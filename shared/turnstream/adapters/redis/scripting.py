@@ -63,6 +63,7 @@ class Scripts:
         self.reset = Script("reset", plain=plain)
         self.trim = Script("trim", plain=plain)
         self.progress = Script("progress", plain=plain)
+        self.lost = Script("lost", plain=plain, sharded=sharded)
         self.attempt = Script("attempt", plain=plain)
         self.requeue = Script("requeue", plain=plain)
         self.rights = Script("rights", plain=plain, sharded=sharded)

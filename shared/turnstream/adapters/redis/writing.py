@@ -120,7 +120,7 @@ class Writing:
         kept_by = buckets.time(told)
         self._words.add(
             *("HSET", self._keys.partition, "cursor", after.cursor),
-            *("sequence", after.sequence, "types", encode_type_sequences(after.type_sequences)),
+            *("sequence", after.sequence, "types", encode_type_sequences(after.type_sequences), "passed", after.passed),
             *(() if kept_by == told else ("outcomesAt", kept_by)),
         )
 

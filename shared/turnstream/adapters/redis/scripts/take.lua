@@ -8,7 +8,8 @@
 --           they are safe, the milliseconds for which outcomes are kept
 -- Returns   {the owner's token} while it has one, else {token, replication id, cursor, generation, sequence, type
 --           sequences, the commands that the owner before may have died of, the sequence up to which batches are safe,
---           the time by which outcomes are kept where ids tell none ("0" if they always did), the server's time};
+--           the time by which outcomes are kept where ids tell none ("0" if they always did), the server's time,
+--           how many commands were passed};
 --           an error LAYOUT <partitions> <layout> where the partition was made otherwise
 
 local owner = redis.call('GET', KEYS[1])
@@ -32,6 +33,20 @@ for i = 1, #about, 2 do
 end
 if not made[1] then sequence = last and #last <= 15 and last or '0' end
 local broken = last ~= nil and tonumber(last) > tonumber(sequence)
+
+-- What was added to the command stream and is neither there nor passed is lost; a stream of which nothing is known
+-- yet is complete. A group shows that an owner has looked after it: its hash is gone, and with it what was passed.
+local counted = redis.call('HMGET', KEYS[2], 'passed', 'lost', 'offset')
+local offset = counted[3]
+if not offset then
+  local numbers = {['entries-added'] = 0, length = 0, groups = 0}
+  local stream = redis.call('EXISTS', KEYS[3]) == 1 and redis.call('XINFO', 'STREAM', KEYS[3]) or {}
+  for i = 1, #stream, 2 do numbers[stream[i]] = stream[i + 1] end
+  offset = 0
+  if made[1] or numbers['groups'] > 0 then
+    offset = numbers['entries-added'] - numbers['length'] - (counted[1] or 0) - (counted[2] or 0)
+  end
+end
 
 local replid = ''
 if ARGV[7] == '1' then
@@ -74,8 +89,8 @@ redis.call('HSET', KEYS[2], 'takenAt', past[1], 'deaths', deaths, 'attempts', at
 
 local token = redis.call('HINCRBY', KEYS[2], 'epoch', 1) .. '-' .. ARGV[2]
 redis.call('SET', KEYS[1], token, 'PX', ARGV[3])
-redis.call('HSET', KEYS[2], 'token', token, 'replicationId', replid)
-local state = redis.call('HMGET', KEYS[2], 'cursor', 'generation', 'sequence', 'types', 'outcomesAt')
+redis.call('HSET', KEYS[2], 'token', token, 'replicationId', replid, 'offset', offset)
+local state = redis.call('HMGET', KEYS[2], 'cursor', 'generation', 'sequence', 'types', 'outcomesAt', 'passed')
 
 local stable = state[3]
 if ARGV[9] == '1' then
@@ -85,4 +100,5 @@ if ARGV[9] == '1' then
 else
   redis.call('HDEL', KEYS[2], 'stable')
 end
-return {token, replid, state[1], state[2], state[3], state[4], suspects, stable, state[5] or '0', now}
+return {token, replid, state[1], state[2], state[3], state[4], suspects, stable, state[5] or '0', now,
+  state[6] or '0'}
