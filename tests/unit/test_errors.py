@@ -16,6 +16,7 @@ from turnstream.errors import (
     DuplicateMismatch,
     Fenced,
     InvalidCommand,
+    KeyUnusable,
     MessageAlreadyExists,
     MessageNotFound,
     Overloaded,
@@ -45,6 +46,7 @@ EVERY_ERROR: list[TurnstreamError] = [
     CommandParked("s", "c1"),
     SessionGone("s", 3, "c1"),
     Overloaded(100_001, 100_000),
+    KeyUnusable("ts:commands:{p0}", "it is a string and not a stream"),
     CommandTimeout("c1", 30.0),
     Fenced(7, "token"),
     Collision(7),
@@ -116,7 +118,7 @@ def test_no_error_is_both_refused_and_worth_another_try(error: TurnstreamError) 
 
 def test_whether_to_try_again_is_a_type() -> None:
     again = {type(error) for error in EVERY_ERROR if isinstance(error, Unavailable)}
-    assert again == {Unavailable, Overloaded, CommandTimeout}
+    assert again == {Unavailable, Overloaded, KeyUnusable, CommandTimeout}
 
 
 def test_a_rejection_carries_its_fields() -> None:

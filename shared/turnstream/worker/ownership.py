@@ -209,7 +209,7 @@ class Holdings(Generic[State, Owned]):
                 taken += answer is not None
                 if answer is not None:
                     self._hold(answer)
-            elif _is_of_partition(answer):
+            elif _is_of_partition(answer) or (isinstance(answer, ConfigurationError) and self.owned):
                 self._leave_out(number, answer)
             else:
                 failures.append(answer)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import NamedTuple
 
+from turnstream.ports.values import LAST_MS
+
 
 class Moment(NamedTuple):
     """The time of a partition's outcomes at one moment, in milliseconds.
@@ -34,7 +36,7 @@ class OutcomeClock:
         self._clock = clock
         self._time = 0
         self._at = self._heard_at = clock()
-        self._server_ms = 0
+        self._server_ms: int | None = None
 
     def start(self, time_ms: int, cursor_ms: int, server_ms: int) -> None:
         """Begin as a new owner.
@@ -57,8 +59,11 @@ class OutcomeClock:
     def moment(self) -> Moment:
         """Return the time now."""
         now = self._clock()
-        server_ms = self._server_ms + int((now - self._heard_at) * 1000)
-        return Moment(self._time, self._time + int((now - self._at) * 1000), server_ms + self._ahead)
+        passed = self._time + int((now - self._at) * 1000)
+        if self._server_ms is None:
+            # Who has not taken the partition only reads.
+            return Moment(self._time, passed, LAST_MS)
+        return Moment(self._time, passed, self._server_ms + int((now - self._heard_at) * 1000) + self._ahead)
 
     def move(self, time_ms: int) -> None:
         """Note the time of a batch that was committed."""

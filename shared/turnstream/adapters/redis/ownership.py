@@ -15,7 +15,7 @@ from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.settling import Settling
 from turnstream.adapters.redis.tidying import Tidying
 from turnstream.codec.records import decode_type_sequences
-from turnstream.errors import KeyUnusable
+from turnstream.errors import ConfigurationError
 from turnstream.ports import START, InHand, PartitionState, entry_time, nothing_in_hand
 
 GENERATION_BYTES = 8
@@ -66,11 +66,7 @@ class RedisOwnership(RedisMembership[PartitionState]):
                 arguments,
             )
         except ResponseError as error:
-            if not str(error).startswith("LAYOUT"):
-                raise
-            # If it is the deployment that was made otherwise, that is what is wrong.
-            await check_deployment(server)
-            raise KeyUnusable(keys.partition, _made_otherwise(error, server)) from error
+            raise _made_otherwise(error, partition, server) from error
         return answer
 
     def _history(self, state: PartitionState) -> str:
@@ -100,7 +96,11 @@ class RedisOwnership(RedisMembership[PartitionState]):
         return state
 
 
-def _made_otherwise(error: ResponseError, server: Server) -> str:
-    _, partitions, layout = str(error).split()
-    wanted = f"{len(server.keys.partitions)} partitions and layout {LAYOUT}"
-    return f"it says that it was made for {partitions} partitions and layout {layout}, and the deployment has {wanted}"
+def _made_otherwise(error: ResponseError, partition: int, server: Server) -> Exception:
+    code, *made = str(error).split()
+    if code != "LAYOUT":
+        return error
+    return ConfigurationError(
+        f"Partition {partition} at {server.where} was made for {made[0]} partitions and layout {made[1]}, "
+        f"this program is set to {len(server.keys.partitions)} and {LAYOUT}: set TURNSTREAM_PARTITIONS to {made[0]}",
+    )
