@@ -18,12 +18,14 @@ unexport PYTHONDONTWRITEBYTECODE
 
 PY := $(VENV)/bin/python
 PIP_INSTALL := $(PY) -m pip install --disable-pip-version-check -qq --editable
+LOWEST := $(VENV)-lowest
+UV := $(VENV)-uv/bin/uv
 PYTEST := $(PY) -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check lint types imports coverage format bench bench-quick bench-peers bench-growth bench-skew chaos mutants asyncapi clean
+.PHONY: help demo test test-lowest coinstall dist check lint types imports coverage format bench bench-quick bench-peers bench-growth bench-skew chaos mutants asyncapi clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +36,18 @@ demo: $(VENV)/.installed ## run the demo on an embedded server; nothing else to 
 
 test: $(VENV)/.installed-dev ## run the whole test suite, but for what `make chaos` runs
 	$(PYTEST) -m 'not long' $(TESTS)
+
+test-lowest: $(LOWEST)/.installed ## run the suite on the lowest versions of the dependencies that pyproject.toml allows
+	$(LOWEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m 'not long' $(TESTS)
+
+coinstall: $(VENV)/.installed-dev $(UV) ## resolve what users have beside Turnstream; none may get older (needs the package index)
+	$(PY) -m tests.coinstall $(UV)
+
+dist: $(VENV)/.installed-dev ## build what a release uploads, into dist; asks for the public address of the repository
+	@$(PY) -c 'import sys, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	  sys.exit("Repository" not in project.get("urls", {}) and \
+	  "Set Repository in [project.urls] of pyproject.toml: the links of the package page are made from it.")'
+	$(PY) -m build
 
 check: lint types imports coverage ## everything that must pass before a commit
 
@@ -107,3 +121,16 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.created
 	@echo 'Installing Turnstream and its development tools into $(VENV) ...'
 	@$(PIP_INSTALL) '.[dev]'
 	@touch $(VENV)/.installed $@
+
+# Only uv resolves to the lowest versions. What the dependencies need in turn is the newest.
+$(LOWEST)/.installed: pyproject.toml $(UV)
+	@echo 'Installing Turnstream and the lowest versions that it allows into $(LOWEST) ...'
+	@$(UV) venv --quiet --clear --python $(PY) $(LOWEST)
+	@$(UV) pip install --quiet --python $(LOWEST) --resolution lowest-direct --requirements pyproject.toml --extra test
+	@$(UV) pip install --quiet --python $(LOWEST) --no-deps --editable .
+	@touch $@
+
+$(UV): | $(VENV)/.created
+	@echo 'Installing uv into $(VENV)-uv ...'
+	@$(PY) -m venv $(VENV)-uv
+	@$(VENV)-uv/bin/python -m pip install --disable-pip-version-check -qq 'uv>=0.13,<1'

@@ -73,7 +73,7 @@ def worker_on(url: str) -> Generator[int]:
 @asynccontextmanager
 async def client_of(settings: Settings) -> AsyncGenerator[tuple[Turnstream, RedisBackend]]:
     """Open a client, and hand out its backend too: some measurements look beneath it."""
-    backend = await RedisBackend.open(settings, "bench")
+    backend = await RedisBackend.open(settings, "bench", works=True)
     resources = AsyncExitStack()
     resources.push_async_callback(backend.aclose)
     async with aclosing(Turnstream(backend, settings, resources)) as ts:

@@ -16,7 +16,13 @@ from tests.contract.redis_deployments import (
     FakeDeployment,
     SentinelDeployment,
 )
-from tests.topologies import RunningCluster, RunningSentinels, running_cluster, running_sentinels
+from tests.topologies import (
+    RunningCluster,
+    RunningSentinels,
+    remove_what_was_left,
+    running_cluster,
+    running_sentinels,
+)
 
 from turnstream import Turnstream
 from turnstream.adapters.embedded import EmbeddedServer, start_embedded_server
@@ -34,6 +40,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def pytest_xdist_auto_num_workers() -> int:
     """Twice as many processes as cores with `-n auto`: much of the suite's time is spent waiting for others."""
     return max(2, (os.cpu_count() or 1) * 2)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Begin without what a run that was cut has left; once, not in each process."""
+    if not hasattr(session.config, "workerinput"):
+        remove_what_was_left()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,8 @@
 Each server ends with the process of the tests, however that ends, and its directory goes with it.
 """
 
+import fcntl
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -29,6 +31,29 @@ _STEADY = 15_000
 """Milliseconds without an answer after which a node counts as lost: so many that a busy machine loses none."""
 
 
+_PREFIX = "turnstream-node-"
+_STARTING = 300.0
+"""Seconds in which a node has locked its directory, also on a busy machine."""
+
+
+def remove_what_was_left() -> None:
+    """Remove the directories of nodes that are gone: one whose watchdog was killed with it leaves its own."""
+    for home in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - home.stat().st_mtime > _STARTING and not _is_locked(home / "lock"):
+                shutil.rmtree(home)
+
+
+def _is_locked(file: Path) -> bool:
+    """Tell whether a living server has a lock file; it is its standard input."""
+    with suppress(FileNotFoundError), file.open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 class NotStartedError(Exception):
     """A server ended while it started: somebody else took one of its ports."""
 
@@ -40,12 +65,13 @@ class Node:
         """Start it, on free ports or on those of a node that has ended."""
         self.port: int = at.port if at else _free_port()
         self.bus: int = at.bus if at else _free_port()
-        home = Path(tempfile.mkdtemp(prefix="turnstream-node-"))
+        home = Path(tempfile.mkdtemp(prefix=_PREFIX))
         file = home / "server.conf"
         file.write_text(config.format(port=self.port, bus=self.bus))
         command = (str(find_server()), str(file), "--port", str(self.port), *options)
         command = tuple(word.format(bus=self.bus) for word in command)
         with (home / "lock").open("ab") as lock, (home / "log").open("ab") as output:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             self.process = GuardedProcess.start(command, home, lock=lock, log=output, scratch=True)
         self._password = ""
         self.raw: Redis = Redis(port=self.port, protocol=2, decode_responses=True)
@@ -146,11 +172,17 @@ class RunningSentinels:
 
 
 @contextmanager
-def running_cluster(node_timeout: int = _STEADY, *, replicas: bool = True) -> Generator[RunningCluster]:
-    """Start a cluster, without any tool: takes about three seconds, most of which the nodes wait on purpose."""
+def running_cluster(
+    node_timeout: int = _STEADY, *, replicas: bool = True, announced: str = ""
+) -> Generator[RunningCluster]:
+    """Start a cluster, without any tool: takes about three seconds, most of which the nodes wait on purpose.
+
+    Clients are sent to the `announced` host, if there is one; the nodes themselves listen on 127.0.0.1.
+    """
     options = (
         *(*_COMMON, "--cluster-enabled", "yes", "--cluster-port", "{bus}", "--cluster-node-timeout"),
         *(str(node_timeout), "--cluster-replica-validity-factor", "0", "--cluster-allow-replica-migration", "no"),
+        *(("--cluster-announce-client-ipv4", announced) if announced else ()),
     )
     with ExitStack() as started:
         nodes = [_started(started, *options) for _ in range(2 * PRIMARIES if replicas else PRIMARIES)]

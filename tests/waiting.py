@@ -1,12 +1,15 @@
-"""Waiting for what must happen soon: tests never sleep a fixed time."""
+"""Waiting for what must happen soon, or for the time that must pass: tests never sleep a fixed time."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
-SOON = 30.0
+SOON = 60.0
 """Seconds within which everything happens that must happen, also on a busy machine."""
 
 _POLL = 0.005
+_TICK = 0.002
+"""Seconds by which moments must differ to differ in every clock and format: all count milliseconds at least."""
 
 
 async def wait_until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = SOON) -> None:
@@ -18,3 +21,9 @@ async def wait_until(condition: Callable[[], bool | Awaitable[bool]], seconds: f
             return
         assert asyncio.get_running_loop().time() < deadline, "the condition did not become true in time"
         await asyncio.sleep(_POLL)
+
+
+async def time_passes(seconds: float = _TICK) -> None:
+    """Wait until the clock has gone on, for what depends on an age: by default so far that two moments differ."""
+    end = time.time() + seconds
+    await wait_until(lambda: time.time() >= end, SOON + seconds)

@@ -36,7 +36,7 @@ def list_parked(*, as_json: AsJson = False, redis_url: RedisUrl = None, log_leve
     from turnstream_cli.parked import print_parked
     from turnstream_cli.running import run
 
-    run(print_parked(redis_url, as_json=as_json), log_level)
+    run(print_parked(redis_url, as_json=as_json), log_level, as_json=as_json)
 
 
 @parked.command("show")
@@ -50,7 +50,7 @@ def show_parked(
     from turnstream_cli.parked import print_queue
     from turnstream_cli.running import run
 
-    run(print_queue(redis_url, session_id, as_json=as_json), log_level)
+    run(print_queue(redis_url, session_id, as_json=as_json), log_level, as_json=as_json)
 
 
 @parked.command("redrive")
@@ -64,7 +64,7 @@ def redrive_parked(
     from turnstream_cli.parked import redrive
     from turnstream_cli.running import run
 
-    run(redrive(redis_url, session_id, as_json=as_json), log_level)
+    run(redrive(redis_url, session_id, as_json=as_json), log_level, as_json=as_json)
 
 
 @parked.command("discard")
@@ -83,7 +83,7 @@ def discard_parked(
     from turnstream_cli.parked import discard
     from turnstream_cli.running import run
 
-    run(discard(redis_url, session_id, everything=everything, as_json=as_json), log_level)
+    run(discard(redis_url, session_id, everything=everything, as_json=as_json), log_level, as_json=as_json)
 
 
 @malformed.callback()
@@ -101,7 +101,7 @@ def list_malformed(*, as_json: AsJson = False, redis_url: RedisUrl = None, log_l
     from turnstream_cli.malformed import print_malformed
     from turnstream_cli.running import run
 
-    run(print_malformed(redis_url, as_json=as_json), log_level)
+    run(print_malformed(redis_url, as_json=as_json), log_level, as_json=as_json)
 
 
 @malformed.command("show")
@@ -112,7 +112,7 @@ def show_malformed(
     from turnstream_cli.malformed import print_entry
     from turnstream_cli.running import run
 
-    run(print_entry(redis_url, entry_id, as_json=as_json), log_level)
+    run(print_entry(redis_url, entry_id, as_json=as_json), log_level, as_json=as_json)
 
 
 @malformed.command("redrive")
@@ -126,7 +126,7 @@ def redrive_malformed(
     from turnstream_cli.malformed import redrive
     from turnstream_cli.running import run
 
-    run(redrive(redis_url, entry_id, as_json=as_json), log_level)
+    run(redrive(redis_url, entry_id, as_json=as_json), log_level, as_json=as_json)
 
 
 @malformed.command("discard")
@@ -137,4 +137,4 @@ def discard_malformed(
     from turnstream_cli.malformed import discard
     from turnstream_cli.running import run
 
-    run(discard(redis_url, entry_id, as_json=as_json), log_level)
+    run(discard(redis_url, entry_id, as_json=as_json), log_level, as_json=as_json)

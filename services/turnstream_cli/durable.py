@@ -21,9 +21,16 @@ async def print_subscriptions(redis_url: str | None, *, as_json: bool) -> None:
             print_json(info)
         return
     rows = (
-        (i.name, str(len(i.members)), str(i.lag), f"{i.parked_events} of {i.parked_sessions} sessions") for i in infos
+        (
+            i.name,
+            str(len(i.members)),
+            str(i.lag),
+            f"{i.retried_events} of {i.retried_sessions} sessions",
+            f"{i.parked_events} of {i.parked_sessions} sessions",
+        )
+        for i in infos
     )
-    print_table(("subscription", "members", "behind", "parked"), rows)
+    print_table(("subscription", "members", "behind", "retried", "parked"), rows)
 
 
 async def print_lag(redis_url: str | None, name: str, *, as_json: bool) -> None:
@@ -61,7 +68,7 @@ def place_of(text: str) -> Start | datetime:
 
 
 async def print_parked(redis_url: str | None, name: str, *, as_json: bool) -> None:
-    """Print the parked sessions of a subscription."""
+    """Print the sessions of a subscription that are set aside."""
     async with Turnstream.connect(redis_url) as ts:
         sessions = await ts.subscriptions.parked(name)
     if as_json:
@@ -69,10 +76,15 @@ async def print_parked(redis_url: str | None, name: str, *, as_json: bool) -> No
             print_json(session)
         return
     rows = (
-        (s.session_id, str(s.events), str(s.lost), s.since.isoformat(" ", "seconds"), f"{s.reason} ({s.attempts} ×)")
+        (
+            *(s.session_id, str(s.events), str(s.lost), s.since.isoformat(" ", "seconds")),
+            f"{s.reason} ({s.attempts} ×)",
+            "parked" if s.is_parked else "retried",
+            s.next_try.isoformat(" ", "seconds") if s.next_try else "–",
+        )
         for s in sessions
     )
-    print_table(("session", "events", "lost", "since", "error"), rows)
+    print_table(("session", "events", "lost", "since", "error", "state", "next try"), rows)
 
 
 async def redrive_session(redis_url: str | None, name: str, session_id: str, timeout: float) -> None:

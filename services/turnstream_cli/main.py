@@ -17,7 +17,11 @@ Every setting of a client or a worker can be given in the environment, as TURNST
 A server's URL is redis://host:port, unix:///path, redis+cluster://host:port,… or redis+sentinel://host:port,…/service;
 encrypted it is rediss://, rediss+cluster:// or rediss+sentinel://.
 
-Exit status: 0 done, 1 the command was refused, 2 the server or a setting does not fit, or the line was mistyped.
+Exit status: 0 done; 1 the command was refused, or what is stored cannot be read or differs; 2 the server does not
+answer, it or a setting does not fit, or the line was mistyped; 130 and 143 ended by Ctrl-C and SIGTERM.
+
+With --json an error is one line of JSON on standard error: its class as error, its text as message, and its fields.
+What is wrong with the line itself is told as text.
 """
 
 app = typer.Typer(
@@ -130,7 +134,12 @@ def send(  # noqa: PLR0913 - how to send
     command_id: Annotated[
         str | None, typer.Option(metavar="ID", help="The command's id; sent again under it, it is applied once.")
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for the outcome.")] = 30.0,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="Seconds to wait for the outcome; TURNSTREAM_TIMEOUT if not given.")
+    ] = None,
+    apply_within: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="When so many have passed, it is not applied any more.")
+    ] = None,
     as_json: AsJson = False,
     redis_url: RedisUrl = None,
     log_level: Log = LogLevel.ERROR,
@@ -150,9 +159,10 @@ def send(  # noqa: PLR0913 - how to send
       turnstream send add-message - --command-id order-17 < message.json
     """
     from turnstream_cli.running import run
-    from turnstream_cli.send import send_command
+    from turnstream_cli.send import SendOptions, send_command
 
-    run(send_command(redis_url, kind, text, command_id, timeout, as_json=as_json), log_level)
+    sending = SendOptions(command_id, timeout, apply_within)
+    run(send_command(redis_url, kind, text, sending, as_json=as_json), log_level, as_json=as_json)
 
 
 @app.command()
@@ -170,7 +180,7 @@ def get(
     from turnstream_cli.running import run
     from turnstream_cli.show import get_session
 
-    run(get_session(redis_url, session_id, as_json=as_json), log_level)
+    run(get_session(redis_url, session_id, as_json=as_json), log_level, as_json=as_json)
 
 
 @app.command()
@@ -191,7 +201,7 @@ def verify(
     from turnstream_cli.running import run
     from turnstream_cli.verify import verify_session
 
-    run(verify_session(redis_url, session_id, as_json=as_json), log_level)
+    run(verify_session(redis_url, session_id, as_json=as_json), log_level, as_json=as_json)
 
 
 @app.command("list")
@@ -222,7 +232,7 @@ def list_sessions(  # noqa: PLR0913 - the options of a query
 
     query = ListSessions(limit, cursor, provider, model, active)
     show = list_all if everything else list_page
-    run(show(redis_url, query, as_json=as_json), log_level)
+    run(show(redis_url, query, as_json=as_json), log_level, as_json=as_json)
 
 
 @app.command()
@@ -257,7 +267,50 @@ def tail(  # noqa: PLR0913 - what to show
     types = event_classes(kinds or [])
     start = None if since is None else since_moment(since)
     following = follow(redis_url, types, session, start or ("beginning" if from_beginning else "now"), as_json=as_json)
-    run(following, log_level, until_stopped=True)
+    run(following, log_level, until_stopped=True, as_json=as_json)
+
+
+@app.command()
+def setup(
+    *,
+    remove_old: Annotated[
+        bool, typer.Option("--remove-old", help="Remove the functions of other versions, once nobody runs these.")
+    ] = False,
+    as_json: AsJson = False,
+    redis_url: RedisUrl = None,
+    log_level: Log = LogLevel.ERROR,
+) -> None:
+    """Make the deployment if there is none, and load the functions that clients call onto every primary.
+
+    Workers do both at their start. Run it where they may not, or where clients come first; again, it does nothing.
+
+    Example:  turnstream setup --redis-url redis://10.0.0.5:6379/0
+    """
+    from turnstream_cli.deploying import set_up_deployment
+    from turnstream_cli.running import run
+
+    run(set_up_deployment(redis_url, remove_old=remove_old, as_json=as_json), log_level)
+
+
+@app.command()
+def migrate(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the keys, and write nothing.")] = False,
+    as_json: AsJson = False,
+    redis_url: RedisUrl = None,
+    log_level: Log = LogLevel.ERROR,
+) -> None:
+    """Rename the keys of a deployment of layout 1 to those of layout 2.
+
+    Stop all workers, consumers and producers first; it refuses while a worker or a consumer lives. Broken off, it goes
+    on where it was when you run it again; until then no program starts. Commands that wait are applied afterwards.
+
+    Example:  turnstream migrate --dry-run
+    """
+    from turnstream_cli.deploying import migrate_deployment
+    from turnstream_cli.running import run
+
+    run(migrate_deployment(redis_url, dry_run=dry_run, as_json=as_json), log_level)
 
 
 @app.command()

@@ -7,22 +7,28 @@ from typing import Any, Final
 
 import typer
 
+from turnstream.codec.errors import encode_error
 from turnstream.errors import (
     CommandParked,
     Rejected,
     SessionGone,
     SessionNotParked,
+    StoredDataInvalid,
     SubscriptionInUse,
     SubscriptionNotFound,
     TurnstreamError,
 )
 from turnstream.telemetry import configure_logging
 from turnstream_cli.options import LogLevel
+from turnstream_cli.output import printable
 
 REFUSED: Final = 1
-"""The exit status of a command that was understood and refused."""
+"""The exit status of a command that was understood and refused, or has found that something is wrong with data."""
 
-REFUSALS: Final = (Rejected, CommandParked, SessionGone, SubscriptionNotFound, SubscriptionInUse, SessionNotParked)
+REFUSALS: Final = (
+    *(Rejected, CommandParked, SessionGone, StoredDataInvalid),
+    *(SubscriptionNotFound, SubscriptionInUse, SessionNotParked),
+)
 """What is understood, and another try seldom mends."""
 
 UNAVAILABLE: Final = 2
@@ -31,20 +37,23 @@ UNAVAILABLE: Final = 2
 TERMINATED: Final = 128 + signal.SIGTERM
 
 
-def run(work: Coroutine[Any, Any, None], log_level: LogLevel, *, until_stopped: bool = False) -> None:
-    """Run a command; ends by `typer.Exit` where it fails.
+def run(
+    work: Coroutine[Any, Any, None], log_level: LogLevel, *, until_stopped: bool = False, as_json: bool = False
+) -> None:
+    """Run a command; ends by `typer.Exit` where it fails, with a line on standard error: under `--json` it is JSON.
 
     Args:
         work: what the command does; Ctrl-C and SIGTERM cancel it, so that it can clean up.
         log_level: what is logged.
         until_stopped: to be stopped is how it is meant to end.
+        as_json: tell errors as JSON.
 
     """
     configure_logging(log_level)
     try:
         asyncio.run(_terminable(work))
     except TurnstreamError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(encode_error(error) if as_json else f"error: {printable(str(error))}", err=True)
         raise typer.Exit(REFUSED if isinstance(error, REFUSALS) else UNAVAILABLE) from None
     except asyncio.CancelledError:
         raise typer.Exit(0 if until_stopped else TERMINATED) from None

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from turnstream import Command, Turnstream
 from turnstream.codec.commands import decode_command
@@ -12,12 +12,19 @@ from turnstream_cli.output import print_json, print_result
 STANDARD_INPUT: Final = "-"
 
 
+class SendOptions(NamedTuple):
+    """How a command is sent, as `Turnstream.execute` takes it."""
+
+    command_id: str | None
+    timeout: float | None
+    apply_within: float | None
+
+
 async def send_command(
     redis_url: str | None,
     kind: str,
     text: str,
-    command_id: str | None,
-    timeout: float,
+    options: SendOptions,
     *,
     as_json: bool,
 ) -> None:
@@ -25,7 +32,7 @@ async def send_command(
     settings = load_settings(redis_url=redis_url)
     command: Command[Any] = decode_command(kind, _data(text), settings.max_message_bytes)
     async with Turnstream.connect(settings=settings) as ts:
-        result = await ts.execute(command, command_id=command_id, timeout=timeout)
+        result = await ts.execute(command, **options._asdict())
     if as_json:
         print_json(result)
     else:

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 import typer
 
 from turnstream import ListSessions, SessionInfo, SessionNotFound, Turnstream
-from turnstream_cli.output import print_infos, print_json, print_messages, print_session
+from turnstream_cli.output import print_infos, print_json, print_messages, print_session, printable
+from turnstream_cli.running import REFUSED
 
 
 async def get_session(redis_url: str | None, session_id: str, *, as_json: bool) -> None:
@@ -30,8 +31,13 @@ async def list_page(redis_url: str | None, query: ListSessions, *, as_json: bool
             print_json(info)
     else:
         print_infos(page.sessions)
+    if page.unreadable:
+        names = ", ".join(map(printable, page.unreadable))
+        typer.echo(f"error: something else is stored in the place of {names}: turnstream verify says what", err=True)
     if page.next_cursor:
         typer.echo(f"There are more: --cursor {page.next_cursor}", err=True)
+    if page.unreadable:
+        raise typer.Exit(REFUSED)
 
 
 async def list_all(redis_url: str | None, query: ListSessions, *, as_json: bool) -> None:
@@ -42,7 +48,17 @@ async def list_all(redis_url: str | None, query: ListSessions, *, as_json: bool)
             async for info in wanted:
                 print_json(info)
         else:
-            print_infos([info async for info in wanted])
+            await _print_all(wanted)
+
+
+async def _print_all(wanted: AsyncIterator[SessionInfo]) -> None:
+    """Print sessions as a table, which also holds those before one that cannot be read."""
+    infos: list[SessionInfo] = []
+    try:
+        async for info in wanted:
+            infos.append(info)  # noqa: PERF401 - what was read before an error counts
+    finally:
+        print_infos(infos)
 
 
 async def _wanted(ts: Turnstream, query: ListSessions) -> AsyncIterator[SessionInfo]:

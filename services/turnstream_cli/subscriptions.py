@@ -20,18 +20,19 @@ subscriptions = typer.Typer(no_args_is_help=True, context_settings=SETTINGS)
 def of_subscriptions() -> None:
     """Look at durable subscriptions: how far they are, and what their handlers did not take.
 
-    A handler that fails gets an event again; after some attempts the event's session is parked: its events wait, in
-    order, until you [bold]redrive[/bold] or [bold]discard[/bold] them. Other sessions go on.
+    A handler that fails gets an event again; the event's session is set aside until then, and other sessions go on.
+    After some attempts it is parked: its events wait, in order, until you [bold]redrive[/bold] or
+    [bold]discard[/bold] them.
     """
 
 
 @subscriptions.command("list")
 def list_subscriptions(*, as_json: AsJson = False, redis_url: RedisUrl = None, log_level: Log = LogLevel.ERROR) -> None:
-    """List subscriptions with their members, how many events they are behind, and what is parked."""
+    """List subscriptions with their members, how many events they are behind, what is retried and what is parked."""
     from turnstream_cli.durable import print_subscriptions
     from turnstream_cli.running import run
 
-    run(print_subscriptions(redis_url, as_json=as_json), log_level)
+    run(print_subscriptions(redis_url, as_json=as_json), log_level, as_json=as_json)
 
 
 @subscriptions.command("lag")
@@ -43,7 +44,7 @@ def lag(name: Name, *, as_json: AsJson = False, redis_url: RedisUrl = None, log_
     from turnstream_cli.durable import print_lag
     from turnstream_cli.running import run
 
-    run(print_lag(redis_url, name, as_json=as_json), log_level)
+    run(print_lag(redis_url, name, as_json=as_json), log_level, as_json=as_json)
 
 
 @subscriptions.command("reset")
@@ -70,11 +71,14 @@ def reset(
 
 @subscriptions.command("parked")
 def parked(name: Name, *, as_json: AsJson = False, redis_url: RedisUrl = None, log_level: Log = LogLevel.ERROR) -> None:
-    """List the sessions whose events were not handled, the one that waits for longest first."""
+    """List the sessions of which an event was not handled, the one that waits for longest first.
+
+    Those that are retried are tried again at their next try; those that are parked wait for you.
+    """
     from turnstream_cli.durable import print_parked
     from turnstream_cli.running import run
 
-    run(print_parked(redis_url, name, as_json=as_json), log_level)
+    run(print_parked(redis_url, name, as_json=as_json), log_level, as_json=as_json)
 
 
 @subscriptions.command("redrive")
@@ -86,9 +90,10 @@ def redrive(
     redis_url: RedisUrl = None,
     log_level: Log = LogLevel.ERROR,
 ) -> None:
-    """Have the waiting events of a session handled, in order; with the last one it is parked no more.
+    """Have the waiting events of a session handled now, in order; with the last one it is set aside no more.
 
-    It stops at the first that fails again, and exits with 1: the rest keeps waiting. Needs a running member.
+    It stops at the first that fails, and exits with 1: the rest waits, and is tried again as if it was new. Needs a
+    running member.
     """
     from turnstream_cli.durable import redrive_session
     from turnstream_cli.running import run

@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from turnstream import ConfigurationError, Event
+from turnstream import ConfigurationError, Event, Retries
 from turnstream.domain.events import EVENTS
 from turnstream_relay.network import tls_context
 from turnstream_relay.signing import PREFIX, check_secret
@@ -81,6 +81,9 @@ def _sendable(url: HttpUrl) -> HttpUrl:
     return url
 
 
+DAY = 86_400.0
+MOST_DAYS = 30 * DAY
+
 EndpointName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,48}$")]
 Secret = Annotated[SecretStr, BeforeValidator(_read_secret)]
 
@@ -103,7 +106,19 @@ class Endpoint(BaseModel):
     timeout: Annotated[PositiveFloat, Field(le=300, description="seconds that an attempt may take")] = 15.0
     concurrency: Annotated[int, Field(ge=1, le=1000, description="attempts of a process at the same time")] = 8
     rate_limit: Annotated[PositiveFloat | None, Field(description="attempts of a process a second")] = None
-    attempts: Annotated[int, Field(ge=1, description="attempts at an event before its session is parked")] = 10
+    attempts: Annotated[
+        int | None, Field(ge=1, description="attempts at an event, at most, before its session is parked")
+    ] = None
+    retry_for: Annotated[
+        PositiveFloat,
+        Field(le=MOST_DAYS, description="seconds for which an event is tried before its session is parked"),
+    ] = DAY
+    longest_pause: Annotated[
+        PositiveFloat, Field(le=DAY, description="seconds of the longest pause between two attempts at an event")
+    ] = 900.0
+    parked_every: Annotated[
+        PositiveFloat, Field(le=MOST_DAYS, description="seconds after which a parked session is tried once more")
+    ] = 3600.0
     longest_rest: Annotated[
         PositiveFloat,
         Field(le=3600, description="seconds between attempts, at most, while the endpoint fails and asks for no more"),
@@ -122,6 +137,16 @@ class Endpoint(BaseModel):
     def types(self) -> tuple[type[Event], ...]:
         """The classes of its events; none for all."""
         return tuple(EVENTS[name] for name in self.events)
+
+    @property
+    def retries(self) -> Retries:
+        """When an event that the endpoint did not take is tried again."""
+        return Retries(
+            attempts=self.attempts,
+            seconds=self.retry_for,
+            longest_pause=self.longest_pause,
+            parked_every=self.parked_every,
+        )
 
     @property
     def secrets(self) -> tuple[SecretStr, ...]:

@@ -5,6 +5,7 @@ from typing import Final
 import structlog
 
 from turnstream import DurableSubscription, Event, NotHandled, ResyncRequired, Turnstream
+from turnstream.client.durable.handling import is_retry
 from turnstream.telemetry import get_logger
 from turnstream_relay.answers import Answer, Outcome
 from turnstream_relay.configuration import Endpoint
@@ -16,6 +17,9 @@ from turnstream_relay.signing import Message
 log = get_logger(__name__)
 
 _MAYBE_THE_EVENT: Final = (Outcome.FAILED, Outcome.REFUSED)
+
+GAP_ATTEMPTS: Final = 10
+"""How often a gap is told to an endpoint that refuses it, where the file gives no number of attempts."""
 
 
 def subscription_name(endpoint: str) -> str:
@@ -38,12 +42,12 @@ class Delivery:
         self.retried = 0
         self.is_gone = False
         self._poster = Poster(endpoint)
-        self._gate = Gate(endpoint.concurrency, endpoint.rate_limit, endpoint.longest_rest)
+        self._gate = Gate(endpoint.concurrency, endpoint.rate_limit, endpoint.longest_rest, self._try_again)
         self._subscription: DurableSubscription[Event] = ts.subscription(
             subscription_name(name),
             *endpoint.types,
             start=endpoint.start,
-            attempts=endpoint.attempts,
+            attempts=endpoint.retries,
             session_prefix=endpoint.session_prefix,
         )
         self._refusals: dict[str, int] = {}
@@ -85,12 +89,16 @@ class Delivery:
 
     async def _attempt(self, message: Message) -> Answer:
         try:
-            async with self._gate.turn() as note:
+            async with self._gate.turn(retries=is_retry()) as note:
                 answer = await self._poster.post(message)
                 note(answer)
         except NoTurn as reason:
             raise NotHandled(str(reason), counts=False) from None
         return answer
+
+    def _try_again(self) -> None:
+        """Try what was not taken before: the endpoint answers again."""
+        self._subscription.hasten()
 
     def _give_up_endpoint(self) -> None:
         """Deliver no more; the event stays where it is, for an endpoint that is wanted again."""
@@ -103,7 +111,7 @@ class Delivery:
         """Tell whether a gap was refused often enough; there is no session that could be parked for it."""
         if answer.outcome is Outcome.REFUSED:
             self._refusals[message_id] = self._refusals.get(message_id, 0) + 1
-        if self._refusals.get(message_id, 0) < self.endpoint.attempts:
+        if self._refusals.get(message_id, 0) < (self.endpoint.attempts or GAP_ATTEMPTS):
             return False
         del self._refusals[message_id]
         return True

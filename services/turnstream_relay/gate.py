@@ -22,6 +22,10 @@ PATIENCE: Final = 1.0
 """Seconds for which a rest is waited for: who holds a partition must be able to hand it over."""
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 class NoTurn(Exception):  # noqa: N818 - a state of the gate
     """No attempt can be made now."""
 
@@ -29,12 +33,20 @@ class NoTurn(Exception):  # noqa: N818 - a state of the gate
 class Gate:
     """One endpoint's: a limit of concurrency, a limit of rate, and a circuit breaker.
 
-    Behind some failures in a row the endpoint rests. Then one attempt at a time tries whether it answers; the first
-    that succeeds opens the gate for all again.
+    After some failures in a row the endpoint rests. Then one attempt at a time tries whether it answers; the first
+    that succeeds opens the gate for all again. An attempt that `retries` an event of a session that is set aside lets
+    the others go first, and its failure says nothing of the endpoint that was not known: else sessions that the
+    endpoint does not take would keep it resting for those that it does.
     """
 
-    def __init__(self, concurrency: int, rate: float | None, longest_rest: float) -> None:
-        """Let pass `concurrency` attempts at a time, `rate` a second; rests have up to `longest_rest` seconds."""
+    def __init__(
+        self, concurrency: int, rate: float | None, longest_rest: float, opened: Callable[[], None] = _nothing
+    ) -> None:
+        """Let pass `concurrency` attempts at a time, `rate` a second; rests have up to `longest_rest` seconds.
+
+        `opened` is called when the endpoint answers after a rest.
+        """
+        self._opened = opened
         self._slots = asyncio.Semaphore(concurrency)
         self._interval = 1 / rate if rate else 0.0
         self._next = 0.0
@@ -56,21 +68,33 @@ class Gate:
         self._ring()
 
     @asynccontextmanager
-    async def turn(self) -> AsyncGenerator[Callable[[Answer], None]]:
+    async def turn(self, *, retries: bool = False) -> AsyncGenerator[Callable[[Answer], None]]:
         """Wait for a turn to make an attempt; gives what takes the answer to it.
+
+        Args:
+            retries: the event is one of a session that is set aside.
 
         Raises:
             NoTurn: the gate is closed, or the endpoint rests for long.
 
         """
+        self._check_rest(retries)
         async with self._slots:
+            self._check_rest(retries)
             tries = await self._passed()
             try:
-                yield partial(self._note, tries)
+                yield partial(self._note, tries, retries)
             finally:
                 if tries:
                     self._trying = False
                     self._ring()
+
+    def _check_rest(self, retries: bool) -> None:  # noqa: FBT001 - given on by `turn`
+        """Send those away that let the others go first; they take no slot to wait in."""
+        if retries and self._resting_until is not None:
+            rested = asyncio.get_running_loop().time() >= self._resting_until + PATIENCE
+            if self._trying or not rested:
+                raise NoTurn("the endpoint rests")
 
     async def _passed(self) -> bool:
         """Wait until an attempt may be made; tell whether it is the one that tries a resting endpoint."""
@@ -90,8 +114,10 @@ class Gate:
                 return self._trying
         raise NoTurn("the relay stops")
 
-    def _note(self, tries: bool, answer: Answer) -> None:  # noqa: FBT001 - bound by `turn`
+    def _note(self, tries: bool, retries: bool, answer: Answer) -> None:  # noqa: FBT001 - bound by `turn`
         """Take what came of an attempt; one that began before the rest says nothing new, but may ask for a longer."""
+        if retries and answer.outcome in (Outcome.FAILED, Outcome.REFUSED):
+            return
         now = asyncio.get_running_loop().time()
         if self._resting_until is not None and not tries:
             self._resting_until = max(self._resting_until, now + (answer.wait or 0.0))
@@ -109,6 +135,7 @@ class Gate:
             self._resting_until = None
             self._backoff.succeeded()
             self._ring()
+            self._opened()
 
     def _rest(self, answer: Answer, now: float) -> None:
         seconds = max(answer.wait or 0.0, self._backoff.failed())

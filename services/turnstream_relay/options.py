@@ -34,9 +34,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines instead o
 Timeout = Annotated[float, typer.Option(min=0, help="Seconds to wait for the relay that has to do it.")]
 
 
-def execute(work: Coroutine[Any, Any, None], log_level: LogLevel) -> None:
-    """Run a command's coroutine; an expected failure becomes one line and an exit status."""
+def execute(work: Coroutine[Any, Any, None], log_level: LogLevel, *, as_json: bool = False) -> None:
+    """Run a command's coroutine; an expected failure becomes one line, of JSON if wanted, and an exit status."""
     from turnstream import ConfigurationError, TurnstreamError, Unavailable
+    from turnstream.codec.errors import encode_error
     from turnstream.telemetry import configure_logging
 
     configure_logging(log_level)
@@ -46,7 +47,7 @@ def execute(work: Coroutine[Any, Any, None], log_level: LogLevel) -> None:
     try:
         asyncio.run(work)
     except TurnstreamError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(encode_error(error) if as_json else f"error: {error}", err=True)
         misfit = isinstance(error, ConfigurationError | Unavailable)
         raise typer.Exit(MISFIT if misfit else REFUSED) from None
     except asyncio.CancelledError:

@@ -15,7 +15,7 @@ from turnstream import ParkedSession
 UNBOUNDED: Final = 10_000
 """The width of what is no terminal: nothing is wrapped for those who read lines."""
 
-_COLUMNS: Final = ("endpoint", "session", "events", "lost", "since", "answer")
+_COLUMNS: Final = ("endpoint", "session", "events", "lost", "since", "answer", "state", "next try")
 
 
 def printable(text: str) -> str:
@@ -34,6 +34,11 @@ def print_parked(found: Iterable[tuple[str, ParkedSession]], *, as_json: bool) -
         table.add_column(column, overflow="fold")
     for endpoint, s in found:
         answer = f"{s.reason} ({s.attempts} ×)"
-        cells = (endpoint, s.session_id, str(s.events), str(s.lost), s.since.isoformat(" ", "seconds"), answer)
+        state, next_try = (
+            "parked" if s.is_parked else "retried",
+            s.next_try.isoformat(" ", "seconds") if s.next_try else "–",
+        )
+        since = s.since.isoformat(" ", "seconds")
+        cells = (endpoint, s.session_id, str(s.events), str(s.lost), since, answer, state, next_try)
         table.add_row(*(Text(printable(cell)) for cell in cells))
     Console(highlight=False, width=None if sys.stdout.isatty() else UNBOUNDED).print(table)

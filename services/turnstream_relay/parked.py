@@ -25,8 +25,8 @@ parked = typer.Typer(no_args_is_help=True, context_settings=SETTINGS)
 def of_parked() -> None:
     """Look at sessions of which an endpoint did not take an event, and deliver them again or drop them.
 
-    Behind some attempts the event waits, and with it all later events of its session for that endpoint. Other sessions
-    go on, and so do other endpoints.
+    The event is tried again, and all later events of its session wait for that endpoint. Other sessions go on, and so
+    do other endpoints. After a day, if the file says no other time, the session is parked.
     """
 
 
@@ -39,7 +39,7 @@ def list_parked(
     redis_url: RedisUrl = None,
     log_level: Log = LogLevel.ERROR,
 ) -> None:
-    """List parked sessions with the number of events that wait and the answer to the first of them.
+    """List sessions that wait: how many events, the answer to the first of them, and when it is tried again.
 
     Example:  turnstream relay parked list --config relay.toml
     """
@@ -54,7 +54,7 @@ def list_parked(
         names = sorted(configuration.endpoints) if endpoint is None else [endpoint]
         print_parked(await operating.parked_sessions(redis_url, names), as_json=as_json)
 
-    execute(listing(), log_level)
+    execute(listing(), log_level, as_json=as_json)
 
 
 @parked.command("redrive")
@@ -69,7 +69,7 @@ def redrive_parked(
     redis_url: RedisUrl = None,
     log_level: Log = LogLevel.ERROR,
 ) -> None:
-    """Deliver parked events again, in order, until one is not taken again; a relay that runs does it.
+    """Deliver events that wait now, in order, until one is not taken; a relay that runs does it.
 
     Example:  turnstream relay parked redrive --config relay.toml --endpoint billing
     """

@@ -47,4 +47,9 @@ async def _standing(ts: Turnstream, name: str) -> dict[str, int]:
     except TurnstreamError as error:
         log.warning("endpoint's standing not known", subscription=name, error=str(error))
         return {}
-    return {"parked_sessions": len(parked), "parked_events": sum(session.events for session in parked), "lag": lag}
+    return {
+        "parked_sessions": sum(session.is_parked for session in parked),
+        "retried_sessions": sum(not session.is_parked for session in parked),
+        "parked_events": sum(session.events for session in parked if session.is_parked),
+        "lag": lag,
+    }

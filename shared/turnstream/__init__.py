@@ -12,6 +12,7 @@ from turnstream.application.verifying import Verification
 from turnstream.catalogue import ModelCatalogue, calculate_cost, context_window_size
 from turnstream.client.addressing import Trace
 from turnstream.client.durable.administration import ParkedSession, PartitionLag, SubscriptionInfo
+from turnstream.client.durable.retries import Retries
 from turnstream.client.durable.subscription import DurableSubscription
 from turnstream.client.facade import Turnstream
 from turnstream.client.listening.resync import ResyncRequired
@@ -72,6 +73,7 @@ from turnstream.domain.position import Position
 from turnstream.domain.pricing import PriceSource
 from turnstream.errors import (
     CommandDiscarded,
+    CommandExpired,
     CommandParked,
     CommandTimeout,
     ConfigurationError,
@@ -88,6 +90,7 @@ from turnstream.errors import (
     SessionGone,
     SessionNotFound,
     SessionNotParked,
+    StoredDataInvalid,
     SubscriptionInUse,
     SubscriptionNotFound,
     TurnstreamError,
@@ -108,6 +111,7 @@ __all__ = [
     "ChatMessageRole",
     "Command",
     "CommandDiscarded",
+    "CommandExpired",
     "CommandParked",
     "CommandResult",
     "CommandTimeout",
@@ -150,6 +154,7 @@ __all__ = [
     "RemoveMessages",
     "RemovedMessage",
     "ResyncRequired",
+    "Retries",
     "Session",
     "SessionAlreadyExists",
     "SessionConfig",
@@ -166,6 +171,7 @@ __all__ = [
     "SessionUpdated",
     "Sessions",
     "Settings",
+    "StoredDataInvalid",
     "SubscriptionInUse",
     "SubscriptionInfo",
     "SubscriptionNotFound",

@@ -10,13 +10,23 @@ FIRST = 0.05
 LONGEST = 2.0
 
 
+def pause(failures: int, longest: float | None = None, first: float | None = None) -> float:
+    """Return the seconds to wait after so many failures in a row: at random up to a bound that doubles.
+
+    The bound is `first` seconds after one failure, in the end `longest`; by default these are `FIRST` and `LONGEST`.
+    """
+    first, longest = (FIRST if first is None else first), (LONGEST if longest is None else longest)
+    bound = min(longest, first * 2.0 ** min(failures - 1, 64))
+    return bound * random.uniform(0.5, 1.0)  # noqa: S311 - spreads attempts, keeps no secret
+
+
 class Backoff:
     """Grows with every failure in a row."""
 
     def __init__(self, first: float | None = None, longest: float | None = None) -> None:
         """Start short: up to `first` seconds, in the end `longest`; of everything else these are `FIRST`, `LONGEST`."""
-        self._first = FIRST if first is None else first
-        self._longest = LONGEST if longest is None else longest
+        self._first = first
+        self._longest = longest
         self._failures = 0
 
     @property
@@ -30,9 +40,8 @@ class Backoff:
 
     def failed(self) -> float:
         """Return the seconds to wait now: at random up to a bound that doubles."""
-        bound = min(self._longest, self._first * 2.0**self._failures)
         self._failures = min(self._failures + 1, 16)
-        return bound * random.uniform(0.5, 1.0)  # noqa: S311 - spreads attempts, keeps no secret
+        return pause(self._failures, self._longest, self._first)
 
 
 Place = TypeVar("Place", bound=Hashable)

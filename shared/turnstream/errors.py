@@ -10,7 +10,8 @@
     │   ├── VersionConflict       `expected_version` was not the session's version
     │   ├── DuplicateMismatch     the command id was used before, with another payload
     │   ├── ParkedQueueFull       the session is parked, and no more of its commands may wait
-    │   └── CommandDiscarded      an operator took it out of the queue of its parked session
+    │   ├── CommandDiscarded      an operator took it out of the queue of its parked session
+    │   └── CommandExpired        no worker came to it within its `apply_within`
     ├── CommandParked             the session is parked; the command waits for a redrive
     ├── SessionGone               the command was applied; before its result was read, the session was gone
     ├── Unavailable               nothing is wrong with the command; try again
@@ -18,10 +19,12 @@
     │   ├── KeyUnusable           something else stands at a key (`key`); an operator has to remove it
     │   └── CommandTimeout        no answer in time; the command may still be applied (`command_id`)
     ├── Fenced                    a worker wrote for a partition that it does not own any more
+    ├── TooLate                   a batch holds a command whose time is over (`now_ms`); decide it again
     ├── Collision                 a batch was decided without knowing something that is stored; decide it again
     ├── WorkerDied                workers died while they applied a command
     ├── BatchRefused              the store cannot write a batch as it is; one of its commands is to be parked
-    │   └── PartitionRefused      whatever the batch is: the fault lies with a key of the whole partition
+    │   ├── PartitionRefused      whatever the batch is: the fault lies with a key of the whole partition
+    │   └── StoredDataInvalid     a key holds something of another type, or what cannot be decoded (`key`, `session_id`)
     ├── NotHandled                a subscriber's handler raises it to say why an event is to come again
     ├── SubscriptionNotFound      no durable subscription of this name ever had a member
     ├── SubscriptionInUse         a subscription has live members, so it cannot be forgotten
@@ -33,9 +36,21 @@ Source: design §4 and §10; the messages of the spec where it has one.
 
 from typing import ClassVar
 
+UNKNOWN_REASON = "Is a worker running?"
+"""What a time-out says where nothing is known of workers and server."""
+
 
 class TurnstreamError(Exception):
-    """The root of every error of this library."""
+    """The root of every error of this library.
+
+    Pickled or copied, it keeps its class, text, fields and notes, and a cause that is an error of this library, too;
+    other causes may not be picklable, and would break a process pool.
+    """
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Say how to make it again: not by its constructor, whose arguments are not kept."""
+        cause = self.__cause__ if isinstance(self.__cause__, TurnstreamError) else None
+        return _made_again, (type(self), self.args, dict(vars(self)), cause)
 
 
 class Rejected(TurnstreamError):  # noqa: N818 - the design's name: a class of outcome, not only an exception
@@ -46,7 +61,7 @@ class Rejected(TurnstreamError):  # noqa: N818 - the design's name: a class of o
     @property
     def fields(self) -> dict[str, str | int | None]:
         """The error's own fields, as a reply carries them."""
-        return dict(vars(self))
+        return {name: value for name, value in vars(self).items() if name != "__notes__"}
 
 
 class InvalidCommand(Rejected):
@@ -162,6 +177,22 @@ class CommandDiscarded(Rejected):
         self.command_id = command_id
 
 
+class CommandExpired(Rejected):
+    """The command was to be applied within some seconds of being queued, and was not; it will not be applied."""
+
+    code = "command-expired"
+
+    def __init__(self, session_id: str, command_id: str, apply_within_ms: int) -> None:
+        """Keep the session, the command, and the milliseconds in which it should have been applied."""
+        super().__init__(
+            f"Command {command_id} of session {session_id} was not applied: it was still waiting {apply_within_ms} ms "
+            "after it was queued"
+        )
+        self.session_id = session_id
+        self.command_id = command_id
+        self.apply_within_ms = apply_within_ms
+
+
 class CommandParked(TurnstreamError):  # noqa: N818 - a state of the command
     """The command's session is parked: it waits, in order, for an operator's redrive."""
 
@@ -221,14 +252,22 @@ class KeyUnusable(Unavailable):
 class CommandTimeout(Unavailable):
     """No answer came in time; the command may still be applied."""
 
-    def __init__(self, command_id: str, timeout: float) -> None:
-        """Keep the command id, for a resend within the deduplication window, and the seconds waited."""
+    def __init__(self, command_id: str, timeout: float, reason: str = UNKNOWN_REASON) -> None:
+        """Keep the command id, for a resend within the deduplication window.
+
+        Args:
+            command_id: the command.
+            timeout: the seconds that have passed.
+            reason: what is known of workers and server, as sentences.
+
+        """
         super().__init__(
             f"No answer to command {command_id} within {timeout:g} s; it may still be applied. "
-            "Is a worker running? A resend with the same command_id is safe.",
+            f"{reason} A resend with the same command_id is safe.",
             command_id,
         )
         self.timeout = timeout
+        self.reason = reason
 
 
 class Fenced(TurnstreamError):  # noqa: N818 - the design's name
@@ -239,6 +278,18 @@ class Fenced(TurnstreamError):  # noqa: N818 - the design's name
         super().__init__(f"Partition {partition} was not written: {reason} is not what this worker expects")
         self.partition = partition
         self.reason = reason
+
+
+class TooLate(TurnstreamError):  # noqa: N818 - a state of the batch
+    """A batch would apply a command after its time: nothing was written."""
+
+    def __init__(self, partition: int, now_ms: int) -> None:
+        """Name the partition, and the time of the server, in milliseconds since 1970."""
+        super().__init__(
+            f"Partition {partition} was not written: at {now_ms} the time of a command of the batch is over"
+        )
+        self.partition = partition
+        self.now_ms = now_ms
 
 
 class Collision(TurnstreamError):  # noqa: N818 - a state of the batch
@@ -264,7 +315,7 @@ class WorkerDied(TurnstreamError):  # noqa: N818 - a state of the command
 class BatchRefused(TurnstreamError):  # noqa: N818 - a state of the batch
     """The store cannot write or read what a batch needs, and would not another time: nothing was written."""
 
-    def __init__(self, partition: int, reason: str) -> None:
+    def __init__(self, partition: int | None, reason: str) -> None:
         """Name the partition, and say what the store said."""
         super().__init__(f"Partition {partition} was not written: {reason}")
         self.partition = partition
@@ -273,6 +324,22 @@ class BatchRefused(TurnstreamError):  # noqa: N818 - a state of the batch
 
 class PartitionRefused(BatchRefused):
     """Something else stands at a key of the whole partition, so none of its commands is to be parked for it."""
+
+
+class StoredDataInvalid(BatchRefused):
+    """A key holds something of another type than belongs there, or data that cannot be decoded.
+
+    Another program has written there, or the server has lost or changed data. Trying again does not help; deleting the
+    key, or restoring it, does.
+    """
+
+    def __init__(self, key: str, reason: str, session_id: str | None = None) -> None:
+        """Name the key, the session that it belongs to if it belongs to one, and what is wrong, without contents."""
+        super().__init__(None, reason)
+        what = "" if session_id is None else f"Session {session_id} cannot be read. "
+        self.args = (f"{what}The key {key} holds something else: {reason}",)
+        self.key = key
+        self.session_id = session_id
 
 
 class NotHandled(TurnstreamError):  # noqa: N818 - a state of the event
@@ -326,3 +393,14 @@ class SessionNotParked(TurnstreamError):  # noqa: N818 - a state of the session
 
 class ConfigurationError(TurnstreamError):
     """Settings, server or deployment do not fit together; the message says what to change."""
+
+
+def _made_again(
+    kind: type[TurnstreamError], arguments: tuple[object, ...], fields: dict[str, object], cause: TurnstreamError | None
+) -> TurnstreamError:
+    """Make an error that was pickled or copied."""
+    error = kind.__new__(kind, *arguments)
+    vars(error).update(fields)
+    if cause is not None:
+        error.__cause__ = cause
+    return error

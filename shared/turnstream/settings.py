@@ -69,10 +69,17 @@ class Settings(BaseSettings):
     cached_sessions: PositiveInt = 100_000
     """Session headers that a worker keeps in memory."""
 
+    timeout: PositiveFloat = 30.0
+    """Seconds in which a call that sends a command is to be done, where the caller gives no others."""
     connect_timeout: PositiveFloat = 5.0
-    """Seconds to wait for a connection."""
+    """Seconds to wait for a connection, until it can be used."""
     response_timeout: PositiveFloat = 10.0
-    """Seconds to wait for the server's answer to a command that does not block."""
+    """Seconds to wait for the server's answer to a command that does not block, while others come."""
+    heartbeat: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
+    """Seconds for which a connection may owe an answer while nothing comes over it: then it is replaced. One over which
+    nothing came for half of that is asked whether it is alive."""
+    scripts: Literal["functions", "evalsha"] = "functions"
+    """How Lua runs on the server: by functions that workers load, or, where a host has none, by EVALSHA alone."""
     catalogue_file: Path | None = None
     """A TOML file with windows and prices of models, which override the built-in ones."""
 

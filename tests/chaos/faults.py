@@ -8,16 +8,21 @@ import asyncio
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from random import Random
 from time import monotonic
 from typing import ClassVar
 
 from tests.chaos.history import Span
 from tests.chaos.processes import WorkerProcess, Workers
+from tests.chaos.waits import until
 from tests.chaos.witness import KILLED, STOPPED, Witness
 
 MOST_WORKERS = 4
+ENOUGH = 2
+"""Workers that own something before the next one is hurt."""
+STARTED_WITHIN = 30.0
+"""Seconds that they have for it."""
 
 
 class Fault(ABC):
@@ -61,6 +66,20 @@ class _WorkerFault(Fault):
         self.chance = chance
         self.lease = lease
 
+    async def apply(self) -> None:
+        """Do it while others work: on a busy machine a process takes longer to start than a fault to come again."""
+        with suppress(TimeoutError):
+            await until(self._enough_work, STARTED_WITHIN)
+        await self.hurt()
+
+    @abstractmethod
+    async def hurt(self) -> None:
+        """Do it."""
+
+    async def _enough_work(self) -> bool:
+        self.workers.replace_ended()
+        return len(self.witness.owners() & {worker.name for worker in self.workers.alive}) >= ENOUGH
+
     def taken_out(self) -> WorkerProcess:
         """Choose a worker that is about to go."""
         self.workers.replace_ended()
@@ -74,7 +93,7 @@ class KillWorker(_WorkerFault):
 
     name = "worker killed"
 
-    async def apply(self) -> None:
+    async def hurt(self) -> None:
         worker = self.taken_out()
         self.witness.goes(worker.name, KILLED)
         await asyncio.to_thread(worker.kill)
@@ -86,7 +105,7 @@ class PauseWorker(_WorkerFault):
 
     name = "worker paused beyond its lease"
 
-    async def apply(self) -> None:
+    async def hurt(self) -> None:
         self.workers.replace_ended()
         worker = self.chance.choice(self.workers.alive)
         worker.pause()
@@ -101,7 +120,7 @@ class DrainWorker(_WorkerFault):
 
     name = "worker drained"
 
-    async def apply(self) -> None:
+    async def hurt(self) -> None:
         worker = self.taken_out()
         self.workers.start()
         self.witness.goes(worker.name, STOPPED)
@@ -115,7 +134,7 @@ class StartWorker(_WorkerFault):
 
     name = "worker added or withdrawn"
 
-    async def apply(self) -> None:
+    async def hurt(self) -> None:
         if len(self.workers.alive) < MOST_WORKERS:
             self.workers.start()
         else:

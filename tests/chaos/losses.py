@@ -1,15 +1,16 @@
 """What takes history from under everybody: a replica that was cut off is promoted, or all is deleted."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from random import Random
 
 from redis import Redis
 from tests.chaos.faults import Fault, Loss
 from tests.chaos.members import NAME, Members
-from tests.chaos.outages import Failover, FlushScripts
+from tests.chaos.outages import Failover, FlushScripts, swallowing
 from tests.chaos.pair import Pair
+from tests.chaos.proxy import Proxy
 from tests.chaos.waits import until
 from tests.chaos.witness import owner_in
 
@@ -95,7 +96,10 @@ class FlushAll(Loss):
                 await asyncio.to_thread(self._pair.flush)
 
 
-def pair_faults(pair: Pair, keys: Keys, members: Members, chance: Random) -> list[Fault]:
-    """Return the faults of a pair of servers by which history is lost."""
+def pair_faults(pair: Pair, ways: Mapping[str, Proxy], keys: Keys, members: Members, chance: Random) -> list[Fault]:
+    """Return the faults of a pair of servers by which history is lost, and of the ways to it."""
     quiet = Quiet(pair, keys, members)
-    return [LoseHistory(pair, quiet, chance), FlushAll(pair, quiet), FlushScripts(lambda: [pair.url])]
+    faults: list[Fault] = [LoseHistory(pair, quiet, chance), FlushAll(pair, quiet), FlushScripts(lambda: [pair.url])]
+    for way, proxy in ways.items():
+        faults += swallowing([proxy], way)
+    return faults

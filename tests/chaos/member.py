@@ -1,8 +1,8 @@
-"""A member of a durable subscription as a process: `python -m tests.chaos.member NAME FILE [--die-on N]`.
+"""A member of a durable subscription as a process: `python -m tests.chaos.member NAME FILE [--die-on N] [--refuse S]`.
 
 It starts at the beginning, and appends what it handles to the file before it acknowledges; on its N-th event it dies in
-between. All members of a run share the file: its lines stand in the order in which things were handled. Settings come
-from the environment.
+between. With `--refuse S` it fails on that share of the events, so that sessions are set aside. All members of a run
+share the file: its lines stand in the order in which things were handled. Settings come from the environment.
 """
 
 import argparse
@@ -10,13 +10,14 @@ import asyncio
 import os
 import signal
 import sys
+from random import Random
 
 import msgspec
 from tests.chaos.history import Handled
 from tests.chaos.processes import NO_SERVER
 from tests.chaos.subscribers import looking_often, noted_loss
 
-from turnstream import ResyncRequired, Turnstream, Unavailable
+from turnstream import NotHandled, ResyncRequired, Turnstream, Unavailable
 from turnstream.domain.events import Event
 from turnstream.settings import load_settings
 
@@ -24,12 +25,16 @@ from turnstream.settings import load_settings
 class Log:
     """Writes each line with one call, so that those of several processes do not mix."""
 
-    def __init__(self, member: str, path: str, die_on: int) -> None:
+    def __init__(self, member: str, path: str, die_on: int, refuse: float) -> None:
         self._member = member
+        self._refuse = refuse
+        self._chance = Random(member)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self._left = die_on
 
     async def __call__(self, event: Event | ResyncRequired) -> None:
+        if isinstance(event, Event) and self._chance.random() < self._refuse:
+            raise NotHandled("not now")
         os.write(self._file, msgspec.json.encode(self._line(event)) + b"\n")
         self._left -= 1
         if self._left == 0:
@@ -48,9 +53,10 @@ async def main() -> None:
     parser.add_argument("name")
     parser.add_argument("file")
     parser.add_argument("--die-on", type=int, default=0)
+    parser.add_argument("--refuse", type=float, default=0.0)
     arguments = parser.parse_args()
     settings = load_settings()
-    log = Log(settings.worker_id or "", arguments.file, arguments.die_on)
+    log = Log(settings.worker_id or "", arguments.file, arguments.die_on, arguments.refuse)
     try:
         ts = await Turnstream.connect(settings=settings)
     except Unavailable:

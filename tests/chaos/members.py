@@ -34,12 +34,13 @@ class MemberProcess(GuardedProgram):
 class Members:
     """The living members; every new one has a name that none had before."""
 
-    def __init__(self, environment: Mapping[str, str], directory: Path) -> None:
+    def __init__(self, environment: Mapping[str, str], directory: Path, refuse: float = 0.0) -> None:
         self.alive: list[MemberProcess] = []
         self.died: list[str] = []
         self.quiet = asyncio.Lock()
         """Held by whoever hurts members, or takes history from under those that know of it."""
         self.lease = float(environment["TURNSTREAM_LEASE"])
+        self._arguments = ("--refuse", str(refuse)) if refuse else ()
         self._environment = environment
         self._directory = directory
         self._started = 0
@@ -48,7 +49,7 @@ class Members:
 
     def start(self, *arguments: str) -> MemberProcess:
         self._started += 1
-        member = MemberProcess(f"m{self._started}", self._environment, self._directory, *arguments)
+        member = MemberProcess(f"m{self._started}", self._environment, self._directory, *self._arguments, *arguments)
         self.alive.append(member)
         return member
 

@@ -3,16 +3,25 @@
 import asyncio
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from random import Random
 
 from redis import Redis
 from tests.chaos.cluster import ChaosCluster
 from tests.chaos.faults import Fault, Loss
 from tests.chaos.processes import ChaosServer
-from tests.chaos.proxy import Proxy
+from tests.chaos.proxy import Proxy, Swallowed
+from tests.chaos.waits import until
 
 BEHIND = 0.3
 """Seconds for which a replica gets nothing any more before its primary dies, at most."""
+
+
+GIVEN_UP_WITHIN = 5.0
+"""Seconds that programs have, at most, to give up what swallows, before something else goes wrong with servers."""
+
+CALLED = {"clients": "turnstream-client", "workers": "turnstream-worker"}
+"""What programs call themselves at the server, by the way that they go."""
 
 
 class KillServer(Fault):
@@ -151,6 +160,43 @@ class Delay(_NetworkFault):
             self.proxy.delay = 0.0
 
 
+class Swallow(Fault):
+    """Everything that is sent over the connections of some programs vanishes from now on, or what goes one way.
+
+    Neither end is told, and new connections are well.
+    """
+
+    name = "connections swallow everything"
+
+    def __init__(self, proxies: Sequence[Proxy], what: Swallowed, client: str = "") -> None:
+        """Do it on these ways, to clients that call themselves so; "" for all."""
+        super().__init__()
+        self._proxies = proxies
+        self._what: Swallowed = what
+        self._client = client
+
+    async def apply(self) -> None:
+        for proxy in self._proxies:
+            proxy.swallow(self._what, self._client)
+        with suppress(TimeoutError):
+            # The next one would find no connection that is well. Who stands still gives up none of them meanwhile.
+            await until(self._is_given_up, GIVEN_UP_WITHIN)
+
+    async def _is_given_up(self) -> bool:
+        return not any(proxy.swallowing for proxy in self._proxies)
+
+
+def swallowing(proxies: Sequence[Proxy], way: str, client: str = "") -> list[Fault]:
+    """Return the faults that swallow all, what is asked, and what is answered; the name of a way is put behind."""
+    faults: list[Fault] = []
+    directions: tuple[Swallowed, ...] = ("both", "requests", "replies")
+    for what in directions:
+        fault = Swallow(proxies, what, client)
+        fault.name = f"{what} swallowed ({way})"  # type: ignore[misc]
+        faults.append(fault)
+    return faults
+
+
 def server_faults(server: ChaosServer, proxies: Mapping[str, Proxy], chance: Random) -> list[Fault]:
     """Return the faults of the server, and of the ways to it; the name of a way is put behind the fault's."""
     faults: list[Fault] = [KillServer(server), FlushScripts(lambda: [server.url])]
@@ -159,10 +205,14 @@ def server_faults(server: ChaosServer, proxies: Mapping[str, Proxy], chance: Ran
             fault = kind(proxy, chance)
             fault.name = f"{kind.name} ({way})"  # type: ignore[misc]
             faults.append(fault)
+        faults += swallowing([proxy], way)
     return faults
 
 
-def cluster_faults(cluster: ChaosCluster, keys: Sequence[str], chance: Random) -> list[Fault]:
-    """Return the faults of a cluster in which partitions have these keys."""
+def cluster_faults(cluster: ChaosCluster, proxies: Sequence[Proxy], keys: Sequence[str], chance: Random) -> list[Fault]:
+    """Return the faults of a cluster in which partitions have these keys, and of the ways to its nodes."""
     flush = FlushScripts(lambda: [node.url for node in cluster.running.nodes])
-    return [flush, KillPrimary(cluster, chance), MoveSlot(cluster, keys, chance)]
+    faults: list[Fault] = [flush, KillPrimary(cluster, chance), MoveSlot(cluster, keys, chance)]
+    for way, client in CALLED.items():
+        faults += swallowing(proxies, way, client)
+    return faults

@@ -27,6 +27,7 @@ class Plan(msgspec.Struct, frozen=True):
     """Processes of a durable subscription to all events."""
     partitions: int = 8
     lease: float = 1.0
+    heartbeat: float = 2.0
     changes: int = 5
     """How many workers are drained, and as many killed, when all else is well again."""
 
@@ -53,6 +54,7 @@ class Plan(msgspec.Struct, frozen=True):
             namespace="chaos",
             partitions=self.partitions,
             lease=self.lease,
+            heartbeat=self.heartbeat,
             deduplication_window=max(3_600.0, 4 * self.seconds),
             event_retention=site.event_retention,
         )
@@ -60,8 +62,16 @@ class Plan(msgspec.Struct, frozen=True):
     def environment(self, site: Site, url: str) -> dict[str, str]:
         """Return the same for processes that connect to a URL."""
         settings = self.settings(site)
-        names = ("namespace", "partitions", "lease", "deduplication_window", "event_retention", "durability")
-        chosen = {f"TURNSTREAM_{name.upper()}": str(getattr(settings, name)) for name in names}
+        names = (
+            "namespace",
+            "partitions",
+            "lease",
+            "heartbeat",
+            "deduplication_window",
+            "event_retention",
+            "durability",
+        )
+        chosen = {f"TURNSTREAM_{name.upper()}": str(getattr(settings, name)) for name in (*names, "durability")}
         return chosen | {"TURNSTREAM_REDIS_URL": url}
 
 

@@ -41,6 +41,8 @@ from turnstream.adapters.redis.backend import server_at
 
 CALM = 0.3
 """Seconds between two faults of a kind, at most."""
+REFUSED = 0.02
+"""The share of handlings that the members' handler refuses, so that sessions are set aside and tried again."""
 BUFFERS = (10_000, 100)
 """Events that the subscriptions of each listening client may hold."""
 
@@ -69,7 +71,7 @@ class Stage:
         self._ending = Ending(self._past, self._archive)
         self._workers = Workers(plan.environment(site, site.for_workers), directory)
         open_things.callback(self._workers.close)
-        self._members = Members(plan.environment(site, site.for_clients), directory)
+        self._members = Members(plan.environment(site, site.for_clients), directory, REFUSED)
         open_things.callback(self._members.close)
 
     async def play(self) -> Result:

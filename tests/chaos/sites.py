@@ -22,6 +22,8 @@ from turnstream.adapters.redis.keys import Keys
 ALL = 100_000_000
 """Events of a partition that no run makes."""
 LOST = "lost histories"
+BEHIND_PROXIES = "127.0.0.2"
+"""The host to which the nodes of a cluster send clients: there a proxy listens on the port of each node."""
 FEW = 300
 """Events that are too few for a subscriber who rests for seconds."""
 
@@ -58,11 +60,15 @@ async def one_server(directory: Path) -> AsyncGenerator[Site]:
 @asynccontextmanager
 async def three_primaries(_: Path) -> AsyncGenerator[Site]:
     """Give a cluster that keeps nothing on disk: what was answered must be on the replica that takes over."""
-    with running_cluster() as running:
+    async with AsyncExitStack() as open_things:
+        running = open_things.enter_context(running_cluster(announced=BEHIND_PROXIES))
         cluster = ChaosCluster(running)
+        proxies = [Proxy(node.port, (BEHIND_PROXIES, node.port)) for node in running.nodes]
+        for proxy in proxies:
+            await _opened(proxy, open_things)
 
         def faults(keys: Keys, _: Members, chance: Random) -> list[Fault]:
-            return cluster_faults(cluster, [partition.partition for partition in keys.partitions], chance)
+            return cluster_faults(cluster, proxies, [partition.partition for partition in keys.partitions], chance)
 
         yield Site(running.url, running.url, running.url, faults, "replicated")
 
@@ -77,7 +83,8 @@ async def lost_histories(_: Path) -> AsyncGenerator[Site]:
         pair.led_by(list(proxies.values()))
 
         def faults(keys: Keys, members: Members, chance: Random) -> list[Fault]:
-            return pair_faults(pair, keys, members, chance)
+            ways = {name: proxy for name, proxy in proxies.items() if name != "witness"}
+            return pair_faults(pair, ways, keys, members, chance)
 
         witness, clients, workers = (proxy.url for proxy in proxies.values())
         yield Site(witness, clients, workers, faults, event_retention=FEW, forgets=True)
@@ -86,9 +93,13 @@ async def lost_histories(_: Path) -> AsyncGenerator[Site]:
 async def _proxies(port: int, names: Sequence[str], open_things: AsyncExitStack) -> Mapping[str, Proxy]:
     proxies = {name: Proxy(port) for name in names}
     for proxy in proxies.values():
-        await proxy.start()
-        open_things.push_async_callback(proxy.aclose)
+        await _opened(proxy, open_things)
     return proxies
+
+
+async def _opened(proxy: Proxy, open_things: AsyncExitStack) -> None:
+    await proxy.start()
+    open_things.push_async_callback(proxy.aclose)
 
 
 SITES: dict[str, Callable[[Path], AbstractAsyncContextManager[Site]]] = {

@@ -1,5 +1,6 @@
 """The proxy of the runs: it forwards, delays, cuts, and loses the answer of what was done."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -7,7 +8,8 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from tests.chaos.proxy import Proxy
+from tests.chaos.proxy import Proxy, Swallowed
+from tests.waiting import wait_until
 
 from turnstream.adapters.embedded import EmbeddedServer
 
@@ -53,6 +55,34 @@ async def test_a_dropped_reply_leaves_the_effect(proxy: Proxy, through: Redis, p
     assert proxy.dropped == 1
     assert await past.get(KEY) == b"2"
     assert await through.incrby(KEY, 1) == 3
+
+
+@pytest.mark.parametrize(("what", "left"), [("both", b"1"), ("requests", b"1"), ("replies", b"2")])
+async def test_what_a_connection_swallows_is_gone_and_new_ones_are_well(
+    proxy: Proxy, through: Redis, past: Redis, what: Swallowed, left: bytes
+) -> None:
+    async with through.client() as held:
+        assert await held.incrby(KEY, 1) == 1
+        assert proxy.swallow(what) == 1
+        asked = asyncio.ensure_future(held.incrby(KEY, 1))
+        await wait_until(lambda: proxy.swallowed > 0)
+        assert await through.get(KEY) == left
+        assert not asked.done()
+        assert proxy.swallowing == 1
+        asked.cancel()
+        await asyncio.wait([asked])
+
+
+async def test_connections_are_chosen_by_the_name_that_their_clients_give_themselves(proxy: Proxy) -> None:
+    async with (
+        Redis.from_url(proxy.url, protocol=2, client_name="one") as one,
+        Redis.from_url(proxy.url, protocol=2, client_name="two") as other,
+    ):
+        await one.ping()
+        await other.ping()
+        assert proxy.open == 2
+        assert proxy.swallow(name="one") == 1
+        assert await other.ping()
 
 
 async def test_a_cut_ends_all_connections(proxy: Proxy, through: Redis) -> None:

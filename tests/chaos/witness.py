@@ -58,7 +58,12 @@ class Witness:
 
     def owners(self) -> set[str]:
         """Return the names of all workers that were seen to own something now."""
-        return {_owner(glimpse) for glimpse in self._latest(time.monotonic()).values()}
+        latest: dict[int, str] = {}
+        for glimpse in reversed(self.glimpses):
+            latest.setdefault(glimpse.partition, _owner(glimpse))
+            if len(latest) == len(self._server.keys.partitions):
+                break
+        return set(latest.values())
 
     def _span(self, worker: str, at: float) -> float | None:
         """Return the seconds; none where it had nothing, or where others never had all of it."""

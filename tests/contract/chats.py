@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
+from tests import builders
 from tests.waiting import SOON
 
 from turnstream import (
@@ -13,7 +14,6 @@ from turnstream import (
     Command,
     CreateSession,
     Session,
-    SessionConfig,
     TextContent,
     Turnstream,
     Unavailable,
@@ -22,7 +22,7 @@ from turnstream import (
 from turnstream.application.routing import partition_of
 from turnstream.messages import new_id
 
-CONFIG = SessionConfig("openai", "gpt-4")
+CONFIG = builders.CONFIG
 
 
 async def a_session(ts: Turnstream, *texts: str, session_id: str | None = None) -> Session:

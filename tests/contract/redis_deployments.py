@@ -40,7 +40,7 @@ def permanent_keys(keys: Keys) -> Iterator[str]:
     for of in keys.partitions:
         yield from map(re.escape, (of.commands, of.partition, of.index, of.events, of.malformed, of.parked))
         yield from (re.escape(named("")) + ".+" for named in (of.session, of.messages, of.order, of.queue))
-        yield f"{re.escape(of.subscription('').state)}{SUBSCRIPTION_NAME}(:requests|:parked(:.+)?)?"
+        yield f"{re.escape(of.subscription('').state)}{SUBSCRIPTION_NAME}(:requests|:retries|:parked(:.+)?)?"
         yield re.escape(of.outcomes(0)).removesuffix("0") + r"\d+"
 
 
@@ -151,7 +151,7 @@ class EmbeddedDeployment(RedisDeployment):
         super().__init__(settings, Redis.from_url(settings.redis_url.get_secret_value(), protocol=2))
 
     async def open(self) -> RedisBackend:
-        return await RedisBackend.open(self.settings, "test", throw_away=True)
+        return await RedisBackend.open(self.settings, "test", throw_away=True, works=True)
 
 
 class SentinelDeployment(EmbeddedDeployment):
@@ -175,7 +175,7 @@ class ClusterDeployment(RedisDeployment):
         super().__init__(settings.at(cluster.url), self._nodes[cluster.nodes[0]])
 
     async def open(self) -> RedisBackend:
-        return await RedisBackend.open(self.settings, "test", throw_away=True)
+        return await RedisBackend.open(self.settings, "test", throw_away=True, works=True)
 
     async def call(self, *words: str | bytes | float) -> Any:  # noqa: ANN401 - whatever the server answers
         """Send one command to the node that holds its key."""

@@ -1,14 +1,14 @@
 """Values for the tests of single ports: batches made by hand, without any of the code that makes them otherwise."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 
 from msgspec import Raw
 from msgspec.structs import replace
+from tests import builders
 
-from turnstream.domain.content import TextContent
 from turnstream.domain.events import AnyEvent, EventMeta, MessageAdded, SessionDeleted
-from turnstream.domain.models import ChatMessage, ChatMessageRole, SessionConfig, SessionHeader, TokenMetrics
+from turnstream.domain.models import ChatMessage, SessionConfig, SessionHeader, TokenMetrics
 from turnstream.domain.pricing import PriceSource
 from turnstream.ports import (
     Backend,
@@ -23,14 +23,13 @@ from turnstream.ports import (
     milliseconds,
 )
 
-AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
+AT = builders.AT
 ENTRY_MS = milliseconds(AT)
 OUTCOME = Outcome("ok", "hash", 1, output=Raw(b"true"))
 CLIENT = "client-1"
 
 
-def message(message_id: str, text: str = "Hello", **metadata: object) -> ChatMessage:
-    return ChatMessage(message_id, ChatMessageRole.USER, (TextContent(text),), AT, metadata=metadata or None)
+message = builders.message
 
 
 def stored(session_id: str = "s", version: int = 1, updated_at: datetime = AT, message_count: int = 0) -> StoredHeader:

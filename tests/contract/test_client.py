@@ -429,19 +429,19 @@ async def test_waiting_for_a_ticket_can_be_given_up(ts: Turnstream) -> None:
 
 async def test_a_sent_command_is_queued(deployment: Deployment) -> None:
     client = await client_of(deployment, worker=False)
-    ticket = await client.send(CreateSession(CONFIG, id_in(2, 4)), timeout=AT_ONCE)
+    ticket = await client.send(CreateSession(CONFIG, id_in(2, 4)))
     assert await deployment.backlog(2) == 1
     with pytest.raises(CommandTimeout) as timeout:
-        await ticket
+        await ticket.result(AT_ONCE)
     assert timeout.value.command_id == ticket.command_id
     assert isinstance(timeout.value, Unavailable)
 
 
 async def test_a_ticket_that_timed_out_is_answered_later(deployment: Deployment) -> None:
     client = await client_of(deployment, worker=False)
-    ticket = await client.send(CreateSession(CONFIG, "late"), timeout=AT_ONCE)
+    ticket = await client.send(CreateSession(CONFIG, "late"))
     with pytest.raises(CommandTimeout):
-        await ticket
+        await ticket.result(AT_ONCE)
     await client_of(deployment)
     await wait_until(lambda: "done=True" in repr(ticket))
     assert await ticket == Applied("late", 1)

@@ -1,5 +1,6 @@
 """Owners that die without moving the cursor are counted; the command they die of is parked undecided (design §4)."""
 
+import asyncio
 from typing import Any, Self
 
 import pytest
@@ -7,6 +8,7 @@ from tests.contract.chats import CONFIG
 from tests.contract.deployments import Deployment, client_of, opened
 from tests.contract.redis_deployments import RedisDeployment
 from tests.contract.samples import batch_of, command, taken
+from tests.waiting import wait_until
 
 from turnstream import (
     AddMessage,
@@ -18,6 +20,7 @@ from turnstream import (
     Turnstream,
     user_message,
 )
+from turnstream.application import suspicion
 from turnstream.application.cache import OwnerMemory
 from turnstream.application.intake import Intake
 from turnstream.application.parking import ParkingLimits
@@ -168,10 +171,7 @@ class Lives:
         backend = self._backend
         state = await taken(backend, f"w{self.deaths}")
         store = Mortal(backend.store, self._killer)
-        intake = Intake(0, 1, 100_000, lambda channel: backend.channels.is_reply_channel(0, channel))
-        memory = OwnerMemory.empty(backend.quarantine, 0, 10, ParkingLimits())
-        answers: Any = None
-        processor = PartitionProcessor(state, intake, store, answers, default_catalogue(), memory)
+        processor = processor_of(backend, state, store)
         try:
             while await self._deployment.backlog(0):
                 found = await backend.queue.read({0: processor.state.cursor}, 4, 1.0)
@@ -183,6 +183,13 @@ class Lives:
             self.sizes += store.sizes
         await backend.ownership.release([processor.state])
         return True
+
+
+def processor_of(backend: Backend, state: PartitionState, store: SessionStore) -> PartitionProcessor:
+    intake = Intake(0, 1, 100_000, lambda channel: backend.channels.is_reply_channel(0, channel))
+    memory = OwnerMemory.empty(backend.quarantine, 0, 10, ParkingLimits())
+    answers: Any = None
+    return PartitionProcessor(state, intake, store, answers, default_catalogue(), memory)
 
 
 async def lives(deployment: Deployment, killer: str = "killer") -> Lives:
@@ -204,8 +211,8 @@ async def test_it_ends_parked_and_everything_else_applied(deployment: Deployment
     ts = await client_of(deployment, worker=False)
     await several(ts, killer, 12)
     lived = await lives(deployment)
-    # Those before the attempts: one that had moved the cursor in its life, and one that had not.
-    assert ATTEMPTS < lived.deaths <= ATTEMPTS + 2
+    # Those before the attempts: one that had moved the cursor in its life, one that had not, one that tried several.
+    assert ATTEMPTS < lived.deaths <= ATTEMPTS + 3
     of_others = [message.id for message in await ts.sessions.get_messages("t")]
     assert len(of_others) == 6
     behind = [number for number in range(12) if number % 2 == killer % 2 and number >= killer]
@@ -278,10 +285,47 @@ async def died_of(deployment: Deployment, backend: Backend, entry_id: str, times
         await deployment.expire(state)
 
 
-async def test_who_survives_the_suspects_works_in_batches_again(real: RedisDeployment) -> None:
+async def test_who_survives_the_suspects_works_in_batches_again(
+    real: RedisDeployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suspicion, "TOGETHER", 3)
     ts = await client_of(real, worker=False)
     backend = await opened(real)
     state = await taken(backend, "died")
     await several(ts, -1, 10)
     await real.expire(state)
-    assert (await lives(real, "nobody")).sizes == [1, 1, 1, 1, 4, 4]
+    assert (await lives(real, "nobody")).sizes == [3, 1, 4, 4]
+
+
+async def test_after_a_death_of_several_each_of_them_is_tried_alone(
+    real: RedisDeployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suspicion, "TOGETHER", 3)
+    ts = await client_of(real, worker=False)
+    backend = await opened(real)
+    state = await taken(backend, "died")
+    await several(ts, 4, 10)
+    await real.expire(state)
+    lived = await lives(real)
+    # One dies of a batch behind these four, one of the batch at its cursor, one of three together, the others of one.
+    assert lived.deaths == 3 + ATTEMPTS
+    assert lived.sizes == [3, 1, *(1, 1), *(1, 1, 1), 1, 2]
+
+
+async def test_who_is_asked_to_stop_leaves_suspects_to_the_next_owner(
+    real: RedisDeployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suspicion, "TOGETHER", 1)
+    ts = await client_of(real, worker=False)
+    backend = await opened(real)
+    state = await taken(backend, "died")
+    await several(ts, -1, 10)
+    await real.expire(state)
+    worker = await taken(backend, "w")
+    processor = processor_of(backend, worker, backend.store)
+    entries = (await backend.queue.read({0: START}, 12, 1.0))[0]
+    processing = asyncio.create_task(processor.process(entries))
+    await wait_until(lambda: processor.state.cursor != START)
+    processor.stop()
+    await processing
+    assert START < processor.state.cursor < entries[-1].entry_id

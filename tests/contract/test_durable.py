@@ -1,27 +1,26 @@
 """Durable subscriptions: each event at least once, in order, by any number of members (design §6)."""
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
 import pytest
 from tests.contract.chats import CONFIG, a_session, id_in, messages_of
 from tests.contract.deployments import Deployment, client_of, opened
+from tests.contract.members import PARTITIONS, Handler, killed, running, started
 from tests.waiting import SOON, wait_until
 
 from turnstream import (
     AddMessage,
     AddMessages,
     CreateSession,
-    DurableSubscription,
     Event,
     InvalidCommand,
     MessageAdded,
     NotHandled,
+    ParkedSession,
     ResyncRequired,
+    Retries,
     SessionNotParked,
     SubscriptionInUse,
     SubscriptionNotFound,
@@ -38,66 +37,6 @@ from turnstream.client.listening.following import Wanted
 from turnstream.domain.position import Mark
 from turnstream.errors import Fenced
 from turnstream.ports import Backend
-
-PARTITIONS = 4
-
-
-class Handler:
-    """Writes down what it is given; refuses what it is told to."""
-
-    def __init__(self) -> None:
-        self.seen: list[Event] = []
-        self.resyncs: list[ResyncRequired] = []
-        self.refused: set[str] = set()
-        self.refusals = Counter[str]()
-
-    async def __call__(self, event: Event | ResyncRequired) -> None:
-        if isinstance(event, ResyncRequired):
-            self.resyncs.append(event)
-            return
-        if event.session_id in self.refused:
-            self.refusals[event.session_id] += 1
-            raise ConnectionError("a secret that nobody logs")
-        self.seen.append(event)
-
-    def versions(self, session_id: str) -> list[int]:
-        return [event.version for event in self.seen if event.session_id == session_id]
-
-
-@asynccontextmanager
-async def running(
-    subscription: DurableSubscription[Any], handler: Callable[[Event | ResyncRequired], Awaitable[None]]
-) -> AsyncGenerator[None]:
-    """Run a member for a while, and end it as a program would."""
-    task = asyncio.create_task(subscription.run(handler))
-    try:
-        yield
-        assert not task.done(), task
-    finally:
-        subscription.stop()
-        await asyncio.wait_for(task, SOON)
-
-
-async def killed(subscription: DurableSubscription[Any], task: "asyncio.Task[None]") -> None:
-    """End a member as if its process was killed: nothing is written down, nothing given up."""
-
-    async def nothing() -> None:
-        pass
-
-    member = subscription._member
-    assert member is not None
-    member._leave = nothing  # type: ignore[method-assign]
-    works = list(member._holdings._tasks.values())
-    for work in works:
-        work.cancel()
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
-
-
-def started(subscription: DurableSubscription[Any]) -> bool:
-    member = subscription._member
-    return member is not None and len(member.owned) == PARTITIONS and all(c.place for c in member.owned.values())
 
 
 async def chats(ts: Turnstream, count: int = 8, each: int = 3) -> list[str]:
@@ -206,7 +145,7 @@ async def test_who_was_replaced_while_it_stood_still_tells_of_no_loss(
             wanted=Wanted((), None),
             events=backend.events,
             subscriptions=backend.subscriptions,
-            handling=Handling(handler, 1),
+            handling=Handling(handler, Retries(attempts=1)),
             begin=partial(_beginning, backend),
             places={},
         ),
@@ -263,13 +202,16 @@ async def test_a_session_that_fails_is_parked_and_others_go_on(
             await a_session(ts, session_id=session_id)
             await ts.execute(AddMessages(session_id, messages_of("ab")))
         await wait_until(lambda: handler.versions(good) == [2, 2])
+        await wait_until(lambda: _parked(ts, "billing", 2))
+        assert handler.refusals[bad] == 3
         (parked,) = await ts.subscriptions.parked("billing")
         assert (parked.session_id, parked.events, parked.reason, parked.attempts, parked.lost) == (
             *(bad, 2, "ConnectionError", 3, 0),
         )
-        assert handler.refusals[bad] == 3
-        # Not while the reason is still there.
+        # Not while the reason is still there; it is tried again as if nothing had happened before.
         assert await ts.subscriptions.redrive("billing", bad) == 2
+        await wait_until(lambda: _parked(ts, "billing", 2))
+        assert handler.refusals[bad] == 3 + 2 * 3  # nothing was handled since another one was parked
         await ts.execute(AddMessage(bad, user_message("behind")))
         handler.refused.clear()
         await wait_until(lambda: _parked(ts, "billing", 3))
@@ -334,7 +276,7 @@ async def _exists(ts: Turnstream, name: str) -> bool:
 
 
 async def _parked(ts: Turnstream, name: str, events: int) -> bool:
-    return sum(parked.events for parked in await ts.subscriptions.parked(name)) == events
+    return sum(parked.events for parked in await ts.subscriptions.parked(name) if parked.is_parked) == events
 
 
 async def test_parked_events_are_discarded(ts: Turnstream) -> None:
@@ -412,6 +354,10 @@ async def test_a_session_of_which_all_was_lost_can_leave(ts: Turnstream) -> None
     assert [(resync.session_id, resync.lost) for resync in handler.resyncs] == [(second, 1)]
 
 
+async def _parked_of(ts: Turnstream, name: str) -> list[ParkedSession]:
+    return [session for session in await ts.subscriptions.parked(name) if session.is_parked]
+
+
 async def _lost(ts: Turnstream, lost: int) -> bool:
     return sum(parked.lost for parked in await ts.subscriptions.parked("billing")) == lost
 
@@ -425,10 +371,11 @@ async def test_where_nothing_succeeds_little_is_parked(ts: Turnstream) -> None:
         for session_id in ids:
             await a_session(ts, session_id=session_id)
         await wait_until(lambda: _parked(ts, "billing", 2))
-        attempts = [parked.attempts for parked in await ts.subscriptions.parked("billing")]
-        assert sorted(attempts) == [2, 4]
-        handler.refused -= set(ids[2:])
-        await wait_until(lambda: all(handler.versions(session_id) == [1] for session_id in ids[3:]))
+        parked = {session.session_id: session.attempts for session in await _parked_of(ts, "billing")}
+        assert sorted(parked.values()) == [2, 4]
+        handler.refused = set(parked)
+        others = set(ids) - set(parked)
+        await wait_until(lambda: all(handler.versions(session_id) == [1] for session_id in others))
 
 
 # ── operators ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -8,7 +8,7 @@ import pytest
 from tests.contract.chats import CONFIG, a_session, messages_of, texts_of
 from tests.contract.deployments import Deployment, client_of, opened
 from tests.contract.hearing import take
-from tests.waiting import wait_until
+from tests.waiting import time_passes, wait_until
 
 from turnstream import (
     AddMessage,
@@ -310,7 +310,7 @@ async def test_copies_of_a_command_are_redriven_once_also_in_different_pieces(
     for command, command_id in ((bomb(), None), (twice, "twice"), (UpdateTokenMetrics("s", 7), None), (twice, "twice")):
         with pytest.raises(CommandParked):
             await ts.execute(command, command_id=command_id)
-        await asyncio.sleep(0.21)
+        await time_passes(0.21)
     bug.fixed = True
     assert await ts.parked.redrive("s") == QueueProgress(4, 0)
     session = await ts.sessions.get_session("s")
@@ -410,9 +410,9 @@ async def test_what_was_parked_and_redriven_misleads_no_position_by_time(ts: Tur
     """Its events are old among the new ones."""
     await park(ts, *(UpdateTokenMetrics("s", tokens) for tokens in range(20, 40)))
     await a_session(ts, session_id="t")
-    await asyncio.sleep(0.01)
+    await time_passes()
     since = datetime.now(UTC)
-    await asyncio.sleep(0.01)
+    await time_passes()
     for text in "abcde":
         await ts.execute(added(text, "t"))
     bug.fixed = True

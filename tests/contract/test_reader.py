@@ -10,7 +10,7 @@ from tests.contract.chats import texts_of
 from tests.contract.samples import AT, ENTRY_MS, committed, created, message, stored, taken
 
 from turnstream.application.routing import partition_of
-from turnstream.domain.models import ChatMessage, info_of
+from turnstream.domain.models import ChatMessage, SessionInfo, info_of
 from turnstream.errors import MessageNotFound, SessionNotFound
 from turnstream.ports import Backend, IndexEntry, MessageRange, PartitionState, SessionWrite
 
@@ -231,4 +231,4 @@ async def test_sessions_of_all_partitions_are_counted_and_found(backend: Backend
         await committed(backend, await taken(backend, partition=partition), *(created(name) for name in own))
     assert await backend.reader.count() == 20
     infos = await backend.reader.infos(names)
-    assert [info.id if info else None for info in infos] == names
+    assert [info.id if isinstance(info, SessionInfo) else None for info in infos] == names

@@ -1,6 +1,5 @@
 """Retention: which events tidying takes, by age and by length."""
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,7 +7,7 @@ import pytest
 from tests.contract.deployments import Deployment, also_on_sentinel, opened
 from tests.contract.redis_deployments import EmbeddedDeployment, RedisDeployment
 from tests.contract.samples import batch_of, event, taken
-from tests.waiting import wait_until
+from tests.waiting import time_passes, wait_until
 
 from turnstream.adapters.redis import retention
 from turnstream.adapters.redis.backend import RedisBackend
@@ -83,7 +82,7 @@ async def test_what_is_too_old_goes(deployment: Deployment, backend: Backend) ->
     """All of it: nothing need happen for that."""
     state = await happened(backend, await taken(backend), 5)
     await backend.ownership.tidy([state])
-    await asyncio.sleep(SHORT)
+    await time_passes(SHORT)
     state = await happened(backend, state, 5)
     await tidied_to(deployment, backend, state, first=6)
     await tidied_to(deployment, backend, state, first=11)
@@ -109,7 +108,7 @@ async def test_the_narrower_of_both_limits_holds(deployment: Deployment, backend
     state = await happened(backend, await taken(backend), 10)
     await backend.ownership.tidy([state])
     assert await kept(deployment) == [7, 8, 9, 10]
-    await asyncio.sleep(SHORT)
+    await time_passes(SHORT)
     state = await happened(backend, state, 2)
     await tidied_to(deployment, backend, state, first=11)
 
@@ -119,7 +118,7 @@ async def test_ages_outlast_an_owner(deployment: Deployment, backend: Backend, p
     state = await happened(backend, await taken(backend), 5)
     await backend.ownership.tidy([state])
     await backend.ownership.release([state])
-    await asyncio.sleep(SHORT)
+    await time_passes(SHORT)
     next_state = await happened(peer, await taken(peer, "worker-2"), 5)
     await peer.ownership.tidy([next_state])
     assert await kept(deployment) == [6, 7, 8, 9, 10]
@@ -227,7 +226,7 @@ async def test_marks_tell_what_was_written_before_a_moment(backend: Backend) -> 
     assert await backend.events.written_before(0, datetime.now(UTC)) == 0
     before = datetime.now(UTC) - timedelta(milliseconds=1)
     await backend.ownership.tidy([state])
-    await asyncio.sleep(0.01)
+    await time_passes()
     after = datetime.now(UTC)
     await happened(backend, state, 3)
     assert await backend.events.written_before(0, before) == 0
@@ -251,7 +250,7 @@ async def test_a_position_by_time_is_looked_for_behind_the_marks(
     monkeypatch.setattr(moments, "CLOCKS_APART", timedelta())
     state = await happened(backend, await taken(backend), 150)
     await backend.ownership.tidy([state])
-    await asyncio.sleep(0.01)
+    await time_passes()
     since = datetime.now(UTC)
     state = await happened(backend, state, 3)
     reads: list[tuple[int, int]] = []

@@ -10,7 +10,7 @@ from tests.contract.chats import CONFIG, a_session, id_in, messages_of
 from tests.contract.deployments import Deployment, client_of
 from tests.contract.hearing import take, take_one, take_resync, unplaced
 from tests.contract.redis_deployments import RedisDeployment
-from tests.waiting import SOON, wait_until
+from tests.waiting import SOON, time_passes, wait_until
 
 from turnstream import (
     AddMessage,
@@ -190,9 +190,9 @@ async def test_the_position_moves_on_where_nothing_is_asked_for(ts: Turnstream) 
 
 async def test_positions_by_time(ts: Turnstream) -> None:
     await chats(ts, "a")
-    await asyncio.sleep(0.01)
+    await time_passes()
     between = datetime.now(UTC)
-    await asyncio.sleep(0.01)
+    await time_passes()
     await chats(ts, "b")
     async with ts.subscribe(start=await ts.position(since=between)) as events:
         assert {event.session_id for event in await take(events, 6)} == {"b"}

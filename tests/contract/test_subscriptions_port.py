@@ -10,10 +10,11 @@ import pytest
 from msgspec.structs import replace
 from tests.contract.deployments import Deployment, also_on_sentinel
 from tests.contract.samples import taken
+from tests.waiting import wait_until
 
 from turnstream.domain.position import Mark
 from turnstream.errors import Fenced, SubscriptionInUse
-from turnstream.ports import Backend, FailedEvent, SubscriptionState
+from turnstream.ports import Backend, FailedEvent, Failure, ParkedEvents, SetAside, SubscriptionState
 
 pytestmark = also_on_sentinel
 
@@ -54,7 +55,22 @@ def failed(sequence: int, session_id: str = "s", payload: bytes = b"{}", attempt
 
 async def parked(backend: Backend, state: SubscriptionState, *sequences: int, session_id: str = "s") -> list[bool]:
     events = [failed(sequence, session_id, b'{"n":%d}' % sequence) for sequence in sequences]
-    return [await backend.subscriptions.park(NAME, state, event) for event in events]
+    return [await backend.subscriptions.park(NAME, state, event) is SetAside.KEPT for event in events]
+
+
+async def set_aside(
+    backend: Backend, state: SubscriptionState, session_id: str, retry_in: float | None, sequence: int = 1
+) -> SetAside:
+    failure = Failure(retry_in=retry_in)
+    return await backend.subscriptions.park(NAME, state, failed(sequence, session_id, b"{}", 1), failure)
+
+
+async def due(backend: Backend, count: int = 100, partition: int = 0) -> list[str]:
+    return list((await backend.subscriptions.due(NAME, partition, count)).sessions)
+
+
+async def described(backend: Backend, session_id: str = "s") -> ParkedEvents:
+    return (await backend.subscriptions.parked(NAME, 0))[session_id]
 
 
 async def waiting(backend: Backend, session_id: str = "s", partition: int = 0, count: int = 100) -> list[int]:
@@ -297,13 +313,22 @@ async def unparks(backend: Backend, state: SubscriptionState) -> None:
     await backend.subscriptions.unpark(NAME, state, "s", 1)
 
 
-@pytest.mark.parametrize("write", [checkpoints, parks, parks_another_session, unparks])
+async def postpones(backend: Backend, state: SubscriptionState) -> None:
+    await backend.subscriptions.postpone(NAME, state, "s", Failure("KeyError", 1, retry_in=60.0))
+
+
+async def hastens(backend: Backend, state: SubscriptionState) -> None:
+    await backend.subscriptions.hasten(NAME, state, 9)
+
+
+@pytest.mark.parametrize("write", [checkpoints, parks, parks_another_session, unparks, postpones, hastens])
 async def test_the_owner_before_writes_nothing(
     backend: Backend, peer: Backend, write: Callable[[Backend, SubscriptionState], Awaitable[None]]
 ) -> None:
     first = await joined(backend)
     await backend.subscriptions.checkpoint(NAME, first, ("g", 3))
     await parked(backend, first, 1, 2)
+    await set_aside(backend, first, "t", 3600.0)
     second = await handed_over(peer, first)
     before = await stored(backend)
     for stale in (first, replace(second, token=""), replace(second, partition=1)):
@@ -348,12 +373,19 @@ async def test_an_event_is_queued_once(backend: Backend) -> None:
 async def test_the_head_fails_again(backend: Backend) -> None:
     state = await joined(backend)
     await parked(backend, state, 5, 7)
-    before = (await backend.subscriptions.parked(NAME, 0))["s"]
-    again = FailedEvent("s", 5, b"ignored", "KeyError", 9)
-    assert await backend.subscriptions.park(NAME, state, again)
-    assert await backend.subscriptions.park(NAME, state, replace(again, sequence=7, reason="Behind", attempts=1))
-    assert (await backend.subscriptions.parked(NAME, 0))["s"] == replace(before, reason="KeyError", attempts=9)
+    before = await described(backend)
+    assert (before.is_parked, before.next_try, before.attempts) == (True, None, 3)
+    failure = Failure("KeyError", 9, before.first, 2, is_parked=False, retry_in=3600.0)
+    assert await backend.subscriptions.postpone(NAME, state, "s", failure)
+    after = await described(backend)
+    assert after.next_try
+    assert timedelta(minutes=59) < after.next_try - datetime.now(UTC) < timedelta(minutes=61)
+    known = replace(before, reason="KeyError", attempts=9, doublings=2, is_parked=False)
+    assert after == replace(known, next_try=after.next_try)
+    assert await backend.subscriptions.parked_session(NAME, 0, "s") == known
     assert await backend.subscriptions.queue(NAME, 0, "s", 1) == [(5, b'{"n":5}')]
+    assert not await backend.subscriptions.postpone(NAME, state, "t", failure)
+    assert await backend.subscriptions.parked_session(NAME, 0, "t") is None
 
 
 async def test_the_head_leaves_and_with_the_last_event_the_session(backend: Backend, peer: Backend) -> None:
@@ -366,7 +398,9 @@ async def test_the_head_leaves_and_with_the_last_event_the_session(backend: Back
     assert await unpark(NAME, state, "s", 5) == 1
     assert await unpark(NAME, state, "s", 5) == 1
     after = (await peer.subscriptions.parked(NAME, 0))["s"]
-    assert after == replace(before, count=1, size=before.size - len(b'{"n":5}'))
+    # Of the event that is the first one now nothing is known.
+    fresh = replace(before, reason="", attempts=0, first=None)
+    assert after == replace(fresh, count=1, size=before.size - len(b'{"n":5}'))
     assert await waiting(peer) == [10]
     assert await unpark(NAME, state, "s", 10) == 0
     assert await unpark(NAME, state, "s", 10) == 0
@@ -409,6 +443,39 @@ async def test_bytes_are_limited_too(backend: Backend) -> None:
     assert (found.count, found.size, found.lost) == (2, 100, 0)
 
 
+async def test_what_waits_after_others_is_left_where_there_are_none(backend: Backend) -> None:
+    state = await joined(backend)
+    before = await stored(backend)
+    assert await backend.subscriptions.park(NAME, state, FailedEvent("s", 1, b"{}")) is SetAside.ABSENT
+    assert await stored(backend) == before
+    await parked(backend, state, 1)
+    assert await backend.subscriptions.park(NAME, state, FailedEvent("s", 2, b"{}")) is SetAside.KEPT
+    assert await waiting(backend) == [1, 2]
+
+
+async def test_what_may_not_be_lost_is_not_set_aside_without_room(backend: Backend) -> None:
+    state = await joined(backend)
+    await parked(backend, state, 1, 2, 3, 4)
+    before = await stored(backend)
+    for event in (failed(5), failed(6, "t")):
+        assert await backend.subscriptions.park(NAME, state, event, lose=False) is SetAside.FULL
+    assert await stored(backend) == before
+    assert await backend.subscriptions.park(NAME, state, failed(4), lose=False) is SetAside.KEPT
+    await backend.subscriptions.unpark(NAME, state, "s", 1)
+    assert await backend.subscriptions.park(NAME, state, failed(6, "t"), lose=False) is SetAside.KEPT
+
+
+async def test_the_last_event_stays_until_it_is_known_how_many_were_lost(backend: Backend) -> None:
+    state = await joined(backend)
+    await parked(backend, state, 1, 2, 3, 4, 5, 6)
+    unpark = backend.subscriptions.unpark
+    assert [await unpark(NAME, state, "s", sequence, 0) for sequence in (1, 2, 3)] == [3, 2, 1]
+    assert await unpark(NAME, state, "s", 4, 1) == 1
+    assert await waiting(backend) == [4]
+    assert await unpark(NAME, state, "s", 4, 2) == 0
+    assert await backend.subscriptions.parked(NAME, 0) == {}
+
+
 async def test_sessions_of_odd_names_do_not_meet(backend: Backend) -> None:
     state = await joined(backend)
     names = ("requests", "a:b", "{ü}\x00")
@@ -417,6 +484,75 @@ async def test_sessions_of_odd_names_do_not_meet(backend: Backend) -> None:
         await backend.subscriptions.request(NAME, 0, name, "discard")
     assert set(await backend.subscriptions.parked(NAME, 0)) == set(await backend.subscriptions.requests(NAME, 0))
     assert [await waiting(backend, name) for name in names] == [[1], [2], [3]]
+
+
+# ── trying again ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_sessions_are_due_when_their_time_has_come(backend: Backend, peer: Backend) -> None:
+    state = await joined(backend)
+    assert await due(backend) == []
+    for session_id, retry_in in (("b", 0.0), ("later", 3600.0), ("last", 7200.0), ("never", None)):
+        assert await set_aside(backend, state, session_id, retry_in) is SetAside.KEPT
+    found = await peer.subscriptions.due(NAME, 0, 100)
+    assert list(found.sessions) == ["b"]
+    assert found.next_in is not None
+    assert 3500 < found.next_in <= 3600
+    known = found.sessions["b"]
+    assert known == (await described(peer, "b"))
+    assert (known.attempts, known.is_parked, known.first) == (1, False, known.next_try)
+    assert known.next_try == known.since <= found.now
+    assert await due(backend, partition=1) == []
+    assert (await described(backend, "never")).next_try is None
+    # The next owner goes on with it.
+    await handed_over(peer, state)
+    assert await due(peer) == ["b"]
+
+
+async def test_the_first_of_those_that_are_due_come_first(backend: Backend) -> None:
+    state = await joined(backend)
+    for session_id in "cab":
+        await set_aside(backend, state, session_id, 0.0)
+        since = (await described(backend, session_id)).since
+
+        async def is_later(since: datetime = since) -> bool:
+            return (await backend.subscriptions.due(NAME, 0, 1)).now > since
+
+        await wait_until(is_later)
+    assert await due(backend, 2) == ["c", "a"]
+    await backend.subscriptions.postpone(NAME, state, "c", Failure("KeyError", 2, retry_in=0.0))
+    assert await due(backend) == ["a", "b", "c"]
+    await backend.subscriptions.postpone(NAME, state, "a", Failure("KeyError", 2, is_parked=True))
+    await backend.subscriptions.unpark(NAME, state, "b", 1)
+    assert await due(backend) == ["c"]
+    assert (await backend.subscriptions.due(NAME, 0, 9)).next_in is None
+
+
+async def test_what_is_due_later_is_hastened(backend: Backend) -> None:
+    state = await joined(backend)
+    for session_id, retry_in in (("third", 9000.0), ("first", 60.0), ("second", 600.0), ("never", None)):
+        await set_aside(backend, state, session_id, retry_in)
+    assert await backend.subscriptions.hasten(NAME, state, 2) == 2
+    assert sorted(await due(backend)) == ["first", "second"]
+    assert await backend.subscriptions.hasten(NAME, state, 9) == 1
+    assert sorted(await due(backend)) == ["first", "second", "third"]
+    assert await backend.subscriptions.hasten(NAME, state, 9) == 0
+
+
+async def test_since_when_an_event_fails_is_kept_from_try_to_try(backend: Backend) -> None:
+    state = await joined(backend)
+    await set_aside(backend, state, "s", 0.0)
+    await parked(backend, state, 2)
+    first = await described(backend)
+    await backend.subscriptions.postpone(NAME, state, "s", Failure("KeyError", 2, first.first, retry_in=0.0))
+    assert (await described(backend)).first == first.first
+    await backend.subscriptions.unpark(NAME, state, "s", 1)
+    fresh = await described(backend)
+    assert (fresh.first, fresh.is_parked, fresh.next_try is not None) == (None, False, True)
+    await backend.subscriptions.postpone(NAME, state, "s", Failure("KeyError", 1, retry_in=0.0))
+    again = await described(backend)
+    assert again.first is not None
+    assert again.first >= first.since
 
 
 # ── operators ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -443,7 +579,7 @@ async def test_a_reset_fences_the_owners_of_what_it_sets(backend: Backend, peer:
     await parked(backend, first, 8)
     await peer.subscriptions.reset(NAME, {0: ("h", 0)})
     assert await backend.subscriptions.marks(NAME) == {0: ("h", 0), 1: ("g", 9)}
-    for write in (checkpoints, parks, unparks):
+    for write in (checkpoints, parks, unparks, postpones, hastens):
         with pytest.raises(Fenced, match="token"):
             await write(backend, first)
     assert await membership.renew([first, other]) == [False, True]
@@ -479,6 +615,7 @@ async def test_a_forgotten_subscription_leaves_nothing(deployment: Deployment, b
         await backend.subscriptions.checkpoint(NAME, state, ("g", 1))
         for session_id in ("s", "t"):
             await parked(backend, state, 1, session_id=session_id)
+        await set_aside(backend, state, "u", 60.0)
         await backend.subscriptions.request(NAME, partition, "s", "redrive")
     await backend.subscriptions.membership(NAME).depart("member-1")
     await peer.subscriptions.forget(NAME)

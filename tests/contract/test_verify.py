@@ -17,7 +17,6 @@ from turnstream import (
     DeleteSession,
     RemoveMessages,
     SessionConfigPatch,
-    SessionInfo,
     SessionNotFound,
     SessionPatch,
     Turnstream,
@@ -27,7 +26,7 @@ from turnstream import (
     Verification,
     user_message,
 )
-from turnstream.ports import EventLog
+from turnstream.ports import EventLog, FoundInfo
 from turnstream.worker import loop
 
 SESSION = id_in(0, 4)
@@ -131,7 +130,7 @@ async def test_what_comes_behind_the_version_that_was_read_does_not_count(
     reader, reads = ts._backend.reader, 0
     infos = reader.infos
 
-    async def read_and_change(session_ids: Sequence[str]) -> list[SessionInfo | None]:
+    async def read_and_change(session_ids: Sequence[str]) -> list[FoundInfo]:
         nonlocal reads
         found = await infos(session_ids)
         reads += 1

@@ -13,24 +13,30 @@ from uuid import uuid4
 
 import pytest
 import redis
+from tests.e2e.here import can_run_here, run_here
 from tests.waiting import wait_until
 
 from turnstream import Command, Turnstream
 from turnstream.adapters.redis.keys import Keys
 from turnstream.settings import load_settings
+from turnstream_cli.main import app
+from turnstream_relay.main import app as relay_app
 
 PARTITIONS: Final = 64
 
 MARK: Final = "E2E_MARK"
 """The environment variable by which a test knows the processes that it caused, however they were started."""
 
-PATIENCE: Final = 60.0
+PATIENCE: Final = 120.0
 """Seconds for a whole program to start and end, on a machine that does other things, too."""
 
 URL_FORMS: Final = ("redis://", "rediss://", "unix://", "redis+cluster://", "redis+sentinel://")
 
 WORKER: Final = "turnstream_worker"
 CLI: Final = "turnstream_cli"
+
+APART: Final = ("demo", "dev", "relay", "worker")
+"""The commands that start processes, or become one."""
 
 PROC: Final = Path("/proc")
 
@@ -129,7 +135,19 @@ class Programs:
         return self._programs[-1]
 
     def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run the command line to its end."""
+        """Run the command line to its end: in this process, where nothing speaks against it."""
+        if can_run_here() and arguments[0] not in APART:
+            return run_here(app, arguments, self._folder, self.environment, stdin)
+        return self.run_apart(*arguments, stdin=stdin)
+
+    def run_relay(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `turnstream-relay` to its end: in this process, but for what sets its signals."""
+        if arguments[0] == "run":
+            return self.run_apart("relay", *arguments)
+        return run_here(relay_app, arguments, self._folder, self.environment)
+
+    def run_apart(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run the command line to its end, in a process of its own."""
         return subprocess.run(
             _command(CLI, arguments),
             env=self.environment,

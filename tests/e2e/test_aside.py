@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 import redis
+from tests.builders import CONFIG
 from tests.e2e.dying_worker import DEADLY, STATUS
 from tests.e2e.programs import PARTITIONS, PATIENCE, Deployment, Program, Programs, until
 from tests.waiting import wait_until
 
-from turnstream import AddMessage, CommandParked, CreateSession, SessionConfig, Turnstream, user_message
+from turnstream import AddMessage, CommandParked, CreateSession, Turnstream, user_message
 from turnstream.application.routing import partition_of
 from turnstream.settings import load_settings
 
-CONFIG = SessionConfig("openai", "gpt-4")
 VICTIM = "victim"
 ROOT = Path(__file__).parents[2]
 

@@ -9,16 +9,16 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from tests.builders import CONFIG
 from tests.e2e.nodejs import NodePrograms, installed
 from tests.e2e.programs import CLI, Deployment, Program, Programs, until
 from tests.topologies import RunningCluster
 
-from turnstream import AddMessage, CreateSession, DeleteSession, SessionConfig, UpdateTokenMetrics, user_message
+from turnstream import AddMessage, CreateSession, DeleteSession, UpdateTokenMetrics, user_message
 from turnstream.adapters.redis.keys import tags
 from turnstream.application.routing import partition_of
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "asyncapi.json"
-CONFIG = SessionConfig("openai", "gpt-4")
 
 pytestmark = pytest.mark.slow
 

@@ -1,4 +1,4 @@
-"""The command line, every command in a process of its own against a server and a worker process."""
+"""The command line, against a server and a worker process."""
 
 import json
 import signal
@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 import redis
-from tests.e2e.programs import CLI, PARTITIONS, URL_FORMS, Deployment, Program, Programs, needs_proc, until
+from tests.e2e.programs import CLI, PARTITIONS, PATIENCE, URL_FORMS, Deployment, Program, Programs, needs_proc, until
 from typer.testing import CliRunner, Result
 
 from turnstream import (
@@ -48,7 +48,7 @@ COMMAND_LINES = [
 
 
 def create(programs: Programs, model: str = "gpt-4", count: int = 1) -> list[str]:
-    """Create sessions and return their ids; not by the command line, for that takes half a second each."""
+    """Create sessions and return their ids."""
     config = SessionConfig("openai", model)
     return [session.id for session in programs.execute(*(CreateSession(config) for _ in range(count)))]
 
@@ -119,6 +119,8 @@ class TestHelp:
             (["send"], ["TYPE", "JSON", "--command-id", "--timeout", "--json", "Examples", *COMMANDS]),
             (["get"], ["ID", "--json", "Example"]),
             (["verify"], ["ID", "--json", "never their contents", "exits with 1", "Example"]),
+            (["setup"], ["--remove-old", "--json", "every primary", "Example"]),
+            (["migrate"], ["--dry-run", "--json", "layout 1", "Stop all workers", "Example"]),
             (["list"], ["--limit", "--cursor", "--provider", "--model", "--active", "--inactive", "--all"]),
             (["tail"], ["--type", "--session", "--json", *EVENTS]),
             (["parked"], ["list", "show", "redrive", "discard", "redrive them", "All other sessions go on"]),
@@ -140,7 +142,9 @@ class TestHelp:
         subprocess.run([sys.executable, "-c", code], check=True)
 
     def test_version(self, programs: Programs) -> None:
-        assert done(programs, "--version").startswith("turnstream ")
+        result = programs.run_apart("--version")
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.startswith("turnstream ")
 
     def test_no_command_shows_the_help(self) -> None:
         assert "Usage: turnstream" in typed().output
@@ -267,6 +271,25 @@ class TestSendAndGet:
         assert reason in refused(shared, "send", kind, data)
 
 
+class TestProcess:
+    @pytest.mark.parametrize(
+        ("arguments", "stdin", "status"),
+        [
+            (["send", "get-session", "-"], '{"sessionId": "nobody"}', 0),
+            (["get", "nobody"], "", 1),
+            (["list", "--redis-url", "redis://127.0.0.1:1"], "", 2),
+            (["list", "--limit", "0"], "", 2),
+        ],
+    )
+    def test_a_command_says_the_same_in_a_process_of_its_own(
+        self, shared: Programs, arguments: list[str], stdin: str, status: int
+    ) -> None:
+        """The tests run most commands in their own process."""
+        apart, here = shared.run_apart(*arguments, stdin=stdin), shared.run(*arguments, stdin=stdin)
+        assert (apart.returncode, here.returncode) == (status, status)
+        assert (apart.stdout, apart.stderr) == (here.stdout, here.stderr)
+
+
 class TestVerify:
     def test_what_is_equal(self, shared: Programs) -> None:
         (session_id,) = create(shared)
@@ -350,7 +373,7 @@ class TestList:
                 stdout=reader.stdin,
                 stderr=subprocess.PIPE,
                 check=False,
-                timeout=60,
+                timeout=PATIENCE,
             )
             with suppress(BrokenPipeError):
                 reader.stdin.close()

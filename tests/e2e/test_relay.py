@@ -1,4 +1,4 @@
-"""`turnstream relay …`, in processes of its own, beside a worker and against an HTTP server on loopback."""
+"""`turnstream relay …`, beside a worker and against an HTTP server on loopback."""
 
 import signal
 import socket
@@ -67,9 +67,9 @@ def begun(deployment: Deployment) -> int:
 
 def typed(programs: Programs, *words: str, status: int = 0) -> str:
     """Run `turnstream-relay …` to its end, and return what it printed."""
-    ended = programs.start(RELAY, *words)
-    assert ended.status() == status, ended.output + ended.errors
-    return ended.output if status == 0 or not ended.errors else ended.errors
+    ended = programs.run_relay(*words)
+    assert ended.returncode == status, ended.stdout + ended.stderr
+    return ended.stdout if status == 0 or not ended.stderr else ended.stderr
 
 
 def logged(program: Program, event: str) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from tests.builders import CONFIG
 from tests.e2e.programs import (
     PARTITIONS,
     PATIENCE,
@@ -22,11 +23,10 @@ from tests.e2e.programs import (
 )
 from tests.waiting import wait_until
 
-from turnstream import AddMessage, CreateSession, SessionConfig, Settings, Turnstream, user_message
+from turnstream import AddMessage, CreateSession, Settings, Turnstream, user_message
 from turnstream.adapters.embedded import start_embedded_server
 from turnstream.settings import load_settings
 
-CONFIG = SessionConfig("openai", "gpt-4")
 SHARES = {"one-1": PARTITIONS // 2, "one-2": PARTITIONS // 2}
 """What a supervisor's two workers own."""
 

@@ -12,7 +12,7 @@ class OnGroup:
     """A deployment that is opened by a URL."""
 
     def __init__(self, url: str, namespace: str) -> None:
-        self.settings = Settings(namespace=namespace, partitions=4, lease=1.0, connect_timeout=1.0).at(url)
+        self.settings = Settings(namespace=namespace, partitions=4, lease=1.0, connect_timeout=3.0).at(url)
         self.resources = AsyncExitStack()
         self.keys = Keys(self.settings.namespace, self.settings.partitions, sharded=True)
 

@@ -14,8 +14,8 @@ from tests.chaos.processes import ChaosServer
 from tests.contract.chats import a_session, id_in, persistently
 from tests.contract.deployments import client_of
 from tests.contract.hearing import take
+from tests.contract.members import Handler, killed, running
 from tests.contract.redis_deployments import EmbeddedDeployment
-from tests.contract.test_durable import Handler, killed, running
 from tests.contract.workers import worker_of
 from tests.integration.groups import OnGroup, on_group
 from tests.integration.test_subscribe_faults import is_lagging

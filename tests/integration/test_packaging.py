@@ -8,6 +8,8 @@ import sysconfig
 import tarfile
 import venv
 import zipfile
+from email import message_from_string
+from email.message import Message
 from pathlib import Path
 
 import pytest
@@ -78,13 +80,55 @@ def test_data_files_are_among_them(wheel: Path, kind: str) -> None:
         assert [name for name in archive.namelist() if name.endswith(kind)]
 
 
+def metadata_of(wheel: Path) -> Message:
+    """Return what a package index is told."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return message_from_string(archive.read(name).decode())
+
+
 def test_the_sdist_has_what_a_packager_needs(built: Path) -> None:
     with tarfile.open(next(built.glob("turnstream-*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert names >= {"pyproject.toml", "README.md", "Makefile", "tests/integration/test_packaging.py"}
+    assert names >= {"pyproject.toml", "README.md", "LICENSE", "Makefile", "tests/integration/test_packaging.py"}
+    assert names >= {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")}
     assert {name for name in names if name.startswith("shared/")} >= {
         path.relative_to(ROOT).as_posix() for path in (ROOT / "shared").rglob("*.py")
     }
+
+
+def test_the_wheel_carries_the_licence(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/licenses/LICENSE"))
+        assert archive.read(name) == (ROOT / "LICENSE").read_bytes()
+    metadata = metadata_of(wheel)
+    assert (metadata["License-Expression"], metadata["License-File"]) == ("Apache-2.0", "LICENSE")
+
+
+def test_the_page_on_a_package_index_has_no_link_that_leads_nowhere(wheel: Path) -> None:
+    metadata = metadata_of(wheel)
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    page = str(metadata.get_payload())
+    assert len(page) > len((ROOT / "README.md").read_text()) / 2
+    prose = re.sub(r"^```.*?^```", "", page, flags=re.DOTALL | re.MULTILINE)
+    targets = re.findall(r"]\(([^)]*)\)", prose)
+    assert targets
+    assert [target for target in targets if not target.startswith(("https://", "#"))] == []
+
+
+def test_with_a_public_repository_its_links_lead_to_the_files_of_the_version(tmp_path: Path) -> None:
+    for name in ("LICENSE", "README.md", "deploy", "services", "shared"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    urls = '[project.urls]\nRepository = "https://example.org/turnstream/"\n\n[project.scripts]'
+    (tmp_path / "pyproject.toml").write_text(
+        (ROOT / "pyproject.toml").read_text().replace("[project.scripts]", urls, 1)
+    )
+    run(sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", tmp_path, tmp_path, cwd=tmp_path)
+    metadata = metadata_of(next(tmp_path.glob("turnstream-*.whl")))
+    page = str(metadata.get_payload())
+    assert f"(https://example.org/turnstream/blob/v{metadata['Version']}/docs/operations.md#settings)" in page
+    assert re.findall(r"]\((?!https://|#)", page) == []
+    assert metadata["Project-URL"] == "Repository, https://example.org/turnstream/"
 
 
 def test_the_installed_package_is_the_wheels_own(installed: Path, tmp_path: Path) -> None:
@@ -95,6 +139,11 @@ def test_the_installed_package_is_the_wheels_own(installed: Path, tmp_path: Path
 @pytest.mark.parametrize("script", ["turnstream", "turnstream-worker", "turnstream-alerts"])
 def test_the_scripts_answer_outside_the_checkout(installed: Path, tmp_path: Path, script: str) -> None:
     assert "usage" in run(installed / script, "--help", cwd=tmp_path).casefold()
+
+
+def test_the_demo_runs_outside_the_checkout(installed: Path, tmp_path: Path) -> None:
+    said = run(installed / "turnstream", "demo", "--sessions", "4", "--messages", "3", cwd=tmp_path)
+    assert "All 4 sessions were read back: each holds exactly its 3 messages, in order." in said
 
 
 def test_the_metadata_says_what_is_needed(installed: Path, tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ async def test_members_of_subscriptions_may_do_what_they_do_and_operators_the_re
             await resources.enter_async_context(on_group(url.format(f"{user}:change-me-{user}"), NAMESPACE))
             for user in ("durable-subscriber", "worker")
         ]
+        await (await RedisBackend.open(operates.settings, works=True)).aclose()
         member, operator = (await opened(reacts)).subscriptions, (await opened(operates)).subscriptions
         membership = member.membership("billing")
         changes = membership.changes()

@@ -126,9 +126,10 @@ async def test_a_connection_that_is_dead_and_does_not_say_so(real: EmbeddedDeplo
         for _ in range(3):
             await publish(publisher, names, 1)
             await take(events, 2 * EACH)
+            swallowed = proxy.swallowed
             proxy.silent = True
             await publish(publisher, names, 1)
-            await asyncio.sleep(0.2)
+            await wait_until(lambda: proxy.swallowed > swallowed)  # noqa: B023 - awaited in this round
             assert not events._waiting
             proxy.silent = False
             await take(events, 2 * EACH)
@@ -267,14 +268,14 @@ async def test_closing_while_the_server_is_away(overrides: dict[str, Any]) -> No
     await client.aclose()
 
 
-async def test_closing_when_the_server_went_away(overrides: dict[str, Any]) -> None:
+async def test_closing_when_the_server_went_away(overrides: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     before = asyncio.all_tasks()
     with start_embedded_server() as server:
         client = await Turnstream.connect(settings=Settings(namespace="closing", **overrides).at(server.url))
         events = client.subscribe()
         await events.__aenter__()
         waiting = asyncio.create_task(_collected(events))
-    await asyncio.sleep(0.3)
+    await wait_until(lambda: "subscription interrupted" in caplog.text)
     assert not waiting.done()
     async with asyncio.timeout(SOON / 2):
         await events.aclose()
@@ -291,13 +292,13 @@ async def test_closing_while_nobody_answers(real: EmbeddedDeployment, proxy: Pro
     events = watcher.subscribe()
     await events.__aenter__()
     proxy.silent = True
-    await asyncio.sleep(0.3)
+    await wait_until(lambda: proxy.swallowed > 0)
     async with asyncio.timeout(SOON / 2):
         await events.aclose()
         with suppress(RedisError):
             await watcher.aclose()
     # What is left are the proxy's own tasks, until it has noticed.
-    await wait_until(lambda: not proxy._writers)
+    await wait_until(lambda: not proxy.open)
     await wait_until(lambda: not {t for t in asyncio.all_tasks() - before if t.get_name() == "subscription"})
 
 

@@ -1,6 +1,7 @@
 """What durable subscriptions store on a real server: time, connections, foreign keys, full memory."""
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from tests.waiting import wait_until
 
 from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.errors import BatchRefused, Fenced, SubscriptionInUse, Unavailable
-from turnstream.ports import Backend, FailedEvent, SubscriptionState
+from turnstream.ports import EPOCH, Backend, FailedEvent, Failure, SubscriptionState
 
 NAME = "billing"
 LASTING = pytest.mark.parametrize("overrides", [{"partitions": 1, "lease": 600.0}])
@@ -115,10 +116,10 @@ async def test_a_take_whose_answer_was_lost_is_taken_again(real: EmbeddedDeploym
 async def test_all_keys_of_a_partition_lie_in_its_slot_and_only_leases_end(real: EmbeddedDeployment) -> None:
     backend = await opened(real)
     state = await joined(backend)
-    await backend.subscriptions.park(NAME, state, failed(1))
+    await backend.subscriptions.park(NAME, state, failed(1), Failure(retry_in=60.0))
     await backend.subscriptions.request(NAME, 0, "s", "redrive")
     keys = real.keys.partitions[0].subscription(NAME)
-    expected = {keys.state, keys.lease, keys.parked, keys.requests, keys.queue("s")}
+    expected = {keys.state, keys.lease, keys.parked, keys.requests, keys.retries, keys.queue("s")}
     names = {name for name in await real.names() if "subscription" in name}
     assert names == {*expected, real.keys.subscriptions, real.keys.members(NAME).members}
     slots = [key_slot(name.encode()) for name in (*expected, real.keys.partitions[0].events)]
@@ -155,6 +156,14 @@ async def unparks(backend: Backend, state: SubscriptionState) -> None:
     await backend.subscriptions.unpark(NAME, state, "s", 1)
 
 
+async def postpones(backend: Backend, state: SubscriptionState) -> None:
+    await backend.subscriptions.postpone(NAME, state, "s", Failure("KeyError", 1, retry_in=60.0))
+
+
+async def hastens(backend: Backend, state: SubscriptionState) -> None:
+    await backend.subscriptions.hasten(NAME, state, 9)
+
+
 async def requests(backend: Backend, state: SubscriptionState) -> None:
     await backend.subscriptions.request(NAME, 0, "s", "redrive")
 
@@ -164,9 +173,10 @@ async def resets(backend: Backend, state: SubscriptionState) -> None:
 
 
 WRITES = {
-    "state": (takes, checkpoints, parks, unparks, resets),
-    "parked": (parks, unparks),
+    "state": (takes, checkpoints, parks, unparks, postpones, hastens, resets),
+    "parked": (parks, unparks, postpones),
     "queue": (parks, unparks),
+    "retries": (parks, unparks, postpones, hastens),
     "requests": (requests,),
 }
 
@@ -196,10 +206,36 @@ async def test_a_record_that_cannot_be_read_is_named_and_nothing_is_written(real
     state = await joined(backend)
     await real.call("HSET", real.keys.partitions[0].subscription(NAME).parked, "s", "nonsense")
     before = await real.dump()
-    for write in (parks, unparks):
+    for write in (parks, unparks, postpones):
         with pytest.raises(BatchRefused, match="BADRECORD"):
             await write(backend, state)
     assert await real.dump() == before
+
+
+@LASTING
+async def test_a_record_from_before_sessions_were_tried_again_is_that_of_a_parked_one(real: EmbeddedDeployment) -> None:
+    backend = await opened(real)
+    state = await joined(backend)
+    await backend.subscriptions.park(NAME, state, failed(1))
+    registry = real.keys.partitions[0].subscription(NAME).parked
+    new = await backend.subscriptions.parked_session(NAME, 0, "s")
+    assert new
+    since = str((new.since - EPOCH) // timedelta(milliseconds=1))
+    await real.call("HSET", registry, "s", f"1 2 {since} 1 0 1 ValueError")
+    assert await backend.subscriptions.parked_session(NAME, 0, "s") == new
+    await parks(backend, state)
+    assert await backend.subscriptions.postpone(NAME, state, "s", Failure("KeyError", 2, retry_in=0.0))
+    assert list((await backend.subscriptions.due(NAME, 0, 9)).sessions) == ["s"]
+
+
+@LASTING
+async def test_what_is_to_be_tried_again_and_has_no_record_leaves(real: EmbeddedDeployment) -> None:
+    backend = await opened(real)
+    state = await joined(backend)
+    await real.call("ZADD", real.keys.partitions[0].subscription(NAME).retries, 1, "s")
+    assert list((await backend.subscriptions.due(NAME, 0, 9)).sessions) == ["s"]
+    assert await backend.subscriptions.unpark(NAME, state, "s", 0) == 0
+    assert list((await backend.subscriptions.due(NAME, 0, 9)).sessions) == []
 
 
 @LASTING
@@ -228,6 +264,8 @@ async def test_checkpoints_are_kept_when_memory_is_full(real: EmbeddedDeployment
         with pytest.raises(Unavailable):
             await backend.subscriptions.park(NAME, state, failed(2))
         assert await real.dump() == before
+        assert await backend.subscriptions.postpone(NAME, state, "s", Failure("KeyError", 2, retry_in=60.0))
+        assert await backend.subscriptions.hasten(NAME, state, 9) == 1
         assert await backend.subscriptions.unpark(NAME, state, "s", 1) == 0
     finally:
         await real.call("CONFIG", "SET", "maxmemory", "0")

@@ -96,9 +96,9 @@ async def test_messages(real: EmbeddedDeployment, ts: Turnstream) -> None:
     await real.call("HSET", bodies, ids[0], body.replace(b'"role":"user"', b'"role":"system"'))
     assert await paths(ts) == [f"messages[{ids[0]}].role"]
     await real.call("HSET", bodies, ids[0], b"{")
-    assert (await ts.verify(SESSION)).differences == (Difference("messages", "cannot be read"),)
+    assert await paths(ts) == ["messages"]
     await real.call("HDEL", bodies, ids[0])
-    assert (await ts.verify(SESSION)).differences == (Difference("messages", "cannot be read"),)
+    assert await paths(ts) == ["messages"]
     await real.call("ZREM", order, ids[0])
     assert await paths(ts) == ["messageCount", f"messages[{ids[0]}]"]
     await real.call("HSET", bodies, ids[0], body)

@@ -27,6 +27,7 @@ SUITE = (
     "tests/integration/test_scripts.py",
     "tests/integration/test_ownership_redis.py",
     "tests/integration/test_tidying.py",
+    "tests/integration/test_subscriptions_redis.py",
 )
 """The quick tests next to the scripts; those of the whole suite, and chaos, would come on top."""
 

@@ -39,6 +39,7 @@ MUTATIONS = (
     Mutation("commit", "replication id", "return refuse('replid')"),
     Mutation("commit", "cursor", "if state[2] ~= ARGV[3] then return refuse('cursor') end"),
     Mutation("commit", "sequence", "if state[3] ~= ARGV[4] then return refuse('sequence') end"),
+    Mutation("commit", "deadline", "if ARGV[5] ~= '' then", "if false then"),
     Mutation("commit", "version", "then return refuse('version') end", "then end"),
     Mutation("commit", "deduplication", "if found then return redis.error_reply('COLLISION ' .. ARGV[key]) end"),
     Mutation("commit", "size of a write", " or words > 4000"),
@@ -80,15 +81,38 @@ MUTATIONS = (
         "subscription_take", "owner", "if owner and owner ~= ARGV[1] and owner ~= ARGV[4] then return {owner} end"
     ),
     Mutation("checkpoint", "token", "if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return -1 end"),
+    Mutation("park", "waits after none", "if not known and ARGV[6] == '0' then return 3 end"),
+    Mutation("park", "no room", "if not fits and ARGV[9] ~= '1' then return 2 end"),
+    Mutation("park", "retries of another type", "redis.call('ZCARD', KEYS[4])", "0"),
     Mutation("park", "token", "if state[1] ~= ARGV[1] then return -1 end"),
     Mutation("park", "queued before", "tonumber(ARGV[3]) <= tonumber(newest)", "false"),
     Mutation("park", "events", "parked <= tonumber(ARGV[7]) and "),
     Mutation("park", "bytes", " and bytes <= tonumber(ARGV[8])"),
     Mutation("unpark", "token", "if state[1] ~= ARGV[1] then return -1 end"),
     Mutation("unpark", "head", "if left > 0 and first[1] ~= ARGV[3] .. '-0' then return left end"),
+    Mutation(
+        "unpark", "lost", "if left <= 1 and ARGV[4] ~= '' and tonumber(lost) > tonumber(ARGV[4]) then return 1 end"
+    ),
+    Mutation("unpark", "retries of another type", "redis.call('ZCARD', KEYS[4])", "0"),
+    Mutation("postpone", "token", "if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return -1 end"),
+    Mutation("postpone", "unknown session", "if not known then return 0 end"),
+    Mutation(
+        "postpone",
+        "record",
+        "if not kept then return redis.error_reply('BADRECORD ' .. ARGV[2] .. ' of ' .. KEYS[2]) end",
+    ),
+    Mutation("postpone", "retries of another type", "redis.call('ZCARD', KEYS[3])", "0"),
+    Mutation("hasten", "token", "if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return -1 end"),
     Mutation("reset", "token", "redis.call('HDEL', KEYS[2], 'token')"),
     Mutation("reset", "lease", "redis.call('UNLINK', KEYS[1])"),
     Mutation("requeue", "backlog", "if backlog >= tonumber(ARGV[2]) then return -backlog end"),
+    Mutation("move", "something in the way", "if now ~= 'none' and now ~= 'stream' then return 'TAKEN' end"),
+    Mutation("move", "former replies", "string.sub(words[i + 1], 1, #ARGV[1]) ~= ARGV[1]", "true"),
+    Mutation("move", "too many words", "local some = #all > 4000 and few or all", "local some = all"),
+    Mutation("move", "an id that is taken", "if type(added) == 'table' and added.err then", "if false then"),
+    Mutation(
+        "move", "numbers of the stream", "'ENTRIESADDED', added, 'MAXDELETEDID',\n  about[1]['max-deleted-entry-id']"
+    ),
     Mutation("enqueue", "backlog", "if backlog + #starts > tonumber(ARGV[1]) then return backlog end"),
 )
 

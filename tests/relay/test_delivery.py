@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from itertools import pairwise
 from typing import cast
@@ -124,7 +124,7 @@ async def test_a_session_that_is_not_taken_is_parked_and_others_go_on(ts: Turnst
             total = await chat(ts, "bad", *SESSIONS)
             await wait_until(lambda: len(set(receiver.ids)) >= total - 4)
             parked_events = partial(ts.subscriptions.parked, subscription_name(NAME))
-            await wait_until(lambda: _waiting(parked_events, 4))
+            await wait_until(lambda: _waiting(parked_events, 4, is_parked=True))
             (parked,) = await parked_events()
             assert (parked.session_id, parked.events, parked.reason) == ("bad", 4, "HTTP 422")
             assert parked.attempts >= 2
@@ -132,6 +132,83 @@ async def test_a_session_that_is_not_taken_is_parked_and_others_go_on(ts: Turnst
             assert await ts.subscriptions.redrive(subscription_name(NAME), "bad", timeout=SOON) == 0
         assert len(set(receiver.ids)) == total
     assert in_order(receiver)
+
+
+@pytest.mark.parametrize("status", [422, 500])
+async def test_sessions_that_are_not_taken_hold_up_no_other(
+    ts: Turnstream, endpoint: MakeEndpoint, status: int
+) -> None:
+    """Also by the rests of the endpoint: it answers the others."""
+    bad = {f"{number}-bad" for number in range(5)}
+
+    def refuse_bad(received: Received) -> Reply:
+        return Reply(status) if received.body["sessionId"] in bad else Reply()
+
+    async with AsyncExitStack() as serving:
+        receiver = await serving.enter_async_context(Receiver(refuse_bad).serving())
+        hooks = endpoint(receiver, longest_rest=3600.0, longest_pause=0.2)
+        (delivery,) = await serving.enter_async_context(relaying(ts, hooks=hooks))
+        await chat(ts, *sorted(bad), messages=2)
+        parked_events = partial(ts.subscriptions.parked, subscription_name(NAME))
+        await wait_until(lambda: _waiting(parked_events, 3, 3, 3, 3, 3))
+        total = await chat(ts, *SESSIONS, messages=2)
+        await wait_until(lambda: len(set(receiver.ids)) >= total)
+        # They are tried all the while, and that is no reason to rest.
+        tried = len(receiver.refused)
+        await wait_until(lambda: len(receiver.refused) > tried + 20)
+        assert not delivery.is_resting
+        total += await chat(ts, "later", messages=2)
+        await wait_until(lambda: len(set(receiver.ids)) >= total)
+        assert await _waiting(parked_events, 3, 3, 3, 3, 3)
+        bad.clear()
+        await wait_until(lambda: len(set(receiver.ids)) >= total + 15)
+    assert in_order(receiver)
+
+
+async def test_the_next_relay_goes_on_with_what_is_tried(ts: Turnstream, endpoint: MakeEndpoint) -> None:
+    parked_events = partial(ts.subscriptions.parked, subscription_name(NAME))
+    async with Receiver(
+        lambda received: Reply(500 if "bad" in received.body["sessionId"] else 200)
+    ).serving() as receiver:
+        async with relaying(ts, hooks=endpoint(receiver)):
+            await chat(ts, "bad", "well", messages=2)
+            await wait_until(lambda: _waiting(parked_events, 3))
+        (before,) = await parked_events()
+        async with relaying(ts, hooks=endpoint(receiver)):
+            await wait_until(lambda: _tried_again(parked_events, before))
+            receiver.behaviour = well
+            await wait_until(lambda: len(set(receiver.ids)) >= 6)
+    assert in_order(receiver)
+
+
+async def _tried_again(parked: Callable[[], Awaitable[list[ParkedSession]]], before: ParkedSession) -> bool:
+    (session,) = await parked()
+    return session.since == before.since and session.attempts > before.attempts
+
+
+async def test_what_was_parked_is_delivered_when_the_endpoint_answers_again(
+    ts: Turnstream, endpoint: MakeEndpoint
+) -> None:
+    """Nobody asks for it, and what the endpoint still does not take is no reason for the others to wait."""
+    sessions = [f"{number}-chat" for number in range(10)]
+    parked_events = partial(ts.subscriptions.parked, subscription_name(NAME))
+    async with Receiver(always(Reply(500))).serving() as receiver:
+        await chat(ts, *sessions, messages=1)
+        async with relaying(ts, hooks=endpoint(receiver, retry_for=0.001, longest_pause=0.05)) as relay:
+            (delivery,) = relay
+            await wait_until(lambda: delivery.retried > 0)
+            await wait_until(lambda: _are_parked(parked_events))
+            receiver.behaviour = lambda received: Reply(200 if received.body.get("sessionId") != "0-chat" else 422)
+            await wait_until(lambda: delivery.is_resting)
+            await chat(ts, "new", messages=1)
+            await wait_until(lambda: len(set(receiver.ids)) >= 2 * len(sessions))
+            (left,) = await parked_events()
+            assert left.session_id == "0-chat"
+    assert in_order(receiver)
+
+
+async def _are_parked(parked: Callable[[], Awaitable[list[ParkedSession]]]) -> bool:
+    return sum(session.is_parked for session in await parked()) >= 3
 
 
 async def test_a_dead_endpoint_delays_no_other_and_loses_nothing(ts: Turnstream, endpoint: MakeEndpoint) -> None:
@@ -263,7 +340,7 @@ async def test_stopped_while_an_endpoint_is_dead_it_ends_soon(
         # What does not end by itself is cut, and that is said.
         assert "in time" not in caplog.text
         assert "cut short" not in caplog.text
-        assert await ts.subscriptions.parked(subscription_name(NAME)) == []
+        assert not any(session.is_parked for session in await ts.subscriptions.parked(subscription_name(NAME)))
 
 
 @pytest.mark.parametrize(("behaviour", "told"), [(well, 1), (always(Reply(400)), 0), (failing_first(5, Reply(500)), 1)])
@@ -301,8 +378,9 @@ async def _chats_again(ts: Turnstream) -> bool:
     return True
 
 
-async def _waiting(parked: Callable[[], Awaitable[list[ParkedSession]]], events: int) -> bool:
-    return [session.events for session in await parked()] == [events]
+async def _waiting(parked: Callable[[], Awaitable[list[ParkedSession]]], *events: int, is_parked: bool = False) -> bool:
+    found = await parked()
+    return [session.events for session in found if session.is_parked is is_parked] == list(events)
 
 
 async def test_the_report(ts: Turnstream, endpoint: MakeEndpoint, caplog: pytest.LogCaptureFixture) -> None:

@@ -178,3 +178,50 @@ async def test_closed_it_lets_nobody_pass_who_waits() -> None:
 async def _turn(gate: Gate) -> None:
     async with gate.turn():
         pytest.fail("it is closed")
+
+
+async def retried(gate: Gate, answer: Answer) -> None:
+    async with gate.turn(retries=True) as note:
+        note(answer)
+
+
+async def test_what_is_tried_again_is_no_reason_to_rest() -> None:
+    gate = Gate(2, None, REST)
+    for _ in range(2 * FAILURES):
+        await retried(gate, BAD)
+    assert not gate.is_resting
+    await failing(gate)
+    await asyncio.wait_for(attempt(gate, WELL), SOON)
+    for answer in (BUSY, Answer(Outcome.UNREACHABLE, "refused")):
+        for _ in range(FAILURES):
+            with suppress(NoTurn):
+                await retried(gate, answer)
+        await rests(gate)
+        await asyncio.wait_for(attempt(gate, WELL), SOON)
+
+
+async def rests(gate: Gate) -> None:
+    assert gate.is_resting
+
+
+async def test_what_is_tried_again_lets_the_others_try_a_resting_endpoint_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[None] = []
+    gate = Gate(1, None, 3600.0, lambda: opened.append(None))
+    await failing(gate)
+    with pytest.raises(NoTurn, match="rests"):
+        await retried(gate, WELL)
+    monkeypatch.setattr("turnstream_relay.gate.PATIENCE", 0.0)
+    await wait_until(lambda: _passes(gate, BAD))
+    # Its failure changes nothing: another may try at once.
+    async with gate.turn() as note:
+        note(WELL)
+    assert opened == [None]
+
+
+async def _passes(gate: Gate, answer: Answer) -> bool:
+    with suppress(NoTurn):
+        await retried(gate, answer)
+        return True
+    return False

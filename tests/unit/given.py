@@ -15,6 +15,7 @@ import msgspec
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from msgspec import inspect
+from tests import builders
 
 from turnstream.adapters.memory import MemoryBackend
 from turnstream.application.answers import Answers
@@ -27,14 +28,12 @@ from turnstream.codec.commands import encode_command
 from turnstream.codec.envelope import encode_entry
 from turnstream.domain import commands, events
 from turnstream.domain.commands import AnyCommand, ChangingCommand
-from turnstream.domain.content import TextContent
 from turnstream.domain.decision import CommandOutput, Context, Decision, Stamp
 from turnstream.domain.events import AnyEvent
 from turnstream.domain.evolve import Messages, evolve_header, evolve_messages
 from turnstream.domain.handlers import decide
 from turnstream.domain.models import (
     ChatMessage,
-    ChatMessageRole,
     Session,
     SessionConfig,
     SessionHeader,
@@ -46,7 +45,7 @@ from turnstream.domain.pricing import Catalogue, PriceSource
 from turnstream.errors import Rejected
 from turnstream.ports import CommandEntry, RawEntry, SessionStore, milliseconds
 
-AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
+AT = builders.AT
 """When everything given has happened."""
 LATER = AT + timedelta(minutes=1)
 """When a command is decided."""
@@ -65,9 +64,7 @@ FRESH = TokenMetrics(0, 0, 0, 0.0, 0.0, 1_000, PriceSource.OVERRIDE)
 """The metrics of a new session of the small model."""
 
 
-def message(message_id: str = "m1", text: str = "Hello", **metadata: Any) -> ChatMessage:  # noqa: ANN401 - free-form
-    """Make a message of the user."""
-    return ChatMessage(message_id, ChatMessageRole.USER, (TextContent(text),), AT, metadata=metadata or None)
+message = builders.message
 
 
 # ── given, when, then ────────────────────────────────────────────────────────────────────────────────────────────────

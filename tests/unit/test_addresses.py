@@ -1,5 +1,7 @@
 """URLs of servers: what they say, and what is said of those that cannot be read."""
 
+import socket
+
 import pytest
 from redis.asyncio.connection import Connection, SSLConnection
 
@@ -10,7 +12,7 @@ from turnstream.errors import ConfigurationError
 
 
 def read(url: str) -> Target:
-    return read_url(url, 2.5, "name")
+    return read_url(url, 2.5, "name", 3.0)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,8 @@ def test_how_to_connect() -> None:
     connection = target.connector_to(Address("c", 7))()
     assert isinstance(connection, Connection)
     assert (connection.host, connection.port) == ("c", 7)
+    assert connection.socket_keepalive
+    assert connection.socket_keepalive_options.get(getattr(socket, "TCP_USER_TIMEOUT", -1), 3_000) == 3_000
     assert target.options["username"] == "me"
     assert target.options["password"] == "p@ss"
     assert target.options["health_check_interval"] == 7

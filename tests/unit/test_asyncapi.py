@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from turnstream.adapters.redis.keys import Keys, PartitionKeys, tags
+from turnstream.adapters.redis.library import library
 from turnstream.application.intake import Accepted, Intake
 from turnstream.application.routing import partition_of
 from turnstream.asyncapi import asyncapi_document, render
@@ -97,7 +98,7 @@ def test_every_field_of_the_envelope_is_explained() -> None:
 
 
 def test_every_field_of_an_entry_is_explained() -> None:
-    words = encode_entry(CommandEntry("", "", b"", "", "", "", wants_place=True))
+    words = encode_entry(CommandEntry("", "", b"", "", "", "", wants_place=True, apply_within_ms=0))
     assert {*HEADERS, "data"} == set(words[::2])
 
 
@@ -196,6 +197,12 @@ def test_the_payload_hash_is_what_the_text_says() -> None:
 
 def test_replies_are_shown_together_once() -> None:
     assert max(len(example["payload"]) for example in MESSAGES["replies"]["examples"]) == 2
+
+
+def test_commands_are_queued_by_the_library_s_own_function() -> None:
+    enqueue = DOCUMENT["channels"]["commandStream"]["x-enqueue"]
+    assert enqueue["function"] == library().function("enqueue")
+    assert f"function_name = '{enqueue['function']}'" in library().text
 
 
 def test_the_vectors_are_the_code_s_own() -> None:

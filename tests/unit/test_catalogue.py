@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.builders import AT
 
 from turnstream.catalogue import (
     ModelCatalogue,
@@ -17,7 +18,6 @@ from turnstream.catalogue import (
 from turnstream.domain.pricing import Catalogue, Price, PriceSource, TokenUsage
 from turnstream.errors import ConfigurationError
 
-AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 UNKNOWN = Price(0.0, PriceSource.UNKNOWN)
 
 CALL = TokenUsage(prompt_tokens=1_000, completion_tokens=500)

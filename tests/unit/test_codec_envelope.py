@@ -10,7 +10,7 @@ from tests.unit.given import ids, texts, unhurried
 from tests.waiting import SOON
 
 from turnstream import Trace, Turnstream
-from turnstream.codec.envelope import decode_entry, encode_entry
+from turnstream.codec.envelope import MAX_APPLY_WITHIN_MS, decode_entry, encode_entry
 from turnstream.domain.commands import GetSession
 from turnstream.errors import InvalidCommand
 from turnstream.ports import CommandEntry
@@ -24,6 +24,7 @@ entries = st.builds(
     correlation_id=st.none() | texts,
     traceparent=st.none() | texts,
     wants_place=st.booleans(),
+    apply_within_ms=st.none() | st.integers(0, MAX_APPLY_WITHIN_MS),
 )
 
 
@@ -39,8 +40,10 @@ def test_an_entry_comes_back_as_it_was(entry: CommandEntry) -> None:
 
 
 def test_the_names_of_the_fields() -> None:
-    whole = CommandEntry("c1", "add-message", b"{}", "ts:0:reply:c", "request-1", "00-1-2-01", wants_place=True)
-    assert written(whole).keys() == {b"id", b"type", b"data", b"replyTo", b"correlationId", b"traceparent", b"place"}
+    optional = ("ts:0:reply:c", "request-1", "00-1-2-01")
+    whole = CommandEntry("c1", "add-message", b"{}", *optional, wants_place=True, apply_within_ms=5)
+    names = {b"id", b"type", b"data", b"replyTo", b"correlationId", b"traceparent", b"place", b"applyWithin"}
+    assert written(whole).keys() == names
     assert written(CommandEntry("c1", "add-message", b"{}")).keys() == {b"id", b"type", b"data"}
 
 

@@ -33,6 +33,7 @@ REJECTIONS: list[Rejected] = [
     errors.DuplicateMismatch("c1"),
     errors.ParkedQueueFull("s", "10 commands"),
     errors.CommandDiscarded("s", "c1"),
+    errors.CommandExpired("s", "c1", 5_000),
 ]
 
 

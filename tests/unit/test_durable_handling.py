@@ -1,14 +1,15 @@
 """What a subscriber's handler may do to the task that it runs in: nothing that ends the member's work."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 from tests.waiting import wait_until
 
-from turnstream import ResyncRequired, backoff
-from turnstream.client.durable.handling import GivenUpError, Handler, Handling
+from turnstream import ResyncRequired, Retries, backoff
+from turnstream.client.durable.handling import Handler, Handling, StoppedError
+from turnstream.client.durable.retries import FREE, Fortune
 from turnstream.domain.position import Position
 
 EVENT = ResyncRequired(
@@ -48,7 +49,7 @@ def is_no_coroutine(_: object) -> Any:  # noqa: ANN401 - wrong on purpose
 
 
 @pytest.mark.parametrize("handler", [fails_in_a_group, is_cancelled_by_another, is_odd, is_no_coroutine])
-async def test_whatever_a_handler_raises_the_event_comes_again_and_is_given_up(handler: Handler) -> None:
+async def test_whatever_a_handler_raises_is_a_refusal(handler: Handler) -> None:
     calls = 0
 
     async def counted(event: object) -> None:
@@ -56,8 +57,9 @@ async def test_whatever_a_handler_raises_the_event_comes_again_and_is_given_up(h
         calls += 1
         await handler(event)
 
-    with pytest.raises(GivenUpError):
-        await asyncio.wait_for(Handling(counted, 3).handle(EVENT, asyncio.Event()), 5)
+    handling = Handling(counted, Retries())
+    for _ in range(3):
+        assert await asyncio.wait_for(handling.attempt(EVENT), 5)
     assert calls == 3
 
 
@@ -78,7 +80,7 @@ async def test_a_handler_cannot_take_a_cancellation_for_a_failure_of_its_own(swa
             if not swallows:
                 raise ConnectionError from None
 
-    task = asyncio.create_task(Handling(stubborn, 3).handle(EVENT, asyncio.Event()))
+    task = asyncio.create_task(Handling(stubborn, Retries()).attempt(EVENT))
     await began.wait()
     task.cancel()
     await wait_until(task.done)
@@ -93,36 +95,86 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-async def test_where_nothing_succeeds_one_is_given_up_and_not_one_in_every_partition() -> None:
+async def test_a_loss_is_told_until_it_is_taken_or_the_member_stops() -> None:
+    calls, stopped = 0, asyncio.Event()
+
     async def fails(_: object) -> None:
-        raise ConnectionError
-
-    handling, stopped = Handling(fails, 2), asyncio.Event()
-    partitions = [asyncio.create_task(handling.handle(EVENT, stopped)) for _ in range(16)]
-    await wait_until(lambda: sum(task.done() for task in partitions) >= 3)
-    stopped.set()
-    ends = await asyncio.gather(*partitions, return_exceptions=True)
-    attempts = sorted(end.attempts for end in ends if isinstance(end, GivenUpError))
-    assert attempts == [2 << number for number in range(len(attempts))]
-
-
-@pytest.mark.usefixtures("quick")
-async def test_what_was_tried_often_is_not_given_up_when_another_succeeds() -> None:
-    calls: list[tuple[int, bool]] = []
-    outage = True
-
-    async def handler(event: ResyncRequired) -> None:
-        failed_before = calls.count((1, True))
-        calls.append((event.partition, not outage))
-        if outage or (event.partition == 1 and not failed_before):
+        nonlocal calls
+        calls += 1
+        if calls < 40:
             raise ConnectionError
 
-    handling, stopped = Handling(handler, 2), asyncio.Event()
-    for _ in range(8):
-        with pytest.raises(GivenUpError):
-            await handling.handle(EVENT, stopped)
-    other = asyncio.create_task(handling.handle(replace(EVENT, partition=1), stopped))
-    await wait_until(lambda: calls.count((1, False)) > 2)
-    outage = False
-    await handling.handle(EVENT, stopped)
-    await other
+    await Handling(fails, Retries(attempts=1)).attempt_until_handled(EVENT, stopped)
+    assert calls == 40
+    stopped.set()
+    with pytest.raises(StoppedError):
+        await Handling(fails, Retries(attempts=1)).attempt_until_handled(EVENT, stopped)
+
+
+# ── when it is over ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_retries_are_over_with_the_first_limit_that_is_reached() -> None:
+    day, hour = timedelta(days=1), timedelta(hours=1)
+    assert [Retries(attempts=3).are_over(n, 99 * day, 0) for n in (2, 3, 4)] == [False, True, True]
+    by_time = Retries(attempts=None, seconds=3600.0)
+    assert [by_time.are_over(999, since, 0) for since in (hour - timedelta(seconds=1), hour)] == [False, True]
+    both = Retries(attempts=3, seconds=3600.0)
+    assert [both.are_over(n, since, 0) for n, since in ((2, hour / 2), (3, hour / 2), (2, hour))] == [False, True, True]
+    assert [both.are_over(n, since, 2) for n, since in ((11, 3 * hour), (12, hour), (1, 4 * hour))] == [
+        *(False, True, True),
+    ]
+
+
+def test_pauses_double_up_to_the_longest() -> None:
+    retries = Retries(longest_pause=900.0, parked_every=3600.0)
+    for attempts in range(1, 200):
+        bound = min(900.0, backoff.FIRST * 2.0 ** (attempts - 1))
+        assert bound / 2 <= retries.pause(attempts) <= bound
+    # So long after the first failure it is tried ten times, as when it was tried in its place.
+    assert 0.5 * backoff.LONGEST <= Retries().pause(10) <= backoff.LONGEST
+    parked = retries.parked_pause()
+    assert parked is not None
+    assert 1800.0 <= parked <= 3600.0
+    assert Retries().parked_pause() is None
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"attempts": 0}, "at least once"),
+        ({"attempts": None}, "need a limit"),
+        ({"seconds": 0.0}, "seconds is more than 0"),
+        ({"longest_pause": float("inf")}, "longest_pause is more than 0 and finite"),
+        ({"parked_every": float("nan")}, "parked_every is more than 0 and finite"),
+    ],
+)
+def test_retries_that_are_none(numbers: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Retries(**numbers)
+
+
+def test_where_nothing_succeeds_each_is_parked_after_twice_as_many_attempts() -> None:
+    fortune, retries, parked = Fortune(), Retries(attempts=2), list[int]()
+    for _ in range(3):
+        attempts = 1
+        while not retries.are_over(attempts, timedelta(), fortune.doublings):
+            attempts += 1
+        fortune.gave_up(fortune.doublings)
+        parked.append(attempts)
+    assert parked == [2, 4, 8]
+    # One whose limits were doubled elsewhere, as by the owner before, counts in the same way.
+    fortune.gave_up(7)
+    assert fortune.doublings == 8
+    fortune.succeeded()
+    assert fortune.doublings == 0
+
+
+def test_where_nothing_succeeds_no_more_than_some_sessions_are_set_aside_at_once() -> None:
+    fortune, patience = Fortune(), list[int]()
+    for _ in range(FREE + 4):
+        patience.append(fortune.patience)
+        fortune.set_aside()
+    assert patience == [1] * (FREE + 1) + [2, 4, 8]
+    fortune.succeeded()
+    assert fortune.patience == 1

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import pytest
 
-from turnstream import ResyncRequired
+from turnstream import ResyncRequired, Retries
 from turnstream.client.durable.handling import Handling
 from turnstream.client.durable.losses import TOGETHER, Losses, taken_back
 from turnstream.client.listening.following import Break
@@ -63,7 +63,7 @@ async def told(log: Log, places: dict[int, Mark], *, held: Container[int] = (), 
     async def handle(resync: ResyncRequired) -> None:
         found.append(resync)
 
-    losses = Losses(1 + max(places), places, log, Handling(handle, 1), lambda: held)
+    losses = Losses(1 + max(places), places, log, Handling(handle, Retries(attempts=1)), lambda: held)
     for _ in range(looks):
         await losses.look()
     return found

@@ -17,6 +17,7 @@ from turnstream.application.parking import ParkingLimits
 from turnstream.application.processor import PartitionProcessor
 from turnstream.application.routing import partition_of
 from turnstream.domain.commands import AddMessage, AnyCommand, CreateSession
+from turnstream.domain.models import SessionInfo
 from turnstream.ports import START, RawEntry
 from turnstream.worker import feeding as feeding_module
 from turnstream.worker.feeding import ROUND_BYTES, ROUND_ENTRIES, Feeder, ReadSize, Turns
@@ -156,7 +157,7 @@ async def send(backend: MemoryBackend, number: int, count: int = 1, first: int =
 
 async def applied(backend: MemoryBackend, number: int) -> int:
     info = (await backend.reader.infos([session_in(number)]))[0]
-    return 0 if info is None else info.message_count + 1
+    return info.message_count + 1 if isinstance(info, SessionInfo) else 0
 
 
 LIMITS = BatchLimits(commands=16, size=1_000_000)

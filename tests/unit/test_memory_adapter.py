@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from msgspec import Raw
 from msgspec.structs import replace
+from tests.builders import AT, CONFIG, message
 
 from turnstream.adapters.memory import MemoryBackend
 from turnstream.adapters.memory import channels as memory_channels
@@ -24,14 +25,12 @@ from turnstream.codec.envelope import decode_entry
 from turnstream.codec.events import decode_event
 from turnstream.codec.replies import decode_replies
 from turnstream.domain.commands import AddMessage, AddMessages, CreateSession, RemoveMessages, UpdateSession
-from turnstream.domain.content import TextContent
 from turnstream.domain.events import AnyEvent, EventMeta, SessionDeleted
 from turnstream.domain.evolve import fold
 from turnstream.domain.models import (
-    ChatMessage,
-    ChatMessageRole,
     SessionConfig,
     SessionHeader,
+    SessionInfo,
     TokenMetrics,
     session_of,
 )
@@ -59,7 +58,6 @@ from turnstream.ports import (
     milliseconds,
 )
 
-AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 ENTRY_MS = milliseconds(AT)
 SOON = 10.0
 """Seconds that a wait which must end may take."""
@@ -87,16 +85,12 @@ def command(name: str) -> CommandEntry:
     return CommandEntry(name, "delete-session", b'{"sessionId":"s"}', reply_to="ts:0:reply:c", correlation_id="å")
 
 
-def message(message_id: str, **metadata: object) -> ChatMessage:
-    return ChatMessage(message_id, ChatMessageRole.USER, (TextContent("Hello"),), AT, metadata=dict(metadata))
-
-
 def stored(session_id: str = "s", version: int = 1, updated_at: datetime = AT, **metadata: object) -> StoredHeader:
     header = SessionHeader(
         id=session_id,
         incarnation="first",
         version=version,
-        config=SessionConfig("openai", "gpt-4"),
+        config=CONFIG,
         metrics=TokenMetrics(0, 0, 0, 0.0, 0.0, 8_192, PriceSource.SPEC),
         message_count=0,
         next_position=0,
@@ -671,7 +665,7 @@ async def test_the_index_is_in_the_order_of_the_last_update(backend: MemoryBacke
     assert await index(middle, 1, newest_first=False) == "d"
     assert await index(None, 10, newest_first=False) == "acdb"
     infos = await backend.reader.infos(["b", "unknown", "a"])
-    assert [info.updated_at if info else None for info in infos] == [later, None, AT]
+    assert [info.updated_at if isinstance(info, SessionInfo) else None for info in infos] == [later, None, AT]
 
 
 # ── the whole road of a command ──────────────────────────────────────────────────────────────────────────────────────

@@ -390,3 +390,60 @@ async def test_closing_ends_all_trying(queue: Recorded) -> None:
         await outbox.aclose()
     with pytest.raises(Unavailable):
         await put
+
+
+# ── callers who wait no longer ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def soon() -> float:
+    return asyncio.get_running_loop().time() + 0.05
+
+
+async def test_a_caller_is_told_at_its_time_while_a_publication_is_under_way(queue: Recorded) -> None:
+    outbox = Outbox(queue, WINDOW)
+    queue.open.clear()
+    with pytest.raises(Unavailable):
+        await outbox.put(0, [command("c1")], SOON, until=soon())
+    # It may be queued; and what others put meanwhile is.
+    patient = outbox.put(0, [command("c2")], SOON)
+    queue.open.set()
+    await patient
+    assert await queue.queued() == ["c1", "c2"]
+
+
+async def test_what_has_not_begun_then_is_never_published(queue: Recorded) -> None:
+    outbox = Outbox(queue, WINDOW)
+    queue.open.clear()
+    first = outbox.put(0, [command("c1")], SOON)
+    await wait_until(lambda: bool(queue.publications))
+    behind = [outbox.put(0, [command(f"b{n}")], SOON, until=soon()) for n in range(3)]
+    patient = outbox.put(0, [command("c2")], SOON, until=soon() + 10 * SOON)
+    failures = await asyncio.gather(*behind, return_exceptions=True)
+    assert [type(failure) for failure in failures] == [Unavailable] * 3
+    queue.open.set()
+    await asyncio.gather(first, patient)
+    assert await queue.queued() == ["c1", "c2"]
+    await outbox.aclose()
+
+
+async def test_what_is_told_then_is_the_last_failure(queue: Recorded) -> None:
+    outbox = Outbox(queue, WINDOW)
+    queue.failures += [Unavailable("the server is full")] * 1_000
+    with pytest.raises(Unavailable, match="the server is full"):
+        await outbox.put(0, [command("c1")], SOON, until=soon())
+
+
+async def test_what_is_published_late_has_less_time_left(queue: Recorded) -> None:
+    outbox = Outbox(queue, WINDOW)
+    now = asyncio.get_running_loop().time()
+    limited = [
+        CommandEntry("past", "delete-session", b"{}", apply_within_ms=5_000, apply_until=now - 1),
+        CommandEntry("left", "delete-session", b"{}", apply_within_ms=100_000, apply_until=now + 50),
+        command("unlimited"),
+    ]
+    await outbox.put(0, limited)
+    entries = (await queue.read({0: START}, 10, 0.0))[0]
+    past, left, unlimited = (decode_entry(entry.fields).apply_within_ms for entry in entries)
+    assert (past, unlimited) == (0, None)
+    assert left is not None
+    assert 0 < left <= 50_000

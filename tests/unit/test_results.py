@@ -1,8 +1,10 @@
 """The result of a command that was applied."""
 
 import pytest
+from tests.waiting import SOON
 
 from turnstream.adapters.memory import MemoryBackend
+from turnstream.client.deadline import Deadline
 from turnstream.client.results import Results
 from turnstream.client.tickets import Applied
 from turnstream.domain.commands import UpdateTokenMetrics
@@ -26,5 +28,7 @@ async def test_a_result_that_cannot_be_read_is_told_with_the_command_id(monkeypa
     reader = reader_without_server(monkeypatch)
     command = UpdateTokenMetrics("s", 1)
     with pytest.raises(Unavailable, match=r"c1 was applied; .* failed: The connection was lost") as failed:
-        await Results(reader).of(command, CommandEntry("c1", command.type, b"{}"), Applied("s", 2))
+        await Results(reader).of(
+            command, CommandEntry("c1", command.type, b"{}"), Applied("s", 2), Deadline.after(SOON)
+        )
     assert failed.value.command_id == "c1"

@@ -49,6 +49,7 @@ def test_every_setting_has_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         "cached_sessions": 13,
         "connect_timeout": 2.5,
         "response_timeout": 3.5,
+        "heartbeat": 4.5,
         "catalogue_file": Path("models.toml"),
     }
     assert set(values) == set(Settings.model_fields), "a setting is not tried here"

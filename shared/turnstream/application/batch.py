@@ -15,7 +15,7 @@ from turnstream.domain.decision import Context, Decision
 from turnstream.domain.events import AnyEvent, EventMeta
 from turnstream.domain.handlers import decide
 from turnstream.domain.pricing import Catalogue
-from turnstream.errors import DuplicateMismatch, Rejected
+from turnstream.errors import CommandExpired, DuplicateMismatch, Rejected
 from turnstream.ports import (
     Batch,
     MalformedEntry,
@@ -41,9 +41,15 @@ class BatchInProgress:
         outcomes: Mapping[str, Outcome],
         catalogue: Catalogue,
         parking: BatchParking,
+        known_ms: int = 0,
     ) -> None:
-        """Start behind `before`, with the sessions and earlier outcomes that the batch's commands need."""
+        """Start behind `before`, with the sessions and earlier outcomes that the batch's commands need.
+
+        `known_ms` is a time that the server has passed: commands whose time was over by then are not applied.
+        """
         self.parking = parking
+        self._known_ms = known_ms
+        self._until: int | None = None
         self._before = before
         self._sessions = sessions
         self._known = dict(outcomes)
@@ -147,6 +153,7 @@ class BatchInProgress:
             self._replies,
             self._malformed,
             self.parking.changes(),
+            self._until,
         )
 
     def _place(self, session: WorkingSession, before: int) -> SessionPlace | None:
@@ -165,7 +172,18 @@ class BatchInProgress:
                 raise
             return self.parking.park(accepted, bug)
 
+    def _expired(self, accepted: Accepted) -> Outcome | None:
+        """Return the outcome of a command whose time is over; of any other note until when it must be written."""
+        if accepted.deadline > self._known_ms:
+            self._until = accepted.deadline if self._until is None else min(self._until, accepted.deadline)
+            return None
+        entry = accepted.entry
+        error = CommandExpired(accepted.session_id, entry.command_id, entry.apply_within_ms or 0)
+        return Outcome("rejected", accepted.payload_hash, error=rejection_of(error))
+
     def _outcome(self, accepted: Accepted) -> Outcome:
+        if accepted.entry.apply_within_ms is not None and (expired := self._expired(accepted)):
+            return expired
         command = cast("ChangingCommand", accepted.command)
         session = self._sessions[command.session_id or ""]
         time = datetime.fromtimestamp(accepted.entry_ms / 1000, UTC)

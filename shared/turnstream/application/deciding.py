@@ -29,6 +29,11 @@ class Deciding:
         self._store = store
         self._catalogue = catalogue
         self._memory = memory
+        self._known_ms = 0
+
+    def passed(self, now_ms: int) -> None:
+        """Note that the server has told this time, so that commands whose time was over by then are not applied."""
+        self._known_ms = max(self._known_ms, now_ms)
 
     async def decided(
         self, state: PartitionState, run: Sequence[Item], failures: Failures, *, thorough: bool
@@ -78,7 +83,8 @@ class Deciding:
     ) -> BatchInProgress:
         """Begin a batch on what was loaded."""
         sessions = self._working(needs, loaded.sessions)
-        return BatchInProgress(state, sessions, loaded.outcomes, self._catalogue, parking or self.parking({}))
+        parking = parking or self.parking({})
+        return BatchInProgress(state, sessions, loaded.outcomes, self._catalogue, parking, self._known_ms)
 
     def _working(self, needs: Needs, loaded: Mapping[str, LoadedSession]) -> dict[str, WorkingSession]:
         sessions: dict[str, WorkingSession] = {}

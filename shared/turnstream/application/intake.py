@@ -10,7 +10,7 @@ from turnstream.application.routing import partition_of
 from turnstream.codec.commands import decode_command
 from turnstream.codec.envelope import Sender, decode_entry, decode_sender
 from turnstream.codec.replies import rejection_of
-from turnstream.domain.commands import ON_SESSIONS, AnyCommand
+from turnstream.domain.commands import ALONE, ON_SESSIONS, AnyCommand
 from turnstream.errors import InvalidCommand
 from turnstream.ports import CommandEntry, MalformedEntry, RawEntry, Reply, entry_time
 from turnstream.telemetry import get_logger, where_of
@@ -31,6 +31,11 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
     command: AnyCommand
     entry_ms: int
     payload_hash: str
+
+    @property
+    def deadline(self) -> int:
+        """When its time is over, in milliseconds since 1970 by the clock of the server that queued it."""
+        return self.entry_ms + (self.entry.apply_within_ms or 0)
 
     @property
     def session_id(self) -> str:
@@ -70,6 +75,7 @@ class Intake:
             self._check_reply_channel(entry)
             command = decode_command(entry.type, entry.data, self._max_bytes)
             self._check_partition(command)
+            check_deadline(command, entry.apply_within_ms)
         except InvalidCommand as error:
             return self.refuse(raw, error)
         except Exception as bug:  # noqa: BLE001 - logged, and the entry set aside: it would fail each time
@@ -96,6 +102,17 @@ class Intake:
         right = partition_of(command.session_id, self._partitions)
         if right != self._partition:
             raise InvalidCommand("$.sessionId", f"The session belongs to partition {right}, not {self._partition}")
+
+
+def check_deadline(command: AnyCommand, apply_within_ms: int | None) -> None:
+    """Check that a command may have a time in which it must be applied.
+
+    Raises:
+        InvalidCommand: it changes no session.
+
+    """
+    if apply_within_ms is not None and isinstance(command, ALONE):
+        raise InvalidCommand("applyWithin", "Only a command that changes a session can have one")
 
 
 def set_aside(raw: RawEntry, sender: Sender | None, error: InvalidCommand) -> SetAside:

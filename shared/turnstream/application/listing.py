@@ -7,8 +7,14 @@ from itertools import chain
 
 from turnstream.domain.commands import ListSessions
 from turnstream.domain.models import SessionInfo, SessionPage
-from turnstream.errors import InvalidCommand
+from turnstream.errors import InvalidCommand, StoredDataInvalid
 from turnstream.ports import IndexEntry, SessionReader
+from turnstream.telemetry import get_logger
+
+log = get_logger(__name__)
+
+Found = tuple[IndexEntry, SessionInfo | StoredDataInvalid]
+"""A session of a page, and its place."""
 
 MAX_SCANNED = 20_000
 """Sessions that one page looks at; a filter that matches less often gives short pages with a cursor."""
@@ -23,15 +29,17 @@ WALK_CHUNK = 256
 async def page(reader: SessionReader, partitions: int, query: ListSessions) -> SessionPage:
     """Return the sessions behind the query's cursor that match it, most recently updated first.
 
+    Sessions that cannot be read are named beside the others, whatever the query asks for: nobody knows what they are.
+
     Raises:
         InvalidCommand: the cursor is none of ours.
 
     """
-    found: list[tuple[IndexEntry, SessionInfo]] = []
+    found: list[Found] = []
     last, scanned = decode_cursor(query.cursor), 0
     async for entries in in_order(reader, partitions, last, PAGE_CHUNK, newest_first=True):
         for entry, info in zip(entries, await reader.infos([e.session_id for e in entries]), strict=True):
-            if info and _matches(info, query):
+            if info and (isinstance(info, StoredDataInvalid) or _matches(info, query)):
                 found.append((entry, info))
         if len(found) > query.limit:
             return _page(found[: query.limit], found[query.limit - 1][0])
@@ -45,14 +53,24 @@ async def walk(reader: SessionReader, partitions: int) -> AsyncIterator[SessionI
     """Yield every session once, the one that was not updated for longest first.
 
     What is updated meanwhile moves to the end; the ids seen are kept to tell it (about 100 bytes a session).
+
+    Raises:
+        StoredDataInvalid: at the end, after all others, where a session could not be read: the first such.
+
     """
     seen: set[str] = set()
+    unreadable: list[StoredDataInvalid] = []
     async for entries in in_order(reader, partitions, None, WALK_CHUNK, newest_first=False):
         fresh = [entry.session_id for entry in entries if entry.session_id not in seen]
         seen.update(fresh)
         for info in await reader.infos(fresh):
-            if info:
+            if isinstance(info, StoredDataInvalid):
+                log.warning("session cannot be read", session_id=info.session_id, key=info.key, reason=info.reason)
+                unreadable.append(info)
+            elif info:
                 yield info
+    if unreadable:
+        raise unreadable[0]
 
 
 async def in_order(
@@ -111,5 +129,9 @@ def _matches(info: SessionInfo, query: ListSessions) -> bool:
     )
 
 
-def _page(found: Sequence[tuple[IndexEntry, SessionInfo]], last: IndexEntry | None) -> SessionPage:
-    return SessionPage(tuple(info for _, info in found), encode_cursor(last) if last else None)
+def _page(found: Sequence[Found], last: IndexEntry | None) -> SessionPage:
+    return SessionPage(
+        tuple(info for _, info in found if not isinstance(info, StoredDataInvalid)),
+        encode_cursor(last) if last else None,
+        tuple(entry.session_id for entry, info in found if isinstance(info, StoredDataInvalid)),
+    )

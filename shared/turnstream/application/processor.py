@@ -21,6 +21,7 @@ from turnstream.errors import (
     InvalidCommand,
     KeyUnusable,
     PartitionRefused,
+    TooLate,
     TurnstreamError,
     Unavailable,
 )
@@ -47,6 +48,7 @@ class PartitionProcessor:
     ) -> None:
         """Start where the partition stands, as its new owner, with an empty memory."""
         self.state = state
+        self._stopping = False
         self._intake = intake
         self._store = store
         self._answers = answers
@@ -54,6 +56,10 @@ class PartitionProcessor:
         self._deciding = Deciding(store, catalogue, memory)
         self._redriving = Redriving(self._deciding, intake, memory)
         self._suspicion = Suspicion(memory.parked.quarantine, intake, state.suspects)
+
+    def stop(self) -> None:
+        """Leave what is tried a few at a time to the next owner, who need not wait for all of it."""
+        self._stopping = True
 
     async def process(self, entries: Sequence[RawEntry]) -> None:
         """Apply entries, the ones right behind the cursor, in their order.
@@ -77,9 +83,12 @@ class PartitionProcessor:
         if not self._memory.parked.loaded:
             await self._memory.parked.load()
         while entries and self._suspicion.left:
-            item, failures = await self._suspicion.examine(self.state, entries[0])
-            await self._apply([item], failures)
-            entries = entries[1:]
+            if self._stopping:
+                return
+            items, failures = await self._suspicion.examine(self.state, entries)
+            for run in _runs(items):
+                await self._apply(run, failures)
+            entries = entries[len(items) :]
         for run in _runs([self._intake.read(entry) for entry in entries]):
             await self._apply(run)
 
@@ -100,18 +109,26 @@ class PartitionProcessor:
                 await self._isolate(run, failures)
 
     async def _together(self, run: Sequence[Item], failures: Failures) -> None:
-        last = run[-1].raw.entry_id
         try:
-            batch = await self._deciding.decided(self.state, run, failures, thorough=False)
-            await self._commit(batch.finished(last, len(run)))
+            await self._in_time(run, failures, thorough=False)
         except Collision:
-            batch = await self._deciding.decided(self.state, run, failures, thorough=True)
             try:
-                await self._commit(batch.finished(last, len(run)))
+                await self._in_time(run, failures, thorough=True)
             except Collision as again:
                 # All that could collide was read.
                 raise BatchRefused(self.state.partition, str(again)) from again
-        self._tell(batch.parking)
+
+    async def _in_time(self, run: Sequence[Item], failures: Failures, *, thorough: bool) -> None:
+        """Decide and commit; commands whose time is over by the server's clock are told so, each time some more."""
+        while True:
+            batch = await self._deciding.decided(self.state, run, failures, thorough=thorough)
+            try:
+                await self._commit(batch.finished(run[-1].raw.entry_id, len(run)))
+            except TooLate as late:
+                self._deciding.passed(late.now_ms)
+            else:
+                self._tell(batch.parking)
+                return
 
     async def _isolate(self, run: Sequence[Item], failures: Failures) -> None:
         """Find, in order, the commands that the store does not take, and park them; what is stored is read again."""
@@ -157,6 +174,8 @@ class PartitionProcessor:
             try:
                 batch = await self._redriving.decided(self.state, operation, most, failure)
                 await self._commit(batch)
+            except TooLate as late:
+                self._deciding.passed(late.now_ms)
             except Exception as fault:
                 if not _is_fault(fault) or failure is not None:
                     raise

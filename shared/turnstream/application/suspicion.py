@@ -1,4 +1,6 @@
-"""Commands that a worker may have died of are tried alone, each noted before it is looked at (design §4)."""
+"""Commands that a worker may have died of are tried a few at a time, and where it dies again, alone (ADR 13)."""
+
+from collections.abc import Sequence
 
 from turnstream.application.deciding import NO_FAILURES, Failures, Item
 from turnstream.application.intake import Accepted, Intake
@@ -13,6 +15,9 @@ log = get_logger(__name__)
 ATTEMPTS = 3
 """How many workers may die of one command before it is parked without being decided."""
 
+TOGETHER = 16
+"""Commands that are tried at the same time: so hundreds of them cost a few dozen commits."""
+
 
 class Suspicion:
     """Of the commands behind the cursor, so many as the owner before may have had in hand when it died."""
@@ -20,13 +25,28 @@ class Suspicion:
     def __init__(self, quarantine: Quarantine, intake: Intake, suspects: int) -> None:
         """Suspect that many commands: none, unless owners died without moving the cursor."""
         self.left = suspects
+        self._alone = 0
+        """So many of the next ones are tried alone, for an owner died of those that it tried together."""
         self._quarantine = quarantine
         self._intake = intake
 
-    async def examine(self, state: PartitionState, raw: RawEntry) -> tuple[Item, Failures]:
-        """Return what is to be done with the next command: to decide it, to park it, or to set it aside."""
-        deaths = await self._quarantine.attempt(state, raw.entry_id)
-        self.left -= 1
+    async def examine(self, state: PartitionState, entries: Sequence[RawEntry]) -> tuple[Sequence[Item], Failures]:
+        """Return what is to be done with the first of some entries: to decide them, to park or to set aside one.
+
+        The first one is noted, before any of them is looked at.
+        """
+        deaths = await self._quarantine.attempt(state, entries[0].entry_id)
+        if deaths:
+            self._alone = TOGETHER
+        some = entries[: 1 if self._alone else min(TOGETHER, self.left)]
+        self.left -= len(some)
+        self._alone = max(0, self._alone - len(some))
+        if deaths:
+            item, failures = self._judged(some[0], deaths)
+            return [item], failures
+        return [self._intake.read(raw) for raw in some], NO_FAILURES
+
+    def _judged(self, raw: RawEntry, deaths: int) -> tuple[Item, Failures]:
         if deaths > ATTEMPTS:
             # They died of what was to park it, so it must not even be read.
             return self._refused(raw, deaths), NO_FAILURES

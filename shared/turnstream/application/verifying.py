@@ -12,7 +12,7 @@ from turnstream.application.routing import partition_of
 from turnstream.codec.events import decode_event, session_of_event
 from turnstream.domain.events import AnyEvent, SessionCreated, SessionDeleted
 from turnstream.domain.models import ChatMessage, Entity, SessionHeader, SessionInfo, info_of
-from turnstream.errors import SessionNotFound, Unavailable
+from turnstream.errors import SessionNotFound, StoredDataInvalid, Unavailable
 from turnstream.ports import EventLog, EventPage, MessageRange, SessionReader
 
 ATTEMPTS = 10
@@ -23,9 +23,6 @@ PAUSE = 0.1
 
 PAGE = 1_000
 """Events read in one call."""
-
-UNREADABLE = (KeyError, TypeError, ValueError, msgspec.MsgspecError)
-"""What decoding raises where a stranger has written."""
 
 
 class Verification(Entity, frozen=True):
@@ -82,7 +79,10 @@ class Verifier:
         for attempt in range(ATTEMPTS):
             if attempt:
                 await asyncio.sleep(PAUSE)
-            found, conclusive = await self._look(session_id)
+            try:
+                found, conclusive = await self._look(session_id)
+            except StoredDataInvalid as error:
+                return await self._unreadable(session_id, error)
             if found and conclusive:
                 return found
         if found is None:
@@ -109,6 +109,13 @@ class Verifier:
         wrong = stored or Difference("session", "is not stored")
         return _verification(session_id, 0, events, [wrong]), still
 
+    async def _unreadable(self, session_id: str, error: StoredDataInvalid) -> Verification:
+        """Return what is to be said where the history cannot be read."""
+        stored = await self._stored(session_id)
+        version = stored.header.version if isinstance(stored, Stored) else 0
+        wrong = stored if isinstance(stored, Difference) else _cannot_be_read("events", error)
+        return _verification(session_id, version, (), [wrong])
+
     async def _stored(self, session_id: str) -> Stored | Difference | None:
         unreadable = "session"
         try:
@@ -119,8 +126,10 @@ class Verifier:
             (info,) = await self._reader.infos([session_id])
         except SessionNotFound:
             return None
-        except UNREADABLE:
-            return Difference(unreadable, "cannot be read")
+        except StoredDataInvalid as error:
+            return _cannot_be_read(unreadable, error)
+        if isinstance(info, StoredDataInvalid):
+            return _cannot_be_read(unreadable, info)
         return Stored(header, messages, info)
 
     async def _history(self, partition: int, session_id: str) -> tuple[EventPage, EventPage, list[AnyEvent]]:
@@ -140,6 +149,10 @@ class Verifier:
                 return first, page, events
             after = page.payloads[-1][0]
             page = await self._log.read(partition, after, PAGE)
+
+
+def _cannot_be_read(path: str, error: StoredDataInvalid) -> Difference:
+    return Difference(path, f"cannot be read: the key {error.key} holds something else: {error.reason}")
 
 
 def _of_session(page: EventPage, session_id: str, last: int) -> Iterator[AnyEvent]:

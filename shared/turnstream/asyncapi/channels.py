@@ -1,10 +1,10 @@
 """The channels and operations of the document; their addresses come from where all keys are built."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.resources import files
 from typing import Any
 
 from turnstream.adapters.redis.keys import CLIENT_ID, Keys, PartitionKeys
+from turnstream.adapters.redis.library import library
 from turnstream.asyncapi.messages import REPLIES, Json, name_of
 from turnstream.asyncapi.recording import DEFAULTS, KEYS
 from turnstream.asyncapi.schemas import OUTPUTS, reference, words_of
@@ -119,7 +119,8 @@ def _channel(address: str, summary: str, message_names: Sequence[str], redis: Ma
 
 def _enqueue() -> Json:
     return {
-        "script": files("turnstream.adapters.redis").joinpath("scripts", "enqueue.lua").read_text(),
+        "call": "FCALL",
+        "function": library().function("enqueue"),
         "keys": ["the command stream"],
         "arguments": "the largest backlog that you allow; then of each command its id, its type, its data, the number "
         "of the words that follow of it, and these: names and values of the other fields",

@@ -24,10 +24,12 @@ HEADERS: Mapping[str, str] = {
     "correlationId": "Any text of the producer's own; it comes back in the events that the command causes.",
     "traceparent": "A W3C trace context; it comes back in the events as well.",
     "place": "Whatever it holds: the reply is to say where the command's last event stands.",
+    "applyWithin": "A whole number of milliseconds. When so many have passed since the entry was appended, by the "
+    "server's clock, the command is not applied any more, and rejected as `command-expired`. Not for queries.",
 }
 """What the fields of a stream entry mean."""
 
-_entry = encode_entry(CommandEntry("", "", b"", "", "", "", wants_place=True))
+_entry = encode_entry(CommandEntry("", "", b"", "", "", "", wants_place=True, apply_within_ms=0))
 _required = encode_entry(CommandEntry("", "", b""))
 
 Json = dict[str, Any]

@@ -8,7 +8,7 @@ import msgspec
 from turnstream.asyncapi.recording import recording
 from turnstream.asyncapi.story import SESSION, command_id
 from turnstream.codec.replies import decode_replies, encode_replies, rejection_of
-from turnstream.errors import CommandDiscarded, InvalidCommand, ParkedQueueFull, Rejected
+from turnstream.errors import CommandDiscarded, CommandExpired, InvalidCommand, ParkedQueueFull, Rejected
 from turnstream.ports import Rejection, Reply
 
 _PARKED = command_id(21)
@@ -39,6 +39,11 @@ _RARE = (
         CommandDiscarded.code,
         "The second outcome of a parked command, when an operator has taken it away.",
         CommandDiscarded(SESSION, _PARKED),
+    ),
+    _rejected(
+        CommandExpired.code,
+        "No worker came to the command within the time that its field `applyWithin` gave it.",
+        CommandExpired(SESSION, _PARKED, 5_000),
     ),
 )
 

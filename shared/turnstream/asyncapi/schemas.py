@@ -143,6 +143,7 @@ def _for_others(value: JsonValue) -> JsonValue:
                 if name != "discriminator" and not (name == "required" and not child)
             }
         case list():
-            return [_for_others(child) for child in value]
+            # Versions of msgspec place null first or last in `anyOf`; the document is the same with all of them.
+            return sorted((_for_others(child) for child in value), key=lambda child: child == {"type": "null"})
         case _:
             return value

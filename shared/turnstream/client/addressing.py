@@ -1,15 +1,19 @@
 """From a command to its stream entry: checked, with ids, a partition and the channel for its reply (design §1)."""
 
+import asyncio
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
 import msgspec
 from msgspec.structs import replace
 
+from turnstream.application.intake import check_deadline
 from turnstream.application.routing import partition_of
 from turnstream.codec.commands import encode_command
-from turnstream.codec.envelope import check_entry
+from turnstream.codec.envelope import MAX_APPLY_WITHIN_MS, check_entry
 from turnstream.domain.commands import AnyCommand, Command, CreateSession, ListSessions
+from turnstream.errors import InvalidCommand
 from turnstream.messages import new_id
 from turnstream.ports import CommandEntry
 
@@ -48,10 +52,12 @@ class Addressing:
         trace: Trace | None = None,
         *,
         wants_place: bool = False,
+        apply_within: float | None = None,
     ) -> Addressed:
         """Check a command and put it into its envelope.
 
-        A `CreateSession` without a session id gets the command's id, so that a resend is the same command again.
+        A `CreateSession` without a session id gets the command's id, so that a resend is the same command again. The
+        time of `apply_within`, in seconds, begins now.
 
         Raises:
             InvalidCommand: a worker would refuse it; names the field.
@@ -74,6 +80,20 @@ class Addressing:
             given.traceparent,
             wants_place,
         )
+        if apply_within is not None:
+            entry = _limited(entry, known, apply_within)
         if command_id is not None or trace is not None:
             check_entry(entry)
         return Addressed(partition, session_id, entry)
+
+
+def _limited(entry: CommandEntry, command: AnyCommand, apply_within: float) -> CommandEntry:
+    """Return an entry that is not to be applied after some seconds."""
+    # A caller may have given anything.
+    number = isinstance(cast("object", apply_within), (int, float)) and not isinstance(apply_within, bool)
+    if not number or not 0 < apply_within <= MAX_APPLY_WITHIN_MS / 1000:
+        raise InvalidCommand("apply_within", f"Expected seconds, more than 0 and at most {MAX_APPLY_WITHIN_MS // 1000}")
+    milliseconds = math.ceil(apply_within * 1000)
+    check_deadline(command, milliseconds)
+    until = asyncio.get_running_loop().time() + apply_within
+    return replace(entry, apply_within_ms=milliseconds, apply_until=until)

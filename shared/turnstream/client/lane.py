@@ -5,8 +5,11 @@ recognise them (design §4). Until then nothing behind it is published.
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
+
+from msgspec.structs import replace
 
 from turnstream.backoff import Backoff
 from turnstream.errors import Overloaded, Unavailable
@@ -31,10 +34,16 @@ Published = Callable[[int, Sequence[CommandEntry]], None]
 class Put:
     """What one caller put into a lane; `taken` of its entries are under way or published."""
 
-    def __init__(self, entries: Sequence[CommandEntry], deadline: float, *, wait: bool) -> None:
-        """Hold entries that are tried until a deadline of the event loop's clock, in seconds."""
+    def __init__(
+        self, entries: Sequence[CommandEntry], deadline: float, *, wait: bool, until: float = math.inf
+    ) -> None:
+        """Hold entries that are tried until a deadline, and for which the caller waits no longer than `until`.
+
+        Both are times of the event loop's clock, in seconds; a try that has begun may take longer than the deadline.
+        """
         self.entries = entries
         self.deadline = deadline
+        self.until = until
         self.wait = wait
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.taken = 0
@@ -82,10 +91,16 @@ class Lane:
         self._open = asyncio.Event()
         self._open.set()
         self._why = ""
+        self._in_hand: Sequence[Put] = ()
+        self._failure: Unavailable | None = None
+        self._look_again: asyncio.TimerHandle | None = None
+        self._next_look = math.inf
 
     def put(self, put: Put) -> asyncio.Future[None]:
         """Queue behind all that waits."""
         self._waiting.append(put)
+        if put.until < self._next_look:
+            self._look_at(put.until)
         self._start()
         return put.future
 
@@ -105,7 +120,24 @@ class Lane:
     def close(self) -> None:
         """Go on, but try nothing again that fails."""
         self._closed = True
+        self._look_at(math.inf)
         self._open.set()
+
+    def _look_at(self, time: float) -> None:
+        """Look then for callers who wait no longer; so one timer serves for all."""
+        if self._look_again is not None:
+            self._look_again.cancel()
+        self._next_look = time
+        self._look_again = None if time == math.inf else asyncio.get_running_loop().call_at(time, self._look)
+
+    def _look(self) -> None:
+        """Tell callers whose time is over; what was not published yet of theirs is not published any more."""
+        now = asyncio.get_running_loop().time()
+        late = [put for put in (*self._in_hand, *self._waiting) if now >= put.until]
+        for put in late:
+            put.settle(self._failure or Unavailable(self._why if not self._open.is_set() else "No answer came"))
+        self._waiting = deque(put for put in self._waiting if put.taken or now < put.until)
+        self._look_at(min((put.until for put in (*self._in_hand, *self._waiting) if now < put.until), default=math.inf))
 
     def _start(self) -> None:
         if self.task is None and (self._waiting or self._again):
@@ -123,6 +155,7 @@ class Lane:
 
     async def _publish(self, entries: Sequence[CommandEntry], puts: Sequence[Put]) -> None:
         failure: Exception | None = None
+        self._in_hand = puts
         try:
             await self._persist(entries, max(put.deadline for put in puts), wait=puts[0].wait)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the callers'
@@ -132,6 +165,7 @@ class Lane:
                 self._waiting.remove(puts[-1])
         else:
             self._published(self._partition, entries)
+        self._in_hand, self._failure = (), None
         for put in puts:
             if failure or put.all_taken:
                 put.settle(failure)
@@ -158,7 +192,7 @@ class Lane:
                 if not entries:
                     return None
                 tried = True
-                return await self._queue.publish(self._partition, entries)
+                return await self._queue.publish(self._partition, _in_time(entries, clock()))
             except Overloaded as error:
                 if not wait:
                     raise
@@ -171,6 +205,7 @@ class Lane:
                     wait = unknown = True
                     deadline = min(deadline, clock() + self._resend_window)
                 failure = error
+            self._failure = failure
             delay = backoff.failed()
             if self._closed or clock() + delay > deadline:
                 raise failure
@@ -204,7 +239,7 @@ class Lane:
             return
         some = self._first(again)
         try:
-            await self._queue.publish(self._partition, some)
+            await self._queue.publish(self._partition, _in_time(some, asyncio.get_running_loop().time()))
             del again[: len(some)]
         except Unavailable:
             raise
@@ -250,3 +285,15 @@ class Lane:
             if put.all_taken:
                 self._waiting.popleft()
         return entries, puts
+
+
+def _in_time(entries: Sequence[CommandEntry], now: float) -> Sequence[CommandEntry]:
+    """Return entries as they are published now: of the time in which they are to be applied, some may have passed."""
+    if all(entry.apply_until is None for entry in entries):
+        return entries
+    return [
+        entry
+        if entry.apply_until is None
+        else replace(entry, apply_within_ms=max(0, math.ceil((entry.apply_until - now) * 1000)))
+        for entry in entries
+    ]

@@ -34,7 +34,7 @@ async def embedded(directory: str | Path | None, settings: Settings | None) -> O
         server = await EmbeddedServer.start(None if directory is None else Path(directory))
         resources.push_async_callback(server.aclose)
         settings = (settings or load_settings()).at(server.url)
-        backend = await RedisBackend.open(settings, "turnstream-embedded", throw_away=directory is None)
+        backend = await RedisBackend.open(settings, "turnstream-embedded", throw_away=directory is None, works=True)
         resources.push_async_callback(backend.aclose)
         await _start_worker(backend, settings, resources)
         return backend, settings, resources.pop_all()

@@ -1,6 +1,7 @@
 """Commands on their way out: one lane a partition, so that nothing in it overtakes (design §10)."""
 
 import asyncio
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from turnstream.client.lane import MAX_TOGETHER, Lane, Published, Put
@@ -34,7 +35,13 @@ class Outbox:
         self._published = published
 
     def put(
-        self, partition: int, entries: Sequence[CommandEntry], timeout: float = 0.0, *, wait: bool = False
+        self,
+        partition: int,
+        entries: Sequence[CommandEntry],
+        timeout: float = 0.0,
+        *,
+        wait: bool = False,
+        until: float = math.inf,
     ) -> asyncio.Future[None]:
         """Put commands into a lane, in this order.
 
@@ -43,13 +50,15 @@ class Outbox:
             entries: the commands.
             timeout: seconds for which it is tried again.
             wait: wait for room where too many commands wait already.
+            until: when the caller waits no longer, whatever is under way then, by the event loop's clock.
 
         Returns:
             A future that is done when all of them are durably queued; it fails with `Overloaded` when too many wait
             there already, with `Unavailable` when it is not known whether they are queued.
 
         """
-        return self._lane(partition).put(Put(entries, asyncio.get_running_loop().time() + timeout, wait=wait))
+        deadline = asyncio.get_running_loop().time() + timeout
+        return self._lane(partition).put(Put(entries, deadline, wait=wait, until=until))
 
     def hold(self, partitions: Iterable[int], why: str) -> None:
         """Publish nothing to these partitions until `resume`."""

@@ -98,10 +98,10 @@ class Parked:
 def _waiting(parked: ParkedCommand) -> WaitingCommand:
     fields = parked.entry.fields
     return WaitingCommand(
-        fields[b"id"].decode(),
-        fields[b"type"].decode(),
+        fields.get(b"id", b"").decode(errors="replace"),
+        fields.get(b"type", b"").decode(errors="replace"),
         _time(entry_time(parked.entry.entry_id)),
-        msgspec.Raw(fields[b"data"]),
+        msgspec.Raw(fields.get(b"data", b"null")),
     )
 
 

@@ -70,12 +70,12 @@ class Replies:
         """Return the channel for replies from a partition."""
         return self._names[partition]
 
-    async def open(self, partition: int) -> None:
+    async def open(self, partition: int, until: float | None = None) -> None:
         """Have somebody listen for replies from a partition, or try to: until then nothing is published to it.
 
         Raises:
             ConfigurationError: the server does not let this user listen.
-            Unavailable: it was closed.
+            Unavailable: it was closed, or that took until a time of the event loop's clock.
 
         """
         self._check_open()
@@ -83,7 +83,11 @@ class Replies:
             if listener is None:
                 self.listen([name for name, number in self._partitions.items() if number not in self._listeners])
                 listener = self._listeners[partition]
-            await listener.tried.wait()
+            try:
+                async with asyncio.timeout_at(until):
+                    await listener.tried.wait()
+            except TimeoutError:
+                raise Unavailable("There is no connection for replies yet") from None
             if listener.failure:
                 raise listener.failure
             self._check_open()

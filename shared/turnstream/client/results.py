@@ -1,9 +1,11 @@
 """From what a worker answered to what `execute` returns: one table (design §10)."""
 
+import asyncio
 from typing import Any, cast
 
 import msgspec
 
+from turnstream.client.deadline import Deadline
 from turnstream.client.recent import Kept, RecentSessions
 from turnstream.client.tickets import Applied
 from turnstream.codec.commands import decode_command
@@ -30,12 +32,12 @@ class Results:
         self._reader = reader
         self._recent = RecentSessions()
 
-    async def of(self, command: Command[Any], sent: CommandEntry, applied: Applied) -> Any:  # noqa: ANN401
+    async def of(self, command: Command[Any], sent: CommandEntry, applied: Applied, deadline: Deadline) -> Any:  # noqa: ANN401 - each command has a result of its own
         """Return the result of an applied command: what it gave back, or the session as stored now.
 
         Raises:
             SessionGone: the session was deleted since, or the command taken back by a failover.
-            Unavailable: the session could not be read.
+            Unavailable: the session could not be read, or not before the deadline.
 
         """
         if isinstance(command, DeleteSession):
@@ -46,7 +48,7 @@ class Results:
             return decode_progress(applied.output)
         kept = self._appended(sent, applied)
         if kept is None:
-            header, messages = await self._read(sent.command_id, applied)
+            header, messages = await self._read(sent.command_id, applied, deadline)
             place = applied.place if header.version == applied.version else None
             kept = Kept.of(header, messages, place) if place else None
             if kept is None:
@@ -64,9 +66,15 @@ class Results:
         added = (command.message,) if isinstance(command, AddMessage) else cast("AddMessages", command).messages
         return kept.followed_by(added, applied.version, applied.place)
 
-    async def _read(self, command_id: str, applied: Applied) -> tuple[SessionHeader, tuple[ChatMessage, ...]]:
+    async def _read(
+        self, command_id: str, applied: Applied, deadline: Deadline
+    ) -> tuple[SessionHeader, tuple[ChatMessage, ...]]:
         try:
-            header, messages = await self._reader.messages(applied.session_id, MessageRange())
+            async with asyncio.timeout_at(deadline.at):
+                header, messages = await self._reader.messages(applied.session_id, MessageRange())
+        except TimeoutError:
+            reason = f"Command {command_id} was applied; only its result could not be read within {deadline.passed:g} s"
+            raise Unavailable(reason, command_id) from None
         except SessionNotFound:
             raise SessionGone(applied.session_id, applied.version, command_id) from None
         except Unavailable as error:

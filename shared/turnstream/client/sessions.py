@@ -19,7 +19,7 @@ from turnstream.domain.commands import (
 )
 from turnstream.domain.models import ChatMessage, Session, SessionConfig, SessionInfo, SessionPage
 from turnstream.domain.patches import ChatMessagePatch, SessionPatch
-from turnstream.errors import InvalidCommand
+from turnstream.errors import InvalidCommand, StoredDataInvalid
 from turnstream.ports import MessageRange, SessionReader
 
 
@@ -92,6 +92,7 @@ class Sessions:
             SessionNotFound: there is no such session.
             MessageNotFound: it has no message `before` or `after`.
             InvalidCommand: an id is none, `last` and `limit` are both given, or one of them is no count.
+            StoredDataInvalid: what is stored of the session cannot be read; names the key.
 
         """
         check_session_id(session_id)
@@ -115,7 +116,8 @@ class Sessions:
     ) -> SessionPage:
         """Return a page of sessions, most recently updated first.
 
-        What is updated while you page moves to the front, so pages may skip it; `iterate` sees every session.
+        What is updated while you page moves to the front, so pages may skip it; `iterate` sees every session. The
+        `unreadable` ones of a page are the ids of sessions of which something else is stored; they count for `limit`.
 
         Args:
             limit: sessions of the page, up to 1,000.
@@ -131,13 +133,21 @@ class Sessions:
         return await self._client.execute(ListSessions(limit, cursor, provider, model, is_active))
 
     def iterate(self) -> AsyncIterator[SessionInfo]:
-        """Walk over all sessions, each once, the one that was not updated for longest first."""
+        """Walk over all sessions, each once, the one that was not updated for longest first.
+
+        Raises:
+            StoredDataInvalid: after all others, if a session could not be read: the first such; each is logged.
+
+        """
         return walk(self._reader, self._partitions)
 
     async def session_exists(self, session_id: str) -> bool:
         """Tell whether there is such a session."""
         check_session_id(session_id)
-        return (await self._reader.infos([session_id]))[0] is not None
+        (info,) = await self._reader.infos([session_id])
+        if isinstance(info, StoredDataInvalid):
+            raise info
+        return info is not None
 
     async def count(self) -> int:
         """Return how many sessions there are."""

@@ -7,7 +7,8 @@ from weakref import WeakSet
 
 from turnstream.client.closing import UntilClosed
 from turnstream.client.durable.administration import SubscriptionAdministration
-from turnstream.client.durable.subscription import ATTEMPTS, DurableSubscription
+from turnstream.client.durable.retries import ATTEMPTS, Retries
+from turnstream.client.durable.subscription import DurableSubscription
 from turnstream.client.listening.buffer import Buffer
 from turnstream.client.listening.choosing import Start, types_of
 from turnstream.client.listening.following import Wanted
@@ -97,12 +98,19 @@ class Subscribing:
     # As for `subscribe`.
     @overload
     def subscription(
-        self, name: str, /, *, start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
+        self, name: str, /, *, start: Start = "now", attempts: int | Retries = ATTEMPTS, session_prefix: str = ""
     ) -> DurableSubscription[Event]: ...
 
     @overload
     def subscription(
-        self, name: str, a: type[A], /, *, start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
+        self,
+        name: str,
+        a: type[A],
+        /,
+        *,
+        start: Start = "now",
+        attempts: int | Retries = ATTEMPTS,
+        session_prefix: str = "",
     ) -> DurableSubscription[A]: ...
 
     @overload
@@ -114,7 +122,7 @@ class Subscribing:
         /,
         *,
         start: Start = "now",
-        attempts: int = ATTEMPTS,
+        attempts: int | Retries = ATTEMPTS,
         session_prefix: str = "",
     ) -> DurableSubscription[A | B]: ...
 
@@ -128,17 +136,29 @@ class Subscribing:
         /,
         *,
         start: Start = "now",
-        attempts: int = ATTEMPTS,
+        attempts: int | Retries = ATTEMPTS,
         session_prefix: str = "",
     ) -> DurableSubscription[A | B | C]: ...
 
     @overload
     def subscription(
-        self, name: str, /, *types: type[A], start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
+        self,
+        name: str,
+        /,
+        *types: type[A],
+        start: Start = "now",
+        attempts: int | Retries = ATTEMPTS,
+        session_prefix: str = "",
     ) -> DurableSubscription[A]: ...
 
     def subscription(
-        self, name: str, /, *types: type[Any], start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
+        self,
+        name: str,
+        /,
+        *types: type[Any],
+        start: Start = "now",
+        attempts: int | Retries = ATTEMPTS,
+        session_prefix: str = "",
     ) -> DurableSubscription[Any]:
         """Return a member of a durable subscription; `await …run(handler)` handles its share of the events.
 
@@ -149,7 +169,7 @@ class Subscribing:
             name: up to 64 letters, digits, `_`, `.` and `-`; it stands for the checkpoints.
             types: the classes of event; none, or `Event`, for all. Members of one name should agree on them.
             start: where a new subscription begins; one that exists goes on where it stopped.
-            attempts: how often an event is tried before its session is parked.
+            attempts: how often an event is tried before its session is parked, or `Retries` that say more.
             session_prefix: only sessions whose ids begin so; members of one name should agree on it as well.
 
         Raises:
@@ -158,7 +178,8 @@ class Subscribing:
         """
         self._open.check()
         wanted = Wanted(types_of(types), None, session_prefix)
-        member = DurableSubscription[Any](self._backend, self._settings, name, wanted, start, attempts)
+        retries = attempts if isinstance(attempts, Retries) else Retries(attempts=attempts)
+        member = DurableSubscription[Any](self._backend, self._settings, name, wanted, start, retries)
         self._members.add(member)
         return member
 

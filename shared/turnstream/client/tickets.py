@@ -5,11 +5,17 @@ from collections.abc import Generator
 
 import msgspec
 
+from turnstream.client.addressing import Addressed
+from turnstream.client.deadline import Deadline
+from turnstream.client.diagnosis import Diagnosis
 from turnstream.codec.replies import error_of
 from turnstream.errors import CommandParked, CommandTimeout, TurnstreamError
 from turnstream.ports import Reply, SessionPlace
 
 Answer = Reply | TurnstreamError
+
+LOOK = 0.25
+"""Seconds before the end of a ticket's time at which it is looked for the reason why no answer comes."""
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -58,15 +64,17 @@ class Expected(msgspec.Struct):
 class Ticket:
     """A queued command; await it, again and again if need be, to learn that it was applied."""
 
-    def __init__(self, command_id: str, session_id: str, expected: Expected, timeout: float) -> None:
-        """Hold a command whose answer will come."""
-        self.command_id = command_id
-        self.session_id = session_id
+    def __init__(self, addressed: Addressed, expected: Expected, timeout: float, diagnosis: Diagnosis) -> None:
+        """Hold a command whose answer will come, and what tells why it does not."""
+        self.command_id = addressed.entry.command_id
+        self.session_id = addressed.session_id
+        self._partition = addressed.partition
         self._expected = expected
         self._timeout = timeout
+        self._diagnosis = diagnosis
 
     def __await__(self) -> Generator[object, None, Applied]:
-        """Wait until the command is applied.
+        """Wait until the command is applied, for as long as it was sent with.
 
         Raises:
             Rejected: it was refused; the class says why.
@@ -75,17 +83,25 @@ class Ticket:
             Unavailable: the client was closed, or it had no connection for so long that it could not ask again.
 
         """
-        return self._applied().__await__()
+        return self.result().__await__()
+
+    async def result(self, timeout: float | None = None) -> Applied:
+        """Wait until the command is applied; raises what awaiting the ticket does.
+
+        Args:
+            timeout: seconds to wait; by default those that it was sent with.
+
+        """
+        return await self.applied(Deadline.after(self._timeout if timeout is None else timeout))
 
     def __repr__(self) -> str:
         """Show which command it is, never its content."""
         done = self._expected.answer is not None
         return f"Ticket(command_id={self.command_id!r}, session_id={self.session_id!r}, {done=})"
 
-    async def _applied(self) -> Applied:
-        answer = await self._expected.within(self._timeout)
-        if answer is None:
-            raise CommandTimeout(self.command_id, self._timeout)
+    async def applied(self, deadline: Deadline) -> Applied:
+        """Wait until the command is applied, or a deadline."""
+        answer = self._expected.answer or await self._answer(deadline)
         if isinstance(answer, TurnstreamError):
             raise answer
         if answer.error:
@@ -93,6 +109,17 @@ class Ticket:
         if answer.status == "parked":
             raise CommandParked(self.session_id, self.command_id)
         return Applied(self.session_id, answer.version, answer.output, answer.place)
+
+    async def _answer(self, deadline: Deadline) -> Answer:
+        """Wait for the answer; shortly before the deadline it is looked for the reason why there is none."""
+        left = deadline.left
+        answer = await self._expected.within(left - min(LOOK, left / 2))
+        if answer is None:
+            self._diagnosis.begin(self._partition)
+            answer = await self._expected.within(deadline.left)
+        if answer is None:
+            raise CommandTimeout(self.command_id, deadline.passed, self._diagnosis.reason(self._partition))
+        return answer
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

@@ -1,5 +1,6 @@
-"""Stream entries of commands: `id`, `type`, `data`; optional: `replyTo`, `correlationId`, `traceparent`, `place`."""
+"""Stream entries of commands: `id`, `type`, `data`, and optional fields (`encode_optional`)."""
 
+import re
 from collections.abc import Mapping
 
 import msgspec
@@ -7,6 +8,9 @@ import msgspec
 from turnstream.codec.inspection import LONE_SURROGATE
 from turnstream.errors import InvalidCommand
 from turnstream.ports import CommandEntry
+
+MAX_APPLY_WITHIN_MS = 10**12
+"""The longest time in which a command may have to be applied, in milliseconds: some thirty years."""
 
 MAX_NAME_BYTES = 256
 """Bytes of every field of an entry but `data`."""
@@ -35,6 +39,8 @@ def encode_optional(entry: CommandEntry) -> list[str | bytes]:
         fields += ("traceparent", entry.traceparent)
     if entry.wants_place:
         fields += ("place", "1")
+    if entry.apply_within_ms is not None:
+        fields += ("applyWithin", str(entry.apply_within_ms))
     return fields
 
 
@@ -94,7 +100,14 @@ def decode_entry(fields: Mapping[bytes, bytes]) -> CommandEntry:
         _text(b"correlationId", get(b"correlationId")),
         _text(b"traceparent", get(b"traceparent")),
         b"place" in fields,
+        _milliseconds(get(b"applyWithin")) if b"applyWithin" in fields else None,
     )
+
+
+def _milliseconds(value: bytes | None) -> int:
+    if value is None or not re.fullmatch(rb"[0-9]{1,13}", value) or int(value) > MAX_APPLY_WITHIN_MS:
+        raise InvalidCommand("applyWithin", f"Expected a whole number of milliseconds, at most {MAX_APPLY_WITHIN_MS}")
+    return int(value)
 
 
 def _required(name: bytes, value: bytes | None) -> str:

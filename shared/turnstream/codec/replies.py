@@ -24,6 +24,7 @@ REJECTIONS = {
         errors.DuplicateMismatch,
         errors.ParkedQueueFull,
         errors.CommandDiscarded,
+        errors.CommandExpired,
     )
 }
 """Every class of rejection by its code on the wire."""

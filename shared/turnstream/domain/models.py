@@ -146,10 +146,14 @@ class SessionInfo(Entity, frozen=True):
 
 
 class SessionPage(Entity, frozen=True):
-    """Some sessions, most recently updated first; `next_cursor` asks for the page behind, absent at the end."""
+    """Some sessions, most recently updated first; `next_cursor` asks for the page behind, absent at the end.
+
+    `unreadable` are the ids of sessions that belong there, too, but of which something else is stored.
+    """
 
     sessions: tuple[SessionInfo, ...]
     next_cursor: str | None = None
+    unreadable: tuple[str, ...] = ()
 
 
 def session_of(header: SessionHeader, messages: tuple[ChatMessage, ...]) -> Session:

@@ -10,7 +10,10 @@ from turnstream.ports.values import MalformedEntry, PartitionState, RecordedOutc
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
-    """Everything that applying some commands of a partition changes, in one atomic step."""
+    """Everything that applying some commands of a partition changes, in one atomic step.
+
+    It must be written before `until`, in milliseconds since 1970 by the clock of who stores it, or not at all.
+    """
 
     before: PartitionState
     after: PartitionState
@@ -20,3 +23,4 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     replies: Mapping[str, Sequence[Reply]]
     malformed: Sequence[MalformedEntry]
     parking: ParkingChanges | None = None
+    until: int | None = None

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
-from turnstream.domain.models import ChatMessage, SessionHeader, SessionInfo
+from turnstream.domain.models import ChatMessage, SessionHeader
 from turnstream.ports.batch import Batch
 from turnstream.ports.events import EventLog
 from turnstream.ports.membership import Membership
@@ -11,6 +11,8 @@ from turnstream.ports.parked import ParkedCommand, ParkedSession
 from turnstream.ports.subscriptions import Subscriptions
 from turnstream.ports.values import (
     CommandEntry,
+    Condition,
+    FoundInfo,
     IndexEntry,
     Loaded,
     MalformedEntry,
@@ -33,6 +35,7 @@ class SessionStore(Protocol):
 
         Raises:
             Fenced: a check failed; nothing was written.
+            TooLate: the batch's time is over; nothing was written.
             Collision: an outcome or an unseen message is stored already; nothing was written.
             BatchRefused: the store cannot write it as it is; nothing was written.
             Unavailable: the result is unknown.
@@ -82,8 +85,11 @@ class Quarantine(Protocol):
 class SessionReader(Protocol):
     """The repository as anybody may read it."""
 
-    async def infos(self, session_ids: Sequence[str]) -> list[SessionInfo | None]:
-        """Return the summaries of these sessions, in their order; `None` for those that are not there."""
+    async def infos(self, session_ids: Sequence[str]) -> list[FoundInfo]:
+        """Return the summaries of these sessions, in their order; `None` for those that are not there.
+
+        In place of one that cannot be read is the error that says so, for the others are not to suffer from it.
+        """
         ...
 
     async def messages(self, session_id: str, wanted: MessageRange) -> tuple[SessionHeader, tuple[ChatMessage, ...]]:
@@ -92,6 +98,7 @@ class SessionReader(Protocol):
         Raises:
             SessionNotFound: there is no such session.
             MessageNotFound: a message that bounds the range is not there.
+            StoredDataInvalid: what is stored of the session cannot be read.
 
         """
         ...
@@ -147,6 +154,15 @@ def nothing_in_hand(_: int) -> Sequence[str]:
 
 class Ownership(Membership[PartitionState], Protocol):
     """Who applies the commands of which partition: the members are the workers (design §5)."""
+
+    async def condition(self, partition: int) -> Condition:
+        """Return which workers there are, and whether the server of a partition has room, as a time-out tells it.
+
+        Raises:
+            Unavailable: the server does not answer.
+
+        """
+        ...
 
     async def tidy(self, states: Sequence[PartitionState], in_hand: InHand = nothing_in_hand) -> Sequence[int]:
         """Take events that are not kept any longer and show progress to standard tools, off the hot path.

@@ -8,7 +8,8 @@ from typing import Literal
 
 import msgspec
 
-from turnstream.domain.models import ChatMessage, SessionHeader
+from turnstream.domain.models import ChatMessage, SessionHeader, SessionInfo
+from turnstream.errors import StoredDataInvalid
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -23,6 +24,9 @@ MAX_KEPT_BYTES = 65_536
 START = "0-0"
 """The cursor of a partition that has applied nothing."""
 
+FoundInfo = SessionInfo | StoredDataInvalid | None
+"""A session's summary, or why it cannot be read; `None` where there is no such session."""
+
 Status = Literal["ok", "rejected", "parked"]
 """What became of a command (design §4)."""
 
@@ -30,7 +34,9 @@ Status = Literal["ok", "rejected", "parked"]
 class CommandEntry(msgspec.Struct, frozen=True, gc=False):
     """A command as a producer publishes it: `data` is its JSON, `reply_to` the channel for its reply.
 
-    With `wants_place` its reply is to say where it stands in the history of its session.
+    With `wants_place` its reply is to say where it stands in the history of its session. It is not applied when
+    `apply_within_ms` milliseconds have passed since it was queued; `apply_until` is the same moment by the clock of its
+    producer's event loop, in seconds, which only the producer knows.
     """
 
     command_id: str
@@ -40,6 +46,8 @@ class CommandEntry(msgspec.Struct, frozen=True, gc=False):
     correlation_id: str | None = None
     traceparent: str | None = None
     wants_place: bool = False
+    apply_within_ms: int | None = None
+    apply_until: float | None = None
 
 
 class RawEntry(msgspec.Struct, frozen=True, gc=False):
@@ -219,6 +227,17 @@ class IndexEntry(msgspec.Struct, frozen=True, gc=False, order=True):
 
     updated_ms: int
     session_id: str
+
+
+class Condition(msgspec.Struct, frozen=True, gc=False):
+    """How a deployment is: seconds since the last sign of life of each worker that is known, and whether there is room.
+
+    A worker is alive for `lease` seconds after a sign of life.
+    """
+
+    workers: Mapping[str, float]
+    lease: float
+    is_full: bool = False
 
 
 # A batch asks for the time of the same few entries again and again.

@@ -8,8 +8,8 @@ from typing import Any, Self, overload
 
 from turnstream.application.verifying import Verification
 from turnstream.client.addressing import Trace
-from turnstream.client.durable.subscription import ATTEMPTS, is_handler
-from turnstream.client.facade import DEFAULT_TIMEOUT
+from turnstream.client.durable.retries import ATTEMPTS, Retries
+from turnstream.client.durable.subscription import is_handler
 from turnstream.client.facade import Turnstream as AsyncTurnstream
 from turnstream.client.listening.choosing import Start
 from turnstream.client.results import CommandResult
@@ -88,20 +88,28 @@ class Turnstream:
         command: Command[Any],
         *,
         command_id: str | None = None,
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: float | None = None,
         wait: bool = False,
         trace: Trace | None = None,
+        apply_within: float | None = None,
     ) -> Ticket:
         """Queue a command; on return it is durable, and will be applied also if this client goes away."""
-        sending = self._client.send(command, command_id=command_id, timeout=timeout, wait=wait, trace=trace)
+        sending = self._client.send(
+            command, command_id=command_id, timeout=timeout, wait=wait, trace=trace, apply_within=apply_within
+        )
         return Ticket(self._portal, self._portal.call(sending))
 
     def send_many(
-        self, commands: Iterable[Command[Any]], *, timeout: float = DEFAULT_TIMEOUT, wait: bool = False
+        self,
+        commands: Iterable[Command[Any]],
+        *,
+        timeout: float | None = None,
+        wait: bool = False,
+        apply_within: float | None = None,
     ) -> list[Ticket]:
         """Queue commands, each session's in the order given; on return all are durable."""
         # The caller's iterable is the caller's to run: it may itself call this client.
-        sending = self._client.send_many(tuple(commands), timeout=timeout, wait=wait)
+        sending = self._client.send_many(tuple(commands), timeout=timeout, wait=wait, apply_within=apply_within)
         return [Ticket(self._portal, ticket) for ticket in self._portal.call(sending)]
 
     def execute(
@@ -109,22 +117,30 @@ class Turnstream:
         command: Command[Result],
         *,
         command_id: str | None = None,
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: float | None = None,
         wait: bool = False,
+        apply_within: float | None = None,
     ) -> Result:
         """Have a command applied and return its result: for most the session, as stored when it is read."""
-        return self._portal.call(self._client.execute(command, command_id=command_id, timeout=timeout, wait=wait))
+        executing = self._client.execute(
+            command, command_id=command_id, timeout=timeout, wait=wait, apply_within=apply_within
+        )
+        return self._portal.call(executing)
 
     def dispatch(
         self,
         command: Command[Any],
         *,
         command_id: str | None = None,
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: float | None = None,
         wait: bool = False,
+        apply_within: float | None = None,
     ) -> CommandResult:
         """Execute a command and return the spec's `CommandResult`; only a rejection becomes one, the rest is raised."""
-        return self._portal.call(self._client.dispatch(command, command_id=command_id, timeout=timeout, wait=wait))
+        dispatching = self._client.dispatch(
+            command, command_id=command_id, timeout=timeout, wait=wait, apply_within=apply_within
+        )
+        return self._portal.call(dispatching)
 
     # One overload a number of classes, because type checkers would join several into `Event`.
     @overload
@@ -165,12 +181,19 @@ class Turnstream:
     # As for `subscribe`.
     @overload
     def subscription(
-        self, name: str, /, *, start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
+        self, name: str, /, *, start: Start = "now", attempts: int | Retries = ATTEMPTS, session_prefix: str = ""
     ) -> DurableSubscription[Event]: ...
 
     @overload
     def subscription(
-        self, name: str, a: type[A], /, *, start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
+        self,
+        name: str,
+        a: type[A],
+        /,
+        *,
+        start: Start = "now",
+        attempts: int | Retries = ATTEMPTS,
+        session_prefix: str = "",
     ) -> DurableSubscription[A]: ...
 
     @overload
@@ -182,7 +205,7 @@ class Turnstream:
         /,
         *,
         start: Start = "now",
-        attempts: int = ATTEMPTS,
+        attempts: int | Retries = ATTEMPTS,
         session_prefix: str = "",
     ) -> DurableSubscription[A | B]: ...
 
@@ -196,17 +219,29 @@ class Turnstream:
         /,
         *,
         start: Start = "now",
-        attempts: int = ATTEMPTS,
+        attempts: int | Retries = ATTEMPTS,
         session_prefix: str = "",
     ) -> DurableSubscription[A | B | C]: ...
 
     @overload
     def subscription(
-        self, name: str, /, *types: type[A], start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
+        self,
+        name: str,
+        /,
+        *types: type[A],
+        start: Start = "now",
+        attempts: int | Retries = ATTEMPTS,
+        session_prefix: str = "",
     ) -> DurableSubscription[A]: ...
 
     def subscription(
-        self, name: str, /, *types: type[Any], start: Start = "now", attempts: int = ATTEMPTS, session_prefix: str = ""
+        self,
+        name: str,
+        /,
+        *types: type[Any],
+        start: Start = "now",
+        attempts: int | Retries = ATTEMPTS,
+        session_prefix: str = "",
     ) -> DurableSubscription[Any]:
         """Return a member of a durable subscription; `run(handler)` handles its share of the events."""
         self._portal.check()

@@ -1,11 +1,7 @@
 """Tickets of the client without asyncio."""
 
-import asyncio
-from contextlib import suppress
-
 from turnstream.client.tickets import Applied
 from turnstream.client.tickets import Ticket as AsyncTicket
-from turnstream.errors import CommandTimeout
 from turnstream.sync.portal import Portal
 
 
@@ -35,17 +31,4 @@ class Ticket:
             Unavailable: the connection for replies was lost.
 
         """
-        return self._portal.call(_applied(self._ticket, timeout))
-
-
-async def _applied(ticket: AsyncTicket, timeout: float | None) -> Applied:
-    """Wait for a ticket, with another time-out than its own."""
-    if timeout is None:
-        return await ticket
-    try:
-        async with asyncio.timeout(timeout):
-            while True:
-                with suppress(CommandTimeout):
-                    return await ticket
-    except TimeoutError:
-        raise CommandTimeout(ticket.command_id, timeout) from None
+        return self._portal.call(self._ticket.result(timeout))

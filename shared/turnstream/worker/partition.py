@@ -68,6 +68,7 @@ class OwnedPartition:
     def stop(self) -> None:
         """Finish the batch in hand, then end `run`."""
         self._stopping = True
+        self._processor.stop()
         self._stopped.set()
         self._arrived.set()
 

@@ -48,10 +48,10 @@ class Producer {
     await this.client.xAdd(this.stream, '*', { ...headers, data });
   }
 
-  async byScript({ id, type, ...optional }, data) {
-    const { script } = this.document.content.channels.commandStream['x-enqueue'];
+  async byFunction({ id, type, ...optional }, data) {
+    const { function: enqueue } = this.document.content.channels.commandStream['x-enqueue'];
     const others = Object.entries(optional).flat();
-    const refused = await this.client.eval(script, {
+    const refused = await this.client.fCall(enqueue, {
       keys: [this.stream],
       arguments: ['1000', id, type, data, String(others.length), ...others],
     });
@@ -71,21 +71,21 @@ const server = await connect(url);
 const deployment = await Deployment.find(server.client, await Document.read(path), namespace);
 const producer = new Producer(server.client, deployment, sessionId);
 await server.listen([producer.replyTo], (payload) => producer.hear(payload));
-const { byXadd, byScript } = producer;
+const { byXadd, byFunction } = producer;
 
 async function show(...command) {
   console.log(JSON.stringify(await producer.execute(...command)));
 }
 
 await show(byXadd, 'create-session', { sessionId, config: { provider: 'openai', model: 'gpt-4' } });
-await show(byScript, 'add-message', { sessionId, message: message('m1', 'user', 'Hello from Node') });
+await show(byFunction, 'add-message', { sessionId, message: message('m1', 'user', 'Hello from Node') });
 const twice = [byXadd, 'add-messages', {
   sessionId,
   messages: [message('m2', 'assistant', 'Hello'), message('m3', 'user', 'Once only')],
 }, randomUUID()];
 await show(...twice);
 await show(...twice);
-await show(byScript, 'update-token-metrics', { sessionId, promptTokens: 7000, completionTokens: 500 });
+await show(byFunction, 'update-token-metrics', { sessionId, promptTokens: 7000, completionTokens: 500 });
 await show(byXadd, 'add-message', { sessionId, message: message('m1', 'user', 'Taken') });
 await show(byXadd, 'get-session', { sessionId });
 

@@ -22,8 +22,12 @@ _SHELL: Final = ("/bin/sh", "-c")
 _LAUNCH: Final = 'echo $$; exec "$@" >&2'
 
 # A second line means that the server is gone and its id may be another's; the pipe's end, that it is to be killed,
-# with the children that write its files (its process group).
-_WATCH: Final = 'read -r server; read -r _ || kill -s KILL -- "-$server"; test -z "$1" || rm -rf -- "$1"'
+# with the children that write its files (its process group). One that is dying may still write a file: hence the second
+# attempt to remove the directory.
+_WATCH: Final = (
+    'read -r server; read -r _ || kill -s KILL -- "-$server"; '
+    'test -z "$1" || rm -rf -- "$1" 2>&- || { sleep 1; rm -rf -- "$1"; }'
+)
 
 # The server in the wheel uses the C library's allocator; others, with one of their own, do not read this. A larger
 # cache of small pieces takes an eighth off the server's time a command.

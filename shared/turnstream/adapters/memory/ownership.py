@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from turnstream.adapters.memory.members import MemoryMembers
 from turnstream.adapters.memory.partition import Partition
 from turnstream.adapters.memory.retention import Retention
-from turnstream.ports import InHand, PartitionState, nothing_in_hand
+from turnstream.ports import Condition, InHand, PartitionState, nothing_in_hand
 
 
 class MemoryOwnership(MemoryMembers):
@@ -31,6 +31,10 @@ class MemoryOwnership(MemoryMembers):
         released = [self._partitions[state.partition].release(state.token) for state in states]
         if any(released):
             self.bell.ring()
+
+    async def condition(self, partition: int) -> Condition:  # noqa: ARG002 - all are in this process
+        """Return which workers there are; they live as long as they are known."""
+        return Condition(dict.fromkeys(self.alive, 0.0), lease=1.0)
 
     async def tidy(
         self,

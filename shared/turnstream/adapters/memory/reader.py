@@ -8,7 +8,7 @@ from turnstream.application.routing import partition_of
 from turnstream.codec.records import INFO_FIELDS, decode_info, decode_message
 from turnstream.domain.models import ChatMessage, SessionHeader, SessionInfo
 from turnstream.errors import MessageNotFound, SessionNotFound
-from turnstream.ports import IndexEntry, MessageRange
+from turnstream.ports import FoundInfo, IndexEntry, MessageRange
 
 _INFO_NAMES = tuple(name.encode() for name in INFO_FIELDS)
 
@@ -20,7 +20,7 @@ class MemoryReader:
         """Read these partitions."""
         self._partitions = partitions
 
-    async def infos(self, session_ids: Sequence[str]) -> list[SessionInfo | None]:
+    async def infos(self, session_ids: Sequence[str]) -> list[FoundInfo]:
         """Return the summaries of these sessions, in their order; `None` for those that are not there."""
         return [_info(self._session(session_id)) for session_id in session_ids]
 

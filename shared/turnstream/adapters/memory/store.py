@@ -6,9 +6,10 @@ from itertools import chain
 
 from turnstream.adapters.memory.channels import MemoryChannels
 from turnstream.adapters.memory.partition import REPLICATION_ID, Partition, StoredSession
+from turnstream.adapters.memory.stream import now
 from turnstream.adapters.memory.writing import Writing
 from turnstream.codec.records import decode_outcome
-from turnstream.errors import Collision, Fenced
+from turnstream.errors import Collision, Fenced, TooLate
 from turnstream.ports import Batch, Loaded, LoadedSession, Needs, Outcome, SessionNeeds, SessionWrite
 
 
@@ -31,6 +32,7 @@ class MemoryStore:
 
         Raises:
             Fenced: a check failed; nothing was written.
+            TooLate: the batch's time is over; nothing was written.
             Collision: an outcome or an unseen message is stored already; nothing was written.
 
         """
@@ -40,6 +42,8 @@ class MemoryStore:
         reason = next(_refusals(partition, batch), None)
         if reason:
             raise Fenced(partition.number, reason)
+        if batch.until is not None and (now_ms := now()) >= batch.until:
+            raise TooLate(partition.number, now_ms)
         if _collides(partition, batch):
             raise Collision(partition.number)
         writing = Writing(batch)

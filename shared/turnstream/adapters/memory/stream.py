@@ -11,14 +11,15 @@ EntryId = tuple[int, int]
 """Milliseconds since 1970, and the number within that millisecond."""
 
 
-def _now() -> int:
+def now() -> int:
+    """Return the time in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
 
 
 class CommandStream:
     """The commands that are not yet applied, under ids that always grow."""
 
-    def __init__(self, clock: Callable[[], int] = _now) -> None:
+    def __init__(self, clock: Callable[[], int] = now) -> None:
         """Start empty; the clock gives milliseconds since 1970, and may be set back."""
         self._clock = clock
         self._last: EntryId = (0, 0)

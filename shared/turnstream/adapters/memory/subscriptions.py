@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
+from msgspec.structs import replace
+
 from turnstream.adapters.memory.lease import MemoryLease
 from turnstream.adapters.memory.members import MemoryMembers
 from turnstream.adapters.memory.parked_events import ParkedEventLimits, ParkedSessions
 from turnstream.domain.position import Mark
 from turnstream.errors import Fenced, SubscriptionInUse
-from turnstream.ports import FailedEvent, ParkedEvents, Request, SubscriptionState
+from turnstream.ports import DueSessions, FailedEvent, Failure, ParkedEvents, Request, SetAside, SubscriptionState
 
 
 class SubscribedPartition:
@@ -97,32 +99,69 @@ class MemorySubscriptions:
         self.membership(name).owned(state).mark = mark
 
     async def parked(self, name: str, partition: int) -> Mapping[str, ParkedEvents]:
-        """Return the parked sessions of a partition."""
+        """Return the sessions of a partition that are set aside."""
         queues = self._partition(name, partition).parked.queues
         return {session_id: queue.described() for session_id, queue in queues.items()}
+
+    async def due(self, name: str, partition: int, count: int) -> DueSessions:
+        """Return up to `count` sessions that are due, the one that is due for longest first."""
+        return self._partition(name, partition).parked.due(count)
+
+    async def parked_session(self, name: str, partition: int, session_id: str) -> ParkedEvents | None:
+        """Return one session of a partition, `None` if it is not set aside."""
+        queue = self._partition(name, partition).parked.queues.get(session_id)
+        return replace(queue.described(), next_try=None) if queue else None
 
     async def queue(self, name: str, partition: int, session_id: str, count: int) -> Sequence[tuple[int, bytes]]:
         """Return up to `count` parked events of a session from the head on, each as its sequence and its envelope."""
         queue = self._partition(name, partition).parked.queues.get(session_id)
         return list(queue.events.items())[:count] if queue else []
 
-    async def park(self, name: str, state: SubscriptionState, event: FailedEvent) -> bool:
-        """Put an event at the end of its session's queue; False where it was counted as lost.
+    async def park(
+        self,
+        name: str,
+        state: SubscriptionState,
+        event: FailedEvent,
+        failure: Failure | None = None,
+        *,
+        lose: bool = True,
+    ) -> SetAside:
+        """Put an event at the end of its session's queue; one that failed sets the session aside.
 
         Raises:
             Fenced: the partition has another owner.
 
         """
-        return self.membership(name).owned(state).parked.park(event)
+        return self.membership(name).owned(state).parked.park(event, failure, lose=lose)
 
-    async def unpark(self, name: str, state: SubscriptionState, session_id: str, sequence: int) -> int:
+    async def postpone(self, name: str, state: SubscriptionState, session_id: str, failure: Failure) -> bool:
+        """Note how the head of a session's queue failed, and when it is to be tried again; False where there is none.
+
+        Raises:
+            Fenced: the partition has another owner.
+
+        """
+        return self.membership(name).owned(state).parked.postpone(session_id, failure)
+
+    async def hasten(self, name: str, state: SubscriptionState, count: int) -> int:
+        """Make the next `count` sessions due that would be later; return how many there were.
+
+        Raises:
+            Fenced: the partition has another owner.
+
+        """
+        return self.membership(name).owned(state).parked.hasten(count)
+
+    async def unpark(
+        self, name: str, state: SubscriptionState, session_id: str, sequence: int, lost: int | None = None
+    ) -> int:
         """Drop the head of a session's queue if it has this sequence; return how many are left.
 
         Raises:
             Fenced: the partition has another owner.
 
         """
-        return self.membership(name).owned(state).parked.unpark(session_id, sequence)
+        return self.membership(name).owned(state).parked.unpark(session_id, sequence, lost)
 
     async def request(self, name: str, partition: int, session_id: str, what: Request) -> None:
         """Ask a partition's owner to redrive or discard a parked session, and ring the bell for it."""

@@ -6,11 +6,12 @@ from turnstream.adapters.redis.channels import RedisChannels
 from turnstream.adapters.redis.checks import check_deployment, check_rights, check_servers
 from turnstream.adapters.redis.commands import RedisQueue
 from turnstream.adapters.redis.event_log import RedisEventLog
+from turnstream.adapters.redis.library import library
 from turnstream.adapters.redis.ownership import RedisOwnership
 from turnstream.adapters.redis.quarantine import RedisQuarantine
 from turnstream.adapters.redis.reader import RedisReader
 from turnstream.adapters.redis.scripting import Scripts
-from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.server import Server, patience_of
 from turnstream.adapters.redis.settling import Settling
 from turnstream.adapters.redis.store import RedisStore
 from turnstream.adapters.redis.subscriptions import RedisSubscriptions
@@ -62,6 +63,7 @@ class RedisBackend:
             await backend.check_deployment()
             if works:
                 await check_rights(backend.server)
+                await backend.server.functions.keep(await backend.server.topology.primaries())
         except BaseException:
             await backend.aclose()
             raise
@@ -91,17 +93,24 @@ def server_at(settings: Settings, name: str) -> Server:
         ConfigurationError: the URL cannot be read.
 
     """
-    target = read_url(settings.redis_url.get_secret_value(), settings.connect_timeout, name)
-    where, timeout = settings.masked_url, settings.response_timeout
+    target = read_url(settings.redis_url.get_secret_value(), settings.connect_timeout, name, settings.heartbeat)
+    where, patience = settings.masked_url, patience_of(settings)
     if target.kind == "cluster":
-        return Server(settings, Cluster(target, where, timeout), Scripts(sharded=True))
+        return Server(settings, Cluster(target, where, patience), scripts_for(settings, sharded=True))
     if target.kind == "sentinel":
-        return Server(settings, OneServer(Sentinels(target, where, timeout).open, where, timeout), Scripts())
-    return one_server(settings, target.connector(), Scripts())
+        topology = OneServer(Sentinels(target, where, settings.heartbeat).open, where, patience)
+        return Server(settings, topology, scripts_for(settings))
+    return one_server(settings, target.connector(), scripts_for(settings))
+
+
+def scripts_for(settings: Settings, *, sharded: bool = False) -> Scripts:
+    """Return the scripts, called as the settings say."""
+    kept = library() if settings.scripts == "functions" else None
+    return Scripts(sharded=sharded, library=kept, patience=settings.response_timeout)
 
 
 def one_server(settings: Settings, connect: Connector, scripts: Scripts, *, knows_replication: bool = True) -> Server:
     """Describe a server that is reached by these connections."""
     where = settings.masked_url
-    topology = OneServer(partial(opened, connect, where), where, settings.response_timeout)
+    topology = OneServer(partial(opened, connect, where), where, patience_of(settings))
     return Server(settings, topology, scripts, knows_replication=knows_replication)

@@ -57,8 +57,7 @@ class RedisChannels:
         """Listen; on return nothing published from now on is missed."""
         topology = self._server.topology
         if isinstance(topology, Cluster):
-            timeout = self._server.settings.response_timeout
-            return await subscribe_sharded(topology, self._server.where, channels, timeout)
+            return await subscribe_sharded(topology, self._server.where, channels, self._server.patience)
         return await self._subscribe(channels)
 
     async def hear_changes(self, channel: str) -> Subscription:
@@ -66,9 +65,8 @@ class RedisChannels:
         return await self._subscribe([channel])
 
     async def _subscribe(self, channels: Sequence[str]) -> RedisSubscription:
-        where, timeout = self._server.where, self._server.settings.response_timeout
         connection = await self._server.topology.connect(self._server.keys.workers)
-        subscription = RedisSubscription(where, timeout)
+        subscription = RedisSubscription(self._server.where, self._server.patience)
         try:
             await subscription.listen(connection, [("SUBSCRIBE", *channels)])
         except BaseException as error:

@@ -6,6 +6,7 @@ from typing import Any
 
 from turnstream.adapters.redis.keys import LAYOUT
 from turnstream.adapters.redis.membership import raise_failure
+from turnstream.adapters.redis.misfit import made_otherwise
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.topology.addresses import SENTINEL
 from turnstream.errors import ConfigurationError, Unavailable
@@ -137,12 +138,7 @@ async def check_deployment(server: Server) -> None:
     made: Any = await server.topology.calls(key).call("SET", key, wanted, "NX", "GET")
     found = wanted if made is None else made.decode()
     if found != wanted:
-        made_partitions, _, layout = found.partition(" ")
-        raise ConfigurationError(
-            f"The deployment at {server.where} has {made_partitions} partitions and layout {layout}, this program is "
-            f"set to {partitions} and {LAYOUT}: set TURNSTREAM_PARTITIONS to {made_partitions}, or use another "
-            "namespace",
-        )
+        raise made_otherwise(f"The deployment at {server.where}", server, *found.split(" ", 1))
 
 
 def _parsed(info: bytes) -> dict[str, str]:

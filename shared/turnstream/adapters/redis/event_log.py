@@ -1,10 +1,13 @@
 """Reading the events of the past, and where a partition's stream stands (design §6)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
-from turnstream.adapters.redis.faults import understood
+from redis.exceptions import ResponseError
+
 from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.stored import Place, decoded, invalid, read
 from turnstream.codec.records import decode_type_sequences
 from turnstream.ports import EventPage
 
@@ -26,25 +29,24 @@ class RedisEventLog:
         """Return up to `count` events behind a sequence (0: none, only how things stand), all of one moment.
 
         Raises:
+            StoredDataInvalid: something else stands at one of the keys.
             Unavailable: the server does not answer.
-            KeyUnusable: something else stands at a key.
 
         """
         server, of = self._server, self._server.partition(partition)
-        keys = [of.partition, of.events, *([of.session(session_id)] if session_id is not None else [])]
+        places = [Place(of.partition, "hash"), Place(of.events, "stream")]
+        if session_id is not None:
+            places.append(Place(of.session(session_id), "hash", session_id))
         arguments = (after, count, PAGE_BYTES, STEP)
-        answer = server.scripts.events.run(server.calls(partition), keys, arguments)
-        types = dict(zip(keys, ("hash", "stream", "hash"), strict=False))
-        state, oldest, session, entries = await understood(answer, server.calls(partition), types)
-        generation, former, sequence, stable, types = state
-        head = int(stable or sequence or 0)
-        return EventPage(
-            generation=(generation or b"").decode(),
-            former=tuple(_former(former or b"")),
-            oldest=_sequence(oldest) if oldest else head + 1,
-            head=head,
-            types=decode_type_sequences(types or b"{}"),
-            session=int(session or 0),
+        keys = [place.key for place in places]
+        try:
+            answer = await server.scripts.events.run(server.calls(partition), keys, arguments)
+        except ResponseError as error:
+            raise await invalid(server.calls(partition), places, error) from None
+        state, oldest, session, entries = answer
+        return decoded(places[0], _state, state).page(
+            oldest=_sequence(oldest) if oldest else None,
+            session=decoded(places[-1], int, session or 0),
             payloads=tuple(zip(map(_sequence, entries[::2]), entries[1::2], strict=True)),
         )
 
@@ -53,20 +55,54 @@ class RedisEventLog:
 
         Raises:
             Unavailable: the server does not answer.
-            KeyUnusable: something else stands at a key.
 
         """
-        key, calls = self._server.partition(partition).partition, self._server.calls(partition)
-        marks: bytes | None = await understood(calls.call("HGET", key, "marks"), calls, {key: "hash"})
+        place = Place(self._server.partition(partition).partition, "hash")
+        marks = decoded(place, _marks, await read(self._server.calls(partition), place, "HGET", "marks") or b"")
         known = 0
-        for mark in (marks or b"").decode().split():
-            at, _, last = mark.partition(":")
+        for at, last in marks:
             # Its fraction of a millisecond was cut off. Where it is too late, so are all behind it, although their
             # times may be earlier, as when the clock was set back.
-            if int(at) + 1 > moment.timestamp() * 1000:
+            if at + 1 > moment.timestamp() * 1000:
                 break
-            known = int(last)
+            known = last
         return known
+
+
+class _State(NamedTuple):
+    """How things stand in a partition."""
+
+    generation: str
+    former: tuple[tuple[str, int], ...]
+    head: int
+    types: dict[str, int]
+
+    def page(self, oldest: int | None, session: int, payloads: tuple[tuple[int, bytes], ...]) -> EventPage:
+        """Return a page of its events."""
+        return EventPage(
+            generation=self.generation,
+            former=self.former,
+            oldest=self.head + 1 if oldest is None else oldest,
+            head=self.head,
+            types=self.types,
+            session=session,
+            payloads=payloads,
+        )
+
+
+def _state(fields: Sequence[bytes | None]) -> _State:
+    generation, former, sequence, stable, types = fields
+    return _State(
+        generation=(generation or b"").decode(),
+        former=tuple(_former(former or b"")),
+        head=int(stable or sequence or 0),
+        types=decode_type_sequences(types or b"{}"),
+    )
+
+
+def _marks(text: bytes) -> list[tuple[int, int]]:
+    pairs = (mark.partition(":") for mark in text.decode().split())
+    return [(int(at), int(last)) for at, _, last in pairs]
 
 
 def _former(text: bytes) -> Iterator[tuple[str, int]]:

@@ -5,9 +5,10 @@ keys and channels of a partition carry its tag in braces, so they share one hash
 """
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from itertools import count
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from turnstream.adapters.redis.topology.slots import SLOTS, slot_of
 
@@ -53,10 +54,17 @@ class SubscriptionKeys:
         self.lease = f"{self.state}:lease"
         self.parked = f"{self.state}:parked"
         self.requests = f"{self.state}:requests"
-        self.types = {self.lease: "string", self.state: "hash", self.parked: "hash", self.requests: "hash"}
+        self.retries = f"{self.state}:retries"
+        self.types = {
+            self.lease: "string",
+            self.state: "hash",
+            self.parked: "hash",
+            self.requests: "hash",
+            self.retries: "zset",
+        }
 
     def queue(self, session_id: str) -> str:
-        """The stream of a parked session's events."""
+        """The stream of the events of a session that is set aside."""
         return f"{self.parked}:{session_id}"
 
 
@@ -172,3 +180,63 @@ class Keys:
         if self.sharded:
             return partition.live, ""
         return self._events + event_type, self._session + session_id
+
+
+class FormerKey(NamedTuple):
+    """A key of the layout before this one."""
+
+    now: bytes
+    kind: str
+    partition: int | None
+    """`None` for what belongs to the whole deployment."""
+
+
+class FormerKeys:
+    """The keys of layout 1, in which a key named its tag first; its tags are those of this layout."""
+
+    LAYOUT: Final = 1
+    MIGRATING: Final = "1>2"
+    """What a deployment has for a layout while its keys are being renamed: no program starts on it."""
+
+    KINDS: Final = frozenset(
+        (
+            *("commands", "lease", "partition", "index", "events", "malformed", "parked", "rights", "session"),
+            *("messages", "order", "outcomes", "subscription"),
+        )
+    )
+
+    def __init__(self, namespace: str, partitions: int) -> None:
+        """Take the namespace of a deployment and its number of partitions."""
+        self.pattern = f"{namespace}:{{*"
+        self.subscriptions = f"{namespace}:{{subscriptions}}"
+        self._namespace = namespace
+        self._tags = tags(partitions)
+        self._numbers = {tag.encode(): number for number, tag in enumerate(self._tags)}
+        self._form = re.compile(rb"%s:\{([^}]*)\}:([a-z]+)((?::.*)?)" % re.escape(namespace.encode()), re.DOTALL)
+        self._member_form = re.compile(rb"%s:(.+):members" % re.escape(self.subscriptions.encode()), re.DOTALL)
+
+    def read(self, key: bytes) -> FormerKey | None:
+        """Say what a key is in this layout; `None` where it is none of a deployment's."""
+        namespace = self._namespace.encode()
+        if key == self.subscriptions.encode():
+            return FormerKey(b"%s:names:{subscriptions}" % namespace, "names", None)
+        if members := self._member_form.fullmatch(key):
+            return FormerKey(b"%s:members:{subscriptions}:%s" % (namespace, members[1]), "members", None)
+        found = self._form.fullmatch(key)
+        if found is None or found[1] not in self._numbers or found[2].decode() not in self.KINDS:
+            return None
+        now = b"%s:%s:{%s}%s" % (namespace, found[2], found[1], found[3])
+        return FormerKey(now, found[2].decode(), self._numbers[found[1]])
+
+    def members(self, name: str) -> str:
+        """The registry of a subscription's members."""
+        return f"{self.subscriptions}:{name}:members"
+
+    def leases(self, partition: int, subscriptions: Iterable[str]) -> list[str]:
+        """The leases in a partition: its worker's, and those of subscriptions."""
+        prefix = f"{self._namespace}:{{{self._tags[partition]}}}"
+        return [f"{prefix}:lease", *(f"{prefix}:subscription:{name}:lease" for name in subscriptions)]
+
+    def replies(self, partition: int) -> str:
+        """What all reply channels of a partition begin with."""
+        return f"{self._namespace}:{{{self._tags[partition]}}}:reply:"

@@ -8,7 +8,7 @@ from typing import Any
 from redis.asyncio.connection import AbstractConnection
 
 from turnstream.adapters.redis.pinging import Pings
-from turnstream.adapters.redis.topology.connection import pack
+from turnstream.adapters.redis.topology.connection import Patience, pack
 from turnstream.adapters.redis.topology.wire import Wire
 from turnstream.errors import Unavailable
 
@@ -16,13 +16,17 @@ Heard = tuple[str, bytes] | Pings
 """A channel and a payload; or that all that was published before a ping has come."""
 
 
+ALIVE = b"alive"
+"""What a ping carries that only asks whether the connection is."""
+
+
 class RedisSubscription:
     """The payloads of some channels, over one connection, or one to each node that holds some of them."""
 
-    def __init__(self, where: str, timeout: float) -> None:
-        """Hear nothing yet; `listen` adds channels; a server answers within `timeout` seconds."""
+    def __init__(self, where: str, patience: Patience) -> None:
+        """Hear nothing yet; `listen` adds channels."""
         self._where = where
-        self._timeout = timeout
+        self._patience = patience
         self._heard: deque[Heard] = deque()
         self._arrived = asyncio.Event()
         self._failure: Exception | None = None
@@ -34,13 +38,10 @@ class RedisSubscription:
     async def listen(self, connection: AbstractConnection, commands: Sequence[Sequence[str]]) -> None:
         """Subscribe on a connection, by commands with their channels; on return nothing is missed."""
         ear = _Ear(connection, sum(len(channels) for _, *channels in commands), self._take, self._end)
+        ear.watch(self._patience.heartbeat)
         self._ears.append(ear)
         ear.wire.send(b"".join(map(pack, commands)))
-        try:
-            async with asyncio.timeout(self._timeout):
-                await ear.subscribed
-        except TimeoutError:
-            raise Unavailable(f"The server at {self._where} did not answer within {self._timeout:g} s") from None
+        await ear.subscribed
 
     async def ping(self) -> None:
         """Return when all that was published before has been taken out.
@@ -49,7 +50,7 @@ class RedisSubscription:
             Unavailable: a connection was lost, or a server does not answer.
 
         """
-        await asyncio.gather(*(ear.pings.ask(self._where, self._timeout) for ear in self._ears))
+        await asyncio.gather(*(ear.pings.ask(self._where, self._patience.response) for ear in self._ears))
 
     async def __aiter__(self) -> AsyncIterator[tuple[str, bytes]]:
         """Yield (channel, payload).
@@ -134,6 +135,15 @@ class _Ear:
         self._missing = channels
         self._heard = heard
         self._ended = ended
+        self._asked_at: float | None = asyncio.get_running_loop().time()
+
+    def watch(self, heartbeat: float) -> None:
+        """Find out when the connection is dead."""
+        self.wire.watch(heartbeat, lambda: self._asked_at, self._ask)
+
+    def _ask(self) -> None:
+        self._asked_at = asyncio.get_running_loop().time()
+        self.wire.send(pack(("PING", ALIVE)))
 
     def _answered(self, answer: Any) -> None:  # noqa: ANN401 - whatever the server answers
         if isinstance(answer, Exception):
@@ -143,12 +153,16 @@ class _Ear:
         if kind in (b"message", b"smessage"):
             self._heard((channel.decode(), rest[0]))
         elif kind == b"pong":
-            self._heard(self.pings)
+            if channel == ALIVE:
+                self._asked_at = None
+            else:
+                self._heard(self.pings)
         elif kind == b"sunsubscribe":
             self._lost(Unavailable(f"The channel {channel.decode()} has moved to another node: subscribe again"))
         elif kind in (b"subscribe", b"ssubscribe"):
             self._missing -= 1
             if self._missing == 0 and not self.subscribed.done():
+                self._asked_at = None
                 self.subscribed.set_result(None)
 
     def _lost(self, error: Exception) -> None:

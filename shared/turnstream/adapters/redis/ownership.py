@@ -1,5 +1,7 @@
 """Who applies the commands of which partition (design §5)."""
 
+import asyncio
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,13 +12,13 @@ from turnstream.adapters.redis.channels import RedisChannels
 from turnstream.adapters.redis.checks import check_deployment
 from turnstream.adapters.redis.keys import LAYOUT, MemberKeys
 from turnstream.adapters.redis.membership import RedisMembership
+from turnstream.adapters.redis.misfit import made_otherwise
 from turnstream.adapters.redis.registry import Registry
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.settling import Settling
 from turnstream.adapters.redis.tidying import Tidying
 from turnstream.codec.records import decode_type_sequences
-from turnstream.errors import ConfigurationError
-from turnstream.ports import START, InHand, PartitionState, entry_time, nothing_in_hand
+from turnstream.ports import START, Condition, InHand, PartitionState, entry_time, nothing_in_hand
 
 GENERATION_BYTES = 8
 
@@ -36,13 +38,34 @@ class RedisOwnership(RedisMembership[PartitionState]):
             await self._settling.told(state.partition for state in states)
         await super().release(states)
 
+    async def condition(self, partition: int) -> Condition:
+        """Return which workers there are, and whether the server of a partition has room.
+
+        Raises:
+            StoredDataInvalid: something else stands in the place of the registry.
+            Unavailable: the server does not answer.
+
+        """
+        ages, is_full = await asyncio.gather(self._registry.ages(), self._is_full(partition))
+        return Condition(ages, self._server.settings.lease, is_full)
+
+    async def _is_full(self, partition: int) -> bool:
+        if not self._server.knows_replication:
+            return False
+        text: bytes = await self._server.calls(partition).call("INFO", "memory")
+        used, most = (int(re.findall(rf"\b{name}:(\d+)", text.decode())[0]) for name in ("used_memory", "maxmemory"))
+        return 0 < most <= used
+
     async def tidy(self, states: Sequence[PartitionState], in_hand: InHand = nothing_in_hand) -> Sequence[int]:
         """Take events that are not kept any longer and look after the command streams, off the hot path.
+
+        It also loads the functions where they are missing: they may have been flushed, or a shard may be new.
 
         Raises:
             Unavailable: no node answers.
 
         """
+        await self._server.functions.keep(await self._server.topology.primaries())
         return await self._tidying.tidy(states, in_hand)
 
     def _keys(self, partition: int) -> tuple[str, str]:
@@ -100,7 +123,4 @@ def _made_otherwise(error: ResponseError, partition: int, server: Server) -> Exc
     code, *made = str(error).split()
     if code != "LAYOUT":
         return error
-    return ConfigurationError(
-        f"Partition {partition} at {server.where} was made for {made[0]} partitions and layout {made[1]}, "
-        f"this program is set to {len(server.keys.partitions)} and {LAYOUT}: set TURNSTREAM_PARTITIONS to {made[0]}",
-    )
+    return made_otherwise(f"Partition {partition} at {server.where}", server, *made)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AskError, MovedError, RedisError, ResponseError
 
-from turnstream.adapters.redis.reading import BLOCK_MARGIN, entry_of
+from turnstream.adapters.redis.reading import entry_of
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.topology.addresses import Address
 from turnstream.adapters.redis.topology.cluster import Cluster
@@ -20,7 +20,7 @@ from turnstream.telemetry import get_logger
 
 log = get_logger(__name__)
 
-BLOCK = 5.0
+BLOCK = 2.5
 """Seconds that a partition's reader waits at the server: longer than a `read`, for an idle partition to cost little."""
 
 
@@ -75,16 +75,17 @@ class PartitionReading:
 
     def _reader(self, number: int) -> "_Reader":
         if number not in self._readers:
-            self._readers[number] = _Reader(self._cluster, self._server.partition(number).commands, self._arrived.set)
+            self._readers[number] = _Reader(self._server, self._cluster, number, self._arrived.set)
         return self._readers[number]
 
 
 class _Reader:
     """Reads one stream; a task waits at the server while nothing is there."""
 
-    def __init__(self, cluster: Cluster, key: str, arrived: Callable[[], None]) -> None:
+    def __init__(self, server: Server, cluster: Cluster, number: int, arrived: Callable[[], None]) -> None:
         self._cluster = cluster
-        self._key = key
+        self._key = server.partition(number).commands
+        self._heartbeat = server.settings.heartbeat
         self._arrived = arrived
         self._cursor = ""
         self._entries: Sequence[RawEntry] = ()
@@ -92,6 +93,7 @@ class _Reader:
         self._task: asyncio.Task[None] | None = None
         self._node: Address | None = None
         self._connection: AbstractConnection | None = None
+        self._answered_at = 0.0
 
     def ask(self, cursor: str, count: int) -> Sequence[RawEntry]:
         """Return what was read behind a cursor; if nothing was, see to it that somebody reads."""
@@ -157,9 +159,10 @@ class _Reader:
         node = await self._cluster.holder(slot_of(self._key))
         connection = await self._connected(node)
         try:
-            async with asyncio.timeout(BLOCK + BLOCK_MARGIN):
+            async with asyncio.timeout(BLOCK + self._heartbeat):
                 await connection.send_packed_command([pack(words)])
                 streams = await answer(connection)
+            self._answered_at = asyncio.get_running_loop().time()
         except MovedError as redirection:
             self._cluster.moved(redirection, node)
             raise
@@ -188,9 +191,12 @@ class _Reader:
         return failure
 
     async def _connected(self, node: Address) -> AbstractConnection:
-        if self._connection is None or self._node != node:
+        # One that has rested for long may be dead, and nobody has noticed.
+        rested = asyncio.get_running_loop().time() - self._answered_at > self._heartbeat
+        if self._connection is None or self._node != node or rested:
             await self._disconnect()
             self._connection, self._node = await self._cluster.connect_to(node), node
+            self._answered_at = asyncio.get_running_loop().time()
         return self._connection
 
     async def _disconnect(self) -> None:

@@ -1,17 +1,21 @@
 """Parked commands and malformed entries (design §4)."""
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from redis.exceptions import ResponseError
+from functools import partial
 
 from turnstream.adapters.redis.commands import appended
-from turnstream.adapters.redis.faults import culprit, understood
-from turnstream.adapters.redis.parking import parked_command
+from turnstream.adapters.redis.parking import ENTRY_ID, parked_command
 from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.stored import Place, decoded, decoded_fields, read
 from turnstream.codec.records import decode_parked_session
-from turnstream.errors import BatchRefused, Fenced, Overloaded
-from turnstream.ports import MalformedEntry, ParkedCommand, ParkedSession, PartitionState, RawEntry
+from turnstream.errors import Fenced, Overloaded
+from turnstream.ports import MalformedEntry, ParkedCommand, ParkedSession, PartitionState, RawEntry, entry_time
+
+STREAM_ID = re.compile(rb"\d+-\d+")
+
+NO_WORKER = "No worker has set it aside: another program has written it here"
+"""The reason that is given for an entry among the malformed ones that does not have the form of these."""
 
 
 class RedisQuarantine:
@@ -23,14 +27,15 @@ class RedisQuarantine:
 
     async def parked(self, partition: int) -> Mapping[str, ParkedSession]:
         """Return the registry of a partition's parked sessions."""
-        pairs: list[bytes] = await self._call(partition, "HGETALL", self._server.partition(partition).parked)
-        return {i.decode(): decode_parked_session(r) for i, r in zip(pairs[::2], pairs[1::2], strict=True)}
+        place = Place(self._server.partition(partition).parked, "hash")
+        pairs = await read(self._server.calls(partition), place, "HGETALL")
+        return dict(decoded_fields(place, decode_parked_session, pairs))
 
     async def queue(self, partition: int, session_id: str, count: int, behind: str = "") -> Sequence[ParkedCommand]:
         """Return up to `count` parked commands of a session, from the head or from behind a place in its queue."""
-        key = self._server.partition(partition).queue(session_id)
-        rows = await self._call(partition, "XRANGE", key, _from(behind), "+", "COUNT", count)
-        return [parked_command(session_id, *row) for row in rows]
+        place = Place(self._server.partition(partition).queue(session_id), "stream", session_id)
+        rows = await read(self._server.calls(partition), place, "XRANGE", _from(behind), "+", "COUNT", count)
+        return [decoded(place, partial(_parked, session_id), row) for row in rows]
 
     async def attempt(self, state: PartitionState, entry_id: str) -> int:
         """Note that the command behind the cursor is tried alone; return how many owners have died of it so far.
@@ -40,18 +45,18 @@ class RedisQuarantine:
 
         """
         keys = [self._server.partition(state.partition).partition]
-        calls = self._server.calls(state.partition)
-        attempt = self._server.scripts.attempt.run(calls, keys, (state.token, entry_id))
-        deaths: int = await understood(attempt, calls, {keys[0]: "hash"})
+        deaths: int = await self._server.scripts.attempt.run(
+            self._server.calls(state.partition), keys, (state.token, entry_id)
+        )
         if deaths < 0:
             raise Fenced(state.partition, "token")
         return deaths
 
     async def malformed(self, partition: int, count: int, behind: str = "") -> Sequence[tuple[str, MalformedEntry]]:
         """Return up to `count` entries that could not be read, with their ids, oldest first, from behind an id on."""
-        key = self._server.partition(partition).malformed
-        rows = await self._call(partition, "XRANGE", key, _from(behind), "+", "COUNT", count)
-        return [(place.decode(), _malformed(words)) for place, words in rows]
+        place = Place(self._server.partition(partition).malformed, "stream")
+        rows = await read(self._server.calls(partition), place, "XRANGE", _from(behind), "+", "COUNT", count)
+        return [(entry_id.decode(), _malformed(entry_id, words)) for entry_id, words in rows]
 
     async def requeue(self, partition: int, malformed_id: str) -> bool:
         """Move an entry that could not be read to the end of the command stream; False if there is no such entry.
@@ -63,27 +68,28 @@ class RedisQuarantine:
         keys, limit = self._server.partition(partition), self._server.settings.max_backlog
         requeue = self._server.scripts.requeue
         answer = requeue.run(self._server.calls(partition), [keys.malformed, keys.commands], (malformed_id, limit))
-        types = {keys.malformed: keys.types[keys.malformed]}
-        moved = await appended(self._server, partition, answer, types)
+        moved = await appended(self._server, partition, answer)
         if moved < 0:
             raise Overloaded(-moved, limit)
         return moved > 0
 
     async def drop(self, partition: int, malformed_id: str) -> bool:
         """Forget an entry that could not be read; False if there is no such entry."""
-        dropped = await self._call(partition, "XDEL", self._server.partition(partition).malformed, malformed_id)
-        return bool(dropped)
-
-    async def _call(self, partition: int, *words: str | int) -> Any:  # noqa: ANN401 - whatever the server answers
-        calls = self._server.calls(partition)
-        try:
-            return await calls.call(*words)
-        except ResponseError as error:
-            found = await culprit(calls, self._server.partition(partition).types)
-            raise found or BatchRefused(partition, f"{words[1]}: {error}") from None
+        place = Place(self._server.partition(partition).malformed, "stream")
+        return bool(await read(self._server.calls(partition), place, "XDEL", malformed_id))
 
 
-def _malformed(words: Sequence[bytes]) -> MalformedEntry:
+def _parked(session_id: str, row: tuple[bytes, Sequence[bytes]]) -> ParkedCommand:
+    """Return a command of a queue; raises `ValueError` for an entry that has not the id of a command."""
+    command = parked_command(session_id, *row)
+    entry_time(command.entry.entry_id)
+    return command
+
+
+def _malformed(place: bytes, words: Sequence[bytes]) -> MalformedEntry:
+    if words[::2][:2] != [ENTRY_ID.encode(), b"error"] or not STREAM_ID.fullmatch(words[1]):
+        fields = dict(zip(words[::2], words[1::2], strict=True))
+        return MalformedEntry(RawEntry(place.decode(), fields), NO_WORKER)
     entry_id, error, pairs = words[1], words[3], words[4:]
     fields = dict(zip(pairs[::2], pairs[1::2], strict=True))
     return MalformedEntry(RawEntry(entry_id.decode(), fields), error.decode(errors="replace"))

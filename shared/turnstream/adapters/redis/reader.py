@@ -6,15 +6,14 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from turnstream.adapters.redis.faults import understood
 from turnstream.adapters.redis.server import Server
-from turnstream.adapters.redis.topology.connection import Word
+from turnstream.adapters.redis.stored import Place, decoded, invalid, read
 from turnstream.adapters.redis.words import WordList
 from turnstream.application.routing import partition_of
 from turnstream.codec.records import INFO_FIELDS, decode_header, decode_info, decode_message
-from turnstream.domain.models import ChatMessage, SessionHeader, SessionInfo
-from turnstream.errors import MessageNotFound, SessionNotFound
-from turnstream.ports import IndexEntry, MessageRange
+from turnstream.domain.models import ChatMessage, SessionHeader
+from turnstream.errors import MessageNotFound, SessionNotFound, StoredDataInvalid
+from turnstream.ports import FoundInfo, IndexEntry, MessageRange
 
 PIECE = 1_000
 """Messages read in one call, so that a long session does not block the server for long; twice as many each time that
@@ -28,8 +27,11 @@ class RedisReader:
         """Use a server."""
         self._server = server
 
-    async def infos(self, session_ids: Sequence[str]) -> list[SessionInfo | None]:
-        """Return the summaries of these sessions, in their order; `None` for those that are not there."""
+    async def infos(self, session_ids: Sequence[str]) -> list[FoundInfo]:
+        """Return the summaries of these sessions, in their order; `None` for those that are not there.
+
+        In place of one that cannot be read is the error that says so, for the others are not to suffer from it.
+        """
         by_partition: dict[int, list[str]] = {}
         for session_id in session_ids:
             by_partition.setdefault(self._partition(session_id), []).append(session_id)
@@ -74,31 +76,51 @@ class RedisReader:
 
     async def count(self) -> int:
         """Return how many sessions there are."""
-        partitions = range(len(self._server.keys.partitions))
-        return sum(await asyncio.gather(*(self._index(number, "ZCARD") for number in partitions)))
-
-    async def _index(self, partition: int, command: str, *words: Word) -> Any:  # noqa: ANN401 - whatever is answered
-        key, calls = self._server.partition(partition).index, self._server.calls(partition)
-        return await understood(calls.call(command, key, *words), calls, {key: "zset"})
+        indexes = (Place(keys.index, "zset") for keys in self._server.keys.partitions)
+        counts = (read(self._server.calls(number), index, "ZCARD") for number, index in enumerate(indexes))
+        return sum(await asyncio.gather(*counts))
 
     def _partition(self, session_id: str) -> int:
         return partition_of(session_id, len(self._server.keys.partitions))
 
-    async def _infos(self, partition: int, session_ids: Sequence[str]) -> dict[str, SessionInfo | None]:
+    async def _infos(self, partition: int, session_ids: Sequence[str]) -> dict[str, FoundInfo]:
         reads = WordList()
         for session_id in session_ids:
             reads.add("HMGET", self._server.partition(partition).session(session_id), *INFO_FIELDS)
-        answers = await self._server.read(partition, reads)
-        return {i: decode_info(values) for i, values in zip(session_ids, answers, strict=True)}
+        try:
+            answers = await self._server.read(partition, reads)
+        except ResponseError:
+            # One of them has failed all.
+            answers = await asyncio.gather(*(self._fields(partition, i) for i in session_ids), return_exceptions=True)
+        return {i: self._info(partition, i, answer) for i, answer in zip(session_ids, answers, strict=True)}
+
+    async def _fields(self, partition: int, session_id: str) -> list[bytes | None]:
+        fields: list[bytes | None] = await read(
+            self._server.calls(partition), self._header(partition, session_id), "HMGET", *INFO_FIELDS
+        )
+        return fields
+
+    def _header(self, partition: int, session_id: str) -> Place:
+        return Place(self._server.partition(partition).session(session_id), "hash", session_id)
+
+    def _info(self, partition: int, session_id: str, answer: list[bytes | None] | BaseException) -> FoundInfo:
+        if isinstance(answer, StoredDataInvalid):
+            return answer
+        if isinstance(answer, BaseException):
+            raise answer
+        try:
+            return decoded(self._header(partition, session_id), decode_info, answer)
+        except StoredDataInvalid as error:
+            return error
 
     async def _index_rows(
         self, partition: int, beyond: IndexEntry | None, limit: int, *, newest_first: bool
     ) -> list[IndexEntry]:
         start: str | int = beyond.updated_ms if beyond else ("+inf" if newest_first else "-inf")
         order = ("-inf", "BYSCORE", "REV") if newest_first else ("+inf", "BYSCORE")
-        words: tuple[Word, ...] = (start, *order, "LIMIT", 0, limit, "WITHSCORES")
-        rows: list[bytes] = await self._index(partition, "ZRANGE", *words)
-        return [IndexEntry(int(ms), i.decode()) for i, ms in zip(rows[::2], rows[1::2], strict=True)]
+        words = (start, *order, "LIMIT", 0, limit, "WITHSCORES")
+        index = Place(self._server.partition(partition).index, "zset")
+        return decoded(index, _index_entries, await read(self._server.calls(partition), index, "ZRANGE", *words))
 
     async def _pieces(
         self,
@@ -130,6 +152,11 @@ class RedisReader:
     async def _piece(self, session_id: str, wanted: MessageRange) -> tuple[SessionHeader, tuple[ChatMessage, ...]]:
         partition = self._partition(session_id)
         keys = self._server.partition(partition)
+        header, order, messages = places = (
+            self._header(partition, session_id),
+            Place(keys.order(session_id), "zset", session_id),
+            Place(keys.messages(session_id), "hash", session_id),
+        )
         arguments = (
             *(wanted.after or "", wanted.before or ""),
             *(-1 if wanted.count is None else wanted.count, int(wanted.from_end)),
@@ -137,18 +164,27 @@ class RedisReader:
         try:
             answer: list[Any] = await self._server.scripts.messages.run(
                 self._server.calls(partition),
-                [keys.session(session_id), keys.order(session_id), keys.messages(session_id)],
+                [header.key, order.key, messages.key],
                 arguments,
             )
         except ResponseError as error:
             code, _, side = str(error).partition(" ")
             if code != "MISSING":
-                raise
+                raise await invalid(self._server.calls(partition), places, error) from None
             raise MessageNotFound(session_id, (wanted.after if side == "1" else wanted.before) or "") from None
         pairs, bodies = answer
         if not pairs:
             raise SessionNotFound(session_id)
-        return decode_header(pairs).header, tuple(decode_message(body) for body in bodies)
+        stored = decoded(header, decode_header, pairs)
+        return stored.header, decoded(messages, _messages, bodies)
+
+
+def _messages(bodies: Sequence[bytes]) -> tuple[ChatMessage, ...]:
+    return tuple(decode_message(body) for body in bodies)
+
+
+def _index_entries(rows: Sequence[bytes]) -> list[IndexEntry]:
+    return [IndexEntry(int(ms), i.decode()) for i, ms in zip(rows[::2], rows[1::2], strict=True)]
 
 
 def _with_count(wanted: MessageRange, count: int) -> MessageRange:

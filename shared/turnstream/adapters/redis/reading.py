@@ -18,9 +18,6 @@ from turnstream.telemetry import get_logger
 
 log = get_logger(__name__)
 
-BLOCK_MARGIN = 5.0
-"""Seconds that the server may take to answer beyond the time for which it was asked to block."""
-
 LATELY = 1.0
 """Seconds behind its last command for which a partition is busy."""
 
@@ -198,7 +195,9 @@ class _Read:
         self._deadline = 0.0
 
     async def open(self) -> None:
-        """Open the connection, unless it is."""
+        """Open the connection, unless it is; one that has rested for long may be dead, and nobody has noticed."""
+        if self._wire and not self.cursors and self._rested_for() > self._server.settings.heartbeat:
+            self.give_up()
         if self._wire is None:
             connection = await self._server.topology.connect(self._server.keys.workers)
             self._wire = Wire(connection, self._answered, self._answered)
@@ -210,7 +209,7 @@ class _Read:
             limits = ("COUNT", count, "BLOCK", max(1, int(block * 1000)))
             self._wire.send(pack(("XREAD", *limits, "STREAMS", *streams, *cursors.values())))
             self.cursors = cursors
-            self._deadline = asyncio.get_running_loop().time() + block + BLOCK_MARGIN
+            self._deadline = asyncio.get_running_loop().time() + block + self._server.settings.heartbeat
 
     def check(self, now: float) -> None:
         """Raise `Unavailable` where an answer is overdue, by the event loop's clock."""
@@ -239,6 +238,9 @@ class _Read:
         if wire is not None:
             wire.close()
         return wire
+
+    def _rested_for(self) -> float:
+        return asyncio.get_running_loop().time() - self._wire.heard_at if self._wire else 0.0
 
     def _answered(self, answer: Any) -> None:  # noqa: ANN401 - whatever the server answers, or why it does not
         self._answers.append(answer)

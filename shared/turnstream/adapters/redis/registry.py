@@ -1,16 +1,22 @@
 """Who is there to own partitions: heartbeats, and connections that tell of the dead at once (design §5)."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 from turnstream.adapters.redis.channels import RedisChannels
 from turnstream.adapters.redis.faults import understood
 from turnstream.adapters.redis.keys import MemberKeys
 from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.stored import Place, decoded_fields, read
 from turnstream.ports import Subscription
 from turnstream.telemetry import get_logger
 
 log = get_logger(__name__)
+
+
+def _beaten(record: bytes) -> int:
+    """Return when a member gave its last sign of life, in milliseconds since 1970."""
+    return int(record.split()[0])
 
 
 class Registry:
@@ -57,11 +63,17 @@ class Registry:
 
     async def living(self) -> Sequence[str]:
         """Return the members that gave a sign of life within the lease time."""
-        pairs: list[bytes] = await self._understood(self._calls.call("HGETALL", self._keys.members))
+        ages = await self.ages()
+        return [member for member, age in ages.items() if age * 1000 <= self._lease_ms]
+
+    async def ages(self) -> Mapping[str, float]:
+        """Return the seconds since the last sign of life of each member that is known, by the server's clock."""
+        place = Place(self._keys.members, "hash")
+        pairs: list[bytes] = await read(self._calls, place, "HGETALL")
         seconds, microseconds = map(int, await self._calls.call("TIME"))
-        oldest = seconds * 1000 + microseconds // 1000 - self._lease_ms
-        known = zip(pairs[::2], pairs[1::2], strict=True)
-        return [member.decode() for member, beaten in known if int(beaten.split()[0]) >= oldest]
+        now = seconds * 1000 + microseconds // 1000
+        beats = decoded_fields(place, _beaten, pairs)
+        return {member: max(0, now - beaten) / 1000 for member, beaten in beats}
 
     async def clear(self) -> None:
         """Forget all members, and the name that they share."""

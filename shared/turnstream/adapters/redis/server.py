@@ -4,9 +4,11 @@ from typing import Any
 
 from turnstream.adapters.redis.buckets import Buckets
 from turnstream.adapters.redis.keys import Keys, PartitionKeys
+from turnstream.adapters.redis.library import LibraryKeeper
 from turnstream.adapters.redis.outcome_clock import OutcomeClock
 from turnstream.adapters.redis.scripting import Scripts
 from turnstream.adapters.redis.topology.cluster import Cluster
+from turnstream.adapters.redis.topology.connection import Patience
 from turnstream.adapters.redis.topology.routing import Calls, Topology
 from turnstream.adapters.redis.words import WordList
 from turnstream.settings import Settings
@@ -22,8 +24,10 @@ class Server:
         self.settings = settings
         self.topology = topology
         self.scripts = scripts
+        self.functions = LibraryKeeper(scripts.library)
         self.knows_replication = knows_replication
         self.where = settings.masked_url
+        self.patience = patience_of(settings)
         self.keys = Keys(settings.namespace, settings.partitions, sharded=isinstance(topology, Cluster))
         self.buckets = Buckets(settings.deduplication_window)
         self._clocks: dict[int, OutcomeClock] = {}
@@ -56,3 +60,8 @@ class Server:
         keys = self.declared(partition, self.partition(partition).partition)
         answers: list[Any] = await self.scripts.read.run(self.calls(partition), keys, reads.words)
         return answers
+
+
+def patience_of(settings: Settings) -> Patience:
+    """Return how long connections wait."""
+    return Patience(settings.response_timeout, settings.heartbeat)

@@ -113,6 +113,7 @@ class _Place:
         self._misfit: ConfigurationError | None = None
         self._task: asyncio.Task[None] | None = None
         self._connection: AbstractConnection | None = None
+        self._answered_at = 0.0
 
     async def add(self, untold: Untold) -> None:
         await self._room.acquire()
@@ -177,18 +178,23 @@ class _Place:
             Unavailable: it is not yet.
 
         """
+        heartbeat, now = self._server.settings.heartbeat, asyncio.get_running_loop().time
+        if now() - self._answered_at > heartbeat:
+            # It has rested for so long that it may be dead, and nobody has noticed.
+            await self._disconnect()
         if self._connection is None:
             self._connection = await self._server.topology.connect(self._keys[0])
         # A wait on a connection that has written nothing proves nothing.
         write = pack(("HSET", self._keys[0], "confirming", self._server.settings.durability))
         await self._connection.send_packed_command([write, pack(self._confirm)])
-        async with asyncio.timeout(WAIT_MS / 1_000 + self._server.settings.response_timeout):
+        async with asyncio.timeout(WAIT_MS / 1_000 + heartbeat):
             try:
                 await answer(self._connection)
             except ResponseError:
                 self._keys.rotate(-1)
                 raise
             confirmed: Any = await answer(self._connection)
+        self._answered_at = now()
         # WAITAOF counts the server's own disk first, and then the replicas'.
         by: int = confirmed[0] if self._confirm[0] == "WAITAOF" else confirmed
         if by < self._wanted:

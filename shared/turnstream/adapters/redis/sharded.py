@@ -7,22 +7,22 @@ from redis.exceptions import MovedError, RedisError
 from turnstream.adapters.redis.listening import RedisSubscription
 from turnstream.adapters.redis.topology.addresses import Address
 from turnstream.adapters.redis.topology.cluster import REDIRECTS, Cluster
-from turnstream.adapters.redis.topology.connection import raise_for
+from turnstream.adapters.redis.topology.connection import Patience, raise_for
 from turnstream.adapters.redis.topology.slots import slot_of
 from turnstream.errors import Unavailable
 
 
-async def subscribe_sharded(cluster: Cluster, where: str, channels: Sequence[str], timeout: float) -> RedisSubscription:
+async def subscribe_sharded(
+    cluster: Cluster, where: str, channels: Sequence[str], patience: Patience
+) -> RedisSubscription:
     """Listen on the nodes that hold the channels; those that moved meanwhile are looked for again.
-
-    Each answers within `timeout` seconds.
 
     Raises:
         Unavailable: a node does not answer.
 
     """
     for _ in range(REDIRECTS):
-        subscription = RedisSubscription(where, timeout)
+        subscription = RedisSubscription(where, patience)
         try:
             for node, names in (await by_node(cluster, channels)).items():
                 await _listen(cluster, subscription, node, names)

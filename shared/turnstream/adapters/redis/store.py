@@ -11,7 +11,7 @@ from turnstream.adapters.redis.loading import Reading
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.settling import Settling, Untold
 from turnstream.adapters.redis.writing import Writing
-from turnstream.errors import BatchRefused, Collision, Fenced, PartitionRefused, TurnstreamError
+from turnstream.errors import BatchRefused, Collision, Fenced, PartitionRefused, TooLate, TurnstreamError
 from turnstream.ports import Batch, Loaded, Needs, entry_time
 
 NOT_BEHIND = "equal or smaller than the target stream top item"
@@ -48,6 +48,7 @@ class RedisStore:
 
         Raises:
             Fenced: a check failed; nothing was written.
+            TooLate: the batch's time is over; nothing was written.
             Collision: an outcome or an unseen message is stored already; nothing was written.
             BatchRefused: the script met something that it does not know; nothing was written.
             PartitionRefused: it met that at a key of the whole partition; nothing was written.
@@ -95,6 +96,8 @@ def _understood(error: ResponseError, number: int, keys: PartitionKeys) -> Turns
         return Fenced(number, reason)
     if code == "COLLISION":
         return Collision(number)
+    if code == "TOOLATE":
+        return TooLate(number, int(reason))
     if NOT_BEHIND in text:
         return Fenced(number, "events")
     if code == "BADBATCH" and keys.is_shared(reason.rpartition(" is a ")[0]):

@@ -1,14 +1,19 @@
 """The members of a durable subscription, and how they share the partitions (design §5, §6)."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Mapping
+from typing import Any, TypeVar
+
+from redis.exceptions import ResponseError
 
 from turnstream.adapters.redis.channels import RedisChannels
 from turnstream.adapters.redis.membership import RedisMembership
 from turnstream.adapters.redis.registry import Registry
 from turnstream.adapters.redis.server import Server
 from turnstream.domain.position import Mark
+from turnstream.errors import BatchRefused
 from turnstream.ports import SubscriptionState
+
+Answer = TypeVar("Answer")
 
 
 class SubscriptionMembership(RedisMembership[SubscriptionState]):
@@ -36,6 +41,14 @@ class SubscriptionMembership(RedisMembership[SubscriptionState]):
     async def _taken(self, partition: int, answer: list[Any]) -> SubscriptionState:
         token, generation, sequence = answer
         return SubscriptionState(partition, token.decode(), mark_of(generation, sequence))
+
+
+async def understood(partition: int, answer: Awaitable[Answer]) -> Answer:
+    """Return an answer; an error that does not pass by itself says that something else stands at a key."""
+    try:
+        return await answer
+    except ResponseError as error:
+        raise BatchRefused(partition, str(error)) from None
 
 
 def mark_of(generation: bytes | None, sequence: bytes | None) -> Mark | None:

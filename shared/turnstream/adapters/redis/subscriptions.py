@@ -2,23 +2,40 @@
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 
+import msgspec
+
 from turnstream.adapters.redis.channels import RedisChannels
-from turnstream.adapters.redis.faults import understood
 from turnstream.adapters.redis.keys import SubscriptionKeys
 from turnstream.adapters.redis.server import Server
-from turnstream.adapters.redis.subscription_membership import SubscriptionMembership, mark_of
+from turnstream.adapters.redis.stored import Place, decoded, decoded_fields, read
+from turnstream.adapters.redis.subscription_membership import SubscriptionMembership, mark_of, understood
+from turnstream.adapters.redis.topology.connection import Word
 from turnstream.adapters.redis.words import portions_of
 from turnstream.domain.position import Mark
 from turnstream.errors import Fenced, SubscriptionInUse
-from turnstream.ports import FailedEvent, ParkedEvents, Request, SubscriptionState
-from turnstream.ports.values import EPOCH
+from turnstream.ports import (
+    EPOCH,
+    DueSessions,
+    FailedEvent,
+    Failure,
+    ParkedEvents,
+    Request,
+    SetAside,
+    SubscriptionState,
+    milliseconds,
+)
+
+NOTHING_KNOWN = ParkedEvents(0, 0, EPOCH, "", 0, 0)
+"""A session that is to be tried again and has no record: it leaves with its next turn."""
+
+PARKED = Failure(is_parked=True)
 
 
 class RedisSubscriptions:
-    """A hash, a lease, a registry of parked sessions with a queue for each, and requests, in every partition."""
+    """In every partition a hash, a lease, requests, and the sessions that are set aside with a queue for each."""
 
     def __init__(self, server: Server, channels: RedisChannels) -> None:
         """Use a server."""
@@ -42,36 +59,108 @@ class RedisSubscriptions:
         """
         script, keys = self._server.scripts.checkpoint, self._keys(name, state.partition)
         done = script.run(self._server.calls(state.partition), [keys.state], (state.token, *mark))
-        await self._as_owner(state, keys, done)
+        await _as_owner(state, done)
 
     async def parked(self, name: str, partition: int) -> Mapping[str, ParkedEvents]:
-        """Return the parked sessions of a partition."""
-        pairs = await self._call(name, partition, "HGETALL", self._keys(name, partition).parked)
-        return {i.decode(): _parked(record) for i, record in zip(pairs[::2], pairs[1::2], strict=True)}
+        """Return the sessions of a partition that are set aside."""
+        keys, calls = self._keys(name, partition), self._server.calls(partition)
+        place, retries = Place(keys.parked, "hash"), Place(keys.retries, "zset")
+        records, times = await asyncio.gather(
+            read(calls, place, "HGETALL"), read(calls, retries, "ZRANGE", 0, -1, "WITHSCORES")
+        )
+        due = {session_id: decoded(retries, _tried_at, at) for session_id, at in _pairs(times)}
+        return {
+            session_id: msgspec.structs.replace(found, next_try=due.get(session_id.encode()))
+            for session_id, found in decoded_fields(place, _parked, records)
+        }
+
+    async def due(self, name: str, partition: int, count: int) -> DueSessions:
+        """Return up to `count` sessions that are due, the one that is due for longest first."""
+        keys = self._keys(name, partition)
+        (seconds, microseconds), times = await asyncio.gather(
+            self._call(partition, "TIME"),
+            self._call(partition, "ZRANGE", keys.retries, 0, count - 1, "WITHSCORES"),
+        )
+        now = int(seconds) * 1000 + int(microseconds) // 1000
+        due = {i: score for i, score in _pairs(times) if float(score) <= now}
+        later = [float(score) for _, score in _pairs(times) if float(score) > now]
+        records = await self._call(partition, "HMGET", keys.parked, *due) if due else []
+        found = zip(due.items(), records, strict=True)
+        sessions = {
+            i.decode(): msgspec.structs.replace(_parked(record), next_try=_tried_at(score)) if record else NOTHING_KNOWN
+            for (i, score), record in found
+        }
+        return DueSessions(_moment(now), sessions, (later[0] - now) / 1000 if later else None)
+
+    async def parked_session(self, name: str, partition: int, session_id: str) -> ParkedEvents | None:
+        """Return one session of a partition, `None` if it is not set aside."""
+        place = Place(self._keys(name, partition).parked, "hash", session_id)
+        record = await read(self._server.calls(partition), place, "HGET", session_id)
+        return decoded(place, _parked, record) if record else None
 
     async def queue(self, name: str, partition: int, session_id: str, count: int) -> Sequence[tuple[int, bytes]]:
         """Return up to `count` parked events of a session from the head on, each as its sequence and its envelope."""
-        key = self._keys(name, partition).queue(session_id)
-        rows = await self._call(name, partition, "XRANGE", key, "-", "+", "COUNT", count)
+        place = Place(self._keys(name, partition).queue(session_id), "stream", session_id)
+        rows = await read(self._server.calls(partition), place, "XRANGE", "-", "+", "COUNT", count)
         return [(int(entry_id.partition(b"-")[0]), words[1]) for entry_id, words in rows]
 
-    async def park(self, name: str, state: SubscriptionState, event: FailedEvent) -> bool:
-        """Put an event at the end of its session's queue; False where it was counted as lost.
+    async def park(
+        self,
+        name: str,
+        state: SubscriptionState,
+        event: FailedEvent,
+        failure: Failure | None = None,
+        *,
+        lose: bool = True,
+    ) -> SetAside:
+        """Put an event at the end of its session's queue; one that failed sets the session aside.
 
         Raises:
             Fenced: the partition has another owner.
 
         """
-        keys, settings = self._keys(name, state.partition), self._server.settings
+        keys, settings, failure = self._keys(name, state.partition), self._server.settings, failure or PARKED
         arguments = (
             *(state.token, event.session_id, event.sequence, event.payload, event.reason, event.attempts),
-            *(settings.parked_events, settings.parked_event_bytes),
+            *(settings.parked_events, settings.parked_event_bytes, int(lose)),
+            *(failure.doublings, int(failure.is_parked), _pause(failure)),
         )
-        names = (keys.state, keys.parked, keys.queue(event.session_id))
+        names = (keys.state, keys.parked, keys.queue(event.session_id), keys.retries)
         done = self._server.scripts.park.run(self._server.calls(state.partition), names, arguments)
-        return bool(await self._as_owner(state, keys, done, event.session_id))
+        return SetAside(await _as_owner(state, done))
 
-    async def unpark(self, name: str, state: SubscriptionState, session_id: str, sequence: int) -> int:
+    async def postpone(self, name: str, state: SubscriptionState, session_id: str, failure: Failure) -> bool:
+        """Note how the head of a session's queue failed, and when it is to be tried again; False where there is none.
+
+        Raises:
+            Fenced: the partition has another owner.
+
+        """
+        keys = self._keys(name, state.partition)
+        first = "" if failure.first is None else milliseconds(failure.first)
+        arguments = (
+            *(state.token, session_id, failure.reason, failure.attempts, first),
+            *(failure.doublings, int(failure.is_parked), _pause(failure)),
+        )
+        names = (keys.state, keys.parked, keys.retries)
+        done = self._server.scripts.postpone.run(self._server.calls(state.partition), names, arguments)
+        return bool(await _as_owner(state, done))
+
+    async def hasten(self, name: str, state: SubscriptionState, count: int) -> int:
+        """Make the next `count` sessions due that would be later; return how many there were.
+
+        Raises:
+            Fenced: the partition has another owner.
+
+        """
+        keys = self._keys(name, state.partition)
+        calls = self._server.calls(state.partition)
+        done = self._server.scripts.hasten.run(calls, (keys.state, keys.retries), (state.token, count))
+        return await _as_owner(state, done)
+
+    async def unpark(
+        self, name: str, state: SubscriptionState, session_id: str, sequence: int, lost: int | None = None
+    ) -> int:
         """Drop the head of a session's queue if it has this sequence; return how many are left.
 
         Raises:
@@ -79,29 +168,34 @@ class RedisSubscriptions:
 
         """
         keys = self._keys(name, state.partition)
-        names = (keys.state, keys.parked, keys.queue(session_id))
-        arguments = (state.token, session_id, sequence)
-        done = self._server.scripts.unpark.run(self._server.calls(state.partition), names, arguments)
-        return await self._as_owner(state, keys, done, session_id)
+        names = (keys.state, keys.parked, keys.queue(session_id), keys.retries)
+        arguments = (state.token, session_id, sequence, "" if lost is None else lost)
+        return await _as_owner(
+            state, self._server.scripts.unpark.run(self._server.calls(state.partition), names, arguments)
+        )
 
     async def request(self, name: str, partition: int, session_id: str, what: Request) -> None:
         """Ask a partition's owner to redrive or discard a parked session, and ring the bell for it."""
-        await self._call(name, partition, "HSET", self._keys(name, partition).requests, session_id, what)
+        place = Place(self._keys(name, partition).requests, "hash")
+        await read(self._server.calls(partition), place, "HSET", session_id, what)
         await self.membership(name).registry.ring("requests")
 
     async def requests(self, name: str, partition: int) -> Mapping[str, Request]:
         """Return what is asked for, by session."""
-        pairs = await self._call(name, partition, "HGETALL", self._keys(name, partition).requests)
-        return {i.decode(): cast("Request", what.decode()) for i, what in zip(pairs[::2], pairs[1::2], strict=True)}
+        place = Place(self._keys(name, partition).requests, "hash")
+        pairs = await read(self._server.calls(partition), place, "HGETALL")
+        return {i: cast("Request", what) for i, what in decoded_fields(place, bytes.decode, pairs)}
 
     async def withdraw(self, name: str, partition: int, session_id: str) -> None:
         """Forget a request: it is done."""
-        await self._call(name, partition, "HDEL", self._keys(name, partition).requests, session_id)
+        place = Place(self._keys(name, partition).requests, "hash")
+        await read(self._server.calls(partition), place, "HDEL", session_id)
 
     async def names(self) -> Sequence[str]:
         """Return all subscriptions that ever had a member, but for those forgotten since."""
-        names: Sequence[bytes] = await self._names.call("SMEMBERS", self._server.keys.subscriptions)
-        return sorted(name.decode() for name in names)
+        place = Place(self._server.keys.subscriptions, "set")
+        names: Sequence[bytes] = await read(self._names, place, "SMEMBERS")
+        return sorted(decoded(place, bytes.decode, name) for name in names)
 
     async def members(self, name: str) -> Sequence[str]:
         """Return the live members of a subscription."""
@@ -110,8 +204,12 @@ class RedisSubscriptions:
     async def marks(self, name: str) -> Mapping[int, Mark]:
         """Return the checkpoints, by partition."""
         partitions = range(len(self._server.keys.partitions))
-        read = (self._call(name, n, "HMGET", self._keys(name, n).state, "generation", "sequence") for n in partitions)
-        marks = [mark_of(*answer) for answer in await asyncio.gather(*read)]
+        places = [Place(self._keys(name, number).state, "hash") for number in partitions]
+        calls = map(self._server.calls, partitions)
+        answers = await asyncio.gather(
+            *(read(c, place, "HMGET", "generation", "sequence") for c, place in zip(calls, places, strict=True))
+        )
+        marks = [decoded(place, _mark, answer) for place, answer in zip(places, answers, strict=True)]
         return {partition: mark for partition, mark in zip(partitions, marks, strict=True) if mark}
 
     async def reset(self, name: str, marks: Mapping[int, Mark]) -> None:
@@ -123,11 +221,7 @@ class RedisSubscriptions:
         """
         server = self._server
         calls = (
-            understood(
-                server.scripts.reset.run(server.calls(partition), (keys.lease, keys.state), mark),
-                server.calls(partition),
-                keys.types,
-            )
+            understood(partition, server.scripts.reset.run(server.calls(partition), (keys.lease, keys.state), mark))
             for partition, mark in marks.items()
             for keys in [self._keys(name, partition)]
         )
@@ -155,38 +249,62 @@ class RedisSubscriptions:
     async def _forget(self, name: str, partition: int) -> None:
         keys = self._keys(name, partition)
         # First what holds the token: a member that comes back from a pause writes nothing more.
-        await self._call(name, partition, "UNLINK", keys.state, keys.lease, keys.requests)
-        sessions: Sequence[bytes] = await self._call(name, partition, "HKEYS", keys.parked)
-        for portion in portions_of([keys.queue(session.decode()) for session in sessions]):
-            await self._call(name, partition, "UNLINK", *portion)
-        await self._call(name, partition, "UNLINK", keys.parked)
+        await self._call(partition, "UNLINK", keys.state, keys.lease, keys.requests, keys.retries)
+        place = Place(keys.parked, "hash")
+        sessions: Sequence[bytes] = await read(self._server.calls(partition), place, "HKEYS")
+        names = [decoded(place, bytes.decode, session) for session in sessions]
+        for portion in portions_of([keys.queue(name) for name in names]):
+            await self._call(partition, "UNLINK", *portion)
+        await self._call(partition, "UNLINK", keys.parked)
 
     def _keys(self, name: str, partition: int) -> SubscriptionKeys:
         return self._server.partition(partition).subscription(name)
 
-    async def _as_owner(
-        self, state: SubscriptionState, keys: SubscriptionKeys, answer: Awaitable[int], session_id: str = ""
-    ) -> int:
-        """Return the answer of a script that checks the token, about a session's queue if one is named."""
-        types = {**keys.types, **({keys.queue(session_id): "stream"} if session_id else {})}
-        done = await understood(answer, self._server.calls(state.partition), types)
-        if done < 0:
-            raise Fenced(state.partition, "token")
-        return done
+    async def _call(self, partition: int, *words: Word) -> Any:  # noqa: ANN401 - whatever the server answers
+        return await understood(partition, self._server.calls(partition).call(*words))
 
-    async def _call(self, name: str, partition: int, *words: str | int) -> Any:  # noqa: ANN401 - whatever is answered
-        calls = self._server.calls(partition)
-        return await understood(calls.call(*words), calls, self._keys(name, partition).types)
+
+async def _as_owner(state: SubscriptionState, answer: Awaitable[int]) -> int:
+    """Return the answer of a script that checks the token."""
+    done = await understood(state.partition, answer)
+    if done < 0:
+        raise Fenced(state.partition, "token")
+    return done
+
+
+def _mark(fields: tuple[bytes | None, bytes | None]) -> Mark | None:
+    return mark_of(*fields)
+
+
+def _pairs(answer: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+    return list(zip(answer[::2], answer[1::2], strict=True))
 
 
 def _parked(record: bytes) -> ParkedEvents:
-    """Read what `park.lua` wrote."""
-    count, size, since, _, lost, attempts, reason = record.decode().split(" ", 6)
+    """Read what `park.lua` wrote; what was written before sessions were tried again is parked."""
+    count, size, since, _, lost, tries, reason = record.decode().split(" ", 6)
+    attempts, first, doublings, is_parked = tries.split(":") if ":" in tries else (tries, since, "0", "1")
     return ParkedEvents(
         count=int(count),
         size=int(size),
-        since=EPOCH + timedelta(milliseconds=int(since)),
+        since=_moment(int(since)),
         reason=reason,
         attempts=int(attempts),
         lost=int(lost),
+        first=_moment(int(first)) if first != "0" else None,
+        doublings=int(doublings),
+        is_parked=is_parked == "1",
     )
+
+
+def _tried_at(score: bytes) -> datetime:
+    return _moment(int(float(score)))
+
+
+def _moment(ms: int) -> datetime:
+    return EPOCH + timedelta(milliseconds=ms)
+
+
+def _pause(failure: Failure) -> str | int:
+    """Return the milliseconds until the next try as scripts take it."""
+    return "" if failure.retry_in is None else round(failure.retry_in * 1000)

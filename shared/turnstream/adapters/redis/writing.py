@@ -133,7 +133,8 @@ def told(channels: tuple[str, str], payload: bytes) -> list[Word]:
 def _checks(keys: PartitionKeys, batch: Batch) -> list[Word]:
     before: PartitionState = batch.before
     words: list[Word] = [
-        *(before.token, before.replication_id, before.cursor, str(before.sequence), len(batch.writes)),
+        *(before.token, before.replication_id, before.cursor, str(before.sequence)),
+        *("" if batch.until is None else batch.until, len(batch.writes)),
     ]
     for write in batch.writes:
         words += (keys.session(write.session_id), str(write.before.header.version) if write.before else "")

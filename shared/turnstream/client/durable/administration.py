@@ -19,13 +19,18 @@ LOOK_EVERY = 0.05
 
 
 class SubscriptionInfo(Entity, frozen=True):
-    """A subscription: its live members, the events not handled yet (of all types), and what is parked."""
+    """A subscription: its live members, the events not handled yet (of all types), what is parked and what is retried.
+
+    `retried_sessions` are set aside as those that are parked, but are tried again before an operator is needed.
+    """
 
     name: str
     members: tuple[str, ...]
     lag: int
     parked_sessions: int
     parked_events: int
+    retried_sessions: int
+    retried_events: int
 
 
 class PartitionLag(Entity, frozen=True):
@@ -41,9 +46,11 @@ class PartitionLag(Entity, frozen=True):
 
 
 class ParkedSession(Entity, frozen=True):
-    """A session whose events a subscription's handler did not take; `lost` more could not be kept.
+    """A session that is set aside, for its handler did not take an event; `lost` more could not be kept.
 
-    `reason` is that of the handler's last `NotHandled`, of another error the name of its class.
+    `reason` is that of the handler's last `NotHandled`, of another error the name of its class; `attempts` is how often
+    the first event was tried, and `next_try` when it is tried again, `None` for never. A session that `is_parked` was
+    tried as often as it may be: it waits for an operator.
     """
 
     session_id: str
@@ -53,6 +60,8 @@ class ParkedSession(Entity, frozen=True):
     reason: str
     attempts: int
     lost: int
+    is_parked: bool
+    next_try: datetime | None
 
 
 class SubscriptionAdministration:
@@ -109,7 +118,7 @@ class SubscriptionAdministration:
         await self._subscriptions.reset(name, marks)
 
     async def parked(self, name: str) -> list[ParkedSession]:
-        """Return the parked sessions of a subscription, the one that waits for longest first.
+        """Return the sessions of a subscription that are set aside, the one that waits for longest first.
 
         Raises:
             SubscriptionNotFound: there is no such subscription.
@@ -117,14 +126,16 @@ class SubscriptionAdministration:
         """
         await self._check(name)
         found = [
-            ParkedSession(session_id, p.count, p.size, p.since, p.reason, p.attempts, p.lost)
+            ParkedSession(i, p.count, p.size, p.since, p.reason, p.attempts, p.lost, p.is_parked, p.next_try)
             for partition in range(self._backend.partitions)
-            for session_id, p in (await self._subscriptions.parked(name, partition)).items()
+            for i, p in (await self._subscriptions.parked(name, partition)).items()
         ]
         return sorted(found, key=lambda session: (session.since, session.session_id))
 
     async def redrive(self, name: str, session_id: str, *, timeout: float = 30.0) -> int:
-        """Have the events of a parked session handled again, in order, until one fails again; return how many are left.
+        """Have the events of a session that is set aside handled now, until one fails; return how many are left.
+
+        One that fails is tried again as if it had not failed before.
 
         Args:
             name: the subscription.
@@ -194,13 +205,16 @@ class SubscriptionAdministration:
     async def _info(self, name: str, marks: Mapping[int, Mark], pages: Mapping[int, EventPage]) -> SubscriptionInfo:
         numbers = range(self._backend.partitions)
         queues = await asyncio.gather(*(self._subscriptions.parked(name, number) for number in numbers))
-        parked = [queue for each in queues for queue in each.values()]
+        aside = [queue for each in queues for queue in each.values()]
+        parked = [queue for queue in aside if queue.is_parked]
         return SubscriptionInfo(
             name,
             tuple(sorted(await self._subscriptions.members(name))),
             sum(_behind(marks.get(number), page) for number, page in pages.items()),
             len(parked),
             sum(queue.count for queue in parked),
+            len(aside) - len(parked),
+            sum(queue.count for queue in aside) - sum(queue.count for queue in parked),
         )
 
 

@@ -2,20 +2,23 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from datetime import timedelta
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
-from turnstream.client.durable.handling import GivenUpError, Handling, StoppedError
-from turnstream.client.durable.losses import resync_of, taken_back, tell_for_certain
-from turnstream.client.durable.parked import ParkedSessions
+from turnstream.backoff import Backoff
+from turnstream.client.durable.aside import Partition, SessionsAside
+from turnstream.client.durable.handling import Handling, Refusal, StoppedError, tell, wait
+from turnstream.client.durable.losses import resync_of, taken_back
+from turnstream.client.durable.retries import ATTEMPTS
 from turnstream.client.listening.following import Break, Following, Wanted
-from turnstream.client.listening.resync import ResyncRequired
+from turnstream.client.listening.together import ended
 from turnstream.codec.events import decode_event
 from turnstream.domain.events import AnyEvent
 from turnstream.domain.position import Mark
-from turnstream.ports import EventLog, EventPage, FailedEvent, Subscriptions, SubscriptionState
+from turnstream.ports import EventLog, EventPage, FailedEvent, Failure, Subscriptions, SubscriptionState
 from turnstream.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -27,7 +30,7 @@ CHECK_EVERY = 5.0
 """Seconds between two looks at a stream from which nothing was heard."""
 
 CHECKPOINT_EVERY = 0.5
-"""Seconds of handling between two checkpoints, so much comes again when a member is killed, and looks at requests."""
+"""Seconds of handling between two checkpoints: so much comes again when a member is killed."""
 
 
 class Consumer(NamedTuple):
@@ -47,14 +50,20 @@ class Consumer(NamedTuple):
 
 
 class Consuming:
-    """Handles the events of a partition in their order, from its checkpoint on, until it is stopped."""
+    """Handles the events of a partition in their order, from its checkpoint on, until it is stopped.
+
+    A session of which one fails is set aside: it is tried again beside the others, which go on.
+    """
 
     def __init__(self, consumer: Consumer, state: SubscriptionState) -> None:
         """Start where the partition stands."""
         self._consumer = consumer
         self._state = state
         self._stopped = asyncio.Event()
-        self._parked = ParkedSessions(consumer.name, state, consumer.subscriptions, self._try, self._tell_of_lost)
+        partition = Partition(
+            *(consumer.name, consumer.partitions, state, consumer.subscriptions, consumer.handling, self._last_mark)
+        )
+        self._aside = SessionsAside(partition, self._stopped)
         self._rung = asyncio.Event()
         self._saved: Mark | None = state.mark
         self._saved_at = 0.0
@@ -68,10 +77,19 @@ class Consuming:
         """Look at the stream: something has happened."""
         self._rung.set()
 
-    def stop(self) -> None:
-        """Finish the event in hand, then end `run`."""
-        self._stopped.set()
+    def look(self) -> None:
+        """Look at the stream and at what operators ask for."""
         self._rung.set()
+        self._aside.ring()
+
+    def hasten(self) -> None:
+        """Try some of the sessions that are set aside before they are due."""
+        self._aside.hasten()
+
+    def stop(self) -> None:
+        """Finish the events in hand, then end `run`."""
+        self._stopped.set()
+        self.look()
 
     async def run(self) -> None:
         """Handle what is there and what comes, until stopped.
@@ -85,21 +103,26 @@ class Consuming:
             self._consumer.wanted, self._state.mark or await self._consumer.begin(self._state.partition)
         )
         await self._save(following.mark)
-        await self._parked.load()
+        await self._aside.load()
+        works = [asyncio.create_task(work) for work in (self._follow(following), self._aside.run())]
+        for work in works:
+            # Where one fails, the other finishes what it has in hand.
+            work.add_done_callback(lambda _: self.stop())
+        try:
+            await asyncio.wait(works)
+        finally:
+            await ended(works)
+        for work in works:
+            work.result()
+
+    async def _follow(self, following: Following) -> None:
         try:
             while not self._stopped.is_set():
                 self._rung.clear()
-                await self._parked.carry_out_requests()
                 if await self._is_at_head(following):
-                    await self._rest()
+                    await wait(self._rung, CHECK_EVERY)
         except StoppedError:
             return
-
-    async def _rest(self) -> None:
-        with suppress(TimeoutError):
-            # Before Python 3.12 `wait_for` loses a cancellation that meets the bell.
-            async with asyncio.timeout(CHECK_EVERY):
-                await self._rung.wait()
 
     async def _is_at_head(self, following: Following) -> bool:
         """Handle a page of events; tell whether it was the last one for now."""
@@ -134,7 +157,7 @@ class Consuming:
                 await self._handle_one(sequence, payload)
                 handled = (page.generation, sequence)
                 self._note(handled)
-                await self._look_up_now_and_then(handled)
+                await self._save_now_and_then(handled)
         except StoppedError:
             await self._save(handled)
             raise
@@ -145,31 +168,54 @@ class Consuming:
         event = _decoded(payload)
         if event is None or not self._consumer.wanted.includes(event):
             return
-        if event.session_id in self._parked:
-            await self._parked.add(FailedEvent(event.session_id, sequence, payload))
-            return
-        try:
-            await self._try(event)
-        except GivenUpError as failure:
-            failed = FailedEvent(event.session_id, sequence, payload, failure.reason, failure.attempts)
-            await self._parked.add(failed, failure)
+        waiting = FailedEvent(event.session_id, sequence, payload)
+        if event.session_id not in self._aside or not await self._aside.add(waiting):
+            await self._handle_or_set_aside(event, waiting)
 
-    async def _try(self, event: AnyEvent | ResyncRequired) -> None:
-        await self._consumer.handling.handle(event, self._stopped)
+    async def _handle_or_set_aside(self, event: AnyEvent, waiting: FailedEvent) -> None:
+        """Have an event handled, or set its session aside: at once, unless nothing succeeds or there is no room."""
+        handling, clock, backoff = self._consumer.handling, asyncio.get_running_loop().time, Backoff()
+        began, attempts, patience, doublings, has_room = clock(), 0, 1, 0, True
+        while not self._stopped.is_set():
+            refusal = await handling.attempt(event)
+            if refusal is None:
+                return
+            if not backoff.failing:
+                tell(refusal, event)
+            attempts += refusal.counts
+            # Others may have failed meanwhile. They never shrink: what was tried often while nothing succeeded is not
+            # given up at once when something does.
+            patience, doublings = max(patience, handling.fortune.patience), max(doublings, handling.fortune.doublings)
+            if refusal.counts and attempts >= patience:
+                tried = handling.retries.are_over(attempts, timedelta(seconds=clock() - began), doublings)
+                is_over = tried or (not has_room and attempts >= ATTEMPTS << doublings)
+                failure = handling.failure(refusal, attempts, doublings, is_parked=is_over)
+                if await self._set_aside(waiting, failure, refusal):
+                    return
+                has_room = False
+            await wait(self._stopped, backoff.failed())
+        raise StoppedError
 
-    async def _tell(self, gone: Break, resumed: Mark, session_id: str | None = None) -> None:
-        resync = resync_of(gone, self._state.partition, self._consumer.partitions, resumed, session_id)
-        await tell_for_certain(self._consumer.handling, resync, self._stopped)
+    async def _set_aside(self, waiting: FailedEvent, failure: Failure, refusal: Refusal) -> bool:
+        handling = self._consumer.handling
+        if failure.is_parked:
+            handling.tell_of_parking(failure, refusal, waiting.session_id, self._state.partition)
+        event = replace(waiting, reason=failure.reason, attempts=failure.attempts)
+        if not await self._aside.begin(event, failure):
+            return False
+        handling.fortune.set_aside()
+        return True
 
-    async def _tell_of_lost(self, session_id: str, lost: int) -> None:
-        mark = self._saved or ("", 0)
-        await self._tell(Break("parking", lost, mark), mark, session_id)
+    async def _tell(self, gone: Break, resumed: Mark) -> None:
+        resync = resync_of(gone, self._state.partition, self._consumer.partitions, resumed, None)
+        await self._consumer.handling.attempt_until_handled(resync, self._stopped)
 
-    async def _look_up_now_and_then(self, mark: Mark) -> None:
+    def _last_mark(self) -> Mark:
+        return self._saved or ("", 0)
+
+    async def _save_now_and_then(self, mark: Mark) -> None:
         if asyncio.get_running_loop().time() - self._saved_at > CHECKPOINT_EVERY:
             await self._save(mark)
-            # An operator does not wait until slow handlers are through with a page.
-            await self._parked.carry_out_requests()
 
     async def _save(self, mark: Mark) -> None:
         if mark != self._saved:

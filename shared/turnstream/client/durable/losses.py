@@ -2,9 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Container
-from contextlib import suppress
 
-from turnstream.client.durable.handling import GivenUpError, Handling
+from turnstream.client.durable.handling import Handling
 from turnstream.client.listening.following import Break
 from turnstream.client.listening.resync import ResyncRequired
 from turnstream.client.listening.together import together
@@ -48,14 +47,6 @@ def resync_of(gone: Break, partition: int, partitions: int, resumed: Mark, sessi
     )
 
 
-async def tell_for_certain(handling: Handling, resync: ResyncRequired, stopped: asyncio.Event) -> None:
-    """Have a loss handled, however often that takes."""
-    while True:
-        with suppress(GivenUpError):
-            await handling.handle(resync, stopped)
-            return
-
-
 class Losses:
     """Looks after what this member has handled in partitions that others hold now: they do not know of it."""
 
@@ -97,7 +88,7 @@ class Losses:
         survived = place[1] - (gone.lost or place[1]) if gone else place[1]
         if gone:
             resync = resync_of(gone, partition, self._partitions, (page.generation, survived), None)
-            await tell_for_certain(self._handling, resync, asyncio.Event())
+            await self._handling.attempt_until_handled(resync, asyncio.Event())
         if self._places[partition] == place:
             # It has not taken the partition meanwhile.
             self._places[partition] = (page.generation, survived)

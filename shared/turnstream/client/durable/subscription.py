@@ -16,6 +16,7 @@ from turnstream.client.closing import CLOSED
 from turnstream.client.durable.consuming import Consumer, Consuming
 from turnstream.client.durable.handling import Handling
 from turnstream.client.durable.losses import Losses
+from turnstream.client.durable.retries import Retries
 from turnstream.client.listening.choosing import Start, checked_start
 from turnstream.client.listening.following import Wanted
 from turnstream.client.listening.resync import ResyncRequired
@@ -29,9 +30,6 @@ from turnstream.telemetry import get_logger
 from turnstream.worker.member import Member
 
 log = get_logger(__name__)
-
-ATTEMPTS = 10
-"""How often an event is tried before its session is parked: about ten seconds."""
 
 UNKNOWN: Mark = ("unknown", 0)
 """A place in no history: whoever goes on from there is told of a reset."""
@@ -49,8 +47,8 @@ class DurableSubscription(Generic[SomeEvent]):
     """A member of a named subscription; all members share the partitions, and go on where the one before stopped.
 
     Each event is handled at least once, those of a session in their order. A handler that returns has acknowledged; one
-    that raises gets the event again, after a while, and where that does not help the event's session is parked: its
-    events wait for an operator, those of other sessions go on.
+    that raises gets the event again, after a while; its session is set aside until then, and those of other sessions go
+    on. Where that does not help, the session is parked: its events wait for an operator.
     """
 
     def __init__(
@@ -60,25 +58,23 @@ class DurableSubscription(Generic[SomeEvent]):
         name: str,
         wanted: Wanted,
         start: Start,
-        attempts: int,
+        retries: Retries,
     ) -> None:
         """Handle the events that are wanted.
 
         Raises:
-            ValueError: the name, the start or the number of attempts is none.
+            ValueError: the name or the start is none.
 
         """
         if not re.fullmatch(SUBSCRIPTION_NAME, name):
             raise ValueError(f"A subscription is called {SUBSCRIPTION_NAME}, not {name[:80]!r}")
-        if attempts < 1:
-            raise ValueError("An event is tried at least once: attempts is 1 or more")
         self.name = name
         self.member_id = f"{settings.worker_id or f'{socket.gethostname()}-{os.getpid()}'}:{secrets.token_hex(3)}"
         self._backend = backend
         self._lease = settings.lease
         self._wanted = wanted
         self._start = checked_start(start, range(backend.partitions), backend.partitions)
-        self._attempts = attempts
+        self._retries = retries
         self._stopping = False
         self._closed = False
         self._ended = asyncio.Event()
@@ -90,7 +86,8 @@ class DurableSubscription(Generic[SomeEvent]):
     async def run(self, handler: Callable[[SomeEvent | ResyncRequired], Awaitable[None]]) -> None:
         """Handle this member's share of the events until stopped or cancelled; a server that goes away is waited for.
 
-        `handler` is called with one event of a partition at a time, but with those of several partitions concurrently.
+        `handler` is called with one event of a session at a time, but with those of several sessions concurrently: of
+        several partitions, and of each one of the stream and some of sessions that are set aside.
         To return is to acknowledge, to raise is to have it come again; `NotHandled` says why, and whether that counts.
 
         Raises:
@@ -136,6 +133,15 @@ class DurableSubscription(Generic[SomeEvent]):
         if self._member:
             self._member.stop()
 
+    def hasten(self) -> None:
+        """Try sessions that are set aside before they are due: what they wait for may be well again.
+
+        Some of each partition of this member are tried, and some more with each that is handled, also parked ones if
+        `Retries.parked_every` is given.
+        """
+        for consuming in list(self._member.owned.values()) if self._member else ():
+            consuming.hasten()
+
     async def aclose(self) -> None:
         """Stop for good, and return when `run` has ended; its own handler does not wait, for that would be for ever."""
         self._closed = True
@@ -150,7 +156,7 @@ class DurableSubscription(Generic[SomeEvent]):
             wanted=self._wanted,
             events=self._backend.events,
             subscriptions=self._backend.subscriptions,
-            handling=Handling(handler, self._attempts),
+            handling=Handling(handler, self._retries),
             begin=self._begin,
             places=self._places,
         )
@@ -202,4 +208,4 @@ class DurableSubscription(Generic[SomeEvent]):
 
     def _ring_all(self) -> None:
         for consuming in list(self._member.owned.values()) if self._member else ():
-            consuming.ring()
+            consuming.look()

@@ -3,6 +3,7 @@
 --
 -- KEYS      the partition's hash and its event stream; in a cluster also a key that never exists
 -- ARGV      token, replication id ("" where the server has none), cursor, sequence
+--           the time at which it is too late, in milliseconds since 1970 ("" for never)
 --           n, then n times: a session's key and the version it must have ("" for no session)
 --           n, then n times new fields: the number of hashes, the number of words, "1" to write them, the hashes'
 --           keys, then the fields and their values: no hash may have one of the fields, the last hash gets them
@@ -25,9 +26,14 @@ if ARGV[2] ~= '' and not string.find(redis.call('INFO', 'replication'), 'master_
 end
 if state[2] ~= ARGV[3] then return refuse('cursor') end
 if state[3] ~= ARGV[4] then return refuse('sequence') end
+if ARGV[5] ~= '' then
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  if now >= tonumber(ARGV[5]) then return redis.error_reply(string.format('TOOLATE %.0f', now)) end
+end
 
-local at = 6
-for _ = 1, tonumber(ARGV[5]) do
+local at = 7
+for _ = 1, tonumber(ARGV[6]) do
   if (redis.call('HGET', ARGV[at], 'version') or '') ~= ARGV[at + 1] then return refuse('version') end
   types[ARGV[at]] = 'hash'
   at = at + 2

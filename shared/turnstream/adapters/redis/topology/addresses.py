@@ -1,5 +1,7 @@
 """What a server's URL says: one server, a cluster's seeds, or Sentinels and the name of what they watch."""
 
+import math
+import socket
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -11,6 +13,9 @@ from turnstream.errors import ConfigurationError
 CLUSTER = "redis+cluster://user:password@host:6379,host:6379"
 SENTINEL = "redis+sentinel://user:password@host:26379,host:26379/service"
 EXAMPLES = f"redis://user:password@host:6379/0, {CLUSTER} or {SENTINEL}"
+
+MOST_SECONDS = 32_767
+"""What systems take for the times of TCP keep-alive."""
 
 SENTINEL_PORT = 26_379
 SERVER_PORT = 6_379
@@ -52,13 +57,14 @@ class Target(msgspec.Struct, frozen=True):
         return _connector(self.sentinel_options | address._asdict())
 
 
-def read_url(url: str, connect_timeout: float, name: str) -> Target:
+def read_url(url: str, connect_timeout: float, name: str, heartbeat: float) -> Target:
     """Read the URL of a deployment's server or servers.
 
     Args:
         url: `redis://`, `rediss://`, `unix://`, or one of the first two with `+cluster` or `+sentinel`.
         connect_timeout: seconds to wait for a connection.
         name: what `CLIENT LIST` shows.
+        heartbeat: seconds after which the system gives up a connection whose other end acknowledges nothing.
 
     Raises:
         ConfigurationError: the URL cannot be read.
@@ -71,14 +77,14 @@ def read_url(url: str, connect_timeout: float, name: str) -> Target:
         if kind is None:
             raise _unreadable()
         if kind == "one":
-            return Target(kind, _prepared(url, connect_timeout, name))
-        return _of_many(kind, base, rest, (connect_timeout, name))
+            return Target(kind, _prepared(url, connect_timeout, name, heartbeat))
+        return _of_many(kind, base, rest, (connect_timeout, name, heartbeat))
     except ValueError:
         # Not with the reason: it quotes the URL, and with it the password.
         raise _unreadable() from None
 
 
-def _of_many(kind: Kind, base: str, rest: str, how: tuple[float, str]) -> Target:
+def _of_many(kind: Kind, base: str, rest: str, how: tuple[float, str, float]) -> Target:
     """Read a URL with several hosts, one after the other, as URLs of one host."""
     authority, slash, tail = rest.partition("/")
     if not slash:
@@ -103,14 +109,29 @@ def _of_many(kind: Kind, base: str, rest: str, how: tuple[float, str]) -> Target
     return Target(kind, options, asked, service, common | given if kind == "sentinel" else {})
 
 
-def _prepared(url: str, connect_timeout: float, name: str) -> dict[str, Any]:
+def _prepared(url: str, connect_timeout: float, name: str, heartbeat: float) -> dict[str, Any]:
     options: dict[str, Any] = dict(parse_url(url))
     kind = options.get("connection_class", UnixDomainSocketConnection if "path" in options else Connection)
     if kind is not UnixDomainSocketConnection:
-        # A host that vanished without a word would otherwise never end a read that waits.
-        options["socket_keepalive"] = True
+        # The system finds a host that vanished also where a read waits.
+        options |= {"socket_keepalive": True, "socket_keepalive_options": _keep_alive(heartbeat)}
     options.update(connection_class=kind, socket_timeout=None, socket_connect_timeout=connect_timeout)
     return options | {"protocol": 2, "client_name": name}
+
+
+def _keep_alive(heartbeat: float) -> dict[int, int]:
+    """Return the options of a TCP socket, as far as the system has them."""
+    idle = min(math.ceil(heartbeat / 2), MOST_SECONDS)
+    chosen = {
+        # The first is Linux's name for it, the second macOS's.
+        "TCP_KEEPIDLE": idle,
+        "TCP_KEEPALIVE": idle,
+        "TCP_KEEPINTVL": min(math.ceil(heartbeat / 4), MOST_SECONDS),
+        "TCP_KEEPCNT": 2,
+        # In milliseconds, and also where something was sent.
+        "TCP_USER_TIMEOUT": math.ceil(min(heartbeat, MOST_SECONDS) * 1000),
+    }
+    return {getattr(socket, name): value for name, value in chosen.items() if hasattr(socket, name)}
 
 
 def _connector(options: dict[str, Any]) -> Connector:

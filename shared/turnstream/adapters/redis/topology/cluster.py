@@ -2,13 +2,24 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AskError, MovedError, ResponseError
 
 from turnstream.adapters.redis.topology.addresses import Address, Target
-from turnstream.adapters.redis.topology.connection import PipelinedConnection, Word, opened
+from turnstream.adapters.redis.topology.attempts import first_of
+from turnstream.adapters.redis.topology.connection import (
+    READS,
+    LostError,
+    Patience,
+    PipelinedConnection,
+    Word,
+    cut,
+    opened,
+)
 from turnstream.adapters.redis.topology.routing import Calls
 from turnstream.adapters.redis.topology.slots import SLOTS, slot_of
 from turnstream.errors import ConfigurationError, TurnstreamError, Unavailable
@@ -24,14 +35,15 @@ class Cluster:
     that failed is doubted: the map is read again before it is tried again.
     """
 
-    def __init__(self, target: Target, where: str, timeout: float) -> None:
-        """Take the URL's meaning, its masked text for errors, and the seconds to wait for an answer."""
+    def __init__(self, target: Target, where: str, patience: Patience) -> None:
+        """Take the URL's meaning, and its masked text for errors."""
         self._target = target
         self._where = where
-        self._timeout = timeout
+        self._patience = patience
         self._holders: list[Address | None] = [None] * SLOTS
         self._doubted: set[Address] = set()
         self._nodes: dict[Address, PipelinedConnection] = {}
+        self._connections: dict[Address, WeakSet[AbstractConnection]] = {}
         self._closed = False
         self._refreshing: asyncio.Task[TurnstreamError | None] | None = None
 
@@ -44,19 +56,21 @@ class Cluster:
         return await self.connect_to(await self.holder(slot_of(key)))
 
     async def connect_to(self, address: Address) -> AbstractConnection:
-        """Open a connection of one's own to a node.
+        """Open a connection of one's own to a node; it ends when the node is left.
 
         Raises:
             Unavailable: nobody answers there; the map is read again before the next try.
 
         """
         try:
-            return await opened(self._target.connector_to(address), str(address))
+            connection = await opened(self._target.connector_to(address), str(address))
         except Unavailable:
             self.doubt(address)
             raise
+        self._connections.setdefault(address, WeakSet()).add(connection)
+        return connection
 
-    async def primaries(self) -> list[Calls]:
+    async def primaries(self) -> list[PipelinedConnection]:
         """Return every node that holds slots."""
         await self._refresh()
         return [self.node(address) for address in sorted(set(filter(None, self._holders)))]
@@ -95,11 +109,9 @@ class Cluster:
             raise Unavailable(f"The connections to {self._where} were closed: open a new client")
         node = self._nodes.get(address)
         if node is None:
-
-            async def open_() -> AbstractConnection:
-                return await opened(self._target.connector_to(address), str(address))
-
-            node = self._nodes[address] = PipelinedConnection(open_, str(address), self._timeout)
+            open_ = partial(opened, self._target.connector_to(address), str(address))
+            left = partial(self._left, address)
+            node = self._nodes[address] = PipelinedConnection(open_, str(address), self._patience, left)
         return node
 
     def moved(self, redirection: MovedError, by: Address) -> None:
@@ -110,6 +122,11 @@ class Cluster:
         """Read the map again before this node is asked for anything."""
         self._doubted.add(address)
 
+    def _left(self, address: Address) -> None:
+        self.doubt(address)
+        for connection in list(self._connections.pop(address, ())):
+            cut(connection)
+
     async def _refresh(self) -> None:
         """Read the map; all who need it at the same time wait for the same answer."""
         if self._refreshing is None or self._refreshing.done():
@@ -119,25 +136,29 @@ class Cluster:
             raise failure
 
     async def _read_map(self) -> TurnstreamError | None:
-        """Ask one node after the other; return why none could tell."""
-        silent = ""
-        for address in self._candidates():
-            try:
-                answer = await self.node(address).call("CLUSTER", "SLOTS")
-            except ResponseError as error:
-                return ConfigurationError(
-                    f"The server at {self._where} is not part of a cluster ({error}): "
-                    "write redis:// instead of redis+cluster://"
-                )
-            except Unavailable as error:
-                self.doubt(address)
-                silent = str(error)
-            except ConfigurationError as error:
-                return error
-            else:
-                await self._use(answer, address)
-                return None
-        return Unavailable(f"No node of the cluster at {self._where} answers. The last one: {silent}")
+        """Ask a node, and others where that takes long; return why none could tell."""
+        attempts = [partial(self._map_of, address) for address in self._candidates()]
+        try:
+            answer, address = await first_of(attempts, (Unavailable,))
+        except ResponseError as error:
+            return ConfigurationError(
+                f"The server at {self._where} is not part of a cluster ({error}): "
+                "write redis:// instead of redis+cluster://"
+            )
+        except ExceptionGroup as silent:
+            last = silent.exceptions[-1]
+            return Unavailable(f"No node of the cluster at {self._where} answers. The last one: {last}")
+        except ConfigurationError as error:
+            return error
+        await self._use(answer, address)
+        return None
+
+    async def _map_of(self, address: Address) -> tuple[Any, Address]:
+        try:
+            return await self.node(address).call("CLUSTER", "SLOTS"), address
+        except Unavailable:
+            self.doubt(address)
+            raise
 
     def _candidates(self) -> Iterable[Address]:
         known = [*dict.fromkeys(filter(None, self._holders)), *self._target.asked]
@@ -172,14 +193,20 @@ class SlotCalls:
     async def call(self, *words: Word) -> Any:  # noqa: ANN401 - whatever the server answers
         """Send a command to the slot's holder; a redirection means that it was not carried out, so it is sent again."""
         cluster = self._cluster
+        asked_again = words[0] not in READS
         for _ in range(REDIRECTS):
             address = await cluster.holder(self._slot)
             try:
-                return await cluster.node(address).call(*words)
+                return await cluster.node(address).call_once(*words)
             except MovedError as redirection:
                 cluster.moved(redirection, address)
             except AskError as redirection:
                 return await cluster.node(address_in(redirection, address)).call_asking(*words)
+            except LostError as lost:
+                cluster.doubt(address)
+                if asked_again:
+                    raise Unavailable(str(lost)) from lost
+                asked_again = True
             except Unavailable:
                 cluster.doubt(address)
                 raise

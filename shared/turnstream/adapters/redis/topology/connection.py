@@ -5,7 +5,7 @@ import math
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NoReturn, cast
+from typing import Any, NamedTuple, NoReturn, cast
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
@@ -40,12 +40,24 @@ TRANSIENT = (
 TRANSIENT_CODES = ("NOREPLICAS", "BUSY", "MISCONF", "OOM", "UNBLOCKED")
 """Error replies that pass by themselves (design §4): those that redis-py knows, and others by their first word."""
 
+READS = frozenset(
+    {
+        *("EVALSHA_RO", "EVAL_RO", "FCALL_RO", "EXISTS", "HEXISTS", "HGET", "HGETALL", "INFO", "SMEMBERS", "TIME"),
+        *("XRANGE", "ZCARD", "ZRANGE"),
+    }
+)
+"""Commands that change nothing: where their answer was lost they are asked once more."""
+
 DENIED_IN_SCRIPTS = ("ACL failure in script", "The user executing the script can't")
 """What Redis 7.2 and Valkey, and Redis 7.0, say where a script runs a command that its user may not."""
 
 
+class LostError(Exception):
+    """A connection that was open was lost, or is dead: it is not known whether what was asked was carried out."""
+
+
 async def opened(connect: Connector, where: str) -> AbstractConnection:
-    """Open a connection.
+    """Open a connection, all that the two sides say first included, within the time that it was made with.
 
     Raises:
         Unavailable: nobody answers there.
@@ -53,8 +65,19 @@ async def opened(connect: Connector, where: str) -> AbstractConnection:
 
     """
     connection = connect()
+    seconds = cast("float | None", getattr(connection, "socket_connect_timeout", None))
     try:
-        await connection.connect()
+        # redis-py waits so long for the connection only, and without end for the first answers.
+        async with asyncio.timeout(seconds):
+            await connection.connect()
+    except asyncio.CancelledError:
+        await connection.disconnect(nowait=True)
+        raise
+    except TimeoutError:
+        await connection.disconnect(nowait=True)
+        raise Unavailable(
+            f"The server at {where} did not answer within {seconds:g} s, as the connection was opened"
+        ) from None
     except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
         raise ConfigurationError(f"The server at {where} refuses the user or the password: {error}") from error
     except (RedisError, OSError) as error:
@@ -95,20 +118,43 @@ def pack(words: Sequence[Word]) -> bytes:
     return cast("Callable[[Sequence[Word]], bytes]", hiredis.pack_command)(tuple(words))
 
 
+def cut(connection: AbstractConnection) -> None:
+    """End a connection at once; its user, if it has one, learns of it as of any loss."""
+    writer = connection._writer  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    if writer is not None:
+        writer.transport.abort()
+        connection._close()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+
+PING = pack(("PING",))
+
+
 async def answer(connection: AbstractConnection) -> Any:  # noqa: ANN401 - whatever the server answers
     """Return the next answer on a connection, however long it takes; an error reply is raised."""
     read = cast("Callable[..., Awaitable[Any]]", connection.read_response)
     return await read(timeout=math.inf)
 
 
+class Patience(NamedTuple):
+    """How long to wait, in seconds: for an answer (`response`), and while nothing at all comes (`heartbeat`)."""
+
+    response: float
+    heartbeat: float
+
+
 class PipelinedConnection:
     """A connection that many share: they do not wait for each other, and answers come in order."""
 
-    def __init__(self, open_: Open, where: str, timeout: float) -> None:
-        """Take what opens connections, the server's name for errors, and the seconds to wait for an answer."""
+    def __init__(self, open_: Open, where: str, patience: Patience, left: Callable[[], None]) -> None:
+        """Take what opens connections, and the server's name for errors.
+
+        `left` is called when the server is left: it does not answer, or was demoted.
+        """
         self._open = open_
         self._where = where
-        self._timeout = timeout
+        self._timeout = patience.response
+        self._heartbeat = patience.heartbeat
+        self._left = left
         self._wire: Wire | None = None
         self._opening: asyncio.Task[None] | None = None
         self._unsent: list[bytes] = []
@@ -125,11 +171,31 @@ class PipelinedConnection:
             ResponseError: the server answered with an error that does not pass by itself.
 
         """
+        try:
+            return await self.call_once(*words)
+        except LostError as lost:
+            if words[0] not in READS or self._closed:
+                raise Unavailable(str(lost)) from lost
+        try:
+            return await self.call_once(*words)
+        except LostError as lost:
+            raise Unavailable(str(lost)) from lost
+
+    async def call_once(self, *words: Word) -> Any:  # noqa: ANN401 - whatever the server answers
+        """Do what `call` does, but ask nothing again, and raise `LostError` where the connection was lost."""
         return await self._answer_to(pack(words))
 
     async def call_asking(self, *words: Word) -> Any:  # noqa: ANN401 - whatever the server answers
         """Do what `call` does, on a node of a cluster that is about to get the key's slot."""
-        return await self._answer_to(pack(("ASKING",)) + pack(words), ahead=1)
+        try:
+            return await self._answer_to(pack(("ASKING",)) + pack(words), ahead=1)
+        except LostError as lost:
+            raise Unavailable(str(lost)) from lost
+
+    @property
+    def where(self) -> str:
+        """The server, without a password."""
+        return self._where
 
     @property
     def idle(self) -> bool:
@@ -182,6 +248,7 @@ class PipelinedConnection:
         else:
             self._opening = None
             self._wire = Wire(connection, self._answered, self._lost)
+            self._wire.watch(self._heartbeat, self._asked_at, self._ping)
             self._wire.send(b"".join(self._unsent))
             self._unsent.clear()
 
@@ -195,6 +262,15 @@ class PipelinedConnection:
         if isinstance(answer, ReadOnlyError):
             # It was demoted; a new connection may lead to its successor.
             self._fail(Unavailable(f"The connection to {self._where} was closed"))
+            self._left()
+
+    def _asked_at(self) -> float | None:
+        return self._waiting[0][1] - self._timeout if self._waiting else None
+
+    def _ping(self) -> None:
+        """Ask whether the connection is alive; nobody waits for the answer."""
+        self._waiting.append((None, asyncio.get_running_loop().time() + self._timeout))
+        self._send(PING)
 
     def _look(self) -> None:
         """Give the connection up if the oldest answer is overdue; so one timer serves for all."""
@@ -203,12 +279,15 @@ class PipelinedConnection:
             loop = asyncio.get_running_loop()
             _, deadline = self._waiting[0]
             if loop.time() >= deadline:
-                self._fail(Unavailable(f"The server at {self._where} did not answer within {self._timeout:g} s"))
+                self._fail(LostError(f"The server at {self._where} did not answer within {self._timeout:g} s"))
+                self._left()
             else:
                 self._watch = loop.call_at(deadline, self._look)
 
     def _lost(self, error: Exception) -> None:
-        self._fail(Unavailable(f"The connection to {self._where} was lost: {error!r}"))
+        self._fail(LostError(f"The connection to {self._where} was lost: {error}"))
+        if isinstance(error, RedisTimeoutError):
+            self._left()
 
     def _fail(self, reason: Exception) -> None:
         """Close the connection and tell all who wait; who asks next opens a new one."""

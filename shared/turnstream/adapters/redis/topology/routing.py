@@ -1,10 +1,11 @@
 """Where the keys of a deployment lie, and the way there: one server, or a cluster of them (design §2, one slot)."""
 
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from redis.asyncio.connection import AbstractConnection
 
-from turnstream.adapters.redis.topology.connection import Open, PipelinedConnection, Word
+from turnstream.adapters.redis.topology.connection import Open, Patience, PipelinedConnection, Word, cut
 
 
 class Calls(Protocol):
@@ -38,7 +39,7 @@ class Topology(Protocol):
         """
         ...
 
-    async def primaries(self) -> list[Calls]:
+    async def primaries(self) -> list[PipelinedConnection]:
         """Return every server that takes writes."""
         ...
 
@@ -50,23 +51,30 @@ class Topology(Protocol):
 class OneServer:
     """All keys on one server, by one shared connection; `open_` may find out each time which server that is."""
 
-    def __init__(self, open_: Open, where: str, timeout: float) -> None:
-        """Take what opens connections, the server's name for errors, and the seconds to wait for an answer."""
+    def __init__(self, open_: Open, where: str, patience: Patience) -> None:
+        """Take what opens connections, and the server's name for errors."""
         self._open = open_
-        self._connection = PipelinedConnection(open_, where, timeout)
+        self._connections = WeakSet[AbstractConnection]()
+        self._connection = PipelinedConnection(open_, where, patience, self._left)
 
     def calls(self, key: str) -> Calls:  # noqa: ARG002 - all keys are here
         """Return the shared connection."""
         return self._connection
 
     async def connect(self, key: str) -> AbstractConnection:  # noqa: ARG002 - all keys are here
-        """Open a connection of one's own."""
-        return await self._open()
+        """Open a connection of one's own; it ends when the server is left."""
+        connection = await self._open()
+        self._connections.add(connection)
+        return connection
 
-    async def primaries(self) -> list[Calls]:
+    async def primaries(self) -> list[PipelinedConnection]:
         """Return the one server."""
         return [self._connection]
 
     async def aclose(self) -> None:
         """Close the shared connection for good."""
         await self._connection.aclose()
+
+    def _left(self) -> None:
+        for connection in list(self._connections):
+            cut(connection)

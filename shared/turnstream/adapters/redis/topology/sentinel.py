@@ -1,18 +1,20 @@
 """Who is primary, asked of Sentinels for every new connection: a failover is found by connecting again (design §11)."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
 from turnstream.adapters.redis.topology.addresses import SENTINEL, Address, Target
-from turnstream.adapters.redis.topology.connection import answer, opened, raise_for
+from turnstream.adapters.redis.topology.attempts import first_of
+from turnstream.adapters.redis.topology.connection import answer, cut, opened, raise_for
 from turnstream.errors import ConfigurationError, Unavailable
 
 
 class Sentinels:
-    """The Sentinels of a URL; the one that helped last is asked first."""
+    """The Sentinels of a URL; the one that helped last is asked first, and others as well where that takes long."""
 
     def __init__(self, target: Target, where: str, timeout: float) -> None:
         """Take the URL's meaning, its masked text for errors, and the seconds that an answer may take."""
@@ -29,21 +31,19 @@ class Sentinels:
             ConfigurationError: they do not know the service, are no Sentinels, or somebody does not let this user in.
 
         """
-        failure: Unavailable | ConfigurationError = Unavailable(f"No Sentinel answers at {self._where}")
-        for sentinel in list(self._asked):
-            try:
-                primary = await self._named_by(sentinel)
-                connection = await self._opened_primary(primary)
-            except _UnknownServiceError as error:
-                failure = error
-            except Unavailable as error:
-                # That a service is unknown to one that answers says more than that another one is silent.
-                failure = failure if isinstance(failure, ConfigurationError) else error
-            else:
-                self._asked.remove(sentinel)
-                self._asked.insert(0, sentinel)
-                return connection
-        raise failure
+        attempts = [partial(self._primary_of, sentinel) for sentinel in self._asked]
+        try:
+            return await first_of(attempts, (_UnknownServiceError, Unavailable), cut)
+        except ExceptionGroup as failures:
+            # That a service is unknown to one that answers says more than that another one is silent.
+            unknown = [failure for failure in failures.exceptions if isinstance(failure, ConfigurationError)]
+            raise (unknown or failures.exceptions)[-1] from None
+
+    async def _primary_of(self, sentinel: Address) -> AbstractConnection:
+        connection = await self._opened_primary(await self._named_by(sentinel))
+        self._asked.remove(sentinel)
+        self._asked.insert(0, sentinel)
+        return connection
 
     async def _named_by(self, sentinel: Address) -> Address:
         where = f"Sentinel {sentinel} of {self._where}"

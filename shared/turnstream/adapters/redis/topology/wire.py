@@ -9,6 +9,9 @@ import hiredis
 from redis.asyncio.connection import AbstractConnection, DefaultParser
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from turnstream.adapters.redis.topology.heartbeat import Heartbeat
 
 GRACE = 1.0
 """Seconds that the end of an encrypted connection may take."""
@@ -35,6 +38,14 @@ class Wire(asyncio.Protocol):
         writer = cast("asyncio.StreamWriter", connection._writer)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         self._transport = writer.transport
         self._transport.set_protocol(self)
+        self._loop = asyncio.get_running_loop()
+        self.heard_at = self._loop.time()
+        """When something came last, by the event loop's clock."""
+        self._heartbeat: Heartbeat | None = None
+
+    def watch(self, heartbeat: float, asked_at: Callable[[], float | None], ask: Callable[[], None]) -> None:
+        """Give it up when it is dead; the arguments are those of `Heartbeat`."""
+        self._heartbeat = Heartbeat(self, heartbeat, asked_at, ask)
 
     @property
     def is_closed(self) -> bool:
@@ -56,11 +67,20 @@ class Wire(asyncio.Protocol):
     def close(self) -> None:
         """Close it; nobody is told."""
         self.answered = self._lost = _ignore
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
         # Its public way to close needs a task.
         self._connection._close()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
+    def give_up(self, reason: str) -> None:
+        """Close a connection that is dead, with what it has not sent, and tell `lost` why."""
+        transport = self._transport
+        self._end(RedisTimeoutError(reason))
+        transport.abort()
+
     def data_received(self, data: bytes) -> None:
         """Take what the server has sent."""
+        self.heard_at = self._loop.time()
         try:
             self._reader.feed(data)
             while (answer := self._reader.gets()) is not _NOTHING:

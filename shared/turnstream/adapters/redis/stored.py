@@ -1,0 +1,97 @@
+"""What stands at a key where something else belongs, or cannot be decoded: found out when a read has failed, and named.
+
+A failed script does not say which of its keys it is about. So the keys' types are asked for then, and only then.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+from redis.exceptions import ResponseError
+
+from turnstream.adapters.redis.topology.connection import Word
+from turnstream.adapters.redis.topology.routing import Calls
+from turnstream.errors import ConfigurationError, StoredDataInvalid
+
+Data = TypeVar("Data")
+Value = TypeVar("Value")
+
+UNDECODABLE = (
+    *(ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError),
+    msgspec.MsgspecError,
+)
+"""What decoding raises for data that this library has not written."""
+
+QUOTED = re.compile(r"""(['"]).*\1""", re.DOTALL)
+"""What an error quotes of the data, at most: nothing of a message may get into logs."""
+
+
+class Place(NamedTuple):
+    """A key, the type of what belongs there, and the session that it is about, if it is about one."""
+
+    key: str
+    kind: str
+    session_id: str | None = None
+
+
+async def invalid(calls: Calls, places: Sequence[Place], error: ResponseError) -> StoredDataInvalid:
+    """Return the error that names the one of a failed read's keys for which it failed.
+
+    Raises:
+        Unavailable: the server does not answer.
+
+    """
+    try:
+        answers: list[bytes] = await asyncio.gather(*(calls.call("TYPE", place.key) for place in places))
+        found = [answer.decode() for answer in answers]
+    except ConfigurationError:
+        # This user may not ask for types.
+        found = ["none"] * len(places)
+    for place, kind in zip(places, found, strict=True):
+        if kind not in {place.kind, "none"}:
+            return StoredDataInvalid(place.key, f"it is a {kind}, expected a {place.kind}", place.session_id)
+    return StoredDataInvalid(places[0].key, f"the server says {error}", places[0].session_id)
+
+
+async def read(calls: Calls, place: Place, command: str, *words: Word) -> Any:  # noqa: ANN401 - what the server answers
+    """Return the server's answer to a command on the key of a place.
+
+    Raises:
+        StoredDataInvalid: something else stands there.
+        Unavailable: the server does not answer.
+
+    """
+    try:
+        return await calls.call(command, place.key, *words)
+    except ResponseError as error:
+        raise await invalid(calls, [place], error) from None
+
+
+def decoded(place: Place, decode: Callable[[Data], Value], data: Data) -> Value:
+    """Return what data of a place says.
+
+    Raises:
+        StoredDataInvalid: it cannot be decoded.
+
+    """
+    try:
+        return decode(data)
+    except UNDECODABLE as error:
+        why = QUOTED.sub("…", str(error)) if isinstance(error, msgspec.MsgspecError) else type(error).__name__
+        raise StoredDataInvalid(place.key, f"it cannot be decoded: {why}", place.session_id) from None
+
+
+def decoded_fields(
+    place: Place, decode: Callable[[bytes], Value], pairs: Sequence[bytes]
+) -> Iterator[tuple[str, Value]]:
+    """Yield what the fields of a hash say, each of which is named by a session.
+
+    Raises:
+        StoredDataInvalid: one of them cannot be decoded; names its session.
+
+    """
+    for name, value in zip(pairs[::2], pairs[1::2], strict=True):
+        session_id = decoded(place, bytes.decode, name)
+        yield session_id, decoded(place._replace(session_id=session_id), decode, value)

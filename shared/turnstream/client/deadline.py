@@ -1,0 +1,28 @@
+"""The time that a caller gives to a call: one for all of its steps."""
+
+import asyncio
+
+import msgspec
+
+
+class Deadline(msgspec.Struct, frozen=True, gc=False):
+    """When a call began and when it is to end, in seconds of the event loop's clock."""
+
+    began: float
+    at: float
+
+    @classmethod
+    def after(cls, seconds: float) -> "Deadline":
+        """Begin now."""
+        now = asyncio.get_running_loop().time()
+        return cls(now, now + seconds)
+
+    @property
+    def left(self) -> float:
+        """The seconds that are left, 0 when it is over."""
+        return max(0.0, self.at - asyncio.get_running_loop().time())
+
+    @property
+    def passed(self) -> float:
+        """The seconds that have passed, as an error tells them."""
+        return float(f"{asyncio.get_running_loop().time() - self.began:.3g}")

@@ -1,0 +1,17 @@
+"""Values that tests of all kinds use; what one kind needs beside is in its own folder."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from turnstream.domain.content import TextContent
+from turnstream.domain.models import ChatMessage, ChatMessageRole, SessionConfig
+
+AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
+"""When everything has happened that a test begins with."""
+
+CONFIG = SessionConfig("openai", "gpt-4")
+
+
+def message(message_id: str = "m1", text: str = "Hello", **metadata: Any) -> ChatMessage:  # noqa: ANN401 - free-form
+    """Make a message of the user."""
+    return ChatMessage(message_id, ChatMessageRole.USER, (TextContent(text),), AT, metadata=metadata or None)
