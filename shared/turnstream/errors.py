@@ -17,6 +17,7 @@
     ├── Unavailable               nothing is wrong with the command; try again
     │   ├── Overloaded            the partition's backlog is over its limit
     │   ├── ServerFull            the server's memory has reached its limit; nothing was written
+    │   ├── KeyUnusable           something else stands at a key (`key`); an operator has to remove it
     │   └── CommandTimeout        no answer in time; the command may still be applied (`command_id`)
     ├── Fenced                    a worker wrote for a partition that it does not own any more
     ├── TooLate                   a batch holds a command whose time is over (`now_ms`); decide it again
@@ -247,6 +248,16 @@ class ServerFull(Unavailable):
     def __init__(self, message: str = SERVER_FULL, command_id: str | None = None) -> None:
         """Keep the command that was refused, where there is one."""
         super().__init__(message, command_id)
+
+
+class KeyUnusable(Unavailable):
+    """Something else stands at a key of the deployment; what needs the key goes on when an operator has removed it."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        """Name the key, or several that it can be, and say what the server said of it."""
+        super().__init__(f"{key} cannot be used: {reason.rstrip('.')}. When it is as it should be, this goes on")
+        self.key = key
+        self.reason = reason
 
 
 class CommandTimeout(Unavailable):

@@ -33,7 +33,6 @@ def test_every_setting_has_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         "sentinel_username": "watch",
         "sentinel_password": SecretStr("other"),
         "sentinel_password_file": Path("/run/secrets/watch"),
-        "scripts": "evalsha",
         "namespace": "prod.eu-1",
         "partitions": 128,
         "max_message_bytes": 5,

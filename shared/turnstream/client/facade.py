@@ -27,7 +27,7 @@ from turnstream.client.subscribing import Subscribing
 from turnstream.client.tickets import Ticket
 from turnstream.codec.commands import check_session_id, encode_command
 from turnstream.domain.commands import QUERIES, Command, GetSession, ListSessions, Result
-from turnstream.errors import CommandTimeout, Overloaded, Rejected, ServerFull, Unavailable
+from turnstream.errors import CommandTimeout, KeyUnusable, Overloaded, Rejected, ServerFull, Unavailable
 from turnstream.messages import new_id
 from turnstream.ports import Backend, CommandEntry
 from turnstream.settings import Settings
@@ -291,6 +291,9 @@ class Turnstream(Subscribing):
             raise
         except ServerFull as error:
             raise ServerFull(str(error), entries[0].command_id) from error
+        except KeyUnusable as error:
+            error.command_id = entries[0].command_id
+            raise
         except Unavailable as error:
             command_id = entries[0].command_id
             if deadline.left:

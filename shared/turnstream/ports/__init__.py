@@ -11,11 +11,13 @@ from turnstream.ports.protocols import (
     Backend,
     Channels,
     CommandQueue,
+    InHand,
     Ownership,
     Quarantine,
     SessionReader,
     SessionStore,
     Subscription,
+    nothing_in_hand,
 )
 from turnstream.ports.subscriptions import (
     SUBSCRIPTION_NAME,
@@ -72,6 +74,7 @@ __all__ = [
     "FailedEvent",
     "Failure",
     "FoundInfo",
+    "InHand",
     "IndexEntry",
     "Lease",
     "Loaded",
@@ -106,4 +109,5 @@ __all__ = [
     "Subscriptions",
     "entry_time",
     "milliseconds",
+    "nothing_in_hand",
 ]

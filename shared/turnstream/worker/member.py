@@ -1,7 +1,8 @@
 """Taking part in sharing the partitions: the loops that settle, renew and watch until it ends (design §5)."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from time import monotonic
@@ -61,6 +62,10 @@ class Member(Generic[State, Owned]):
         self.stopping = True
         self._stopped.set()
         self._bell.set()
+
+    def take_again(self, partitions: Iterable[int]) -> None:
+        """Take partitions again that stand somewhere else by now."""
+        self._holdings.let_go(partitions)
 
     async def run(
         self,
@@ -131,7 +136,8 @@ class Member(Generic[State, Owned]):
                 await self._moved()
             self.ready.set()
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._lease / RENEWALS):
+                soon = LONGEST if self._holdings.has_faults else math.inf
+                async with asyncio.timeout(min(self._lease / RENEWALS, soon)):
                     await self._bell.wait()
             if self._holdings.take_losses():
                 await self._pause(backoff.failed())

@@ -77,6 +77,7 @@ class Partition:
         self.parked = Parked()
         self.deaths = Deaths()
         self.cursor = START
+        self.passed = 0
         self.sequence = 0
         self.type_sequences = encode_type_sequences({})
         self.generation = secrets.token_hex(RANDOM_BYTES)
@@ -109,4 +110,5 @@ class Partition:
             sequence=self.sequence,
             type_sequences=decode_type_sequences(self.type_sequences),
             suspects=suspects,
+            passed=self.passed,
         )

@@ -71,6 +71,7 @@ class Writing:
         partition.sequence = after.sequence
         partition.type_sequences = self._type_sequences
         partition.cursor = after.cursor
+        partition.passed = after.passed
 
 
 def _session(write: SessionWrite, after: StoredHeader | None) -> EncodedSession | None:

@@ -128,6 +128,7 @@ class Scripts:
         self.take: Runs = Script("take", plain=plain)
         self.trim: Runs = Script("trim", plain=plain)
         self.progress: Runs = Script("progress", plain=plain)
+        self.lost: Runs = Script("lost", plain=plain, sharded=sharded)
         self.attempt: Runs = Script("attempt", plain=plain)
         self.move: Runs = Script("move", plain=plain)
         self.rights: Runs = Script("rights", plain=plain, sharded=sharded)

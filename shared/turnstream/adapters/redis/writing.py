@@ -19,6 +19,7 @@ from turnstream.ports import (
     PartitionState,
     SessionWrite,
     StoredHeader,
+    entry_time,
     milliseconds,
 )
 
@@ -115,9 +116,12 @@ class Writing:
         if expired:
             self._words.add("UNLINK", *expired)
         self._words.add("XTRIM", self._keys.commands, *_up_to(after.cursor))
+        told = entry_time(after.cursor)
+        kept_by = buckets.time(told)
         self._words.add(
             *("HSET", self._keys.partition, "cursor", after.cursor),
-            *("sequence", after.sequence, "types", encode_type_sequences(after.type_sequences)),
+            *("sequence", after.sequence, "types", encode_type_sequences(after.type_sequences), "passed", after.passed),
+            *(() if kept_by == told else ("outcomesAt", kept_by)),
         )
 
 
