@@ -48,9 +48,10 @@ class Script:
 
     def __init__(self, words: Sequence[Word]) -> None:
         self._words = words
-        self._at = 5
+        self._at = 6
         self.fence = list(words[:4])
-        self.versions = [tuple(self._take(2)) for _ in range(cast("int", words[4]))]
+        self.until = words[4]
+        self.versions = [tuple(self._take(2)) for _ in range(cast("int", words[5]))]
         self.new = [self._new_fields() for _ in range(self._number())]
         self.events = [self._take(4) for _ in range(self._number())]
         self.writes: list[list[Word]] = []

@@ -14,7 +14,7 @@ from turnstream.ports import Reply, SessionPlace
 
 Answer = Reply | TurnstreamError
 
-LOOK = 0.25
+LOOK = 1.0
 """Seconds before the end of a ticket's time at which it is looked for the reason why no answer comes."""
 
 
