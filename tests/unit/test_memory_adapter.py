@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from msgspec import Raw
 from msgspec.structs import replace
-from tests.builders import AT, CONFIG, message
+from tests import builders
+from tests.builders import AT, CONFIG
 
 from turnstream.adapters.memory import MemoryBackend
 from turnstream.adapters.memory import channels as memory_channels
@@ -83,6 +84,10 @@ async def taken(ownership: Ownership, worker_id: str) -> PartitionState:
 
 def command(name: str) -> CommandEntry:
     return CommandEntry(name, "delete-session", b'{"sessionId":"s"}', reply_to="ts:0:reply:c", correlation_id="å")
+
+
+def message(message_id: str, **metadata: object) -> ChatMessage:
+    return replace(builders.message(message_id), metadata=dict(metadata))
 
 
 def stored(session_id: str = "s", version: int = 1, updated_at: datetime = AT, **metadata: object) -> StoredHeader:
