@@ -134,10 +134,12 @@ async def test_who_has_no_scripts_waits_for_a_worker_that_loads_them(bare: Embed
     async with Turnstream.connect(settings=settings) as producer:
         adding = asyncio.create_task(producer.execute(CreateSession(CONFIG, "a"), timeout=SOON))
         reading = asyncio.create_task(producer.sessions.get_messages("a"))
-        await wait_until(lambda: denied("evalsha"))
+        await wait_until(lambda: denied("evalsha'"))
         await wait_until(lambda: denied("evalsha_ro"))
         await worker_of(bare)
         assert (await adding).id == "a"
+        # That is found out once for reading and once for writing, however much is asked.
+        assert sum(int(entry["count"]) for entry in await bare.call("ACL", "LOG")) == 2
         with suppress(SessionNotFound):
             assert texts_of(await reading) == []
 
