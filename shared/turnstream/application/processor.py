@@ -21,6 +21,7 @@ from turnstream.errors import (
     InvalidCommand,
     KeyUnusable,
     PartitionRefused,
+    StoredDataInvalid,
     TooLate,
     TurnstreamError,
     Unavailable,
@@ -72,7 +73,7 @@ class PartitionProcessor:
         """
         try:
             await self._process(entries)
-        except KeyUnusable as fault:
+        except (KeyUnusable, StoredDataInvalid) as fault:
             raise PartitionRefused(self.state.partition, str(fault)) from fault
         except TurnstreamError:
             raise
