@@ -227,7 +227,7 @@ def test_the_cursor_is_moved_behind_all_that_is_stored() -> None:
     unread = MalformedEntry(RawEntry("1-5", {}), "No id")
     made = script(write([], created()), events=[happened(41, added("m1"))], malformed=[unread])
     stored = [words for words in made.writes if words[0] != "PUBLISH"]
-    assert stored[-1] == ["HSET", PARTITION.partition, "cursor", "2-0", "sequence", 41, "types", b"{}"]
+    assert stored[-1] == ["HSET", PARTITION.partition, "cursor", "2-0", "sequence", 41, "types", b"{}", "passed", 0]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from turnstream.errors import (
     InvalidCommand,
     KeyUnusable,
     PartitionRefused,
+    StoredDataInvalid,
     TooLate,
     TurnstreamError,
     Unavailable,
@@ -81,7 +82,7 @@ class PartitionProcessor:
         self._frees = frees
         try:
             await self._process(entries)
-        except KeyUnusable as fault:
+        except (KeyUnusable, StoredDataInvalid) as fault:
             raise PartitionRefused(self.state.partition, str(fault)) from fault
         except TurnstreamError:
             raise

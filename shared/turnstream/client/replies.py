@@ -55,7 +55,7 @@ class Replies:
         self._channels = channels
         self._names = [channels.reply_channel(partition, client_id) for partition in range(partitions)]
         self._losses = [channels.loss_channel(partition) for partition in range(partitions)]
-        self._partitions = {n: partition for names in (self._names, self._losses) for partition, n in enumerate(names)}
+        self._partitions = {name: partition for partition, name in enumerate(self._names)}
         self._outbox = outbox
         self._pending: dict[str, Pending] = {}
         self._reminder = Reminder(self._pending, outbox)
@@ -167,6 +167,10 @@ class Replies:
             return
         listener = Listener(self._channels, channels, self)
         self._listeners.update((self._partitions[name], listener) for name in channels)
+
+    def with_losses(self, channels: Sequence[str]) -> list[str]:
+        """Return reply channels, and those of the same partitions that tell of lost commands."""
+        return [*channels, *(self._losses[self._partitions[name]] for name in channels)]
 
     def lost(self, channels: Sequence[str], why: str) -> None:
         """Hold what is sent from now on: it must not overtake what will be sent again."""

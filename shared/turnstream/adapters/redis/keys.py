@@ -89,6 +89,7 @@ class PartitionKeys:
         self.rights = key("rights")
         self.live = key("live")
         self.lost = key("lost")
+        self.lost_rights = f"{self.lost}:rights"
         self.types = {
             self.commands: "stream",
             self.lease: "string",
