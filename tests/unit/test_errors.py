@@ -18,6 +18,7 @@ from turnstream.errors import (
     InvalidCommand,
     MessageAlreadyExists,
     MessageNotFound,
+    OpenedElsewhere,
     Overloaded,
     ParkedQueueFull,
     Rejected,
@@ -52,6 +53,7 @@ EVERY_ERROR: list[TurnstreamError] = [
     BatchRefused(7, "a key is a string"),
     SubscriptionInUse("billing", 2),
     SubscriptionNotFound("billing", ["a"]),
+    OpenedElsewhere("process 1", "process 2"),
     ConfigurationError("TURNSTREAM_PARTITIONS: a power of two"),
     Unavailable("No server answers"),
 ]

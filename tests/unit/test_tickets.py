@@ -12,6 +12,7 @@ from turnstream.adapters.memory import channels as memory_channels
 from turnstream.adapters.memory.channels import MemoryChannels, MemorySubscription
 from turnstream.application.intake import payload_hash
 from turnstream.client.addressing import Addressed
+from turnstream.client.home import Home
 from turnstream.client.outbox import Outbox
 from turnstream.client.reminding import FORGOTTEN
 from turnstream.client.replies import Replies
@@ -47,7 +48,7 @@ def tickets(replies: Replies, *command_ids: str, timeout: float = SOON) -> list[
     sent = [command(command_id) for command_id in command_ids]
     with replies.expecting(sent, timeout) as answers:
         replies.queued(0, [each.entry for each in sent])
-        return [Ticket(i, "s", answer, timeout) for i, answer in zip(command_ids, answers, strict=True)]
+        return [Ticket(i, "s", answer, timeout, Home()) for i, answer in zip(command_ids, answers, strict=True)]
 
 
 def answer(backend: MemoryBackend, *answers: Reply, partition: int = 0, client: str = "client") -> None:
@@ -89,7 +90,7 @@ async def test_who_gives_up_does_not_take_the_answer_from_others(backend: Memory
 
 async def test_many_wait_each_for_a_time_of_its_own(backend: MemoryBackend, replies: Replies) -> None:
     (ticket,) = tickets(replies, "c1", timeout=0.0)
-    patient = Ticket("c1", "s", ticket._expected, SOON)
+    patient = Ticket("c1", "s", ticket._expected, SOON, Home())
 
     async def wait() -> Applied:
         return await patient
@@ -196,7 +197,7 @@ async def test_a_send_that_fails_takes_no_answer_from_another_of_the_same_comman
         with replies.expecting([sent]) as (answered,):
             await queued.wait()
             replies.queued(0, [sent.entry])
-            return Ticket("c1", "s", answered, SOON)
+            return Ticket("c1", "s", answered, SOON, Home())
 
     first, second = asyncio.create_task(send()), asyncio.create_task(send())
     await asyncio.sleep(0)

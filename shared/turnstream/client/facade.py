@@ -39,7 +39,7 @@ class Turnstream(Subscribing):
     """A client of a deployment. Make one by `connect`, `embedded` or `in_memory`; they run the same code.
 
     `ts.sessions` has the repository's methods of the spec; `ts.parked`, `ts.malformed` and `ts.subscriptions` are for
-    operators.
+    operators. Every call raises `OpenedElsewhere` in another event loop than the one that opened it, and after a fork.
     """
 
     def __init__(self, backend: Backend, settings: Settings, resources: AsyncExitStack) -> None:
@@ -164,7 +164,8 @@ class Turnstream(Subscribing):
                 if failure is not None:
                     raise failure
         each = zip(all_addressed, expected, strict=True)
-        return [Ticket(a.entry.command_id, a.session_id, answer, timeout) for a, answer in each]
+        home = self._open.home
+        return [Ticket(a.entry.command_id, a.session_id, answer, timeout, home) for a, answer in each]
 
     async def execute(
         self,
@@ -228,7 +229,12 @@ class Turnstream(Subscribing):
         """Close the client and its subscriptions; queued commands outlive it. Every later call raises `Unavailable`.
 
         Members of durable subscriptions are stopped first; called by a handler, it does not wait for that one's member.
+
+        Raises:
+            OpenedElsewhere: this is not its event loop; nothing is closed.
+
         """
+        self._open.home.check()
         # While the client is open, for handlers may need it for what they have in hand; then those that came meanwhile.
         await self._end_members()
         await self._open.aclose()
@@ -242,7 +248,7 @@ class Turnstream(Subscribing):
         await self._replies.open(addressed.partition)
         with self._replies.expecting([addressed], timeout, own_ids=own_id) as (expected,):
             await self._queued(addressed.partition, [addressed.entry], timeout, wait=wait)
-        return Ticket(addressed.entry.command_id, addressed.session_id, expected, timeout)
+        return Ticket(addressed.entry.command_id, addressed.session_id, expected, timeout, self._open.home)
 
     async def _queued(self, partition: int, entries: Sequence[CommandEntry], timeout: float, *, wait: bool) -> None:
         try:

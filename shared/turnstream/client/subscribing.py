@@ -86,11 +86,11 @@ class Subscribing:
                 sessions.
 
         """
-        self._open.check()
+        self._open.check_open()
         if session_id is not None:
             check_session_id(session_id)
         buffer = Buffer[Any](self._settings.subscriber_buffer, self._settings.subscriber_buffer_bytes)
-        subscription = EventSubscription(self._backend, types, session_id, start, buffer)
+        subscription = EventSubscription(self._open, types, session_id, start, buffer)
         self._subscriptions.add(subscription)
         return subscription
 
@@ -156,9 +156,9 @@ class Subscribing:
             ValueError: one of the arguments is none.
 
         """
-        self._open.check()
+        self._open.check_open()
         wanted = Wanted(types_of(types), None, session_prefix)
-        member = DurableSubscription[Any](self._backend, self._settings, name, wanted, start, attempts)
+        member = DurableSubscription[Any](self._open, self._settings, name, wanted, start, attempts)
         self._members.add(member)
         return member
 
@@ -171,6 +171,7 @@ class Subscribing:
             Unavailable: the server does not answer.
 
         """
+        self._open.check()
         return await position(self._open, since)
 
     async def _end_members(self) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Generator
 
 import msgspec
 
+from turnstream.client.home import Home
 from turnstream.codec.replies import error_of
 from turnstream.errors import CommandParked, CommandTimeout, TurnstreamError
 from turnstream.ports import Reply, SessionPlace
@@ -58,12 +59,13 @@ class Expected(msgspec.Struct):
 class Ticket:
     """A queued command; await it, again and again if need be, to learn that it was applied."""
 
-    def __init__(self, command_id: str, session_id: str, expected: Expected, timeout: float) -> None:
-        """Hold a command whose answer will come."""
+    def __init__(self, command_id: str, session_id: str, expected: Expected, timeout: float, home: Home) -> None:
+        """Hold a command whose answer will come, to who waits at home for so many seconds."""
         self.command_id = command_id
         self.session_id = session_id
         self._expected = expected
         self._timeout = timeout
+        self._home = home
 
     def __await__(self) -> Generator[object, None, Applied]:
         """Wait until the command is applied.
@@ -73,6 +75,7 @@ class Ticket:
             CommandParked: its session is parked; it waits for an operator.
             CommandTimeout: no answer came in time.
             Unavailable: the client was closed, or it had no connection for so long that it could not ask again.
+            OpenedElsewhere: the answer is not there yet, and this is not the event loop of its client.
 
         """
         return self._applied().__await__()
@@ -83,6 +86,8 @@ class Ticket:
         return f"Ticket(command_id={self.command_id!r}, session_id={self.session_id!r}, {done=})"
 
     async def _applied(self) -> Applied:
+        if self._expected.answer is None:
+            self._home.check()
         answer = await self._expected.within(self._timeout)
         if answer is None:
             raise CommandTimeout(self.command_id, self._timeout)
