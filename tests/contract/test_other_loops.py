@@ -16,7 +16,6 @@ from tests.waiting import SOON
 from turnstream import (
     AddMessage,
     ChatMessagePatch,
-    ChatMessageRole,
     CreateSession,
     GetSession,
     OpenedElsewhere,
@@ -63,7 +62,7 @@ CALLS: dict[str, Call] = {
     "Sessions.update_session": lambda ts: ts.sessions.update_session("s", SessionPatch(is_active=False)),
     "Sessions.delete_session": lambda ts: ts.sessions.delete_session("s"),
     "Sessions.add_message": lambda ts: ts.sessions.add_message("s", user_message("Hello")),
-    "Sessions.update_message": lambda ts: ts.sessions.update_message("s", "m", ChatMessagePatch(role=ChatMessageRole.USER)),
+    "Sessions.update_message": lambda ts: ts.sessions.update_message("s", "m", ChatMessagePatch(content=())),
     "Sessions.get_messages": lambda ts: ts.sessions.get_messages("s"),
     "Sessions.list_sessions": lambda ts: ts.sessions.list_sessions(),
     "Sessions.iterate": lambda ts: first(ts.sessions.iterate()),

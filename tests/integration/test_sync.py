@@ -54,6 +54,7 @@ from turnstream import (
 )
 from turnstream.adapters.embedded import start_embedded_server
 from turnstream.domain.handlers import HANDLERS
+from turnstream.sync import durable
 from turnstream.sync.sessions import WALK_TOGETHER
 from turnstream.worker import ownership
 
@@ -617,7 +618,7 @@ def test_what_waits_for_a_thread_is_not_begun_when_its_partition_was_cut_short(
 ) -> None:
     monkeypatch.setattr(ownership, "HANDOVER", 0.1)
     threads = ThreadPoolExecutor(1)
-    ts._portal._loop.set_default_executor(threads)
+    monkeypatch.setattr(durable, "ThreadPoolExecutor", lambda *_: threads)
     goes_on = threading.Event()
     begun: list[str] = []
 

@@ -6,6 +6,7 @@ import msgspec
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
 
 from turnstream.adapters.redis.topology.connection import Connector
+from turnstream.adapters.redis.topology.resolving import ResolvingConnection, ResolvingSSLConnection
 from turnstream.errors import ConfigurationError
 
 CLUSTER = "redis+cluster://user:password@host:6379,host:6379"
@@ -16,6 +17,7 @@ SENTINEL_PORT = 26_379
 SERVER_PORT = 6_379
 
 Kind = Literal["one", "cluster", "sentinel"]
+_RESOLVING = {Connection: ResolvingConnection, SSLConnection: ResolvingSSLConnection}
 _KINDS: dict[str, Kind] = {"": "one", "cluster": "cluster", "sentinel": "sentinel"}
 
 
@@ -115,6 +117,7 @@ def _prepared(url: str, connect_timeout: float, name: str) -> dict[str, Any]:
 
 def _connector(options: dict[str, Any]) -> Connector:
     kind: type[Connection | SSLConnection | UnixDomainSocketConnection] = options["connection_class"]
+    kind = _RESOLVING.get(kind, kind)
     others = {name: value for name, value in options.items() if name != "connection_class"}
     return lambda: kind(**others)
 
