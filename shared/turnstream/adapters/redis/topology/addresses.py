@@ -1,9 +1,16 @@
 """What a server's URL says: one server, a cluster's seeds, or Sentinels and the name of what they watch."""
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import msgspec
-from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+    parse_url,
+)
 
 from turnstream.adapters.redis.topology.connection import Connector
 from turnstream.adapters.redis.topology.resolving import ResolvingConnection, ResolvingSSLConnection
@@ -17,7 +24,13 @@ SENTINEL_PORT = 26_379
 SERVER_PORT = 6_379
 
 Kind = Literal["one", "cluster", "sentinel"]
-_RESOLVING = {Connection: ResolvingConnection, SSLConnection: ResolvingSSLConnection}
+_RESOLVING: dict[object, Callable[..., AbstractConnection]] = {
+    Connection: ResolvingConnection,
+    SSLConnection: ResolvingSSLConnection,
+}
+    Connection: ResolvingConnection,
+    SSLConnection: ResolvingSSLConnection,
+}
 _KINDS: dict[str, Kind] = {"": "one", "cluster": "cluster", "sentinel": "sentinel"}
 
 
@@ -116,8 +129,8 @@ def _prepared(url: str, connect_timeout: float, name: str) -> dict[str, Any]:
 
 
 def _connector(options: dict[str, Any]) -> Connector:
-    kind: type[Connection | SSLConnection | UnixDomainSocketConnection] = options["connection_class"]
-    kind = _RESOLVING.get(kind, kind)
+    given: Callable[..., AbstractConnection] = options["connection_class"]
+    kind = _RESOLVING.get(given, given)
     others = {name: value for name, value in options.items() if name != "connection_class"}
     return lambda: kind(**others)
 

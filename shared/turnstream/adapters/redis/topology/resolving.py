@@ -7,10 +7,10 @@ be opened until some of it has ended.
 import asyncio
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, cast
 
 from redis.asyncio.connection import Connection, SSLConnection
 
@@ -28,18 +28,19 @@ class ResolvingConnection(Connection):
 
     async def _connect(self) -> None:
         """Connect to the first address of the host that takes a connection, as asyncio does."""
+        connect = cast("Callable[[], Awaitable[None]]", super()._connect)
         async with asyncio.timeout(self.socket_connect_timeout):
             *others, last = await _addresses(self.host, self.port)
             for self._address in others:
                 try:
-                    return await super()._connect()
+                    return await connect()
                 except ssl.SSLError:
                     # A server is there, and another address would not say more.
                     raise
                 except OSError:
                     continue
             self._address = last
-            return await super()._connect()
+            return await connect()
 
 
 class ResolvingSSLConnection(ResolvingConnection, SSLConnection):
