@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from turnstream import ConfigurationError, ContextWindowCritical, Turnstream, Unavailable
+from turnstream.process import ENDING, end_within, open_standard_streams
 from turnstream.telemetry import configure_logging
 from turnstream_alerts.alerts import Alerts
 
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if not options.every > 0:
         parser.error(f"--every takes seconds above 0, not {options.every:g}")
+    open_standard_streams()
     configure_logging(options.log_level)
     try:
         with suppress(asyncio.CancelledError):
@@ -60,6 +62,7 @@ def _on_signals(stop: Callable[[], object]) -> None:
 
     def told(number: int) -> None:
         loop.add_signal_handler(number, os._exit, 128 + number)  # the next one
+        end_within(ENDING)
         stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):

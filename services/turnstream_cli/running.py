@@ -16,6 +16,7 @@ from turnstream.errors import (
     SubscriptionNotFound,
     TurnstreamError,
 )
+from turnstream.process import ENDING_WITH_CHILDREN, end_within, open_standard_streams
 from turnstream.telemetry import configure_logging
 from turnstream_cli.options import LogLevel
 
@@ -40,9 +41,10 @@ def run(work: Coroutine[Any, Any, None], log_level: LogLevel, *, until_stopped: 
         until_stopped: to be stopped is how it is meant to end.
 
     """
+    open_standard_streams()
     configure_logging(log_level)
     try:
-        asyncio.run(_terminable(work))
+        asyncio.run(_terminable(work, 0 if until_stopped else TERMINATED))
     except TurnstreamError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(REFUSED if isinstance(error, REFUSALS) else UNAVAILABLE) from None
@@ -53,9 +55,13 @@ def run(work: Coroutine[Any, Any, None], log_level: LogLevel, *, until_stopped: 
             raise
 
 
-async def _terminable(work: Coroutine[Any, Any, None]) -> None:
-    """Let SIGTERM do what Ctrl-C does."""
+async def _terminable(work: Coroutine[Any, Any, None], status: int) -> None:
+    """Let SIGTERM do what Ctrl-C does; with this exit status where that takes too long."""
     task = asyncio.ensure_future(work)
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+
+    def stop() -> None:
+        end_within(ENDING_WITH_CHILDREN, status=status)
+        task.cancel()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
     await task

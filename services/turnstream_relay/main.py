@@ -66,8 +66,9 @@ def run(
 ) -> None:
     """Deliver until stopped.
 
-    SIGTERM and Ctrl-C finish the attempts in hand, which get ten seconds, and exit 0; a second one stops at once, and
-    what was in hand comes again. SIGHUP reads the file again, and the files that it names; no event is lost by that.
+    SIGTERM and Ctrl-C finish the attempts in hand, which get five seconds, and exit 0; a second one stops at once,
+    and what was in hand comes again. SIGHUP reads the file again, and the files that it names; no event is lost by
+    that.
 
     Example:  turnstream relay run --config relay.toml
     """

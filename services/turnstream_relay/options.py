@@ -37,8 +37,10 @@ Timeout = Annotated[float, typer.Option(min=0, help="Seconds to wait for the rel
 def execute(work: Coroutine[Any, Any, None], log_level: LogLevel) -> None:
     """Run a command's coroutine; an expected failure becomes one line and an exit status."""
     from turnstream import ConfigurationError, TurnstreamError, Unavailable
+    from turnstream.process import open_standard_streams
     from turnstream.telemetry import configure_logging
 
+    open_standard_streams()
     configure_logging(log_level)
     # They log every request with its whole URL, which may be a secret by itself.
     for library in ("httpx2", "httpcore2"):

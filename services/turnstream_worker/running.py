@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from turnstream.errors import ConfigurationError, Unavailable
+from turnstream.process import open_standard_streams
 from turnstream.settings import load_settings
 from turnstream.telemetry import configure_logging
 from turnstream_worker.arguments import Options
@@ -23,6 +24,7 @@ UNREACHABLE: Final = 69
 
 def run(options: Options) -> int:
     """Do what the command line says until told to stop; return the exit status."""
+    open_standard_streams()
     configure_logging(options.log_level)
     try:
         with asyncio.Runner(loop_factory=_loop_factory(options)) as runner:

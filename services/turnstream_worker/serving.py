@@ -7,6 +7,7 @@ from typing import Final
 
 from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.client.opening import catalogue_of
+from turnstream.process import ENDING
 from turnstream.settings import Settings
 from turnstream.worker.loop import Worker
 from turnstream_worker.stopping import StopRequests
@@ -28,7 +29,7 @@ async def serve(settings: Settings, *, stop_at_eof: bool) -> None:
         ConfigurationError: the server, the deployment there or the catalogue does not fit.
 
     """
-    requests = StopRequests()
+    requests = StopRequests(ENDING)
     work = asyncio.create_task(_work(settings, requests))
     requests.hand_to(work.cancel)
     requests.listen(at_eof=stop_at_eof)

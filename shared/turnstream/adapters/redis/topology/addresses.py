@@ -28,9 +28,6 @@ _RESOLVING: dict[object, Callable[..., AbstractConnection]] = {
     Connection: ResolvingConnection,
     SSLConnection: ResolvingSSLConnection,
 }
-    Connection: ResolvingConnection,
-    SSLConnection: ResolvingSSLConnection,
-}
 _KINDS: dict[str, Kind] = {"": "one", "cluster": "cluster", "sentinel": "sentinel"}
 
 
