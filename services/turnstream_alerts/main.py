@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import math
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     parser.add_argument("--every", metavar="SECONDS", type=float, default=60.0, help="between two logs of the counts")
     options = parser.parse_args(arguments)
-    if not options.every > 0:
+    if not 0 < options.every < math.inf:
         parser.error(f"--every takes seconds above 0, not {options.every:g}")
     open_standard_streams()
     configure_logging(options.log_level)

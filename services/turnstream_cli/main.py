@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from turnstream_cli.aside import malformed, parked
-from turnstream_cli.options import DEFAULT_DIRECTORY, AsJson, Log, LogLevel, Processes, RedisUrl, Version
+from turnstream_cli.options import DEFAULT_DIRECTORY, AsJson, Log, LogLevel, Processes, RedisUrl, Version, check_finite
 from turnstream_cli.subscriptions import subscriptions
 
 EPILOG: Final = """\
@@ -130,7 +130,9 @@ def send(  # noqa: PLR0913 - how to send
     command_id: Annotated[
         str | None, typer.Option(metavar="ID", help="The command's id; sent again under it, it is applied once.")
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for the outcome.")] = 30.0,
+    timeout: Annotated[
+        float, typer.Option(min=0, callback=check_finite, help="Seconds to wait for the outcome.")
+    ] = 30.0,
     as_json: AsJson = False,
     redis_url: RedisUrl = None,
     log_level: Log = LogLevel.ERROR,

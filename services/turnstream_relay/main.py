@@ -9,7 +9,18 @@ from typing import Annotated, Final
 
 import typer
 
-from turnstream_relay.options import MISFIT, REFUSED, SETTINGS, Config, EndpointName, Log, LogLevel, RedisUrl, execute
+from turnstream_relay.options import (
+    MISFIT,
+    REFUSED,
+    SETTINGS,
+    Config,
+    EndpointName,
+    Log,
+    LogLevel,
+    RedisUrl,
+    check_finite,
+    execute,
+)
 from turnstream_relay.parked import parked
 
 EXTRA: Final = ("httpcore2", "httpx2", "standardwebhooks")
@@ -60,7 +71,9 @@ def relay() -> None:
 def run(
     config: Config,
     *,
-    every: Annotated[float, typer.Option("--report-every", min=1, help="Seconds between two reports.")] = 60.0,
+    every: Annotated[
+        float, typer.Option("--report-every", min=1, callback=check_finite, help="Seconds between two reports.")
+    ] = 60.0,
     redis_url: RedisUrl = None,
     log_level: Log = LogLevel.INFO,
 ) -> None:

@@ -3,6 +3,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Coroutine
 from enum import StrEnum
 from pathlib import Path
@@ -31,7 +32,18 @@ RedisUrl = Annotated[
 Log = Annotated[LogLevel, typer.Option("--log-level", help="Least important messages to log, on standard error.")]
 EndpointName = Annotated[str, typer.Option("--endpoint", metavar="NAME", help="The endpoint's name in the file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of text for people.")]
-Timeout = Annotated[float, typer.Option(min=0, help="Seconds to wait for the relay that has to do it.")]
+
+
+def check_finite(seconds: float) -> float:
+    """Return an option's seconds; typer's own bounds let `inf` pass."""
+    if not math.isfinite(seconds):
+        raise typer.BadParameter(f"expected a number of seconds, not {seconds}")
+    return seconds
+
+
+Timeout = Annotated[
+    float, typer.Option(min=0, callback=check_finite, help="Seconds to wait for the relay that has to do it.")
+]
 
 
 def execute(work: Coroutine[Any, Any, None], log_level: LogLevel) -> None:

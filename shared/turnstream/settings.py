@@ -16,10 +16,14 @@ def _power_of_two(value: int) -> int:
     return value
 
 
+Seconds = Annotated[PositiveFloat, Field(le=10**9)]
+"""As many as the server can count in milliseconds; infinity is none."""
+
+
 class Settings(BaseSettings):
     """The settings of a client or a worker; every member of a deployment needs the same namespace and partitions."""
 
-    model_config = SettingsConfigDict(env_prefix="TURNSTREAM_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="TURNSTREAM_", frozen=True, extra="forbid", allow_inf_nan=False)
 
     redis_url: SecretStr = SecretStr("redis://localhost:6379")
     """Where the server is; may hold a password, so it is never printed whole."""
@@ -36,11 +40,11 @@ class Settings(BaseSettings):
     """When workers tell of a command, by reply and live events: at once, when replicas have it, when it is on disk."""
     replicas: PositiveInt = 1
     """How many replicas must have a command, where the durability is `replicated`."""
-    deduplication_window: PositiveFloat = 120.0
+    deduplication_window: Seconds = 120.0
     """Seconds for which a resent command is recognised."""
     event_retention: PositiveInt = 10_000
     """Events kept for late subscribers, of each partition."""
-    event_retention_age: PositiveFloat = 86_400.0
+    event_retention_age: Seconds = 86_400.0
     """Seconds for which they are kept, unless more came since than are kept."""
     malformed_retention: PositiveInt = 1_000
     """Entries that could not be read, kept of each partition."""
@@ -57,7 +61,7 @@ class Settings(BaseSettings):
     subscriber_buffer_bytes: PositiveInt = 64 * 1024 * 1024
     """Their bytes as JSON; a page of each stream that is being read may come on top."""
 
-    lease: PositiveFloat = 5.0
+    lease: Seconds = 5.0
     """Seconds after which the partitions of a silent worker are free to take."""
     worker_id: str | None = None
     """A worker's name in logs and in the registry, the same after a restart, so that it gets the partitions it had
@@ -69,9 +73,9 @@ class Settings(BaseSettings):
     cached_sessions: PositiveInt = 100_000
     """Session headers that a worker keeps in memory."""
 
-    connect_timeout: PositiveFloat = 5.0
+    connect_timeout: Seconds = 5.0
     """Seconds to wait for a connection."""
-    response_timeout: PositiveFloat = 10.0
+    response_timeout: Seconds = 10.0
     """Seconds to wait for the server's answer to a command that does not block."""
     catalogue_file: Path | None = None
     """A TOML file with windows and prices of models, which override the built-in ones."""

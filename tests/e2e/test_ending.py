@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from tests.e2e.programs import CLI, PARTITIONS, PATIENCE, WORKER, Deployment, Program, Programs, needs_proc, until
+from tests.e2e.programs import CLI, PARTITIONS, WORKER, Deployment, Program, Programs, needs_proc, until
 
 from turnstream.adapters.embedded import EmbeddedServer, start_embedded_server
 from turnstream_relay.signing import new_secret

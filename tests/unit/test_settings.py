@@ -10,6 +10,8 @@ from pydantic import SecretStr, ValidationError
 from turnstream.errors import ConfigurationError
 from turnstream.settings import Settings, load_settings
 
+FLOATS = [name for name, value in Settings().model_dump().items() if isinstance(value, float)]
+
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -79,6 +81,7 @@ def test_what_is_given_comes_before_the_environment(monkeypatch: pytest.MonkeyPa
         ("LEASE", "0"),
         ("DEDUPLICATION_WINDOW", "-1"),
         ("MAX_BACKLOG", "0"),
+        *((name.upper(), value) for name in FLOATS for value in ("inf", "-inf", "nan", "1e400", "1e300")),
         ("BATCH_COMMANDS", "4001"),
     ],
 )
