@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from turnstream import ConfigurationError, ContextWindowCritical, Turnstream, Unavailable
 from turnstream.process import ENDING, end_within, open_standard_streams
-from turnstream.telemetry import configure_logging
+from turnstream.telemetry import configure_logging, printable
 from turnstream_alerts.alerts import Alerts
 
 _EPILOG = """SIGTERM and SIGINT end it when the events in hand are handled; a second one at once. Exit status: 0 told to
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with suppress(asyncio.CancelledError):
             asyncio.run(watch(options.redis_url, options.every))
     except (ConfigurationError, Unavailable) as error:
-        parser.exit(2, f"error: {error}\n")
+        parser.exit(2, f"error: {printable(str(error))}\n")
 
 
 async def watch(redis_url: str | None, every: float) -> None:

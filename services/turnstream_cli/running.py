@@ -17,7 +17,7 @@ from turnstream.errors import (
     TurnstreamError,
 )
 from turnstream.process import ENDING_WITH_CHILDREN, end_within, open_standard_streams
-from turnstream.telemetry import configure_logging
+from turnstream.telemetry import configure_logging, printable
 from turnstream_cli.options import LogLevel
 
 REFUSED: Final = 1
@@ -46,7 +46,7 @@ def run(work: Coroutine[Any, Any, None], log_level: LogLevel, *, until_stopped: 
     try:
         asyncio.run(_terminable(work, 0 if until_stopped else TERMINATED))
     except TurnstreamError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {printable(str(error))}", err=True)
         raise typer.Exit(REFUSED if isinstance(error, REFUSALS) else UNAVAILABLE) from None
     except asyncio.CancelledError:
         raise typer.Exit(0 if until_stopped else TERMINATED) from None

@@ -103,11 +103,12 @@ def check(config: Config, *, log_level: Log = LogLevel.ERROR) -> None:
     """
     from turnstream_relay.checking import check_endpoints
     from turnstream_relay.configuration import load_configuration
+    from turnstream_relay.output import printable
 
     async def checking() -> None:
         checked = await check_endpoints(load_configuration(config))
         for each in checked:
-            typer.echo(f"{each.name}: {'ok' if each.is_well else 'failed'}, {each.answer.reason}")
+            typer.echo(f"{each.name}: {'ok' if each.is_well else 'failed'}, {printable(each.answer.reason)}")
         if not all(each.is_well for each in checked):
             raise typer.Exit(REFUSED)
 

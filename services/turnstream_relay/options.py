@@ -50,7 +50,7 @@ def execute(work: Coroutine[Any, Any, None], log_level: LogLevel) -> None:
     """Run a command's coroutine; an expected failure becomes one line and an exit status."""
     from turnstream import ConfigurationError, TurnstreamError, Unavailable
     from turnstream.process import open_standard_streams
-    from turnstream.telemetry import configure_logging
+    from turnstream.telemetry import configure_logging, printable
 
     open_standard_streams()
     configure_logging(log_level)
@@ -60,7 +60,7 @@ def execute(work: Coroutine[Any, Any, None], log_level: LogLevel) -> None:
     try:
         asyncio.run(work)
     except TurnstreamError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {printable(str(error))}", err=True)
         misfit = isinstance(error, ConfigurationError | Unavailable)
         raise typer.Exit(MISFIT if misfit else REFUSED) from None
     except asyncio.CancelledError:

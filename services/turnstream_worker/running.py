@@ -10,7 +10,7 @@ from typing import Final
 from turnstream.errors import ConfigurationError, Unavailable
 from turnstream.process import open_standard_streams
 from turnstream.settings import load_settings
-from turnstream.telemetry import configure_logging
+from turnstream.telemetry import configure_logging, printable
 from turnstream_worker.arguments import Options
 from turnstream_worker.serving import check, serve
 from turnstream_worker.supervisor import Supervisor
@@ -30,7 +30,7 @@ def run(options: Options) -> int:
         with asyncio.Runner(loop_factory=_loop_factory(options)) as runner:
             return runner.run(_run(options))
     except (ConfigurationError, Unavailable) as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {printable(str(error))}\n")
         supervised = options.stop_at_eof
         return UNREACHABLE if supervised and isinstance(error, Unavailable) else MISFIT
 

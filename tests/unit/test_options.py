@@ -52,7 +52,6 @@ def test_the_option_is_named(app: typer.Typer, line: list[str], value: str) -> N
     done = CliRunner().invoke(app, [*line, value], env={"COLUMNS": "200"})
     assert done.exit_code == 2
     assert line[-1] in done.stderr
-    assert value in done.stderr
 
 
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan", "0"])
