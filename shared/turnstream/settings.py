@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     """Events kept for late subscribers, of each partition."""
     event_retention_age: Seconds = 86_400.0
     """Seconds for which they are kept, unless more came since than are kept."""
+    event_retention_bytes: PositiveInt = 16 * 1024 * 1024
+    """Their bytes as JSON, of each partition; one larger event is kept until the next."""
     malformed_retention: PositiveInt = 1_000
     """Entries that could not be read, kept of each partition."""
     parked_commands: PositiveInt = 10_000

@@ -37,6 +37,7 @@ def test_every_setting_has_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         "deduplication_window": 7.5,
         "event_retention": 8,
         "event_retention_age": 8.5,
+        "event_retention_bytes": 20,
         "malformed_retention": 9,
         "parked_commands": 14,
         "parked_bytes": 15,
