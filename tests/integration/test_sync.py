@@ -5,6 +5,7 @@ import inspect
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -498,6 +499,15 @@ print(ts.execute(CreateSession(CONFIG)).version)
 """
 
 
+_AT_EXIT = """
+import atexit
+ts = Turnstream.embedded()
+atexit.register(print, "closed", flush=True)
+atexit.register(ts.close)
+print(ts._client._settings.redis_url.get_secret_value(), flush=True)
+"""
+
+
 def start(script: str) -> subprocess.Popen[str]:
     command = (sys.executable, "-W", "ignore::DeprecationWarning", "-c", _PROLOGUE + script)
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -525,6 +535,16 @@ def test_a_client_that_is_left_open_does_not_keep_its_process() -> None:
     with start(_LEFT_OPEN) as process:
         assert process.communicate(timeout=30)[0] == "1\n"
     assert process.returncode == 0
+
+
+def test_a_client_is_closed_as_its_process_ends() -> None:
+    """No server is left, and `close` itself has ended it: the process ends with what comes after."""
+    with start(_AT_EXIT) as process:
+        url, closed = process.communicate(timeout=30)[0].splitlines()
+    assert closed == "closed"
+    assert process.returncode == 0
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
 
 
 # ── what could not be applied ──

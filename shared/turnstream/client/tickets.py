@@ -7,6 +7,7 @@ import msgspec
 
 from turnstream.client.home import Home
 from turnstream.codec.replies import error_of
+from turnstream.domain.showing import show
 from turnstream.errors import CommandParked, CommandTimeout, TurnstreamError
 from turnstream.ports import Reply, SessionPlace
 
@@ -23,6 +24,10 @@ class Applied(msgspec.Struct, frozen=True):
     version: int
     output: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     place: SessionPlace | None = None
+
+    def __repr__(self) -> str:
+        """Show what it is, without content."""
+        return show(self)
 
 
 class Expected(msgspec.Struct):

@@ -46,6 +46,7 @@ class Member(Generic[State, Owned]):
         self._stopped = asyncio.Event()
         self._moved: Callable[[], Awaitable[None]] = _nothing
         self._changed: Callable[[], None] = lambda: None
+        self._settling: asyncio.Timeout | None = None
         self._answered = 0.0
         self.stopping = False
         self.ready = asyncio.Event()
@@ -61,6 +62,10 @@ class Member(Generic[State, Owned]):
         self.stopping = True
         self._stopped.set()
         self._bell.set()
+        # It has ended, or this is called from outside of the event loop.
+        with suppress(RuntimeError):
+            if self._settling:
+                self._settling.reschedule(asyncio.get_running_loop().time() + LEAVING)
 
     async def run(
         self,
@@ -140,16 +145,14 @@ class Member(Generic[State, Owned]):
 
     async def _settled(self) -> bool:
         """Settle who owns what; once it is asked to stop, the server is not waited for much longer."""
-        settling = asyncio.create_task(self._holdings.settle())
-        stopped = asyncio.create_task(self._stopped.wait())
+        self._settling = limit = asyncio.timeout(None)
         try:
-            await asyncio.wait([settling, stopped], return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait([settling], timeout=LEAVING)
-            return settling.done() and settling.result()
-        finally:
-            settling.cancel()
-            stopped.cancel()
-            await asyncio.wait([settling, stopped])
+            async with limit:
+                return await self._holdings.settle()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            return False
 
     async def _pause(self, seconds: float) -> None:
         """Let time pass; who asks it to stop does not wait for its end."""
