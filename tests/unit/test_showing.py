@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 import turnstream
-from turnstream import Session, SessionConfig, SessionPage, TokenMetrics, user_message
+from turnstream import PriceSource, Session, SessionConfig, SessionPage, TokenMetrics, user_message
 from turnstream.domain.showing import SHOWN
 
 SECRET = "what nobody is to read"
@@ -45,8 +45,10 @@ def test_what_is_content_is_not_among_what_is_shown() -> None:
 def test_a_session_shows_ids_counts_and_its_version() -> None:
     at = datetime(2026, 1, 2, tzinfo=UTC)
     messages = [user_message(SECRET) for _ in range(3)]
-    metrics = TokenMetrics(1, 2, 3, 0.5, 0.1, 8192, "spec")
-    session = Session("s", SessionConfig("openai", "gpt-4"), messages, metrics, at, at, is_active=True, version=7)
+    metrics = TokenMetrics(1, 2, 3, 0.5, 0.1, 8192, PriceSource.SPEC)
+    session = Session(
+        "s", SessionConfig("openai", "gpt-4"), tuple(messages), metrics, at, at, is_active=True, version=7
+    )
     shown = repr(session)
     assert shown.startswith("Session(id='s', config=SessionConfig(provider='openai', model='gpt-4'), messages=<3>, ")
     assert "version=7" in shown
