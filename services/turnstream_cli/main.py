@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 import typer
 
 from turnstream_cli.aside import malformed, parked
-from turnstream_cli.options import DEFAULT_DIRECTORY, AsJson, Log, LogLevel, Processes, RedisUrl, Version
+from turnstream_cli.options import DEFAULT_DIRECTORY, AsJson, Log, LogLevel, Processes, RedisUrl, Version, check_finite
 from turnstream_cli.subscriptions import subscriptions
 
 EPILOG: Final = """\
@@ -139,10 +139,16 @@ def send(  # noqa: PLR0913 - how to send
         str | None, typer.Option(metavar="ID", help="The command's id; sent again under it, it is applied once.")
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option(min=0, help="Seconds to wait for the outcome; TURNSTREAM_TIMEOUT if not given.")
+        float | None,
+        typer.Option(
+            min=0, callback=check_finite, help="Seconds to wait for the outcome; TURNSTREAM_TIMEOUT if not given."
+        ),
     ] = None,
     apply_within: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="When so many have passed, it is not applied any more.")
+        float | None,
+        typer.Option(
+            metavar="SECONDS", callback=check_finite, help="When so many have passed, it is not applied any more."
+        ),
     ] = None,
     as_json: AsJson = False,
     redis_url: RedisUrl = None,

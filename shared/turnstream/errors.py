@@ -30,6 +30,7 @@
     ├── SubscriptionNotFound      no durable subscription of this name ever had a member
     ├── SubscriptionInUse         a subscription has live members, so it cannot be forgotten
     ├── SessionNotParked          a subscription has no parked events of this session
+    ├── OpenedElsewhere           a client is used in another event loop or process than the one that opened it
     └── ConfigurationError        settings, server or deployment do not fit together
 
 Source: design §4 and §10; the messages of the spec where it has one.
@@ -400,6 +401,19 @@ class SessionNotParked(TurnstreamError):  # noqa: N818 - a state of the session
         super().__init__(f"The subscription {name} has not parked the session {session_id}")
         self.name = name
         self.session_id = session_id
+
+
+class OpenedElsewhere(TurnstreamError, RuntimeError):  # noqa: N818 - a state of the client
+    """A client is used in another event loop or process than the one that opened it; nothing was sent."""
+
+    def __init__(self, opened_in: str, used_in: str) -> None:
+        """Name both event loops, or both processes."""
+        super().__init__(
+            f"The client was opened in {opened_in}, and is used in {used_in}: "
+            "open a client in each event loop, and after a fork"
+        )
+        self.opened_in = opened_in
+        self.used_in = used_in
 
 
 class ConfigurationError(TurnstreamError):

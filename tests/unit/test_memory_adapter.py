@@ -14,6 +14,7 @@ from tests.builders import AT, CONFIG
 from turnstream.adapters.memory import MemoryBackend
 from turnstream.adapters.memory import channels as memory_channels
 from turnstream.adapters.memory.partition import Partition
+from turnstream.adapters.memory.retention import EventLimits
 from turnstream.adapters.memory.stream import CommandStream
 from turnstream.application.answers import Answers
 from turnstream.application.cache import OwnerMemory
@@ -29,6 +30,7 @@ from turnstream.domain.commands import AddMessage, AddMessages, CreateSession, R
 from turnstream.domain.events import AnyEvent, EventMeta, SessionDeleted
 from turnstream.domain.evolve import fold
 from turnstream.domain.models import (
+    ChatMessage,
     SessionConfig,
     SessionHeader,
     SessionInfo,
@@ -67,7 +69,7 @@ OUTCOME = Outcome("ok", "hash", 1, output=Raw(b"true"))
 
 @pytest.fixture
 def backend() -> MemoryBackend:
-    return MemoryBackend(partitions=1, max_backlog=3, deduplication_window=60.0, event_retention=2)
+    return MemoryBackend(partitions=1, max_backlog=3, deduplication_window=60.0, event_limits=EventLimits(2))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ An adapter is a bundle of them, a `Backend`; `turnstream.adapters.memory` and `t
 """
 
 from turnstream.ports.batch import Batch
-from turnstream.ports.events import AGE_PRECISION, EventLog, EventPage
+from turnstream.ports.events import AGE_PRECISION, SIZE_PRECISION, EventLog, EventPage
 from turnstream.ports.membership import Lease, Membership
 from turnstream.ports.parked import ParkedCommand, ParkedSession, ParkingChanges
 from turnstream.ports.protocols import (
@@ -60,6 +60,7 @@ from turnstream.ports.values import (
 __all__ = [
     "AGE_PRECISION",
     "EPOCH",
+    "SIZE_PRECISION",
     "START",
     "SUBSCRIPTION_NAME",
     "Backend",

@@ -19,6 +19,12 @@ log = get_logger(__name__)
 HANDOVER = 10.0
 """Seconds that the work in hand may take when its partition is to be given up."""
 
+LAST_HANDOVER = 5.0
+"""The same where the member ends: who has told it to stop does not wait long."""
+
+LEAVING = 2.0
+"""Seconds for which each answer of the server is waited for where the member ends."""
+
 MOVES = 8
 """The part of all partitions that a member gives up at a time, so that few stand still while they change hands."""
 
@@ -146,14 +152,21 @@ class Holdings(Generic[State, Owned]):
                 self._stalled.pop(number, None)
                 self._tasks[number].cancel()
 
-    async def give_up(self, numbers: Iterable[int]) -> None:
-        """Finish what is in hand of some partitions and release them; one that takes too long is cut short."""
+    async def give_up(self, numbers: Iterable[int], *, last: bool = False) -> None:
+        """Finish what is in hand of some partitions and release them; one that takes too long is cut short.
+
+        Raises:
+            Unavailable: the server does not answer.
+            TimeoutError: it does not answer soon enough for the `last` ones of a member that ends.
+
+        """
         leaving = [number for number in numbers if number in self.owned]
         # Also of those that are forgotten before: cut short, they end by themselves.
         leases = [self._leases[number] for number in leaving]
         for number in leaving:
             self.owned[number].stop()
-        late = await self._late({self._tasks[number] for number in leaving}, HANDOVER)
+        seconds = min(HANDOVER, LAST_HANDOVER) if last else HANDOVER
+        late = await self._late({self._tasks[number] for number in leaving}, seconds)
         for task in late:
             log.warning("partition cut short", task=task.get_name())
             task.cancel()
@@ -162,7 +175,8 @@ class Holdings(Generic[State, Owned]):
             self.owned.pop(number, None)
             self._stalled.pop(number, None)
             self._faults.over(number)
-        await self._membership.release(leases)
+        async with asyncio.timeout(LEAVING if last else None):
+            await self._membership.release(leases)
 
     async def _late(self, tasks: set[asyncio.Task[None]], seconds: float) -> set[asyncio.Task[None]]:
         """Return which tasks have not ended in time; nobody else gets their partitions before they have."""

@@ -71,6 +71,7 @@ class Partition:
         self.sessions: dict[str, StoredSession] = {}
         self.index = Ranking()
         self.events: deque[StoredEvent] = deque()
+        self.event_bytes = 0
         self.marks: deque[tuple[float, int]] = deque()
         self.outcomes = Outcomes(window)
         self.malformed: deque[MalformedEntry] = deque(maxlen=MALFORMED_RETENTION)

@@ -8,9 +8,10 @@ from turnstream.adapters.redis.buckets import Buckets
 from turnstream.adapters.redis.faults import culprit
 from turnstream.adapters.redis.keys import PartitionKeys
 from turnstream.adapters.redis.loading import Reading
+from turnstream.adapters.redis.retention import bytes_between_marks
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.settling import Settling, Untold
-from turnstream.adapters.redis.writing import Writing
+from turnstream.adapters.redis.writing import Keeping, Writing
 from turnstream.errors import BatchRefused, Collision, Fenced, PartitionRefused, TooLate, TurnstreamError
 from turnstream.ports import Batch, Loaded, Needs, entry_time
 
@@ -25,6 +26,8 @@ class RedisStore:
         """Use a server; with `settling`, who is told of a batch is told by that."""
         self._server = server
         self._settling = settling
+        settings = server.settings
+        self._keeping = Keeping(settings.malformed_retention, bytes_between_marks(settings.event_retention_bytes))
 
     async def load(self, partition: int, needs: Needs) -> Loaded:
         """Return what is stored of all that is needed.
@@ -57,9 +60,9 @@ class RedisStore:
 
         """
         server = self._server
-        retention, number = server.settings.malformed_retention, batch.before.partition
+        number = batch.before.partition
         buckets = self._buckets(number)
-        writing = Writing(server.keys, batch, buckets, retention, tells=self._settling is None)
+        writing = Writing(server.keys, batch, buckets, self._keeping, tells=self._settling is None)
         partition = server.partition(number)
         keys = server.declared(number, partition.partition, partition.events)
         try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import chain
+from typing import NamedTuple
 
 from turnstream.adapters.redis.buckets import Buckets
 from turnstream.adapters.redis.keys import Keys, PartitionKeys
@@ -27,12 +28,17 @@ LAST_PART = 2**64 - 1
 """The largest number that either part of a stream's id can be."""
 
 
+class Keeping(NamedTuple):
+    """How many malformed entries are kept, and the bytes of events after which a mark is left for retention."""
+
+    malformed: int
+    between_marks: int
+
+
 class Writing:
     """Turns a batch into the arguments of the commit script."""
 
-    def __init__(
-        self, keys: Keys, batch: Batch, buckets: Buckets, malformed_retention: int, *, tells: bool = True
-    ) -> None:
+    def __init__(self, keys: Keys, batch: Batch, buckets: Buckets, keeping: Keeping, *, tells: bool = True) -> None:
         """Write down the checks, then the writes; the cursor comes last.
 
         Unless it `tells`, nothing is published: `events_to_tell` and `replies_to_tell` hold channels and payloads.
@@ -42,13 +48,13 @@ class Writing:
         self.events_to_tell: list[Word] = []
         self.replies_to_tell: list[Word] = []
         self._keys = keys.partitions[batch.before.partition]
-        self._words = WordList(_checks(self._keys, batch))
+        self._words = WordList(_checks(self._keys, batch, keeping.between_marks))
         write_new_fields(self._words.words, self._keys, batch, buckets)
         self._events(batch.events)
         for write in batch.writes:
             self._session(write)
         for entry in batch.malformed:
-            self._malformed(entry, malformed_retention)
+            self._malformed(entry, keeping.malformed)
         if batch.parking:
             write_parking(self._words, self._keys, batch.parking, buckets)
         self._cursor(batch, buckets)
@@ -130,11 +136,11 @@ def told(channels: tuple[str, str], payload: bytes) -> list[Word]:
     return [word for channel in channels if channel for word in (channel, payload)]
 
 
-def _checks(keys: PartitionKeys, batch: Batch) -> list[Word]:
+def _checks(keys: PartitionKeys, batch: Batch, between_marks: int) -> list[Word]:
     before: PartitionState = batch.before
     words: list[Word] = [
         *(before.token, before.replication_id, before.cursor, str(before.sequence)),
-        *("" if batch.until is None else batch.until, len(batch.writes)),
+        *("" if batch.until is None else batch.until, between_marks, len(batch.writes)),
     ]
     for write in batch.writes:
         words += (keys.session(write.session_id), str(write.before.header.version) if write.before else "")
