@@ -29,6 +29,7 @@ from turnstream.domain.commands import AddMessage, AddMessages, CreateSession, R
 from turnstream.domain.events import AnyEvent, EventMeta, SessionDeleted
 from turnstream.domain.evolve import fold
 from turnstream.domain.models import (
+    ChatMessage,
     SessionConfig,
     SessionHeader,
     SessionInfo,
