@@ -115,7 +115,7 @@ async def test_who_owns_the_partition_no_more_changes_nothing(real: EmbeddedDepl
     keys = real.keys.partitions[0]
     arguments = (state.token, "turnstream", keys.lost, 0, 0, 5)
     server = backend.server  # type: ignore[attr-defined]
-    answer = await server.scripts.lost.run(server.calls(0), [keys.partition, keys.commands], arguments)
+    answer: list[Any] = await server.scripts.lost.run(server.calls(0), [keys.partition, keys.commands], arguments)
     assert answer[:2] == [0, 0]
     assert await real.dump() == before
 

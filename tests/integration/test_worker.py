@@ -391,7 +391,7 @@ async def test_a_worker_ends_even_if_a_cancellation_gets_lost(
     worker = await worker_of(real)
     tidying = asyncio.Event()
 
-    async def swallows(states: Sequence[PartitionState]) -> None:
+    async def swallows(states: Sequence[PartitionState], _: object) -> None:
         tidying.set()
         try:
             await asyncio.sleep(SOON)
