@@ -55,6 +55,7 @@ def test_every_setting_has_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         "batch_commands": 11,
         "batch_bytes": 12,
         "cached_sessions": 13,
+        "timeout": 4.5,
         "connect_timeout": 2.5,
         "response_timeout": 3.5,
         "heartbeat": 4.5,
