@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-SOON = 60.0
+SOON = 30.0
 """Seconds within which everything happens that must happen, also on a busy machine."""
 
 _POLL = 0.005

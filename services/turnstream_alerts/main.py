@@ -2,13 +2,15 @@
 
 import argparse
 import asyncio
+import math
 import os
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from turnstream import ConfigurationError, ContextWindowCritical, Turnstream, Unavailable
-from turnstream.telemetry import configure_logging
+from turnstream.process import ENDING, end_within, open_standard_streams
+from turnstream.telemetry import configure_logging, printable
 from turnstream_alerts.alerts import Alerts
 
 _EPILOG = """SIGTERM and SIGINT end it when the events in hand are handled; a second one at once. Exit status: 0 told to
@@ -22,14 +24,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     parser.add_argument("--every", metavar="SECONDS", type=float, default=60.0, help="between two logs of the counts")
     options = parser.parse_args(arguments)
-    if not options.every > 0:
+    if not 0 < options.every < math.inf:
         parser.error(f"--every takes seconds above 0, not {options.every:g}")
+    open_standard_streams()
     configure_logging(options.log_level)
     try:
         with suppress(asyncio.CancelledError):
             asyncio.run(watch(options.redis_url, options.every))
     except (ConfigurationError, Unavailable) as error:
-        parser.exit(2, f"error: {error}\n")
+        parser.exit(2, f"error: {printable(str(error))}\n")
 
 
 async def watch(redis_url: str | None, every: float) -> None:
@@ -60,6 +63,7 @@ def _on_signals(stop: Callable[[], object]) -> None:
 
     def told(number: int) -> None:
         loop.add_signal_handler(number, os._exit, 128 + number)  # the next one
+        end_within(ENDING)
         stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -7,7 +7,7 @@ import typer
 
 from turnstream.adapters.redis.migrating import Migration, migrate
 from turnstream.adapters.redis.setting_up import SetUp, set_up
-from turnstream.settings import Settings, load_settings
+from turnstream.settings import load_settings
 from turnstream_cli.output import print_json
 
 TELL_EVERY: Final = 1.0
@@ -16,7 +16,7 @@ TELL_EVERY: Final = 1.0
 
 async def set_up_deployment(redis_url: str | None, *, remove_old: bool, as_json: bool) -> None:
     """Make the deployment and load the functions; print what was done."""
-    done = await set_up(_settings(redis_url), remove_others=remove_old)
+    done = await set_up(load_settings(redis_url=redis_url), remove_others=remove_old)
     if as_json:
         print_json(done)
     else:
@@ -27,17 +27,12 @@ async def migrate_deployment(redis_url: str | None, *, dry_run: bool, as_json: b
     """Rename the keys of layout 1; print how far that is, and in the end what was done."""
     told = monotonic()
     state: Migration | None = None
-    async for state in migrate(_settings(redis_url), dry_run=dry_run):
+    async for state in migrate(load_settings(redis_url=redis_url), dry_run=dry_run):
         if state.status == "running" and monotonic() - told >= TELL_EVERY:
             told = monotonic()
             _tell(state, as_json=as_json)
     if state is not None:
         _tell(state, as_json=as_json)
-
-
-def _settings(redis_url: str | None) -> Settings:
-    settings = load_settings()
-    return settings if redis_url is None else settings.at(redis_url)
 
 
 def _print_set_up(done: SetUp) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 import typer
 
 from turnstream_cli.aside import malformed, parked
-from turnstream_cli.options import DEFAULT_DIRECTORY, AsJson, Log, LogLevel, Processes, RedisUrl, Version
+from turnstream_cli.options import DEFAULT_DIRECTORY, AsJson, Log, LogLevel, Processes, RedisUrl, Version, check_finite
 from turnstream_cli.subscriptions import subscriptions
 
 EPILOG: Final = """\
@@ -139,10 +139,16 @@ def send(  # noqa: PLR0913 - how to send
         str | None, typer.Option(metavar="ID", help="The command's id; sent again under it, it is applied once.")
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option(min=0, help="Seconds to wait for the outcome; TURNSTREAM_TIMEOUT if not given.")
+        float | None,
+        typer.Option(
+            min=0, callback=check_finite, help="Seconds to wait for the outcome; TURNSTREAM_TIMEOUT if not given."
+        ),
     ] = None,
     apply_within: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="When so many have passed, it is not applied any more.")
+        float | None,
+        typer.Option(
+            metavar="SECONDS", callback=check_finite, help="When so many have passed, it is not applied any more."
+        ),
     ] = None,
     as_json: AsJson = False,
     redis_url: RedisUrl = None,
@@ -293,7 +299,7 @@ def setup(
     from turnstream_cli.deploying import set_up_deployment
     from turnstream_cli.running import run
 
-    run(set_up_deployment(redis_url, remove_old=remove_old, as_json=as_json), log_level)
+    run(set_up_deployment(redis_url, remove_old=remove_old, as_json=as_json), log_level, as_json=as_json)
 
 
 @app.command()
@@ -314,7 +320,7 @@ def migrate(
     from turnstream_cli.deploying import migrate_deployment
     from turnstream_cli.running import run
 
-    run(migrate_deployment(redis_url, dry_run=dry_run, as_json=as_json), log_level)
+    run(migrate_deployment(redis_url, dry_run=dry_run, as_json=as_json), log_level, as_json=as_json)
 
 
 @app.command()

@@ -3,7 +3,8 @@
 import typer
 
 from turnstream import InvalidCommand, Turnstream
-from turnstream_cli.output import print_json, print_table, printable
+from turnstream.telemetry import printable
+from turnstream_cli.output import print_json, print_table
 
 
 async def print_malformed(redis_url: str | None, *, as_json: bool) -> None:

@@ -1,5 +1,6 @@
 """The options that several commands share."""
 
+import math
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,6 +33,13 @@ RedisUrl = Annotated[
 Log = Annotated[LogLevel, typer.Option("--log-level", help="Least important messages to log, on standard error.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of text for people.")]
 Processes = Annotated[int, typer.Option(min=1, metavar="N", help="Worker processes; about one a core.")]
+
+
+def check_finite(seconds: float) -> float:
+    """Return an option's seconds; typer's own bounds let `inf` pass."""
+    if not math.isfinite(seconds):
+        raise typer.BadParameter(f"expected a number of seconds, not {seconds}")
+    return seconds
 
 
 def print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the flag's value

@@ -22,11 +22,10 @@ from turnstream import (
     TokenMetrics,
     ToolCallContent,
 )
+from turnstream.telemetry import printable, printable_json
 
 UNBOUNDED: Final = 10_000
 """The width of what is no terminal: nobody looks at it, so nothing is wrapped."""
-
-_CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 
 
 def console() -> Console:
@@ -34,14 +33,9 @@ def console() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else UNBOUNDED)
 
 
-def printable(text: str) -> str:
-    """Return text that does nothing to a terminal: whoever wrote a message does not steer the reader's."""
-    return text.translate(_CONTROLS)
-
-
 def print_json(value: Any) -> None:  # noqa: ANN401 - whatever msgspec can encode
     """Print one line of JSON."""
-    typer.echo(msgspec.json.encode(value))
+    typer.echo(printable_json(msgspec.json.encode(value)))
 
 
 def print_result(result: Any) -> None:  # noqa: ANN401 - each command has a result of its own
@@ -55,7 +49,7 @@ def print_result(result: Any) -> None:  # noqa: ANN401 - each command has a resu
     elif result is None:
         typer.echo("there is no such session")
     else:
-        typer.echo(msgspec.json.format(msgspec.json.encode(result), indent=2))
+        typer.echo(printable_json(msgspec.json.format(msgspec.json.encode(result), indent=2)))
 
 
 def print_session(session: Session) -> None:

@@ -3,7 +3,8 @@
 import typer
 
 from turnstream import InvalidCommand, QueueProgress, Turnstream
-from turnstream_cli.output import print_json, print_table, printable
+from turnstream.telemetry import printable
+from turnstream_cli.output import print_json, print_table
 from turnstream_cli.running import REFUSED
 
 

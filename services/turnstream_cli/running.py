@@ -19,9 +19,9 @@ from turnstream.errors import (
     SubscriptionNotFound,
     TurnstreamError,
 )
-from turnstream.telemetry import configure_logging
+from turnstream.process import ENDING_WITH_CHILDREN, end_within, open_standard_streams
+from turnstream.telemetry import configure_logging, printable
 from turnstream_cli.options import LogLevel
-from turnstream_cli.output import printable
 
 REFUSED: Final = 1
 """The exit status of a command that was understood and refused, or has found that something is wrong with data."""
@@ -50,10 +50,11 @@ def run(
         as_json: tell errors as JSON.
 
     """
+    open_standard_streams()
     configure_logging(log_level)
     try:
         with reported(as_json=as_json):
-            asyncio.run(_terminable(work))
+            asyncio.run(_terminable(work, 0 if until_stopped else TERMINATED))
     except asyncio.CancelledError:
         raise typer.Exit(0 if until_stopped else TERMINATED) from None
     except KeyboardInterrupt:
@@ -71,9 +72,13 @@ def reported(*, as_json: bool = False) -> Generator[None]:
         raise typer.Exit(REFUSED if isinstance(error, REFUSALS) else UNAVAILABLE) from None
 
 
-async def _terminable(work: Coroutine[Any, Any, None]) -> None:
-    """Let SIGTERM do what Ctrl-C does."""
+async def _terminable(work: Coroutine[Any, Any, None], status: int) -> None:
+    """Let SIGTERM do what Ctrl-C does; with this exit status where that takes too long."""
     task = asyncio.ensure_future(work)
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+
+    def stop() -> None:
+        end_within(ENDING_WITH_CHILDREN, status=status)
+        task.cancel()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
     await task

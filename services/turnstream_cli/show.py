@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 import typer
 
 from turnstream import ListSessions, SessionInfo, SessionNotFound, Turnstream
-from turnstream_cli.output import print_infos, print_json, print_messages, print_session, printable
+from turnstream.telemetry import printable
+from turnstream_cli.output import print_infos, print_json, print_messages, print_session
 from turnstream_cli.running import REFUSED
 
 

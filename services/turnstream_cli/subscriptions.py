@@ -6,10 +6,12 @@ from typing import Annotated, Final
 import typer
 
 from turnstream_cli.aside import SETTINGS, SessionId
-from turnstream_cli.options import AsJson, Log, LogLevel, RedisUrl
+from turnstream_cli.options import AsJson, Log, LogLevel, RedisUrl, check_finite
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The subscription's name.")]
-Timeout = Annotated[float, typer.Option(min=0, help="Seconds to wait for the member that has to do it.")]
+Timeout = Annotated[
+    float, typer.Option(min=0, callback=check_finite, help="Seconds to wait for the member that has to do it.")
+]
 
 WAIT: Final = 30.0
 

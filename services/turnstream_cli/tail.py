@@ -23,7 +23,8 @@ from turnstream.client.listening.choosing import Start
 from turnstream.client.listening.moments import moment
 from turnstream.codec.events import encode_event
 from turnstream.domain.events import EVENTS, AnyEvent
-from turnstream_cli.output import console, part_text, print_json, printable
+from turnstream.telemetry import printable, printable_json
+from turnstream_cli.output import console, part_text, print_json
 
 TYPE_WIDTH: Final = max(map(len, EVENTS))
 
@@ -71,7 +72,7 @@ def _print_json(event: AnyEvent | ResyncRequired) -> None:
     if isinstance(event, ResyncRequired):
         print_json({"type": event.type, **msgspec.to_builtins(event), "position": str(event.position)})
     else:
-        typer.echo(encode_event(event))
+        typer.echo(printable_json(encode_event(event)))
 
 
 def _gone(resync: ResyncRequired) -> Text:

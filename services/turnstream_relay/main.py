@@ -9,7 +9,18 @@ from typing import Annotated, Final
 
 import typer
 
-from turnstream_relay.options import MISFIT, REFUSED, SETTINGS, Config, EndpointName, Log, LogLevel, RedisUrl, execute
+from turnstream_relay.options import (
+    MISFIT,
+    REFUSED,
+    SETTINGS,
+    Config,
+    EndpointName,
+    Log,
+    LogLevel,
+    RedisUrl,
+    check_finite,
+    execute,
+)
 from turnstream_relay.parked import parked
 
 EXTRA: Final = ("httpcore2", "httpx2", "standardwebhooks")
@@ -60,14 +71,17 @@ def relay() -> None:
 def run(
     config: Config,
     *,
-    every: Annotated[float, typer.Option("--report-every", min=1, help="Seconds between two reports.")] = 60.0,
+    every: Annotated[
+        float, typer.Option("--report-every", min=1, callback=check_finite, help="Seconds between two reports.")
+    ] = 60.0,
     redis_url: RedisUrl = None,
     log_level: Log = LogLevel.INFO,
 ) -> None:
     """Deliver until stopped.
 
-    SIGTERM and Ctrl-C finish the attempts in hand, which get ten seconds, and exit 0; a second one stops at once, and
-    what was in hand comes again. SIGHUP reads the file again, and the files that it names; no event is lost by that.
+    SIGTERM and Ctrl-C finish the attempts in hand, which get five seconds, and exit 0; a second one stops at once,
+    and what was in hand comes again. SIGHUP reads the file again, and the files that it names; no event is lost by
+    that.
 
     Example:  turnstream relay run --config relay.toml
     """
@@ -87,13 +101,14 @@ def check(config: Config, *, log_level: Log = LogLevel.ERROR) -> None:
 
     Example:  turnstream relay check --config relay.toml
     """
+    from turnstream.telemetry import printable
     from turnstream_relay.checking import check_endpoints
     from turnstream_relay.configuration import load_configuration
 
     async def checking() -> None:
         checked = await check_endpoints(load_configuration(config))
         for each in checked:
-            typer.echo(f"{each.name}: {'ok' if each.is_well else 'failed'}, {each.answer.reason}")
+            typer.echo(f"{each.name}: {'ok' if each.is_well else 'failed'}, {printable(each.answer.reason)}")
         if not all(each.is_well for each in checked):
             raise typer.Exit(REFUSED)
 

@@ -3,6 +3,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Coroutine
 from enum import StrEnum
 from pathlib import Path
@@ -31,15 +32,28 @@ RedisUrl = Annotated[
 Log = Annotated[LogLevel, typer.Option("--log-level", help="Least important messages to log, on standard error.")]
 EndpointName = Annotated[str, typer.Option("--endpoint", metavar="NAME", help="The endpoint's name in the file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of text for people.")]
-Timeout = Annotated[float, typer.Option(min=0, help="Seconds to wait for the relay that has to do it.")]
+
+
+def check_finite(seconds: float) -> float:
+    """Return an option's seconds; typer's own bounds let `inf` pass."""
+    if not math.isfinite(seconds):
+        raise typer.BadParameter(f"expected a number of seconds, not {seconds}")
+    return seconds
+
+
+Timeout = Annotated[
+    float, typer.Option(min=0, callback=check_finite, help="Seconds to wait for the relay that has to do it.")
+]
 
 
 def execute(work: Coroutine[Any, Any, None], log_level: LogLevel, *, as_json: bool = False) -> None:
     """Run a command's coroutine; an expected failure becomes one line, of JSON if wanted, and an exit status."""
     from turnstream import ConfigurationError, TurnstreamError, Unavailable
     from turnstream.codec.errors import encode_error
-    from turnstream.telemetry import configure_logging
+    from turnstream.process import open_standard_streams
+    from turnstream.telemetry import configure_logging, printable
 
+    open_standard_streams()
     configure_logging(log_level)
     # They log every request with its whole URL, which may be a secret by itself.
     for library in ("httpx2", "httpcore2"):
@@ -47,7 +61,7 @@ def execute(work: Coroutine[Any, Any, None], log_level: LogLevel, *, as_json: bo
     try:
         asyncio.run(work)
     except TurnstreamError as error:
-        typer.echo(encode_error(error) if as_json else f"error: {error}", err=True)
+        typer.echo(encode_error(error) if as_json else f"error: {printable(str(error))}", err=True)
         misfit = isinstance(error, ConfigurationError | Unavailable)
         raise typer.Exit(MISFIT if misfit else REFUSED) from None
     except asyncio.CancelledError:

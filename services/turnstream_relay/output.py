@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from turnstream import ParkedSession
+from turnstream import ParkedSession, telemetry
 
 UNBOUNDED: Final = 10_000
 """The width of what is no terminal: nothing is wrapped for those who read lines."""
@@ -19,15 +19,16 @@ _COLUMNS: Final = ("endpoint", "session", "events", "lost", "since", "answer", "
 
 
 def printable(text: str) -> str:
-    """Return text that does nothing to a terminal."""
-    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
+    """Return text of one line that shows as it is: whoever wrote it does not steer a terminal."""
+    return telemetry.printable(text).replace("\n", "\\x0a").replace("\t", "\\x09")
 
 
 def print_parked(found: Iterable[tuple[str, ParkedSession]], *, as_json: bool) -> None:
     """Print parked sessions, a line each."""
     if as_json:
         for endpoint, session in found:
-            typer.echo(msgspec.json.encode({"endpoint": endpoint, **msgspec.to_builtins(session)}))
+            encoded = msgspec.json.encode({"endpoint": endpoint, **msgspec.to_builtins(session)})
+            typer.echo(telemetry.printable_json(encoded))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in _COLUMNS:

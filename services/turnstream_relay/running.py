@@ -8,6 +8,7 @@ from pathlib import Path
 
 from turnstream import ConfigurationError, Turnstream
 from turnstream.client.listening.together import ended
+from turnstream.process import ENDING, end_within
 from turnstream.telemetry import get_logger
 from turnstream_relay.configuration import load_configuration
 from turnstream_relay.relay import Relay
@@ -71,6 +72,7 @@ def _on_stop(stop: Callable[[], object]) -> None:
         if told > 1:
             os._exit(128 + number)
         log.info("relay stopping")
+        end_within(ENDING)
         stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -16,7 +16,8 @@ Start as many as you like, anywhere; they divide the partitions among themselves
 
 _EPILOG: Final = """\
 signals:
-  SIGTERM, SIGINT       finish the batch in hand, hand the partitions over, exit 0
+  SIGTERM, SIGINT       finish the batch in hand, hand the partitions over, exit 0; after
+                        ten seconds at most, also where the server hangs
   a second one          stop at once, exit 143 or 130; safe, but the others wait for the leases to run out
 
 exit status:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Final
 
 from turnstream.errors import ConfigurationError
+from turnstream.process import open_standard_streams
 from turnstream.settings import load_settings
-from turnstream.telemetry import configure_logging
+from turnstream.telemetry import configure_logging, printable
 from turnstream_worker.arguments import Options
 from turnstream_worker.serving import check, serve
 from turnstream_worker.supervisor import Supervisor
@@ -20,12 +21,13 @@ MISFIT: Final = 2
 
 def run(options: Options) -> int:
     """Do what the command line says until told to stop; return the exit status."""
+    open_standard_streams()
     configure_logging(options.log_level)
     try:
         with asyncio.Runner(loop_factory=_loop_factory(options)) as runner:
             return runner.run(_run(options))
     except ConfigurationError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {printable(str(error))}\n")
         return MISFIT
 
 

@@ -9,6 +9,7 @@ from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.backoff import Backoff
 from turnstream.client.opening import catalogue_of
 from turnstream.errors import Unavailable
+from turnstream.process import ENDING
 from turnstream.settings import Settings
 from turnstream.telemetry import get_logger
 from turnstream.worker.loop import Worker
@@ -32,7 +33,7 @@ async def serve(settings: Settings, *, stop_at_eof: bool) -> None:
         ConfigurationError: the server, the deployment there or the catalogue does not fit.
 
     """
-    requests = StopRequests()
+    requests = StopRequests(ENDING)
     work = asyncio.create_task(_work(settings, requests))
     requests.hand_to(work.cancel)
     requests.listen(at_eof=stop_at_eof)

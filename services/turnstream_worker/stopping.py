@@ -8,6 +8,8 @@ from contextlib import suppress
 from threading import Thread
 from typing import Final
 
+from turnstream.process import end_within
+
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 SIGNALLED: Final = 128
@@ -21,10 +23,11 @@ def _nothing() -> None:
 
 
 class StopRequests:
-    """Hands the first request on as a call; a second signal ends the process at once."""
+    """Hands the first request on as a call; a second signal ends the process at once, as does time."""
 
-    def __init__(self) -> None:
-        """Listen to nothing yet."""
+    def __init__(self, ending: float) -> None:
+        """Listen to nothing yet; after a request the process gets so many seconds to end."""
+        self._ending = ending
         self._stop: Action = _nothing
         self._before_exit: Action = _nothing
         self._requested = False
@@ -35,7 +38,7 @@ class StopRequests:
 
         Args:
             at_eof: the end of standard input is a request, too.
-            before_exit: called before a second signal ends the process.
+            before_exit: called before a second signal, or time, ends the process.
 
         """
         self._before_exit = before_exit or _nothing
@@ -61,6 +64,7 @@ class StopRequests:
     def _request(self) -> None:
         if not self._requested:
             self._requested = True
+            end_within(self._ending, before=self._before_exit)
             self._stop()
 
 

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Final
 
 from turnstream.backoff import Backoff
+from turnstream.process import ENDING_WITH_CHILDREN
 from turnstream.telemetry import get_logger
 from turnstream_worker.stopping import StopRequests
 
@@ -51,7 +52,7 @@ class Supervisor:
 
     async def run(self, *, stop_at_eof: bool) -> int:
         """Run until asked to stop; return 0, or the final status where a worker ended with it."""
-        requests = StopRequests()
+        requests = StopRequests(ENDING_WITH_CHILDREN)
         requests.hand_to(self.stop)
         requests.listen(at_eof=stop_at_eof, before_exit=self._kill)
         try:

@@ -1,6 +1,10 @@
 """How long to wait before trying again (design §4: capped, jittered)."""
 
+import math
 import random
+from collections.abc import Hashable
+from time import monotonic
+from typing import Generic, TypeVar
 
 FIRST = 0.05
 LONGEST = 2.0
@@ -38,3 +42,49 @@ class Backoff:
         """Return the seconds to wait now: at random up to a bound that doubles."""
         self._failures = min(self._failures + 1, 16)
         return pause(self._failures, self._longest, self._first)
+
+
+Place = TypeVar("Place", bound=Hashable)
+
+
+class Faults(Generic[Place]):
+    """Places at which something fails: each is left alone for a while, longer after each failure in a row."""
+
+    def __init__(self) -> None:
+        """Know of none."""
+        self._backoffs: dict[Place, Backoff] = {}
+        self._reasons: dict[Place, str] = {}
+        self._until: dict[Place, float] = {}
+
+    def __bool__(self) -> bool:
+        """Tell whether anything has failed that is not over."""
+        return bool(self._until)
+
+    def __contains__(self, place: Place) -> bool:
+        """Tell whether a place has failed, and that is not over."""
+        return place in self._until
+
+    @property
+    def places(self) -> list[Place]:
+        """Where something has failed, and that is not over."""
+        return list(self._until)
+
+    def failed(self, place: Place, reason: str) -> bool:
+        """Note a failure; tell whether it is another one than the last there, so that it is worth a line in the log."""
+        self._until[place] = monotonic() + self._backoffs.setdefault(place, Backoff()).failed()
+        known, self._reasons[place] = self._reasons.get(place), reason
+        return known != reason
+
+    def rests(self, place: Place) -> bool:
+        """Tell whether a place is to be left alone now."""
+        return self._until.get(place, 0.0) > monotonic()
+
+    def is_quiet(self, place: Place) -> bool:
+        """Tell whether a place that failed has not done so again, for longer than it was left alone."""
+        return self._until.get(place, math.inf) + LONGEST < monotonic()
+
+    def over(self, place: Place) -> bool:
+        """Forget what failed at a place; tell whether anything did."""
+        self._backoffs.pop(place, None)
+        self._reasons.pop(place, None)
+        return self._until.pop(place, None) is not None

@@ -17,6 +17,7 @@
     ├── Unavailable               nothing is wrong with the command; try again
     │   ├── Overloaded            the partition's backlog is over its limit
     │   ├── ServerFull            the server's memory has reached its limit; nothing was written
+    │   ├── KeyUnusable           something else stands at a key (`key`); an operator has to remove it
     │   └── CommandTimeout        no answer in time; the command may still be applied (`command_id`)
     ├── Fenced                    a worker wrote for a partition that it does not own any more
     ├── TooLate                   a batch holds a command whose time is over (`now_ms`); decide it again
@@ -29,6 +30,7 @@
     ├── SubscriptionNotFound      no durable subscription of this name ever had a member
     ├── SubscriptionInUse         a subscription has live members, so it cannot be forgotten
     ├── SessionNotParked          a subscription has no parked events of this session
+    ├── OpenedElsewhere           a client is used in another event loop or process than the one that opened it
     └── ConfigurationError        settings, server or deployment do not fit together
 
 Source: design §4 and §10; the messages of the spec where it has one.
@@ -249,6 +251,16 @@ class ServerFull(Unavailable):
         super().__init__(message, command_id)
 
 
+class KeyUnusable(Unavailable):
+    """Something else stands at a key of the deployment; what needs the key goes on when an operator has removed it."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        """Name the key, or several that it can be, and say what the server said of it."""
+        super().__init__(f"{key} cannot be used: {reason.rstrip('.')}. When it is as it should be, this goes on")
+        self.key = key
+        self.reason = reason
+
+
 class CommandTimeout(Unavailable):
     """No answer came in time; the command may still be applied."""
 
@@ -389,6 +401,19 @@ class SessionNotParked(TurnstreamError):  # noqa: N818 - a state of the session
         super().__init__(f"The subscription {name} has not parked the session {session_id}")
         self.name = name
         self.session_id = session_id
+
+
+class OpenedElsewhere(TurnstreamError, RuntimeError):  # noqa: N818 - a state of the client
+    """A client is used in another event loop or process than the one that opened it; nothing was sent."""
+
+    def __init__(self, opened_in: str, used_in: str) -> None:
+        """Name both event loops, or both processes."""
+        super().__init__(
+            f"The client was opened in {opened_in}, and is used in {used_in}: "
+            "open a client in each event loop, and after a fork"
+        )
+        self.opened_in = opened_in
+        self.used_in = used_in
 
 
 class ConfigurationError(TurnstreamError):

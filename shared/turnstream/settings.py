@@ -29,11 +29,14 @@ CREDENTIALS = (
 )
 """The settings that let a program in."""
 
+Seconds = Annotated[PositiveFloat, Field(le=10**9)]
+"""As many as the server can count in milliseconds; infinity is none."""
+
 
 class Settings(BaseSettings):
     """The settings of a client or a worker; every member of a deployment needs the same namespace and partitions."""
 
-    model_config = SettingsConfigDict(env_prefix="TURNSTREAM_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="TURNSTREAM_", frozen=True, extra="forbid", allow_inf_nan=False)
 
     redis_url: SecretStr = SecretStr("redis://localhost:6379")
     """Where the server is; may hold a password, so it is never printed whole."""
@@ -62,12 +65,14 @@ class Settings(BaseSettings):
     """When workers tell of a command, by reply and live events: at once, when replicas have it, when it is on disk."""
     replicas: PositiveInt = 1
     """How many replicas must have a command, where the durability is `replicated`."""
-    deduplication_window: PositiveFloat = 120.0
+    deduplication_window: Seconds = 120.0
     """Seconds for which a resent command is recognised."""
     event_retention: PositiveInt = 10_000
     """Events kept for late subscribers, of each partition."""
-    event_retention_age: PositiveFloat = 86_400.0
+    event_retention_age: Seconds = 86_400.0
     """Seconds for which they are kept, unless more came since than are kept."""
+    event_retention_bytes: PositiveInt = 16 * 1024 * 1024
+    """Their bytes as JSON, of each partition; one larger event is kept until the next."""
     malformed_retention: PositiveInt = 1_000
     """Entries that could not be read, kept of each partition."""
     parked_commands: PositiveInt = 10_000
@@ -83,7 +88,7 @@ class Settings(BaseSettings):
     subscriber_buffer_bytes: PositiveInt = 64 * 1024 * 1024
     """Their bytes as JSON; a page of each stream that is being read may come on top."""
 
-    lease: PositiveFloat = 5.0
+    lease: Seconds = 5.0
     """Seconds after which the partitions of a silent worker are free to take."""
     worker_id: str | None = None
     """A worker's name in logs and in the registry, the same after a restart, so that it gets the partitions it had
@@ -95,13 +100,13 @@ class Settings(BaseSettings):
     cached_sessions: PositiveInt = 100_000
     """Session headers that a worker keeps in memory."""
 
-    timeout: PositiveFloat = 30.0
+    timeout: Seconds = 30.0
     """Seconds in which a call that sends a command is to be done, where the caller gives no others."""
-    connect_timeout: PositiveFloat = 5.0
+    connect_timeout: Seconds = 5.0
     """Seconds to wait for a connection, until it can be used."""
-    response_timeout: PositiveFloat = 10.0
+    response_timeout: Seconds = 10.0
     """Seconds to wait for the server's answer to a command that does not block, while others come."""
-    heartbeat: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
+    heartbeat: Seconds = 5.0
     """Seconds for which a connection may owe an answer while nothing comes over it: then it is replaced. One over which
     nothing came for half of that is asked whether it is alive."""
     scripts: Literal["functions", "evalsha"] = "functions"

@@ -11,10 +11,19 @@ import traceback
 from pathlib import Path
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 MOST_FRAMES = 8
 """How many calls of a failure are told, from where it happened outwards."""
+
+_UNSEEN = (*range(0x20), *range(0x7F, 0xA0), 0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+"""Controls of a terminal, of the direction of text, and separators of lines: what shows them shows something else."""
+
+_BYTES = 256
+_ESCAPED = {
+    code: f"\\x{code:02x}" if code < _BYTES else f"\\u{code:04x}" for code in _UNSEEN if chr(code) not in "\n\t"
+}
+_ESCAPED_JSON = {code: f"\\u{code:04x}" for code in _ESCAPED}
 
 log_time = structlog.processors.TimeStamper(fmt="iso")
 
@@ -46,6 +55,20 @@ def where_of(failure: BaseException) -> str:
     return " < ".join(calls)
 
 
+def printable(text: str) -> str:
+    """Return text that shows as it is: who wrote it neither steers a terminal nor turns lines round."""
+    return text.translate(_ESCAPED)
+
+
+def printable_json(encoded: bytes) -> str:
+    """Return JSON that shows as it is, and means the same."""
+    return encoded.decode().translate(_ESCAPED_JSON)
+
+
+def _show_controls(_logger: object, _method: str, event: EventDict) -> EventDict:
+    return {printable(name): printable(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
 def configure_logging(level: str = "info", *, json: bool | None = None) -> None:
     """Send logs to standard error.
 
@@ -58,7 +81,7 @@ def configure_logging(level: str = "info", *, json: bool | None = None) -> None:
     pre_chain: list[Processor] = [structlog.stdlib.add_log_level, log_time, structlog.stdlib.ExtraAdder()]
     # The renderer's own tracebacks show local variables, and in them the content of messages.
     plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-    for_people: list[Processor] = [plain]
+    for_people: list[Processor] = [structlog.processors.format_exc_info, _show_controls, plain]
     for_machines: list[Processor] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     processors: list[Processor] = [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,

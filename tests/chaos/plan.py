@@ -57,21 +57,15 @@ class Plan(msgspec.Struct, frozen=True):
             heartbeat=self.heartbeat,
             deduplication_window=max(3_600.0, 4 * self.seconds),
             event_retention=site.event_retention,
+            event_retention_bytes=10**12,
         )
 
     def environment(self, site: Site, url: str) -> dict[str, str]:
         """Return the same for processes that connect to a URL."""
         settings = self.settings(site)
-        names = (
-            "namespace",
-            "partitions",
-            "lease",
-            "heartbeat",
-            "deduplication_window",
-            "event_retention",
-            "durability",
-        )
-        chosen = {f"TURNSTREAM_{name.upper()}": str(getattr(settings, name)) for name in (*names, "durability")}
+        retained = ("event_retention", "event_retention_bytes")
+        names = ("namespace", "partitions", "lease", "heartbeat", "deduplication_window", *retained, "durability")
+        chosen = {f"TURNSTREAM_{name.upper()}": str(getattr(settings, name)) for name in names}
         return chosen | {"TURNSTREAM_REDIS_URL": url}
 
 

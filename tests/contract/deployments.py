@@ -10,6 +10,7 @@ import pytest
 from turnstream import Turnstream
 from turnstream.adapters.memory import MemoryBackend
 from turnstream.adapters.memory.parked_events import ParkedEventLimits
+from turnstream.adapters.memory.retention import EventLimits
 from turnstream.client import opening
 from turnstream.codec.events import decode_event
 from turnstream.domain.events import AnyEvent
@@ -105,9 +106,10 @@ class MemoryDeployment:
             settings.partitions,
             max_backlog=settings.max_backlog,
             deduplication_window=settings.deduplication_window,
-            event_retention=settings.event_retention,
             parked_events=ParkedEventLimits(settings.parked_events, settings.parked_event_bytes),
-            event_retention_age=settings.event_retention_age,
+            event_limits=EventLimits(
+                settings.event_retention, settings.event_retention_age, settings.event_retention_bytes
+            ),
         )
         self._partitions = self._backend.store._partitions
 

@@ -101,6 +101,7 @@ def batch_of(
         cursor=cursor or f"{ENTRY_MS}-{sequence}",
         sequence=sequence,
         type_sequences={**state.type_sequences, **{e.type: e.meta.sequence for e in happened if e.meta}},
+        passed=state.passed + 1,
     )
     return Batch(state, after, writes, happened, list(outcomes), {}, ())
 

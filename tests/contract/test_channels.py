@@ -10,6 +10,7 @@ from tests.contract.redis_deployments import ClusterDeployment
 from tests.contract.samples import CLIENT, batch_of, event, taken, with_reply
 from tests.waiting import SOON, wait_until
 
+from turnstream.client.closing import UntilClosed
 from turnstream.client.listening.buffer import Buffer
 from turnstream.client.listening.subscription import EventSubscription
 from turnstream.codec.events import decode_event
@@ -81,7 +82,7 @@ async def test_channels_are_grouped_by_where_they_lie(backend: Backend, deployme
 @also_on_sentinel
 async def test_only_what_was_asked_for_is_heard(backend: Backend, peer: Backend) -> None:
     state = await taken(backend)
-    async with EventSubscription(peer, (SessionDeleted,), MINE, "now", Buffer(10, 10_000)) as events:
+    async with EventSubscription(UntilClosed(peer), (SessionDeleted,), MINE, "now", Buffer(10, 10_000)) as events:
         batch = batch_of(state, events=[event(1, "other"), event(2, MINE), event(3, "other"), event(4, MINE)])
         await backend.store.commit(batch)
         assert [unplaced(each) for each in await take(events, 2)] == [event(2, MINE), event(4, MINE)]

@@ -1,18 +1,21 @@
-"""Retention: which events tidying takes, by age and by length."""
+"""Retention: which events tidying takes, by age, by length and by bytes."""
 
+import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from tests.contract.deployments import Deployment, also_on_sentinel, opened
 from tests.contract.redis_deployments import EmbeddedDeployment, RedisDeployment
-from tests.contract.samples import batch_of, event, taken
+from tests.contract.samples import added, batch_of, event, taken
 from tests.waiting import time_passes, wait_until
 
 from turnstream.adapters.redis import retention
 from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.client.listening import moments
-from turnstream.ports import AGE_PRECISION, Backend, EventPage, PartitionState
+from turnstream.codec.events import encode_event
+from turnstream.messages import user_message
+from turnstream.ports import AGE_PRECISION, SIZE_PRECISION, Backend, EventPage, PartitionState
 
 SHORT = 0.3
 """Seconds that may pass in a test."""
@@ -137,6 +140,80 @@ async def test_partitions_are_tidied_each_by_itself(deployment: Deployment, back
     assert await kept(deployment, 0) == await kept(deployment, 1) == list(range(11, 161))
 
 
+# ── by bytes ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+MOST = 640_000
+PIECE = 20_000
+MARGIN = retention.bytes_between_marks(MOST) + 2 * PIECE
+
+by_bytes = pytest.mark.parametrize("overrides", [{"partitions": 2, "event_retention_bytes": MOST}])
+
+
+async def grown(backend: Backend, state: PartitionState, *sizes: int) -> PartitionState:
+    """Let messages of these sizes be added, by one commit."""
+    events = [added(state.sequence + n, user_message("x" * size)) for n, size in enumerate(sizes, start=1)]
+    batch = batch_of(state, events=events)
+    await backend.store.commit(batch)
+    return batch.after
+
+
+async def kept_bytes(deployment: Deployment) -> int:
+    return sum(len(encode_event(each)) for each in await deployment.events(0))
+
+
+@by_bytes
+@also_on_sentinel
+async def test_so_many_bytes_are_kept(deployment: Deployment, backend: Backend) -> None:
+    state = await grown(backend, await taken(backend), *[PIECE] * 31)
+    await backend.ownership.tidy([state])
+    assert len(await kept(deployment)) == 31
+    for sizes in ([PIECE] * 40, [PIECE], [100] * 50, [PIECE] * 200):
+        state = await grown(backend, state, *sizes)
+        await backend.ownership.tidy([state])
+        assert MOST - MARGIN < await kept_bytes(deployment) <= MOST
+    assert (await kept(deployment))[-1] == state.sequence
+
+
+@by_bytes
+async def test_a_larger_event_is_kept_until_the_next(deployment: Deployment, backend: Backend) -> None:
+    state = await grown(backend, await taken(backend), 2 * MOST)
+    for _ in range(2):
+        await backend.ownership.tidy([state])
+        assert await kept(deployment) == [1]
+    state = await grown(backend, state, 1)
+    await backend.ownership.tidy([state])
+    assert await kept(deployment) == [2]
+
+
+@pytest.mark.parametrize(
+    "overrides", [{"partitions": 2, "event_retention_bytes": MOST, "event_retention": 60, "event_retention_age": 60.0}]
+)
+async def test_bytes_are_counted_right_whatever_else_takes_events(deployment: Deployment, backend: Backend) -> None:
+    """Events of all sizes, by commits of all lengths, and by both limits."""
+    chance = random.Random(7)
+    state, sizes = await taken(backend), [0]
+    for _ in range(60):
+        some = [chance.choice((100, PIECE // 4, PIECE)) for _ in range(chance.randrange(1, 40))]
+        sizes += some
+        state = await grown(backend, state, *some)
+        await backend.ownership.tidy([state])
+        left = await kept(deployment)
+        assert left == list(range(left[0], state.sequence + 1))
+        assert len(left) <= 60
+        assert await kept_bytes(deployment) <= MOST
+        if left[0] > 1 and len(left) < 60:
+            assert await kept_bytes(deployment) > MOST - MARGIN
+
+
+@by_bytes
+async def test_bytes_outlast_an_owner(deployment: Deployment, backend: Backend, peer: Backend) -> None:
+    state = await grown(backend, await taken(backend), *[PIECE] * 30)
+    await backend.ownership.release([state])
+    state = await grown(peer, await taken(peer, "worker-2"), *[PIECE] * 30)
+    await peer.ownership.tidy([state])
+    assert MOST - MARGIN < await kept_bytes(deployment) <= MOST
+
+
 # ── on servers ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 on_servers = pytest.mark.parametrize("deployment", ["fakeredis", "embedded", "cluster"], indirect=True)
@@ -175,6 +252,30 @@ async def test_what_is_not_safe_is_kept(deployment: Deployment, backend: Backend
 
 
 @on_servers
+@by_bytes
+async def test_what_is_not_safe_is_kept_whatever_its_size(deployment: Deployment, backend: Backend) -> None:
+    assert isinstance(deployment, RedisDeployment)
+    state = await grown(backend, await taken(backend), *[PIECE] * 100)
+    key = deployment.keys.partitions[0].partition
+    for safe in (0, 30):
+        await deployment.call("HSET", key, "stable", safe)
+        await backend.ownership.tidy([state])
+        assert await kept(deployment) == list(range(safe + 1, 101))
+
+
+@on_servers
+@by_bytes
+async def test_marks_of_bytes_are_few_and_go_with_their_events(deployment: Deployment, backend: Backend) -> None:
+    assert isinstance(deployment, RedisDeployment)
+    state = await taken(backend)
+    for _ in range(20):
+        state = await grown(backend, state, *[PIECE] * 20)
+        await backend.ownership.tidy([state])
+        marks = (await deployment.call("HGET", deployment.keys.partitions[0].partition, "eventMarks")).decode().split()
+        assert len(marks) <= SIZE_PRECISION
+
+
+@on_servers
 @by_age
 async def test_marks_are_few_and_go_with_their_events(deployment: Deployment, backend: Backend) -> None:
     assert isinstance(deployment, RedisDeployment)
@@ -206,14 +307,15 @@ async def test_a_clock_that_was_wrong_once_does_no_harm(deployment: Deployment, 
     assert await deployment.call("HGET", key, "marks") == second.encode()
 
 
-async def test_one_that_fails_holds_up_no_other(real: EmbeddedDeployment) -> None:
+async def test_one_that_fails_holds_up_no_other(real: EmbeddedDeployment, caplog: pytest.LogCaptureFixture) -> None:
     backend = await opened(real)
     states = [await happened(backend, await taken(backend, partition=p), 160) for p in (0, 1)]
     await real.call("DEL", real.keys.partitions[0].events)
     await real.call("SET", real.keys.partitions[0].events, "a text", "EX", 60)
-    with pytest.raises(Exception, match="WRONGTYPE") as failure:
-        await backend.ownership.tidy(states)
-    assert any("partition 0" in note for note in failure.value.__notes__)
+    await backend.ownership.tidy(states)
+    (told,) = [vars(record) for record in caplog.records]
+    assert (told["msg"], told["partition"]) == ("partition cannot be tidied", 0)
+    assert told["error"].startswith(f"{real.keys.partitions[0].events} cannot be used: it is a string")
     assert await kept(real, 1) == list(range(11, 161))
 
 

@@ -216,8 +216,8 @@ class TestSendAndGet:
 
     def test_what_a_message_holds_does_not_steer_the_terminal(self, shared: Programs) -> None:
         (session_id,) = create(shared)
-        add(shared, session_id, TextContent("[bold]\x1b]0;title\x07 \x9b31m[/bold]"))
-        assert "[bold]\\x1b]0;title\\x07 \\x9b31m[/bold]" in done(shared, "get", session_id)
+        add(shared, session_id, TextContent("[bold]\x1b]0;title\x07 \x9b31m[/bold] \u202e\u2028"))
+        assert "[bold]\\x1b]0;title\\x07 \\x9b31m[/bold] \\u202e\\u2028" in done(shared, "get", session_id)
 
     def test_results_that_are_no_session(self, shared: Programs) -> None:
         (session_id,) = create(shared)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,14 @@ from tests.contract.chats import a_session, id_in
 from tests.contract.deployments import client_of
 from tests.contract.redis_deployments import EmbeddedDeployment
 from tests.contract.workers import worker_of
-from tests.integration.test_unreadable import HELD, SECRET
+from tests.integration.test_unreadable import HELD, SECRET, key_of
 from tests.relay.written import SECRET as RELAY_SECRET
 from tests.relay.written import endpoint, write
 from typer.testing import CliRunner
 
 from turnstream.adapters.embedded import EmbeddedServer
 from turnstream.adapters.embedded.server import _free_port
-from turnstream.adapters.redis.keys import Keys, PartitionKeys
+from turnstream.adapters.redis.keys import Keys
 from turnstream.codec.errors import encode_error
 from turnstream.errors import CommandTimeout, SessionNotFound, StoredDataInvalid
 from turnstream.settings import Settings
@@ -62,16 +62,7 @@ RELAY_COMMANDS = {
     "replay": ["replay", "--endpoint", "billing", "--since", "1h"],
 }
 
-KEYS: dict[str, Callable[[PartitionKeys], str]] = {
-    **{name: held.key for name, held in HELD.items()},
-    "commands": lambda keys: keys.commands,
-    "session": lambda keys: keys.session(SESSION),
-    "order": lambda keys: keys.order(SESSION),
-    "messages": lambda keys: keys.messages(SESSION),
-    "queue": lambda keys: keys.queue(SESSION),
-    "requests": lambda keys: keys.subscription("billing").requests,
-    "lease of a subscription": lambda keys: keys.subscription("billing").lease,
-}
+KEYS = (*HELD, "commands", "requests", "lease of a subscription")
 
 ONLY_AS_TEXT = {"requests", "lease of a subscription"}
 """What only commands without `--json` look at."""
@@ -134,7 +125,7 @@ def run(program: typer.Typer, words: list[str]) -> dict[str, Any] | None:
 
 
 @contextmanager
-def replaced(server: Redis, key: str) -> Iterator[None]:
+def replaced(server: Redis, key: str) -> Generator[None]:
     """Have a text at a key."""
     server.delete(key)
     server.set(key, SECRET)
@@ -144,7 +135,7 @@ def replaced(server: Redis, key: str) -> Iterator[None]:
 
 @pytest.mark.parametrize("kind", KEYS)
 def test_what_else_stands_at_a_key_is_one_line(server: Redis, settings: Settings, kind: str) -> None:
-    key = KEYS[kind](Keys(settings.namespace, 1).partitions[0])
+    key = key_of(kind, Keys(settings.namespace, 1).partitions[0], SESSION)
     told: list[str] = []
     with replaced(server, key):
         for words in (*COMMANDS.values(), ["tail", "--from-beginning", "--json"]):

@@ -159,7 +159,7 @@ def test_the_client_without_asyncio_has_the_same(empty_server: EmbeddedServer, s
             lambda: ts.send(CreateSession(CONFIG)).result(),
             lambda: ts.send_many([CreateSession(CONFIG)])[0].result(TIMEOUT),
         ):
-            with pytest.raises(CommandTimeout, match="No worker is registered") as raised:
+            with pytest.raises(CommandTimeout) as raised:
                 call()
             assert TIMEOUT * 0.99 <= raised.value.timeout < SOON
 
@@ -177,7 +177,7 @@ LATE: Command[Any] = CreateSession(CONFIG, "s")
 
 async def reason(ts: Turnstream) -> str:
     with pytest.raises(CommandTimeout) as raised:
-        await ts.execute(LATE, timeout=4 * TIMEOUT)
+        await ts.execute(LATE, timeout=8 * TIMEOUT)
     return raised.value.reason
 
 
@@ -213,7 +213,7 @@ async def test_it_says_that_the_server_is_full(real: EmbeddedDeployment) -> None
     await real.call("CONFIG", "SET", "maxmemory", "1")
     try:
         with pytest.raises(CommandTimeout, match="The server is full"):
-            await ticket.result(4 * TIMEOUT)
+            await ticket.result(8 * TIMEOUT)
     finally:
         await real.call("CONFIG", "SET", "maxmemory", "0")
 

@@ -11,7 +11,7 @@ from tests.contract.deployments import client_of, opened
 from tests.contract.redis_deployments import RedisDeployment
 from tests.contract.workers import worker_of
 
-from turnstream import AddMessage, CommandParked, MessageAdded, NotHandled, Turnstream, user_message
+from turnstream import AddMessage, CommandParked, MessageAdded, NotHandled, ResyncRequired, Turnstream, user_message
 from turnstream.adapters.redis import migrating
 from turnstream.adapters.redis.migrating import Migration, migrate
 from turnstream.adapters.redis.topology.connection import PipelinedConnection, Word
@@ -78,7 +78,7 @@ async def park_events(ts: Turnstream, session_id: str) -> None:
     """Have a durable subscription park a session."""
     member = ts.subscription("billing", MessageAdded, start="beginning", attempts=1)
 
-    async def refuse(event: MessageAdded) -> None:
+    async def refuse(event: MessageAdded | ResyncRequired) -> None:
         if isinstance(event, MessageAdded) and event.session_id == session_id:
             member.stop()
             raise NotHandled("no")
@@ -208,7 +208,7 @@ async def test_it_goes_on_wherever_it_was_broken_off(
         else:
             break
     monkeypatch.setattr(PipelinedConnection, "call", call)
-    assert runs > 10
+    assert runs > 5
     await check(deployment, life)
 
 
@@ -282,14 +282,16 @@ async def test_it_refuses_while_a_consumer_of_the_former_layout_lives(deployment
 
 
 @on_servers
-async def test_nothing_is_written_over(deployment: RedisDeployment, life: Life) -> None:
+@pytest.mark.parametrize("kind", ["session", "commands"])
+async def test_nothing_is_written_over(deployment: RedisDeployment, life: Life, kind: str) -> None:
     keys = deployment.keys.partitions[0]
-    await deployment.call("SET", keys.session(life.parked), "something else")
+    taken = keys.session(life.parked) if kind == "session" else keys.commands
+    await deployment.call("SET", taken, "something else")
     for _ in range(2):
-        with pytest.raises(ConfigurationError, match=r"1 keys cannot get their new name.*session"):
+        with pytest.raises(ConfigurationError, match=rf"1 keys cannot get their new name.*{kind}"):
             await migrated(deployment)
-        assert await deployment.call("GET", keys.session(life.parked)) == b"something else"
-    await deployment.call("DEL", keys.session(life.parked))
+        assert await deployment.call("GET", taken) == b"something else"
+    await deployment.call("DEL", taken)
     assert (await migrated(deployment)).status == "done"
     await check(deployment, life)
 

@@ -244,7 +244,7 @@ async def test_a_key_of_another_type_stops_a_commit_before_its_first_write(real:
     for key in (keys.session("s"), keys.messages("s"), keys.order("s"), keys.index, keys.events, keys.commands):
         await real.call("SET", key, "not ours")
         before = await real.dump()
-        with pytest.raises(Exception, match=r"BADBATCH|WRONGTYPE"):
+        with pytest.raises(Exception, match=r" is a string|WRONGTYPE"):
             await backend.store.commit(batch_of(state, created("s", ["m"])))
         assert await real.dump() == before
         await real.call("DEL", key)

@@ -16,7 +16,7 @@ from tests.waiting import wait_until
 
 from turnstream import AddMessage, MessageAdded, user_message
 from turnstream.adapters.redis.backend import RedisBackend
-from turnstream.ports import FailedEvent
+from turnstream.ports import FailedEvent, Failure
 
 USERS = Path(__file__).parents[2] / "deploy" / "users.acl"
 NAMESPACE = "ts"
@@ -94,7 +94,10 @@ async def test_members_of_subscriptions_may_do_what_they_do_and_operators_the_re
         owned = [state for state in states if state]
         for state in owned:
             await member.checkpoint("billing", state, ("g", 1))
-            await member.park("billing", state, FailedEvent("s", 1, b"{}", "ValueError", 1))
+            await member.park("billing", state, FailedEvent("s", 1, b"{}", "ValueError", 1), Failure(retry_in=60.0))
+            assert await member.hasten("billing", state, 1) == 1
+            assert list((await member.due("billing", state.partition, 1)).sessions) == ["s"]
+            assert await member.postpone("billing", state, "s", Failure("ValueError", 2))
             await member.request("billing", state.partition, "s", "redrive")
             assert await member.requests("billing", state.partition) == {"s": "redrive"}
             assert await member.queue("billing", state.partition, "s", 1) == [(1, b"{}")]

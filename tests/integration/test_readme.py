@@ -5,6 +5,8 @@ import asyncio
 import inspect
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
@@ -104,6 +106,15 @@ def test_the_readme_begins_with_an_example_that_stands_for_itself(capsys: pytest
     with asyncio.Runner() as runner:
         run(first, {}, runner)
     assert "Hello" in capsys.readouterr().out
+
+
+def test_the_fixtures_of_the_readme_run(tmp_path: Path) -> None:
+    """By a pytest without any configuration, with a loop for each test."""
+    example = next(block.text for block in blocks(README, "python") if "pytest_asyncio" in block.text)
+    (tmp_path / "test_example.py").write_text(example)
+    command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", ".", ".")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "3 passed" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("page", with_blocks("toml"), ids=name)

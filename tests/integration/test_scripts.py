@@ -132,7 +132,7 @@ async def test_a_batch_of_a_wrong_shape_writes_nothing(real: EmbeddedDeployment,
             keys=[keys.partition, keys.events],
             args=[
                 *(state.token, state.replication_id, state.cursor, state.sequence),
-                *(0, 0, 0),
+                *(1, 0, 0, 0),
                 *(4, "HSET", keys.session("s"), "version", "1"),
                 *(count, *words),
             ],

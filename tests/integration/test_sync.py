@@ -3,7 +3,9 @@
 import asyncio
 import inspect
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -54,6 +56,7 @@ from turnstream import (
 )
 from turnstream.adapters.embedded import start_embedded_server
 from turnstream.domain.handlers import HANDLERS
+from turnstream.sync import durable
 from turnstream.sync.sessions import WALK_TOGETHER
 from turnstream.worker import ownership
 
@@ -497,6 +500,15 @@ print(ts.execute(CreateSession(CONFIG)).version)
 """
 
 
+_AT_EXIT = """
+import atexit
+ts = Turnstream.embedded()
+atexit.register(print, "closed", flush=True)
+atexit.register(ts.close)
+print(ts._client._settings.redis_url.get_secret_value(), flush=True)
+"""
+
+
 def start(script: str) -> subprocess.Popen[str]:
     command = (sys.executable, "-W", "ignore::DeprecationWarning", "-c", _PROLOGUE + script)
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -514,7 +526,9 @@ def test_ctrl_c_ends_a_wait_and_the_client_goes_on() -> None:
 def test_after_a_fork_the_child_is_told_and_the_parent_goes_on() -> None:
     with start(_FORKED) as process:
         output = process.communicate(timeout=SOON)[0]
-    assert output == "The client was opened by another process: open it after the fork\n1\n"
+    told = re.fullmatch(r"The client was opened in process (\d+), and is used in process (\d+): .*\n1\n", output)
+    assert told
+    assert told[1] == str(process.pid) != told[2]
     assert process.returncode == 0
 
 
@@ -522,6 +536,16 @@ def test_a_client_that_is_left_open_does_not_keep_its_process() -> None:
     with start(_LEFT_OPEN) as process:
         assert process.communicate(timeout=SOON)[0] == "1\n"
     assert process.returncode == 0
+
+
+def test_a_client_is_closed_as_its_process_ends() -> None:
+    """No server is left, and `close` itself has ended it: the process ends with what comes after."""
+    with start(_AT_EXIT) as process:
+        url, closed = process.communicate(timeout=30)[0].splitlines()
+    assert closed == "closed"
+    assert process.returncode == 0
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
 
 
 # ── what could not be applied ──
@@ -615,7 +639,7 @@ def test_what_waits_for_a_thread_is_not_begun_when_its_partition_was_cut_short(
 ) -> None:
     monkeypatch.setattr(ownership, "HANDOVER", 0.1)
     threads = ThreadPoolExecutor(1)
-    ts._portal._loop.set_default_executor(threads)
+    monkeypatch.setattr(durable, "ThreadPoolExecutor", lambda *_: threads)
     goes_on = threading.Event()
     begun: list[str] = []
 

@@ -21,10 +21,12 @@ from turnstream.worker.loop import Worker
 
 
 @asynccontextmanager
-async def encrypted(server: EmbeddedServer | Node, authority: trustme.CA) -> AsyncGenerator[int]:
+async def encrypted(
+    server: EmbeddedServer | Node, authority: trustme.CA, name: str = "127.0.0.1"
+) -> AsyncGenerator[int]:
     """Give the port on which the server is reached by TLS, with a certificate of an authority."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.issue_cert(name).configure_cert(context)
     port = int(server.url.rpartition(":")[2])
 
     async def forward(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:

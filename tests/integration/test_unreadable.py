@@ -31,26 +31,42 @@ OTHER_TYPES: dict[str, tuple[str, ...]] = {
 
 
 class Held(NamedTuple):
-    """A key, what belongs there, and whether it is one of a session's own."""
+    """What belongs at a key, and whether it is one of a session's own."""
 
-    key: Callable[[PartitionKeys], str]
     kind: str
-    of_session: bool = True
+    of_session: bool = False
 
 
 HELD = {
-    "session": Held(lambda keys: keys.session(SESSION), "hash"),
-    "order": Held(lambda keys: keys.order(SESSION), "zset"),
-    "messages": Held(lambda keys: keys.messages(SESSION), "hash"),
-    "queue": Held(lambda keys: keys.queue(SESSION), "stream"),
-    "index": Held(lambda keys: keys.index, "zset", of_session=False),
-    "partition": Held(lambda keys: keys.partition, "hash", of_session=False),
-    "events": Held(lambda keys: keys.events, "stream", of_session=False),
-    "parked": Held(lambda keys: keys.parked, "hash", of_session=False),
-    "malformed": Held(lambda keys: keys.malformed, "stream", of_session=False),
-    "subscription": Held(lambda keys: keys.subscription("billing").state, "hash", of_session=False),
-    "parked events": Held(lambda keys: keys.subscription("billing").parked, "hash", of_session=False),
+    "session": Held("hash", of_session=True),
+    "order": Held("zset", of_session=True),
+    "messages": Held("hash", of_session=True),
+    "queue": Held("stream", of_session=True),
+    "index": Held("zset"),
+    "partition": Held("hash"),
+    "events": Held("stream"),
+    "parked": Held("hash"),
+    "malformed": Held("stream"),
+    "subscription": Held("hash"),
+    "parked events": Held("hash"),
 }
+
+
+def key_of(name: str, keys: PartitionKeys, session_id: str) -> str:
+    """Return the key of that name in a partition, of a session or a subscription where it is one of these."""
+    of_subscription = keys.subscription("billing")
+    named = {
+        "session": keys.session(session_id),
+        "order": keys.order(session_id),
+        "messages": keys.messages(session_id),
+        "queue": keys.queue(session_id),
+        "subscription": of_subscription.state,
+        "parked events": of_subscription.parked,
+        "requests": of_subscription.requests,
+        "lease of a subscription": of_subscription.lease,
+    }
+    return named.get(name) or str(getattr(keys, name))
+
 
 CASES = [(name, kind) for name, held in HELD.items() for kind in OTHER_TYPES if kind != held.kind]
 
@@ -111,7 +127,7 @@ async def test_another_type_is_named_with_key_and_session(
     deployment: RedisDeployment, client: Turnstream, name: str, kind: str
 ) -> None:
     held, keys = HELD[name], deployment.keys.partitions[0]
-    key = held.key(keys)
+    key = key_of(name, keys, SESSION)
     well = await every_call(client)
     assert not [value for value in well.values() if isinstance(value, StoredDataInvalid)]
     await deployment.call("DEL", key)
@@ -189,7 +205,7 @@ async def test_data_that_cannot_be_decoded_is_named_without_its_content(
 ) -> None:
     name, words = GARBAGE[case]
     keys = deployment.keys.partitions[0]
-    key, order = HELD[name].key(keys), keys.order(SESSION)
+    key, order = key_of(name, keys, SESSION), keys.order(SESSION)
     named = {"{}": key, "{order}": order}
     await deployment.call(*(named.get(word, word) if isinstance(word, str) else word for word in words))
     refused = [error for error in (await every_call(client)).values() if isinstance(error, StoredDataInvalid)]
@@ -218,7 +234,7 @@ async def test_a_message_that_cannot_be_decoded(deployment: RedisDeployment, cli
 async def test_verify_reports_it_as_a_difference(
     deployment: RedisDeployment, client: Turnstream, name: str, path: str
 ) -> None:
-    key = HELD[name].key(deployment.keys.partitions[0])
+    key = key_of(name, deployment.keys.partitions[0], SESSION)
     await deployment.call("DEL", key)
     await deployment.call("SET", key, SECRET)
     found = await client.verify(SESSION)

@@ -360,7 +360,7 @@ async def test_a_client_whose_own_worker_cannot_start_is_told_at_once(real: Embe
 async def test_a_client_without_a_worker_is_told(real: EmbeddedDeployment) -> None:
     client = await client_of(real, worker=False)
     with pytest.raises(Unavailable, match="No worker is registered"):
-        await client.execute(CreateSession(CONFIG), timeout=1)
+        await client.execute(CreateSession(CONFIG), timeout=4)
 
 
 # ── what others have left ────────────────────────────────────────────────────────────────────────────────────────────
@@ -391,7 +391,7 @@ async def test_a_worker_ends_even_if_a_cancellation_gets_lost(
     worker = await worker_of(real)
     tidying = asyncio.Event()
 
-    async def swallows(states: Sequence[PartitionState]) -> None:
+    async def swallows(states: Sequence[PartitionState], _: object) -> None:
         tidying.set()
         try:
             await asyncio.sleep(SOON)

@@ -26,7 +26,9 @@ SUITE = (
     "tests/contract/test_subscriptions_port.py",
     "tests/integration/test_scripts.py",
     "tests/integration/test_ownership_redis.py",
+    "tests/integration/test_tidying.py",
     "tests/integration/test_subscriptions_redis.py",
+    "tests/integration/test_migrate.py",
 )
 """The quick tests next to the scripts; those of the whole suite, and chaos, would come on top."""
 

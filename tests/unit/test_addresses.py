@@ -38,7 +38,8 @@ def test_how_to_connect() -> None:
     assert isinstance(connection, Connection)
     assert (connection.host, connection.port) == ("c", 7)
     assert connection.socket_keepalive
-    assert connection.socket_keepalive_options.get(getattr(socket, "TCP_USER_TIMEOUT", -1), 3_000) == 3_000
+    keep_alive = target.options["socket_keepalive_options"]
+    assert keep_alive.get(getattr(socket, "TCP_USER_TIMEOUT", -1), 3_000) == 3_000
     assert target.options["username"] == "me"
     assert target.options["password"] == "p@ss"
     assert target.options["health_check_interval"] == 7

@@ -17,8 +17,10 @@ from turnstream.errors import (
     DuplicateMismatch,
     Fenced,
     InvalidCommand,
+    KeyUnusable,
     MessageAlreadyExists,
     MessageNotFound,
+    OpenedElsewhere,
     Overloaded,
     ParkedQueueFull,
     Rejected,
@@ -50,6 +52,7 @@ EVERY_ERROR: list[TurnstreamError] = [
     CommandParked("s", "c1"),
     SessionGone("s", 3, "c1"),
     Overloaded(100_001, 100_000),
+    KeyUnusable("ts:commands:{p0}", "it is a string and not a stream"),
     CommandTimeout("c1", 30.0),
     Fenced(7, "token"),
     TooLate(7, 1_700_000_000_000),
@@ -59,6 +62,7 @@ EVERY_ERROR: list[TurnstreamError] = [
     StoredDataInvalid("ts:session:{1}:s", "it is a string, expected a hash", "s"),
     SubscriptionInUse("billing", 2),
     SubscriptionNotFound("billing", ["a"]),
+    OpenedElsewhere("process 1", "process 2"),
     ConfigurationError("TURNSTREAM_PARTITIONS: a power of two"),
     Unavailable("No server answers"),
     ServerFull(),
@@ -126,7 +130,7 @@ def test_no_error_is_both_refused_and_worth_another_try(error: TurnstreamError) 
 
 def test_whether_to_try_again_is_a_type() -> None:
     again = {type(error) for error in EVERY_ERROR if isinstance(error, Unavailable)}
-    assert again == {Unavailable, Overloaded, ServerFull, CommandTimeout}
+    assert again == {Unavailable, Overloaded, ServerFull, KeyUnusable, CommandTimeout}
 
 
 def test_a_rejection_carries_its_fields() -> None:

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from msgspec import Raw
 from msgspec.structs import replace
-from tests.builders import AT, CONFIG, message
+from tests import builders
+from tests.builders import AT, CONFIG
 
 from turnstream.adapters.memory import MemoryBackend
 from turnstream.adapters.memory import channels as memory_channels
 from turnstream.adapters.memory.partition import Partition
+from turnstream.adapters.memory.retention import EventLimits
 from turnstream.adapters.memory.stream import CommandStream
 from turnstream.application.answers import Answers
 from turnstream.application.cache import OwnerMemory
@@ -28,6 +30,7 @@ from turnstream.domain.commands import AddMessage, AddMessages, CreateSession, R
 from turnstream.domain.events import AnyEvent, EventMeta, SessionDeleted
 from turnstream.domain.evolve import fold
 from turnstream.domain.models import (
+    ChatMessage,
     SessionConfig,
     SessionHeader,
     SessionInfo,
@@ -66,7 +69,7 @@ OUTCOME = Outcome("ok", "hash", 1, output=Raw(b"true"))
 
 @pytest.fixture
 def backend() -> MemoryBackend:
-    return MemoryBackend(partitions=1, max_backlog=3, deduplication_window=60.0, event_retention=2)
+    return MemoryBackend(partitions=1, max_backlog=3, deduplication_window=60.0, event_limits=EventLimits(2))
 
 
 @pytest.fixture
@@ -83,6 +86,10 @@ async def taken(ownership: Ownership, worker_id: str) -> PartitionState:
 
 def command(name: str) -> CommandEntry:
     return CommandEntry(name, "delete-session", b'{"sessionId":"s"}', reply_to="ts:0:reply:c", correlation_id="å")
+
+
+def message(message_id: str, **metadata: object) -> ChatMessage:
+    return replace(builders.message(message_id), metadata=dict(metadata))
 
 
 def stored(session_id: str = "s", version: int = 1, updated_at: datetime = AT, **metadata: object) -> StoredHeader:

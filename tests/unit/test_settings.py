@@ -11,6 +11,8 @@ from pydantic import SecretStr, ValidationError
 from turnstream.errors import ConfigurationError
 from turnstream.settings import CREDENTIALS, Settings, load_settings
 
+FLOATS = [name for name, value in Settings().model_dump().items() if isinstance(value, float)]
+
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -33,7 +35,6 @@ def test_every_setting_has_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         "sentinel_username": "watch",
         "sentinel_password": SecretStr("other"),
         "sentinel_password_file": Path("/run/secrets/watch"),
-        "scripts": "evalsha",
         "namespace": "prod.eu-1",
         "partitions": 128,
         "max_message_bytes": 5,
@@ -43,6 +44,7 @@ def test_every_setting_has_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         "deduplication_window": 7.5,
         "event_retention": 8,
         "event_retention_age": 8.5,
+        "event_retention_bytes": 20,
         "malformed_retention": 9,
         "parked_commands": 14,
         "parked_bytes": 15,
@@ -55,10 +57,11 @@ def test_every_setting_has_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         "batch_commands": 11,
         "batch_bytes": 12,
         "cached_sessions": 13,
-        "timeout": 4.5,
+        "timeout": 20.5,
         "connect_timeout": 2.5,
         "response_timeout": 3.5,
         "heartbeat": 4.5,
+        "scripts": "evalsha",
         "catalogue_file": Path("models.toml"),
     }
     assert set(values) == set(Settings.model_fields), "a setting is not tried here"
@@ -89,6 +92,7 @@ def test_what_is_given_comes_before_the_environment(monkeypatch: pytest.MonkeyPa
         ("LEASE", "0"),
         ("DEDUPLICATION_WINDOW", "-1"),
         ("MAX_BACKLOG", "0"),
+        *((name.upper(), value) for name in FLOATS for value in ("inf", "-inf", "nan", "1e400", "1e300")),
         ("BATCH_COMMANDS", "4001"),
     ],
 )

@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
 
-from turnstream.telemetry import MOST_FRAMES, configure_logging, get_logger, where_of
+from turnstream.telemetry import MOST_FRAMES, configure_logging, get_logger, printable, printable_json, where_of
 
 
 @pytest.fixture(autouse=True)
@@ -148,3 +149,34 @@ def test_a_program_that_configures_nothing_sees_the_library_through_its_own_logg
         get_logger("turnstream.test").info("worker started", partitions=64)
     assert [(record.name, record.getMessage()) for record in caplog.records] == [("turnstream.test", "worker started")]
     assert vars(caplog.records[0])["partitions"] == 64
+
+
+# ── what shows as something else ─────────────────────────────────────────────────────────────────────────────────────
+
+TURNING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029"
+STEERING = "\x00\x07\x1b\r\x7f\x9b"
+
+
+@pytest.mark.parametrize("letter", TURNING + STEERING)
+def test_a_control_is_shown_and_does_nothing(letter: str) -> None:
+    escaped = f"\\x{ord(letter):02x}" if letter in STEERING else f"\\u{ord(letter):04x}"
+    assert printable(f"a{letter}b") == f"a{escaped}b"
+    shown = printable_json(msgspec.json.encode({letter: letter}))
+    assert letter not in shown
+    assert json.loads(shown) == {letter: letter}
+
+
+def test_what_does_nothing_stays_as_it_is() -> None:
+    for text in ("two lines\nand\ta tab", "日本語 عربى עברית", "👨\u200d👩\u200d👧 e\u0301 \ufeff"):
+        assert printable(text) == text
+        assert json.loads(printable_json(json.dumps(text, ensure_ascii=False).encode())) == text
+
+
+def test_a_log_for_people_shows_controls(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(json=False)
+    get_logger("turnstream.test").warning("session\u202e parked", session_id="a\u2066\x1b[2Jb")
+    fail_with("\u202e")
+    shown = capsys.readouterr().err
+    assert "session\\u202e parked" in shown
+    assert "a\\u2066\\x1b[2Jb" in shown
+    assert not set(TURNING) & set(shown)

@@ -13,6 +13,7 @@ from turnstream.adapters.memory.channels import MemoryChannels, MemorySubscripti
 from turnstream.application.intake import payload_hash
 from turnstream.client.addressing import Addressed
 from turnstream.client.diagnosis import Diagnosis
+from turnstream.client.home import Home
 from turnstream.client.outbox import Outbox
 from turnstream.client.reminding import FORGOTTEN
 from turnstream.client.replies import Replies
@@ -49,7 +50,7 @@ def tickets(replies: Replies, *command_ids: str, timeout: float = SOON) -> list[
     with replies.expecting(sent, timeout) as answers:
         replies.queued(0, [each.entry for each in sent])
         diagnosis = Diagnosis(MemoryBackend(1).ownership)
-        return [Ticket(each, answer, timeout, diagnosis) for each, answer in zip(sent, answers, strict=True)]
+        return [Ticket(each, answer, timeout, diagnosis, Home()) for each, answer in zip(sent, answers, strict=True)]
 
 
 def answer(backend: MemoryBackend, *answers: Reply, partition: int = 0, client: str = "client") -> None:
@@ -91,7 +92,7 @@ async def test_who_gives_up_does_not_take_the_answer_from_others(backend: Memory
 
 async def test_many_wait_each_for_a_time_of_its_own(backend: MemoryBackend, replies: Replies) -> None:
     (ticket,) = tickets(replies, "c1", timeout=0.0)
-    patient = Ticket(command("c1"), ticket._expected, SOON, ticket._diagnosis)
+    patient = Ticket(command("c1"), ticket._expected, SOON, ticket._diagnosis, Home())
 
     async def wait() -> Applied:
         return await patient
@@ -199,7 +200,7 @@ async def test_a_send_that_fails_takes_no_answer_from_another_of_the_same_comman
         with replies.expecting([sent]) as (answered,):
             await queued.wait()
             replies.queued(0, [sent.entry])
-            return Ticket(sent, answered, SOON, Diagnosis(MemoryBackend(1).ownership))
+            return Ticket(sent, answered, SOON, Diagnosis(MemoryBackend(1).ownership), Home())
 
     first, second = asyncio.create_task(send()), asyncio.create_task(send())
     await asyncio.sleep(0)

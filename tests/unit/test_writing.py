@@ -15,7 +15,7 @@ from turnstream.adapters.redis.buckets import Buckets
 from turnstream.adapters.redis.keys import Keys
 from turnstream.adapters.redis.topology.connection import Word
 from turnstream.adapters.redis.words import MAX_WORDS
-from turnstream.adapters.redis.writing import Writing
+from turnstream.adapters.redis.writing import Keeping, Writing
 from turnstream.application.working import WorkingSession
 from turnstream.codec.events import decode_event
 from turnstream.codec.records import decode_header, decode_message, decode_outcome
@@ -40,6 +40,7 @@ KEYS = Keys("ts", 4)
 PARTITION = KEYS.partitions[1]
 WINDOW = 1.0
 RETENTION = 7
+BETWEEN_MARKS = 1_000
 STATE = PartitionState(1, "7-x", "replid", "1-0", "g", 40, {})
 
 
@@ -48,9 +49,11 @@ class Script:
 
     def __init__(self, words: Sequence[Word]) -> None:
         self._words = words
-        self._at = 5
+        self._at = 7
         self.fence = list(words[:4])
-        self.versions = [tuple(self._take(2)) for _ in range(cast("int", words[4]))]
+        self.until = words[4]
+        assert words[5] == BETWEEN_MARKS
+        self.versions = [tuple(self._take(2)) for _ in range(cast("int", words[6]))]
         self.new = [self._new_fields() for _ in range(self._number())]
         self.events = [self._take(4) for _ in range(self._number())]
         self.writes: list[list[Word]] = []
@@ -86,7 +89,7 @@ def script(
 ) -> Script:
     after = replace(before, cursor=cursor, sequence=before.sequence + len(events))
     batch = Batch(before, after, writes, events, outcomes, replies or {}, malformed)
-    return Script(Writing(KEYS, batch, Buckets(WINDOW), RETENTION).words)
+    return Script(Writing(KEYS, batch, Buckets(WINDOW), Keeping(RETENTION, BETWEEN_MARKS)).words)
 
 
 def write(past: Sequence[Happening], *happenings: Happening) -> SessionWrite:
@@ -226,7 +229,7 @@ def test_the_cursor_is_moved_behind_all_that_is_stored() -> None:
     unread = MalformedEntry(RawEntry("1-5", {}), "No id")
     made = script(write([], created()), events=[happened(41, added("m1"))], malformed=[unread])
     stored = [words for words in made.writes if words[0] != "PUBLISH"]
-    assert stored[-1] == ["HSET", PARTITION.partition, "cursor", "2-0", "sequence", 41, "types", b"{}"]
+    assert stored[-1] == ["HSET", PARTITION.partition, "cursor", "2-0", "sequence", 41, "types", b"{}", "passed", 0]
 
 
 @pytest.mark.parametrize(

@@ -134,13 +134,14 @@ class BatchInProgress:
         )
         self._replies.setdefault(accepted.entry.reply_to, []).append(reply)
 
-    def finished(self, cursor: str) -> Batch:
-        """Return all that happened, up to and with the entry of this stream id."""
+    def finished(self, cursor: str, entries: int = 1) -> Batch:
+        """Return all that happened in so many entries, up to and with the one of this stream id."""
         after = replace(
             self._before,
             cursor=cursor,
             sequence=self._sequence,
             type_sequences=self._types,
+            passed=self._before.passed + entries,
         )
         writes = [s.finished() for s in self._sessions.values() if s.last_sequence > self._before.sequence]
         return Batch(

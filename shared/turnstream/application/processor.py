@@ -21,7 +21,9 @@ from turnstream.errors import (
     BatchRefused,
     Collision,
     InvalidCommand,
+    KeyUnusable,
     PartitionRefused,
+    StoredDataInvalid,
     TooLate,
     TurnstreamError,
     Unavailable,
@@ -80,6 +82,8 @@ class PartitionProcessor:
         self._frees = frees
         try:
             await self._process(entries)
+        except (KeyUnusable, StoredDataInvalid) as fault:
+            raise PartitionRefused(self.state.partition, str(fault)) from fault
         except TurnstreamError:
             raise
         except Exception as fault:
@@ -129,7 +133,7 @@ class PartitionProcessor:
         while True:
             batch = await self._deciding.decided(self.state, run, failures, thorough=thorough)
             try:
-                await self._commit(batch.finished(run[-1].raw.entry_id))
+                await self._commit(batch.finished(run[-1].raw.entry_id, len(run)))
             except TooLate as late:
                 self._deciding.passed(late.now_ms)
             else:
@@ -206,9 +210,9 @@ class PartitionProcessor:
             return batch
         try:
             batch.answer(accepted.entry.reply_to, await self._answers.reply(accepted.entry.command_id, query))
-        except Unavailable:
-            raise
-        except Exception as bug:  # noqa: BLE001 - logged, and the entry set aside
+        except Exception as bug:
+            if isinstance(bug, Unavailable) and not isinstance(bug, KeyUnusable):
+                raise
             log.error(  # noqa: TRY400 - a traceback may quote a message's content
                 "query set aside",
                 command_id=accepted.entry.command_id,

@@ -1,8 +1,9 @@
-"""A deployment as one client sees it: once that is closed, it answers nothing any more."""
+"""A deployment as one client sees it: in its own event loop only, and not once it is closed."""
 
 from collections.abc import Callable
 from typing import TypeVar, cast
 
+from turnstream.client.home import Home
 from turnstream.errors import Unavailable
 from turnstream.ports import Backend
 
@@ -13,14 +14,16 @@ CLOSED = "The client was closed: open a new one"
 
 
 class UntilClosed:
-    """A backend whose ports for questions refuse every call from `aclose` on.
+    """A backend whose ports for questions refuse every call from `aclose` on, and in another event loop.
 
-    The others pass as they are: what sends and listens is closed by itself, and still needs them for that.
+    The others pass as they are, as does `backend`: what sends and listens is closed by itself, and needs them for that.
     """
 
     def __init__(self, backend: Backend) -> None:
         """Guard a backend, which stays open itself."""
         self._closed = False
+        self.home = Home()
+        self.backend = backend
         self.partitions = backend.partitions
         self.store = backend.store
         self.queue = backend.queue
@@ -32,7 +35,12 @@ class UntilClosed:
         self.subscriptions = self._guarded(backend.subscriptions)
 
     def check(self) -> None:
-        """Raise `Unavailable` once it is closed."""
+        """Raise `Unavailable` once it is closed, and `OpenedElsewhere` where it cannot be used."""
+        self.check_open()
+        self.home.check()
+
+    def check_open(self) -> None:
+        """Raise `Unavailable` once it is closed; for what may be called outside the event loop."""
         if self._closed:
             raise Unavailable(CLOSED)
 

@@ -27,7 +27,7 @@ from turnstream.client.subscribing import Subscribing
 from turnstream.client.tickets import Ticket
 from turnstream.codec.commands import check_session_id, encode_command
 from turnstream.domain.commands import QUERIES, Command, GetSession, ListSessions, Result
-from turnstream.errors import CommandTimeout, Overloaded, Rejected, ServerFull, Unavailable
+from turnstream.errors import CommandTimeout, KeyUnusable, Overloaded, Rejected, ServerFull, Unavailable
 from turnstream.messages import new_id
 from turnstream.ports import Backend, CommandEntry
 from turnstream.settings import Settings
@@ -49,7 +49,7 @@ class Turnstream(Subscribing):
     """A client of a deployment. Make one by `connect`, `embedded` or `in_memory`; they run the same code.
 
     `ts.sessions` has the repository's methods of the spec; `ts.parked`, `ts.malformed` and `ts.subscriptions` are for
-    operators.
+    operators. Every call raises `OpenedElsewhere` in another event loop than the one that opened it, and after a fork.
     """
 
     def __init__(self, backend: Backend, settings: Settings, resources: AsyncExitStack) -> None:
@@ -183,7 +183,7 @@ class Turnstream(Subscribing):
                 if failure is not None:
                     raise failure
         each = zip(all_addressed, expected, strict=True)
-        return [Ticket(addressed, answer, timeout, self._diagnosis) for addressed, answer in each]
+        return [Ticket(addressed, answer, timeout, self._diagnosis, self._open.home) for addressed, answer in each]
 
     async def execute(
         self,
@@ -256,7 +256,12 @@ class Turnstream(Subscribing):
         """Close the client and its subscriptions; queued commands outlive it. Every later call raises `Unavailable`.
 
         Members of durable subscriptions are stopped first; called by a handler, it does not wait for that one's member.
+
+        Raises:
+            OpenedElsewhere: this is not its event loop; nothing is closed.
+
         """
+        self._open.home.check()
         # While the client is open, for handlers may need it for what they have in hand; then those that came meanwhile.
         await self._end_members()
         await self._open.aclose()
@@ -271,7 +276,7 @@ class Turnstream(Subscribing):
         await self._opened(addressed.partition, [addressed.entry], sending.deadline)
         with self._replies.expecting([addressed], sending.timeout, own_ids=sending.own_ids) as (expected,):
             await self._queued(addressed.partition, [addressed.entry], sending)
-        return Ticket(addressed, expected, sending.timeout, self._diagnosis)
+        return Ticket(addressed, expected, sending.timeout, self._diagnosis, self._open.home)
 
     async def _opened(self, partition: int, entries: Sequence[CommandEntry], deadline: Deadline) -> None:
         """Have the way back open before anything is sent."""
@@ -291,6 +296,9 @@ class Turnstream(Subscribing):
             raise
         except ServerFull as error:
             raise ServerFull(str(error), entries[0].command_id) from error
+        except KeyUnusable as error:
+            error.command_id = entries[0].command_id
+            raise
         except Unavailable as error:
             command_id = entries[0].command_id
             if deadline.left:

@@ -21,6 +21,10 @@ class Hears(Protocol):
         """Take what came on one of the channels."""
         ...
 
+    def with_losses(self, channels: Sequence[str]) -> Sequence[str]:
+        """Return these channels, and what is to be heard beside them; all lie in the same place."""
+        ...
+
     def lost(self, channels: Sequence[str], why: str) -> None:
         """Note that nobody listens on channels, or still nobody."""
         ...
@@ -84,7 +88,7 @@ class Listener:
                 self._names, *elsewhere = await self._channels.grouped(self._names)
                 for names in elsewhere:
                     self._hears.listen(names)
-                subscription = await self._channels.subscribe(self._names)
+                subscription = await self._channels.subscribe(self._hears.with_losses(self._names))
             except Unavailable as error:
                 self._lose(error)
                 await asyncio.sleep(backoff.failed())

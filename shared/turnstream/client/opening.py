@@ -6,6 +6,7 @@ from pathlib import Path
 
 from turnstream.adapters.memory.backend import MemoryBackend
 from turnstream.adapters.memory.parked_events import ParkedEventLimits
+from turnstream.adapters.memory.retention import EventLimits
 from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.catalogue import ModelCatalogue, default_catalogue
 from turnstream.ports import Backend
@@ -48,9 +49,10 @@ async def in_memory(settings: Settings | None) -> Opened:
             settings.partitions,
             max_backlog=settings.max_backlog,
             deduplication_window=settings.deduplication_window,
-            event_retention=settings.event_retention,
             parked_events=ParkedEventLimits(settings.parked_events, settings.parked_event_bytes),
-            event_retention_age=settings.event_retention_age,
+            event_limits=EventLimits(
+                settings.event_retention, settings.event_retention_age, settings.event_retention_bytes
+            ),
         )
         resources.push_async_callback(backend.aclose)
         await _start_worker(backend, settings, resources)

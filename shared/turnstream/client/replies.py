@@ -17,12 +17,16 @@ from turnstream.client.outbox import Outbox
 from turnstream.client.pending import Pending
 from turnstream.client.reminding import Reminder
 from turnstream.client.tickets import Expected
-from turnstream.codec.replies import decode_replies
+from turnstream.codec.replies import decode_loss, decode_replies
 from turnstream.errors import DuplicateMismatch, Unavailable
 from turnstream.ports import Channels, CommandEntry
 from turnstream.telemetry import get_logger
 
 log = get_logger(__name__)
+
+
+LOSS = b"{"
+"""How the payload begins that tells of lost commands; replies are an array."""
 
 
 class _Sends(msgspec.Struct):
@@ -50,6 +54,7 @@ class Replies:
         """Listen on one channel a partition; what must be asked again goes through the outbox."""
         self._channels = channels
         self._names = [channels.reply_channel(partition, client_id) for partition in range(partitions)]
+        self._losses = [channels.loss_channel(partition) for partition in range(partitions)]
         self._partitions = {name: partition for partition, name in enumerate(self._names)}
         self._outbox = outbox
         self._pending: dict[str, Pending] = {}
@@ -76,7 +81,7 @@ class Replies:
         self._check_open()
         while (listener := self._listeners.get(partition)) is None or not listener.tried.is_set():
             if listener is None:
-                self.listen([name for number, name in enumerate(self._names) if number not in self._listeners])
+                self.listen([name for name, number in self._partitions.items() if number not in self._listeners])
                 listener = self._listeners[partition]
             try:
                 async with asyncio.timeout_at(until):
@@ -163,6 +168,10 @@ class Replies:
         listener = Listener(self._channels, channels, self)
         self._listeners.update((self._partitions[name], listener) for name in channels)
 
+    def with_losses(self, channels: Sequence[str]) -> list[str]:
+        """Return reply channels, and those of the same partitions that tell of lost commands."""
+        return [*channels, *(self._losses[self._partitions[name]] for name in channels)]
+
     def lost(self, channels: Sequence[str], why: str) -> None:
         """Hold what is sent from now on: it must not overtake what will be sent again."""
         partitions = {self._partitions[name] for name in channels}
@@ -185,6 +194,21 @@ class Replies:
         self._deaf -= partitions
         self._settle(partitions, Unavailable(reason))
         self._outbox.resume(dict.fromkeys(partitions, ()))
+
+    def _ask_again(self, partition: int) -> None:
+        """Send again what is unanswered, as far as workers still recognise it: it may be lost."""
+        if partition in self._deaf or partition not in range(len(self._names)):
+            # It is sent again anyway when there is a connection.
+            return
+        entries = [pending.command.entry for pending in self._recent(partition)]
+        if entries:
+            log.warning("commands may be lost, they are sent again", partition=partition, commands=len(entries))
+            self._outbox.resume({partition: entries})
+
+    def _recent(self, partition: int) -> list[Pending]:
+        oldest = asyncio.get_running_loop().time() - self._outbox.resend_window
+        pending = (pending for pending in self._pending.values() if pending.command.partition == partition)
+        return [each for each in pending if each.queued and each.sent_at > oldest]
 
     def _unanswered(self, partitions: Iterable[int]) -> dict[int, list[CommandEntry]]:
         """Return what is queued and has no answer, by partition, as far as it can still be told from a new command."""
@@ -211,8 +235,11 @@ class Replies:
                 pending.expected.settle(reason)
 
     def receive(self, payload: bytes) -> None:
-        """Settle the tickets that replies are for."""
+        """Settle the tickets that replies are for, or send again what is unanswered where commands were lost."""
         try:
+            if payload.startswith(LOSS):
+                self._ask_again(decode_loss(payload).partition)
+                return
             replies = decode_replies(payload)
         except (msgspec.DecodeError, UnicodeDecodeError):
             log.warning("reply cannot be read", size=len(payload))

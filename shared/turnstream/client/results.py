@@ -12,6 +12,7 @@ from turnstream.codec.commands import decode_command
 from turnstream.codec.replies import decode_flag, decode_progress, decode_removed
 from turnstream.domain.commands import AddMessage, AddMessages, Command, DeleteSession, ParkedCommands, RemoveMessages
 from turnstream.domain.models import ChatMessage, SessionHeader, session_of
+from turnstream.domain.showing import show
 from turnstream.errors import SessionGone, SessionNotFound, Unavailable
 from turnstream.ports import CommandEntry, MessageRange, SessionReader
 
@@ -22,6 +23,10 @@ class CommandResult(msgspec.Struct, frozen=True):
     success: bool
     data: Any = None
     error: str | None = None
+
+    def __repr__(self) -> str:
+        """Show what it is, without content."""
+        return show(self)
 
 
 class Results:

@@ -87,11 +87,11 @@ class Subscribing:
                 sessions.
 
         """
-        self._open.check()
+        self._open.check_open()
         if session_id is not None:
             check_session_id(session_id)
         buffer = Buffer[Any](self._settings.subscriber_buffer, self._settings.subscriber_buffer_bytes)
-        subscription = EventSubscription(self._backend, types, session_id, start, buffer)
+        subscription = EventSubscription(self._open, types, session_id, start, buffer)
         self._subscriptions.add(subscription)
         return subscription
 
@@ -176,10 +176,10 @@ class Subscribing:
             ValueError: one of the arguments is none.
 
         """
-        self._open.check()
+        self._open.check_open()
         wanted = Wanted(types_of(types), None, session_prefix)
         retries = attempts if isinstance(attempts, Retries) else Retries(attempts=attempts)
-        member = DurableSubscription[Any](self._backend, self._settings, name, wanted, start, retries)
+        member = DurableSubscription[Any](self._open, self._settings, name, wanted, start, retries)
         self._members.add(member)
         return member
 
@@ -192,6 +192,7 @@ class Subscribing:
             Unavailable: the server does not answer.
 
         """
+        self._open.check()
         return await position(self._open, since)
 
     async def _end_members(self) -> None:

@@ -8,13 +8,15 @@ import msgspec
 from turnstream.client.addressing import Addressed
 from turnstream.client.deadline import Deadline
 from turnstream.client.diagnosis import Diagnosis
+from turnstream.client.home import Home
 from turnstream.codec.replies import error_of
+from turnstream.domain.showing import show
 from turnstream.errors import CommandParked, CommandTimeout, TurnstreamError
 from turnstream.ports import Reply, SessionPlace
 
 Answer = Reply | TurnstreamError
 
-LOOK = 0.25
+LOOK = 1.0
 """Seconds before the end of a ticket's time at which it is looked for the reason why no answer comes."""
 
 
@@ -28,6 +30,10 @@ class Applied(msgspec.Struct, frozen=True):
     version: int
     output: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     place: SessionPlace | None = None
+
+    def __repr__(self) -> str:
+        """Show what it is, without content."""
+        return show(self)
 
 
 class Expected(msgspec.Struct):
@@ -64,14 +70,17 @@ class Expected(msgspec.Struct):
 class Ticket:
     """A queued command; await it, again and again if need be, to learn that it was applied."""
 
-    def __init__(self, addressed: Addressed, expected: Expected, timeout: float, diagnosis: Diagnosis) -> None:
-        """Hold a command whose answer will come, and what tells why it does not."""
+    def __init__(
+        self, addressed: Addressed, expected: Expected, timeout: float, diagnosis: Diagnosis, home: Home
+    ) -> None:
+        """Hold a command whose answer will come at `home`, and what tells why it does not."""
         self.command_id = addressed.entry.command_id
         self.session_id = addressed.session_id
         self._partition = addressed.partition
         self._expected = expected
         self._timeout = timeout
         self._diagnosis = diagnosis
+        self._home = home
 
     def __await__(self) -> Generator[object, None, Applied]:
         """Wait until the command is applied, for as long as it was sent with.
@@ -81,6 +90,7 @@ class Ticket:
             CommandParked: its session is parked; it waits for an operator.
             CommandTimeout: no answer came in time.
             Unavailable: the client was closed, or it had no connection for so long that it could not ask again.
+            OpenedElsewhere: the answer is not there yet, and this is not the event loop of its client.
 
         """
         return self.result().__await__()
@@ -101,6 +111,8 @@ class Ticket:
 
     async def applied(self, deadline: Deadline) -> Applied:
         """Wait until the command is applied, or a deadline."""
+        if self._expected.answer is None:
+            self._home.check()
         answer = self._expected.answer or await self._answer(deadline)
         if isinstance(answer, TurnstreamError):
             raise answer

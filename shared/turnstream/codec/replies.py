@@ -29,7 +29,16 @@ REJECTIONS = {
 }
 """Every class of rejection by its code on the wire."""
 
+
+class Loss(msgspec.Struct, frozen=True):
+    """What a worker tells all clients of a partition: so many commands were taken from its stream by others."""
+
+    partition: int
+    lost: int
+
+
 decode_replies = _replies_decoder.decode
+decode_loss = msgspec.json.Decoder(Loss).decode
 
 
 def encode_replies(replies: Sequence[Reply]) -> bytes:

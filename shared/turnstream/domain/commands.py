@@ -10,6 +10,7 @@ import msgspec
 from turnstream.domain.limits import AtMostMaxItems
 from turnstream.domain.models import ChatMessage, Entity, Session, SessionConfig, SessionPage, freeze_sequences
 from turnstream.domain.patches import ChatMessagePatch, SessionPatch
+from turnstream.domain.showing import show
 
 Result = TypeVar("Result", covariant=True)
 
@@ -18,6 +19,10 @@ class Command(msgspec.Struct, Generic[Result], frozen=True, gc=False, rename="ca
     """Something that a producer wants done; `Result` is what `execute` returns for it."""
 
     type: ClassVar[str]
+
+    def __repr__(self) -> str:
+        """Show what it is, without content."""
+        return show(self)
 
 
 class SessionCommand(Command[Result], Generic[Result], frozen=True, kw_only=True):

@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from turnstream.domain.showing import show
+
 
 class MessageContentType(StrEnum):
     """The kinds of content part."""
@@ -19,14 +21,22 @@ class MessageContentType(StrEnum):
     TOOL_RESULT = "tool_result"
 
 
-class TextContent(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="text"):
+class ContentPart(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type"):
+    """A part of a message's content."""
+
+    def __repr__(self) -> str:
+        """Show what it is, without content."""
+        return show(self)
+
+
+class TextContent(ContentPart, frozen=True, tag="text"):
     """A piece of text."""
 
     type: ClassVar[MessageContentType] = MessageContentType.TEXT
     text: str
 
 
-class ImageContent(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="image"):
+class ImageContent(ContentPart, frozen=True, tag="image"):
     """An image by its URL."""
 
     type: ClassVar[MessageContentType] = MessageContentType.IMAGE
@@ -35,7 +45,7 @@ class ImageContent(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, ta
     alt_text: str | None = None
 
 
-class ToolCallContent(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="tool_call"):
+class ToolCallContent(ContentPart, frozen=True, tag="tool_call"):
     """A model's call of a tool, with the arguments it chose."""
 
     type: ClassVar[MessageContentType] = MessageContentType.TOOL_CALL
@@ -44,7 +54,7 @@ class ToolCallContent(msgspec.Struct, frozen=True, omit_defaults=True, gc=False,
     args: dict[str, Any]
 
 
-class ToolResultContent(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="tool_result"):
+class ToolResultContent(ContentPart, frozen=True, tag="tool_result"):
     """What a tool answered to a call."""
 
     type: ClassVar[MessageContentType] = MessageContentType.TOOL_RESULT

@@ -13,6 +13,7 @@ from msgspec.structs import force_setattr
 from turnstream.domain.content import MessageContent, ToolCallContent
 from turnstream.domain.limits import AtMostMaxItems, WithTimezone
 from turnstream.domain.pricing import PriceSource
+from turnstream.domain.showing import show
 
 ContextStrategy = Literal["summarize", "truncate", "relevance", "adaptive"]
 Contents = Annotated[tuple[MessageContent, ...], AtMostMaxItems]
@@ -33,6 +34,10 @@ class ChatMessageRole(StrEnum):
 
 class Entity(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
     """An immutable value with the spec's names; what is absent is left out on the wire."""
+
+    def __repr__(self) -> str:
+        """Show what it is, without content."""
+        return show(self)
 
 
 def freeze_sequences(struct: msgspec.Struct, *fields: str) -> None:

@@ -4,6 +4,8 @@ from typing import Self
 
 import msgspec
 
+from turnstream.domain.showing import show
+
 Mark = tuple[str, int]
 """A place in one partition's history: the generation, and the sequence of the last event before it."""
 
@@ -15,6 +17,10 @@ class Position(msgspec.Struct, frozen=True, gc=False):
     """
 
     marks: tuple[Mark | None, ...]
+
+    def __repr__(self) -> str:
+        """Show of how many partitions it is: whole, `str` gives it."""
+        return show(self)
 
     def __str__(self) -> str:
         """Return it as text: `generation:sequence` of each partition, with commas between, nothing for `None`."""

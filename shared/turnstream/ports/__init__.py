@@ -4,18 +4,20 @@ An adapter is a bundle of them, a `Backend`; `turnstream.adapters.memory` and `t
 """
 
 from turnstream.ports.batch import Batch
-from turnstream.ports.events import AGE_PRECISION, EventLog, EventPage
+from turnstream.ports.events import AGE_PRECISION, SIZE_PRECISION, EventLog, EventPage
 from turnstream.ports.membership import Lease, Membership
 from turnstream.ports.parked import ParkedCommand, ParkedSession, ParkingChanges
 from turnstream.ports.protocols import (
     Backend,
     Channels,
     CommandQueue,
+    InHand,
     Ownership,
     Quarantine,
     SessionReader,
     SessionStore,
     Subscription,
+    nothing_in_hand,
 )
 from turnstream.ports.subscriptions import (
     SUBSCRIPTION_NAME,
@@ -58,6 +60,7 @@ from turnstream.ports.values import (
 __all__ = [
     "AGE_PRECISION",
     "EPOCH",
+    "SIZE_PRECISION",
     "START",
     "SUBSCRIPTION_NAME",
     "Backend",
@@ -72,6 +75,7 @@ __all__ = [
     "FailedEvent",
     "Failure",
     "FoundInfo",
+    "InHand",
     "IndexEntry",
     "Lease",
     "Loaded",
@@ -106,4 +110,5 @@ __all__ = [
     "Subscriptions",
     "entry_time",
     "milliseconds",
+    "nothing_in_hand",
 ]

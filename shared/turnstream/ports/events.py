@@ -9,6 +9,9 @@ import msgspec
 AGE_PRECISION = 64
 """Into so many parts the age is divided for which events are kept; one may stay for a part longer, never shorter."""
 
+SIZE_PRECISION = 64
+"""Into so many parts the bytes are divided that events may have together; a part fewer may be kept, never more."""
+
 
 class EventPage(msgspec.Struct, frozen=True, gc=False):
     """What a partition's event stream holds behind a sequence, read in one step.

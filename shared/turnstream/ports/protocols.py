@@ -146,6 +146,14 @@ class CommandQueue(Protocol):
         ...
 
 
+InHand = Callable[[int], Sequence[str]]
+
+
+def nothing_in_hand(_: int) -> Sequence[str]:
+    """Return no entries."""
+    return ()
+
+
 class Ownership(Membership[PartitionState], Protocol):
     """Who applies the commands of which partition: the members are the workers (design §5)."""
 
@@ -158,10 +166,19 @@ class Ownership(Membership[PartitionState], Protocol):
         """
         ...
 
-    async def tidy(self, states: Sequence[PartitionState]) -> None:
+    async def tidy(self, states: Sequence[PartitionState], in_hand: InHand = nothing_in_hand) -> Sequence[int]:
         """Take events that are not kept any longer and show progress to standard tools, off the hot path.
 
-        Partitions that have another owner by now are left alone, and one that fails holds up no other.
+        Partitions that have another owner by now are left alone, and one that fails holds up no other. Commands that
+        somebody took from a stream before they were applied are counted and told, but for those that are in hand.
+
+        Args:
+            states: where the owned partitions stand.
+            in_hand: returns the ids of the entries of a partition that were read and are not applied, in their order.
+
+        Returns:
+            The partitions that must be taken again.
+
         """
         ...
 
@@ -203,6 +220,10 @@ class Channels(Protocol):
 
     def reply_channel(self, partition: int, client_id: str) -> str:
         """Return the channel on which a client gets its replies from a partition."""
+        ...
+
+    def loss_channel(self, partition: int) -> str:
+        """Return the channel that tells of commands that were taken from a partition before they were applied."""
         ...
 
     def is_reply_channel(self, partition: int, channel: str) -> bool:

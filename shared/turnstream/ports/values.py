@@ -153,8 +153,9 @@ class PartitionState(msgspec.Struct, frozen=True, gc=False):
     """What the owner of a partition must know; every commit checks it and moves it on (design §3).
 
     `token` fences, `replication_id` names the server's history ("" where it is not known), `cursor` is the stream id of
-    the last applied command, `sequence` and `type_sequences` number the events of the `generation`. `suspects` is how
-    many of the commands behind the cursor the owner before may have died of, as of the take.
+    the last applied command, `sequence` and `type_sequences` number the events of the `generation`, `passed` is how
+    many entries the cursor has passed. `suspects` is how many of the commands behind the cursor the owner before may
+    have died of, as of the take.
     """
 
     partition: int
@@ -165,6 +166,7 @@ class PartitionState(msgspec.Struct, frozen=True, gc=False):
     sequence: int
     type_sequences: Mapping[str, int]
     suspects: int = 0
+    passed: int = 0
 
 
 class SessionWrite(msgspec.Struct):

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import datetime
 from functools import partial
 from typing import Generic
@@ -19,6 +20,9 @@ from turnstream.client.listening.resync import ResyncRequired
 from turnstream.client.listening.subscription import SomeEvent
 from turnstream.sync.portal import Portal
 
+MOST_THREADS = 10_000
+"""Threads of one subscription: no limit of its own, for how many events are in hand is the subscription's to choose."""
+
 
 class DurableSubscription(Generic[SomeEvent]):
     """A member of a named subscription; its handler is an ordinary function, called in threads."""
@@ -31,20 +35,28 @@ class DurableSubscription(Generic[SomeEvent]):
     def run(self, handler: Callable[[SomeEvent | ResyncRequired], None]) -> None:
         """Handle this member's share of the events until `stop` is called by another thread or by the handler.
 
-        `handler` is called with one event of a partition at a time, in several threads with those of several
-        partitions. To return is to acknowledge, to raise is to have it come again; `NotHandled` says why, and whether
-        that counts.
+        `handler` is called with one event of a session at a time, in several threads with those of several sessions:
+        of several partitions, and of each one of the stream and some of sessions that failed before. The threads are
+        the subscription's own, as many as there are events in hand. To return is to
+        acknowledge, to raise is to have it come again; `NotHandled` says why, and whether that counts.
 
         Raises:
             RuntimeError: it runs already.
             ConfigurationError: the server does not permit what is needed.
 
         """
+        threads = ThreadPoolExecutor(MOST_THREADS, f"turnstream-{self._subscription.name}")
 
         async def handle(event: SomeEvent | ResyncRequired) -> None:
-            await _in_thread(partial(handler, event))
+            await _in_thread(threads, partial(handler, event))
 
-        self._portal.call(self._subscription.run(handle))
+        async def running() -> None:
+            try:
+                await self._subscription.run(handle)
+            finally:
+                threads.shutdown(wait=False)
+
+        self._portal.call(running())
 
     def stop(self) -> None:
         """Finish the events in hand, write down how far it is, hand the partitions over and end `run`."""
@@ -55,7 +67,7 @@ class DurableSubscription(Generic[SomeEvent]):
         self._portal.call(stop())
 
 
-async def _in_thread(work: Callable[[], None]) -> None:
+async def _in_thread(threads: Executor, work: Callable[[], None]) -> None:
     """Call something in a thread, which nobody can stop: who is cancelled ends behind it, unless it has not begun."""
     begins = Future[None]()
 
@@ -63,7 +75,7 @@ async def _in_thread(work: Callable[[], None]) -> None:
         if begins.set_running_or_notify_cancel():
             work()
 
-    call = asyncio.create_task(asyncio.to_thread(begin))
+    call = asyncio.get_running_loop().run_in_executor(threads, copy_context().run, begin)
     cancelled = False
     while not call.done():
         try:

@@ -8,6 +8,8 @@ from concurrent.futures import CancelledError
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Generic, TypeVar
 
+from turnstream.errors import OpenedElsewhere
+
 Value = TypeVar("Value")
 
 
@@ -65,7 +67,8 @@ class Portal:
         """Run a coroutine in the loop and return its result; where the wait is interrupted, it is cancelled.
 
         Raises:
-            RuntimeError: nothing can be run: after `close`, after a fork, or in the loop's own thread.
+            OpenedElsewhere: another process opened it.
+            RuntimeError: nothing can be run: after `close`, or in the loop's own thread.
 
         """
         call = _Call(work)
@@ -110,7 +113,7 @@ class Portal:
 
     def _refuse_misuse(self) -> None:
         if os.getpid() != self._process:
-            raise RuntimeError("The client was opened by another process: open it after the fork")
+            raise OpenedElsewhere(f"process {self._process}", f"process {os.getpid()}")
         if threading.current_thread() is self._thread:
             raise RuntimeError("The client's own event loop would wait for itself: call from another thread")
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import secrets
 import socket
+from collections.abc import Sequence
 from functools import partial
 
 import structlog
@@ -80,7 +81,8 @@ class Worker:
         while not self._member.stopping:
             await asyncio.sleep(TIDY_EVERY)
             try:
-                await self._backend.ownership.tidy([owned.state for owned in self._member.owned.values()])
+                states = [owned.state for owned in self._member.owned.values()]
+                self._member.take_again(await self._backend.ownership.tidy(states, self._in_hand))
             except Unavailable:
                 raise
             except Exception:
@@ -90,6 +92,10 @@ class Worker:
                 failing = True
             else:
                 failing = False
+
+    def _in_hand(self, partition: int) -> Sequence[str]:
+        owned = self._member.owned.get(partition)
+        return owned.in_hand if owned else ()
 
     def _processor(self, state: PartitionState) -> PartitionProcessor:
         settings, backend = self._settings, self._backend

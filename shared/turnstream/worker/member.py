@@ -1,7 +1,8 @@
 """Taking part in sharing the partitions: the loops that settle, renew and watch until it ends (design §5)."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from time import monotonic
@@ -11,7 +12,7 @@ from turnstream.backoff import FIRST, LONGEST, Backoff
 from turnstream.errors import Unavailable
 from turnstream.ports import Membership
 from turnstream.telemetry import get_logger
-from turnstream.worker.ownership import Holdings, Owned, State
+from turnstream.worker.ownership import LEAVING, Holdings, Owned, State
 
 log = get_logger(__name__)
 
@@ -46,6 +47,7 @@ class Member(Generic[State, Owned]):
         self._stopped = asyncio.Event()
         self._moved: Callable[[], Awaitable[None]] = _nothing
         self._changed: Callable[[], None] = lambda: None
+        self._settling: asyncio.Timeout | None = None
         self._answered = 0.0
         self.stopping = False
         self.ready = asyncio.Event()
@@ -61,6 +63,14 @@ class Member(Generic[State, Owned]):
         self.stopping = True
         self._stopped.set()
         self._bell.set()
+        # It has ended, or this is called from outside of the event loop.
+        with suppress(RuntimeError):
+            if self._settling:
+                self._settling.reschedule(asyncio.get_running_loop().time() + LEAVING)
+
+    def take_again(self, partitions: Iterable[int]) -> None:
+        """Take partitions again that stand somewhere else by now."""
+        self._holdings.let_go(partitions)
 
     async def run(
         self,
@@ -125,18 +135,30 @@ class Member(Generic[State, Owned]):
         backoff = Backoff()
         while not self.stopping:
             self._bell.clear()
-            moved = await self._holdings.settle()
+            moved = await self._settled()
             self._answered = monotonic()
             if moved:
                 await self._moved()
             self.ready.set()
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._lease / RENEWALS):
+                soon = LONGEST if self._holdings.has_faults else math.inf
+                async with asyncio.timeout(min(self._lease / RENEWALS, soon)):
                     await self._bell.wait()
             if self._holdings.take_losses():
                 await self._pause(backoff.failed())
             else:
                 backoff.succeeded()
+
+    async def _settled(self) -> bool:
+        """Settle who owns what; once it is asked to stop, the server is not waited for much longer."""
+        self._settling = limit = asyncio.timeout(None)
+        try:
+            async with limit:
+                return await self._holdings.settle()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            return False
 
     async def _pause(self, seconds: float) -> None:
         """Let time pass; who asks it to stop does not wait for its end."""
@@ -165,13 +187,19 @@ class Member(Generic[State, Owned]):
             self._answered = monotonic()
 
     async def _leave(self) -> None:
-        failures: list[Unavailable] = []
-        give_up = partial(self._holdings.give_up, list(self._holdings.owned))
+        failures: list[str] = []
+        give_up = partial(self._holdings.give_up, list(self._holdings.owned), last=True)
         # Also where a partition could not be released: others need not wait for what this member would take.
-        for leave in (give_up, partial(self._membership.depart, self._member_id), self._holdings.ended):
+        for leave in (give_up, self._depart, self._holdings.ended):
             try:
                 await leave()
             except Unavailable as error:
-                failures.append(error)
+                failures.append(str(error))
+            except TimeoutError:
+                failures.append("The server does not answer")
         if failures:
-            log.warning("left without releasing all: the leases run out by themselves", error=str(failures[0]))
+            log.warning("left without releasing all: the leases run out by themselves", error=failures[0])
+
+    async def _depart(self) -> None:
+        async with asyncio.timeout(LEAVING):
+            await self._membership.depart(self._member_id)

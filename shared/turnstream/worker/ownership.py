@@ -4,11 +4,12 @@ import asyncio
 import math
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeGuard, TypeVar
 
 import structlog
 
-from turnstream.errors import ConfigurationError, Fenced, Unavailable
+from turnstream.backoff import Faults
+from turnstream.errors import ConfigurationError, Fenced, KeyUnusable, TurnstreamError, Unavailable
 from turnstream.ports import Lease, Membership
 from turnstream.telemetry import get_logger, where_of
 from turnstream.worker.assignment import assigned
@@ -17,6 +18,12 @@ log = get_logger(__name__)
 
 HANDOVER = 10.0
 """Seconds that the work in hand may take when its partition is to be given up."""
+
+LAST_HANDOVER = 5.0
+"""The same where the member ends: who has told it to stop does not wait long."""
+
+LEAVING = 2.0
+"""Seconds for which each answer of the server is waited for where the member ends."""
 
 MOVES = 8
 """The part of all partitions that a member gives up at a time, so that few stand still while they change hands."""
@@ -79,6 +86,7 @@ class Holdings(Generic[State, Owned]):
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._losses = 0
         self._stalled: dict[int, object] = {}
+        self._faults: Faults[int] = Faults()
         self._misfit: ConfigurationError | None = None
         self._member_id = member_id
         self._partitions = partitions
@@ -100,11 +108,14 @@ class Holdings(Generic[State, Owned]):
         before = set(self.owned)
         alive = await self._membership.beat(self._member_id)
         wanted = assigned(self._member_id, alive, self._partitions)
+        for number in self._faults.places:
+            if number not in wanted:
+                self._faults.over(number)
         surplus = sorted(before - wanted)
         await self.give_up(surplus[: max(1, self._partitions // MOVES)])
         # What was lost, not before its work has ended: it would be done twice at the same time, in whatever order.
         working = {number for number, task in self._tasks.items() if not task.done()}
-        taken = await self._take(wanted - set(self.owned) - working)
+        taken = await self._take({n for n in wanted - set(self.owned) - working if not self._faults.rests(n)})
         if set(self.owned) != before:
             log.info("partitions changed", owned=len(self.owned), wanted=len(wanted), members=len(alive))
         return taken > 0 or set(self.owned) != before
@@ -134,14 +145,28 @@ class Holdings(Generic[State, Owned]):
                 self._drop(state.partition)
                 self._tasks[state.partition].cancel()
 
-    async def give_up(self, numbers: Iterable[int]) -> None:
-        """Finish what is in hand of some partitions and release them; one that takes too long is cut short."""
+    def let_go(self, numbers: Iterable[int]) -> None:
+        """Forget partitions that are this member's and stand somewhere else by now, so that it takes them again."""
+        for number in numbers:
+            if self.owned.pop(number, None) is not None:
+                self._stalled.pop(number, None)
+                self._tasks[number].cancel()
+
+    async def give_up(self, numbers: Iterable[int], *, last: bool = False) -> None:
+        """Finish what is in hand of some partitions and release them; one that takes too long is cut short.
+
+        Raises:
+            Unavailable: the server does not answer.
+            TimeoutError: it does not answer soon enough for the `last` ones of a member that ends.
+
+        """
         leaving = [number for number in numbers if number in self.owned]
         # Also of those that are forgotten before: cut short, they end by themselves.
         leases = [self._leases[number] for number in leaving]
         for number in leaving:
             self.owned[number].stop()
-        late = await self._late({self._tasks[number] for number in leaving}, HANDOVER)
+        seconds = min(HANDOVER, LAST_HANDOVER) if last else HANDOVER
+        late = await self._late({self._tasks[number] for number in leaving}, seconds)
         for task in late:
             log.warning("partition cut short", task=task.get_name())
             task.cancel()
@@ -149,7 +174,9 @@ class Holdings(Generic[State, Owned]):
         for number in leaving:
             self.owned.pop(number, None)
             self._stalled.pop(number, None)
-        await self._membership.release(leases)
+            self._faults.over(number)
+        async with asyncio.timeout(LEAVING if last else None):
+            await self._membership.release(leases)
 
     async def _late(self, tasks: set[asyncio.Task[None]], seconds: float) -> set[asyncio.Task[None]]:
         """Return which tasks have not ended in time; nobody else gets their partitions before they have."""
@@ -169,22 +196,42 @@ class Holdings(Generic[State, Owned]):
         if lost:
             await asyncio.wait(lost)
 
+    @property
+    def has_faults(self) -> bool:
+        """Tell whether partitions are left out, to be tried again soon."""
+        return bool(self._faults)
+
     def take_losses(self) -> int:
         """Return how many partitions were lost since the last call."""
         losses, self._losses = self._losses, 0
         return losses
 
     async def _take(self, numbers: Iterable[int]) -> int:
-        takes = [self._membership.take(number, self._member_id) for number in sorted(numbers)]
-        answers = await asyncio.gather(*takes, return_exceptions=True)
-        states = [answer for answer in answers if answer is not None and not isinstance(answer, BaseException)]
-        for state in states:
-            self._hold(state)
-        for failure in answers:
+        """Take partitions; one that cannot be taken, for a reason of its own, is left out for a while.
+
+        Raises:
+            Unavailable: the server does not answer.
+            ConfigurationError: the server does not let this member do what it must.
+
+        """
+        chosen = sorted(numbers)
+        takes = [self._membership.take(number, self._member_id) for number in chosen]
+        taken = 0
+        failures: list[BaseException] = []
+        for number, answer in zip(chosen, await asyncio.gather(*takes, return_exceptions=True), strict=True):
+            if not isinstance(answer, BaseException):
+                taken += answer is not None
+                if answer is not None:
+                    self._hold(answer)
+            elif _is_of_partition(answer) or (isinstance(answer, ConfigurationError) and self.owned):
+                self._leave_out(number, answer)
+            else:
+                failures.append(answer)
+        for failure in failures:
             # The others are not held back by a server that does not answer; it is tried again with the next settling.
-            if isinstance(failure, BaseException) and not (states and isinstance(failure, Unavailable)):
+            if not (taken and isinstance(failure, Unavailable)):
                 raise failure
-        return len(states)
+        return taken
 
     def _hold(self, state: State) -> None:
         owned = self._make(state)
@@ -202,15 +249,16 @@ class Holdings(Generic[State, Owned]):
             except Fenced as error:
                 log.warning("partition fenced", reason=error.reason)
                 self._drop(number)
-            except Unavailable as error:
-                self._stall(number, owned, error)
             except ConfigurationError as error:
                 self._misfit = error
                 self._drop(number)
-            except Exception as bug:  # noqa: BLE001 - logged, and the partition taken again
-                # Without a traceback: it may quote a message's content.
-                log.error("partition failed", reason=type(bug).__name__, where=where_of(bug))  # noqa: TRY400
-                self._drop(number)
+            except Exception as error:
+                if _is_of_partition(error):
+                    self._leave_out(number, error)
+                elif isinstance(error, Unavailable):
+                    self._stall(number, owned, error)
+                else:
+                    raise
             except BaseException:
                 # Nobody works on it any more, so its lease must not be renewed.
                 self._drop(number)
@@ -223,7 +271,19 @@ class Holdings(Generic[State, Owned]):
         if self._drop(number):
             self._stalled[number] = owned.place
 
+    def _leave_out(self, number: int, fault: Exception) -> None:
+        """Leave a partition alone for a while, for a reason of its own, and say so once."""
+        self.owned.pop(number, None)
+        self._stalled.pop(number, None)
+        # Without a traceback, and of other code's errors without the text: they may quote a message's content.
+        reason = str(fault) if isinstance(fault, TurnstreamError) else type(fault).__name__
+        if self._faults.failed(number, reason):
+            log.error("partition failed", partition=number, reason=reason, where=where_of(fault))
+
     def _tell_recovered(self) -> None:
+        for number in self._faults.places:
+            if number in self.owned and self._faults.is_quiet(number) and self._faults.over(number):
+                log.info("partition goes on", partition=number)
         for number, owned in self.owned.items():
             if self._stalled.get(number, owned.place) != owned.place:
                 log.info("partition goes on", partition=number)
@@ -240,3 +300,10 @@ class Holdings(Generic[State, Owned]):
     def _ring(self, number: int) -> None:
         if number not in self.owned:
             self._bell.set()
+
+
+def _is_of_partition(failure: BaseException) -> TypeGuard[Exception]:
+    """Tell a fault of one partition from a state of the server, of the deployment or of this program."""
+    if isinstance(failure, Unavailable | ConfigurationError):
+        return isinstance(failure, KeyUnusable)
+    return isinstance(failure, Exception)

@@ -33,6 +33,7 @@ class OwnedPartition:
         self._processor = processor
         self._limits = limits
         self._inbox: deque[RawEntry] = deque()
+        self._applying: Sequence[RawEntry] = ()
         self._arrived = asyncio.Event()
         self._stopped = asyncio.Event()
         self._stopping = False
@@ -52,6 +53,11 @@ class OwnedPartition:
     def has_room(self) -> bool:
         """Tell whether more entries may be read: one batch waits at most while another is applied."""
         return len(self._inbox) < self._limits.commands and not self._stopping
+
+    @property
+    def in_hand(self) -> list[str]:
+        """The ids of the entries that were read and are not applied, in their order; perhaps of some that just were."""
+        return [entry.entry_id for entry in (*self._applying, *self._inbox)]
 
     def feed(self, position: str, entries: Sequence[RawEntry]) -> None:
         """Take what was read behind a position; what was asked for before something else was read is dropped."""
@@ -80,7 +86,9 @@ class OwnedPartition:
         while not self._stopping:
             await self._arrived.wait()
             if self._inbox and not self._stopping:
-                await self._apply(self._batch())
+                self._applying = self._batch()
+                await self._apply(self._applying)
+                self._applying = ()
             if not self._inbox and not self._stopping:
                 self._arrived.clear()
 

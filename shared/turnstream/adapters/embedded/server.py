@@ -8,12 +8,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Final, Self
 
 from turnstream.adapters.embedded.binary import find_server
 from turnstream.adapters.embedded.process import GuardedProcess
 from turnstream.errors import ConfigurationError, TurnstreamError, Unavailable
+from turnstream.threads import in_own_thread
 
 _HOST: Final = "127.0.0.1"
 _LOG: Final = "server.log"
@@ -57,8 +59,8 @@ class EmbeddedServer:
         binary: Path | None = None,
     ) -> "EmbeddedServer":
         """Do what `start_embedded_server` does, in a thread; a cancelled start leaves no server."""
-        thread = asyncio.to_thread(start_embedded_server, directory, port=port, binary=binary)
-        starting = asyncio.create_task(thread)
+        start = partial(start_embedded_server, directory, port=port, binary=binary)
+        starting = asyncio.create_task(in_own_thread(start))
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
@@ -74,7 +76,7 @@ class EmbeddedServer:
 
     async def aclose(self) -> None:
         """Do what `close` does, in a thread."""
-        await asyncio.to_thread(self.close)
+        await in_own_thread(self.close)
 
     def __enter__(self) -> Self:
         """Return the server, which runs already."""

@@ -10,7 +10,7 @@ from turnstream.adapters.memory.parked_events import ParkedEventLimits
 from turnstream.adapters.memory.partition import Partition
 from turnstream.adapters.memory.quarantine import MemoryQuarantine
 from turnstream.adapters.memory.reader import MemoryReader
-from turnstream.adapters.memory.retention import Retention
+from turnstream.adapters.memory.retention import EventLimits, Retention
 from turnstream.adapters.memory.store import MemoryStore
 from turnstream.adapters.memory.subscriptions import MemorySubscriptions
 
@@ -24,9 +24,8 @@ class MemoryBackend:
         *,
         max_backlog: int = 100_000,
         deduplication_window: float = 120.0,
-        event_retention: int = 10_000,
         parked_events: ParkedEventLimits | None = None,
-        event_retention_age: float = 86_400.0,
+        event_limits: EventLimits | None = None,
     ) -> None:
         """Start empty.
 
@@ -34,9 +33,8 @@ class MemoryBackend:
             partitions: how many there are.
             max_backlog: waiting commands of one partition above which new ones are refused.
             deduplication_window: seconds for which a resent command is recognised.
-            event_retention: events of each partition that `tidy` leaves.
-            parked_events: how many of them one subscription may set aside in one partition.
-            event_retention_age: seconds for which it leaves them.
+            parked_events: how many events of each partition one subscription may set aside.
+            event_limits: the events of each partition that `tidy` leaves.
 
         """
         stored = [Partition(number, deduplication_window) for number in range(partitions)]
@@ -47,7 +45,7 @@ class MemoryBackend:
         self.events = MemoryEventLog(stored)
         self.queue = MemoryQueue(stored, max_backlog)
         self.quarantine = MemoryQuarantine(stored, self.queue)
-        self.ownership = MemoryOwnership(stored, Retention(event_retention, event_retention_age))
+        self.ownership = MemoryOwnership(stored, Retention(event_limits or EventLimits()))
         self.subscriptions = MemorySubscriptions(partitions, parked_events or ParkedEventLimits())
 
     def append_raw(self, partition: int, fields: Mapping[bytes, bytes]) -> str:

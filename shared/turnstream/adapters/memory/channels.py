@@ -98,6 +98,10 @@ class MemoryChannels:
         """Return the channel on which a client gets its replies from a partition."""
         return f"ts:{partition}:reply:{client_id}"
 
+    def loss_channel(self, partition: int) -> str:
+        """Return the channel that tells of commands that were taken from a partition before they were applied."""
+        return f"ts:{partition}:lost"
+
     def is_reply_channel(self, partition: int, channel: str) -> bool:
         """Tell whether a channel is for replies from this partition."""
         return re.fullmatch(self.reply_channel(partition, _CLIENT_ID), channel) is not None

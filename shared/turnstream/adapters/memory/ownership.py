@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from turnstream.adapters.memory.members import MemoryMembers
 from turnstream.adapters.memory.partition import Partition
 from turnstream.adapters.memory.retention import Retention
-from turnstream.ports import Condition, PartitionState
+from turnstream.ports import Condition, InHand, PartitionState, nothing_in_hand
 
 
 class MemoryOwnership(MemoryMembers):
@@ -36,9 +36,14 @@ class MemoryOwnership(MemoryMembers):
         """Return which workers there are; they live as long as they are known."""
         return Condition(dict.fromkeys(self.alive, 0.0), lease=1.0)
 
-    async def tidy(self, states: Sequence[PartitionState]) -> None:
+    async def tidy(
+        self,
+        states: Sequence[PartitionState],
+        in_hand: InHand = nothing_in_hand,  # noqa: ARG002 - nobody else takes commands here
+    ) -> Sequence[int]:
         """Take events that are not kept any longer; partitions that have another owner by now are left alone."""
         for state in states:
             partition = self._partitions[state.partition]
             if partition.token == state.token:
                 self._retention.trim(partition)
+        return ()

@@ -71,12 +71,14 @@ class Partition:
         self.sessions: dict[str, StoredSession] = {}
         self.index = Ranking()
         self.events: deque[StoredEvent] = deque()
+        self.event_bytes = 0
         self.marks: deque[tuple[float, int]] = deque()
         self.outcomes = Outcomes(window)
         self.malformed: deque[MalformedEntry] = deque(maxlen=MALFORMED_RETENTION)
         self.parked = Parked()
         self.deaths = Deaths()
         self.cursor = START
+        self.passed = 0
         self.sequence = 0
         self.type_sequences = encode_type_sequences({})
         self.generation = secrets.token_hex(RANDOM_BYTES)
@@ -109,4 +111,5 @@ class Partition:
             sequence=self.sequence,
             type_sequences=decode_type_sequences(self.type_sequences),
             suspects=suspects,
+            passed=self.passed,
         )

@@ -51,6 +51,7 @@ class Writing:
         for write, encoded in self._sessions:
             _write(partition, write, encoded)
         partition.events.extend(self._events)
+        partition.event_bytes += sum(len(event.payload) for event in self._events)
         for recorded in (*self._outcomes, *self._overwritten):
             partition.outcomes.record(*recorded)
         if self._batch.parking:
@@ -71,6 +72,7 @@ class Writing:
         partition.sequence = after.sequence
         partition.type_sequences = self._type_sequences
         partition.cursor = after.cursor
+        partition.passed = after.passed
 
 
 def _session(write: SessionWrite, after: StoredHeader | None) -> EncodedSession | None:

@@ -5,19 +5,30 @@ A bucket is as long as the window: a command's window lies in two of them, and u
 
 from collections.abc import Mapping
 
+from turnstream.adapters.redis.outcome_clock import Moment
 from turnstream.ports import entry_time
 
 
 class Buckets:
     """Which buckets a time belongs to and looks back at."""
 
-    def __init__(self, window: float) -> None:
-        """Keep outcomes for `window` seconds."""
-        self._width = max(int(window * 1000), 1)
+    def __init__(self, window: float, moment: Moment | None = None) -> None:
+        """Keep outcomes for `window` seconds, by the times in entries' ids, or what these mean at a moment."""
+        self._window = window
+        self.window_ms = self._width = max(int(window * 1000), 1)
+        self._moment = moment
+
+    def at(self, moment: Moment) -> "Buckets":
+        """Return the buckets as they are at a moment."""
+        return Buckets(self._window, moment)
+
+    def time(self, entry_ms: int) -> int:
+        """Return the time by which the outcome of a command is kept."""
+        return self._moment.of(entry_ms) if self._moment else entry_ms
 
     def of(self, entry_ms: int) -> int:
         """Return the bucket in which the outcome of a command is kept."""
-        return entry_ms // self._width
+        return self.time(entry_ms) // self._width
 
     def seen_by(self, bucket: int) -> range:
         """Return the buckets that can hold an earlier outcome of a command of this bucket."""
@@ -25,8 +36,9 @@ class Buckets:
 
     def expired(self, cursor: str, next_cursor: str) -> range:
         """Return the buckets that a cursor leaves behind as it moves on; there are none behind its own."""
-        own = self.of(entry_time(cursor))
-        return range(self.first_kept(cursor), min(self.first_kept(next_cursor), own + 1))
+        before = self._moment.before if self._moment else entry_time(cursor)
+        own = before // self._width
+        return range(max(own - 1, 0), min(self.first_kept(next_cursor), own + 1))
 
     def first_kept(self, cursor: str) -> int:
         """Return the oldest bucket that commands behind a cursor may look at."""

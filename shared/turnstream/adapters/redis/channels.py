@@ -25,6 +25,10 @@ class RedisChannels:
         """Return the channel on which a client gets its replies from a partition."""
         return self._server.partition(partition).reply_channel(client_id)
 
+    def loss_channel(self, partition: int) -> str:
+        """Return the channel that tells of commands that were taken from a partition before they were applied."""
+        return self._server.partition(partition).lost
+
     def is_reply_channel(self, partition: int, channel: str) -> bool:
         """Tell whether a channel is for replies from this partition."""
         return self._server.partition(partition).is_reply_channel(channel)

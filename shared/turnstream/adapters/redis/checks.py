@@ -120,7 +120,7 @@ async def _refused(server: Server, partition: int) -> list[str]:
     keys = server.partition(partition)
     # Nobody listens there.
     events = [keys.rights] if server.keys.sharded else server.keys.live_channels(keys, "rights", "rights")
-    channels = [*events, keys.reply_channel("rights")]
+    channels = [*events, keys.reply_channel("rights"), keys.lost_rights]
     answer: list[bytes] = await server.scripts.rights.run(server.calls(partition), [keys.rights], channels)
     return [what.decode() for what in answer]
 

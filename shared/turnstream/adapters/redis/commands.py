@@ -1,23 +1,26 @@
 """The command streams (design §1, §3)."""
 
 from collections.abc import Awaitable, Mapping, Sequence
+from types import MappingProxyType
 
 from redis.exceptions import ResponseError
 
 from turnstream.adapters.redis.deployment import Deployment
+from turnstream.adapters.redis.faults import unusable
 from turnstream.adapters.redis.partition_reading import PartitionReading
 from turnstream.adapters.redis.reading import SharedReading
 from turnstream.adapters.redis.server import Server
-from turnstream.adapters.redis.stored import Place, invalid
 from turnstream.adapters.redis.topology.cluster import Cluster
 from turnstream.adapters.redis.topology.connection import Word
 from turnstream.codec.envelope import encode_optional
 from turnstream.domain.commands import FREEING
-from turnstream.errors import ConfigurationError, Overloaded
-from turnstream.ports import START, CommandEntry, RawEntry
+from turnstream.errors import KeyUnusable, Overloaded
+from turnstream.ports import CommandEntry, RawEntry
 
 EXHAUSTED = "exhausted the last possible ID"
 """What the server says of a stream to which somebody has written an entry under the largest id."""
+
+NO_KEYS: Mapping[str, str] = MappingProxyType({})
 
 
 LARGEST_FREEING = 64 * 1024
@@ -42,7 +45,8 @@ class RedisQueue:
             Overloaded: more commands wait there than may.
             ServerFull: there is no memory for them; none was appended.
             Unavailable: it is not known whether they were appended.
-            ConfigurationError: nothing can be appended any more, or the deployment has other partitions.
+            KeyUnusable: something else stands there, or nothing can follow the last entry; nothing was appended.
+            ConfigurationError: the deployment has other partitions.
 
         """
         if not self._deployment.made:
@@ -79,17 +83,21 @@ def _frees(entry: CommandEntry) -> bool:
     return entry.type in FREEING and len(entry.data) <= LARGEST_FREEING
 
 
-async def appended(server: Server, partition: int, answer: Awaitable[int]) -> int:
-    """Return the answer of a script that appends to a command stream; say what to do where the stream has ended."""
+async def appended(server: Server, partition: int, answer: Awaitable[int], types: Mapping[str, str] = NO_KEYS) -> int:
+    """Return the answer of a script that appends to a command stream.
+
+    `types` are the other keys that it needs, each with its type.
+
+    Raises:
+        KeyUnusable: something else stands at a key, or the stream has an entry under the largest id.
+
+    """
     try:
         return await answer
     except ResponseError as error:
         keys = server.partition(partition)
-        if EXHAUSTED not in str(error):
-            places = (Place(keys.commands, "stream"), Place(keys.malformed, "stream"))
-            raise await invalid(server.calls(partition), places, error) from None
-        raise ConfigurationError(
-            f"The stream {keys.commands} at {server.where} has an entry with the last id that there can be, so nothing "
-            f"can follow it: when it is empty, delete it, set the field cursor of {keys.partition} to {START}, and "
-            "restart the workers"
-        ) from error
+        if EXHAUSTED in str(error):
+            reason = "it has an entry with the last id that there can be; a worker replaces it when it is empty"
+            raise KeyUnusable(keys.commands, reason) from None
+        needed = {keys.commands: keys.types[keys.commands], **types}
+        raise await unusable(error, server.calls(partition), needed) from None

@@ -55,6 +55,13 @@ class SubscriptionKeys:
         self.parked = f"{self.state}:parked"
         self.requests = f"{self.state}:requests"
         self.retries = f"{self.state}:retries"
+        self.types = {
+            self.lease: "string",
+            self.state: "hash",
+            self.parked: "hash",
+            self.requests: "hash",
+            self.retries: "zset",
+        }
 
     def queue(self, session_id: str) -> str:
         """The stream of the events of a session that is set aside."""
@@ -81,6 +88,18 @@ class PartitionKeys:
         self.absent = key("absent")
         self.rights = key("rights")
         self.live = key("live")
+        self.lost = key("lost")
+        self.lost_rights = f"{self.lost}:rights"
+        self.types = {
+            self.commands: "stream",
+            self.lease: "string",
+            self.partition: "hash",
+            self.events: "stream",
+            self.index: "zset",
+            self.parked: "hash",
+            self.malformed: "stream",
+        }
+        """The type of each key that serves the whole partition."""
         self.outcomes_prefix = f"{key('outcomes')}:"
         self._session = f"{key('session')}:"
         self._messages = f"{key('messages')}:"

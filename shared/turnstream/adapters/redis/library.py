@@ -6,7 +6,7 @@ Its functions run with their caller's rights. Who calls which:
 |---|---|
 | enqueue, enqueue_freeing | producers |
 | read, messages, events | producers, readers, consumers, operators; workers |
-| subscription_take, checkpoint, park, unpark | consumers |
+| subscription_take, checkpoint, park, unpark, postpone, hasten | consumers |
 | beat, renew, release, forget | consumers, workers |
 | reset | operators and consumers, to set a subscription's checkpoints |
 | requeue | operators, to redrive a malformed entry |
@@ -127,18 +127,18 @@ class LibraryKeeper:
         if self._library is None:
             return
         answers = await asyncio.gather(*map(self._library.load, primaries), return_exceptions=True)
+        failures: set[str] = set()
         for answer in answers:
             if isinstance(answer, (Unavailable, ConfigurationError)):
-                self._warn(str(answer))
+                failures.add(str(answer))
             elif isinstance(answer, BaseException):
                 raise answer
-        if not any(isinstance(answer, BaseException) for answer in answers):
-            self._warned = ""
+        self._warn("; ".join(sorted(failures)))
         loaded = answers.count(True)
         if loaded:
             log.info("functions loaded", library=self._library.name, servers=loaded)
 
-    def _warn(self, failure: str) -> None:
-        if failure != self._warned:
-            log.warning("functions cannot be loaded: producers without the right to run scripts wait", error=failure)
-        self._warned = failure
+    def _warn(self, failures: str) -> None:
+        if failures and failures != self._warned:
+            log.warning("functions cannot be loaded: producers without the right to run scripts wait", error=failures)
+        self._warned = failures

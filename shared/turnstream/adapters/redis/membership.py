@@ -3,13 +3,17 @@
 import asyncio
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
+from turnstream.adapters.redis.faults import understood
 from turnstream.adapters.redis.registry import Registry
 from turnstream.adapters.redis.server import Server
-from turnstream.errors import Unavailable
+from turnstream.errors import KeyUnusable, Unavailable
 from turnstream.ports import Lease
+from turnstream.telemetry import get_logger
+
+log = get_logger(__name__)
 
 TOKEN_BYTES = 4
 
@@ -50,8 +54,13 @@ class RedisMembership(ABC, Generic[State]):
 
         Raises:
             ConfigurationError: the partition or the deployment has another number of partitions or layout.
+            KeyUnusable: something else stands at a key of the partition.
 
         """
+        types = self._types(partition)
+        return await understood(self._owned(partition, member_id), self._server.calls(partition), types)
+
+    async def _owned(self, partition: int, member_id: str) -> State | None:
         answer = await self._take(partition, member_id)
         if len(answer) == 1 and _member_of(answer[0].decode()) == member_id:
             # It was this member who took it, and the answer was lost.
@@ -66,7 +75,7 @@ class RedisMembership(ABC, Generic[State]):
         return await self._taken(partition, answer)
 
     async def renew(self, states: Sequence[State]) -> list[bool]:
-        """Keep partitions for another lease time; False for each that was lost.
+        """Keep partitions for another lease time; False for each that was lost, or at whose keys something else stands.
 
         Of several nodes one may not answer: its partitions count as kept, for nobody can take them from there.
 
@@ -83,9 +92,9 @@ class RedisMembership(ABC, Generic[State]):
             )
             for state in states
         )
-        answers = await asyncio.gather(*calls, return_exceptions=True)
+        answers = await self._told_apart(states, calls, "partition cannot be renewed")
         raise_failure(answers)
-        return [bool(answer) for answer in answers]
+        return [answer is not None and bool(answer) for answer in answers]
 
     async def release(self, states: Sequence[State]) -> None:
         """Give partitions up, and ring the bell for who waits for them.
@@ -101,7 +110,7 @@ class RedisMembership(ABC, Generic[State]):
             server.scripts.release.run(server.calls(state.partition), self._keys(state.partition), [state.token])
             for state in states
         )
-        answers = await asyncio.gather(*calls, return_exceptions=True)
+        answers = await self._told_apart(states, calls, "partition cannot be released")
         if states:
             await self._registry.ring("partitions")
         for answer in answers:
@@ -126,6 +135,22 @@ class RedisMembership(ABC, Generic[State]):
     @abstractmethod
     def _keys(self, partition: int) -> tuple[str, str]:
         """Return the lease of a partition, and the hash that holds its token."""
+
+    @abstractmethod
+    def _types(self, partition: int) -> Mapping[str, str]:
+        """Return the keys that owning a partition needs, each with its type."""
+
+    async def _told_apart(self, states: Sequence[State], calls: Iterable[Awaitable[Any]], failed: str) -> list[Any]:
+        """Return answers and failures; where something else stands at a partition's keys, say so, and return `None`."""
+        each = zip(states, calls, strict=True)
+        answers: list[Any] = await asyncio.gather(
+            *(understood(call, self._server.calls(s.partition), self._types(s.partition)) for s, call in each),
+            return_exceptions=True,
+        )
+        for state, answer in zip(states, answers, strict=True):
+            if isinstance(answer, KeyUnusable):
+                log.warning(failed, partition=state.partition, error=str(answer))
+        return [None if isinstance(answer, KeyUnusable) else answer for answer in answers]
 
     @abstractmethod
     async def _run_take(self, partition: int, own_before: str, name: str, dead_owner: str) -> list[Any]:

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -11,17 +11,14 @@ from redis.exceptions import ResponseError
 from turnstream.adapters.redis.channels import RedisChannels
 from turnstream.adapters.redis.deployment import Deployment
 from turnstream.adapters.redis.keys import LAYOUT, MemberKeys
-from turnstream.adapters.redis.membership import RedisMembership, raise_failure
+from turnstream.adapters.redis.membership import RedisMembership
 from turnstream.adapters.redis.misfit import made_otherwise
 from turnstream.adapters.redis.registry import Registry
-from turnstream.adapters.redis.retention import Retention
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.settling import Settling
+from turnstream.adapters.redis.tidying import Tidying
 from turnstream.codec.records import decode_type_sequences
-from turnstream.ports import START, Condition, PartitionState
-
-GROUP = "turnstream"
-"""The consumer group that shows a partition's progress to standard tools; nobody reads through it."""
+from turnstream.ports import START, Condition, InHand, PartitionState, entry_time, nothing_in_hand
 
 GENERATION_BYTES = 8
 
@@ -36,7 +33,7 @@ class RedisOwnership(RedisMembership[PartitionState]):
         super().__init__(server, Registry(server, channels, MemberKeys(server.keys.workers, server.keys.changes)))
         self._settling = settling
         self._deployment = deployment
-        self._retention = Retention(server)
+        self._tidying = Tidying(server)
 
     async def release(self, states: Sequence[PartitionState]) -> None:
         """Give partitions up, and ring the bell for who waits for them."""
@@ -62,8 +59,8 @@ class RedisOwnership(RedisMembership[PartitionState]):
         used, most = (int(re.findall(rf"\b{name}:(\d+)", text.decode())[0]) for name in ("used_memory", "maxmemory"))
         return 0 < most <= used
 
-    async def tidy(self, states: Sequence[PartitionState]) -> None:
-        """Take events that are not kept any longer and show progress to standard tools, off the hot path.
+    async def tidy(self, states: Sequence[PartitionState], in_hand: InHand = nothing_in_hand) -> Sequence[int]:
+        """Take events that are not kept any longer and look after the command streams, off the hot path.
 
         It also loads the functions where they are missing: they may have been flushed, or a shard may be new.
 
@@ -72,18 +69,21 @@ class RedisOwnership(RedisMembership[PartitionState]):
 
         """
         await self._server.functions.keep(await self._server.topology.primaries())
-        raise_failure(await asyncio.gather(*(self._tidy(state) for state in states), return_exceptions=True))
+        return await self._tidying.tidy(states, in_hand)
 
     def _keys(self, partition: int) -> tuple[str, str]:
         keys = self._server.partition(partition)
         return keys.lease, keys.partition
+
+    def _types(self, partition: int) -> Mapping[str, str]:
+        return self._server.partition(partition).types
 
     async def _run_take(self, partition: int, own_before: str, name: str, dead_owner: str) -> list[Any]:
         server, keys = self._server, self._server.partition(partition)
         arguments = (
             *(own_before, name, self._lease_ms),
             *(len(server.keys.partitions), LAYOUT, secrets.token_hex(GENERATION_BYTES)),
-            *(int(server.knows_replication), dead_owner, int(self._settling is not None)),
+            *(int(server.knows_replication), dead_owner, int(self._settling is not None), server.buckets.window_ms),
         )
         try:
             answer: list[Any] = await server.scripts.take.run(
@@ -100,7 +100,7 @@ class RedisOwnership(RedisMembership[PartitionState]):
         return state.replication_id
 
     async def _taken(self, partition: int, answer: list[Any]) -> PartitionState:
-        token, replication_id, cursor, generation, sequence, types, suspects, stable = answer
+        token, replication_id, cursor, generation, sequence, types, suspects, stable, outcomes_at, now, passed = answer
         state = PartitionState(
             partition=partition,
             token=token.decode(),
@@ -111,22 +111,15 @@ class RedisOwnership(RedisMembership[PartitionState]):
             type_sequences=decode_type_sequences(types),
             # No more than were in its hands.
             suspects=min(suspects, self._server.settings.batch_commands),
+            passed=int(passed),
         )
+        self._server.clock(partition).start(int(outcomes_at), entry_time(state.cursor), int(now))
         if state.cursor == START:
             # Perhaps all keys are gone, the deployment's own among them; then somebody may have made another one.
             await self._deployment.make()
         if self._settling:
             await self._settling.take_over(state, int(stable))
         return state
-
-    async def _tidy(self, state: PartitionState) -> None:
-        calls, keys = self._server.calls(state.partition), self._server.partition(state.partition)
-        try:
-            await self._retention.trim(state)
-            await self._server.scripts.progress.run(calls, [keys.partition, keys.commands], [GROUP])
-        except ResponseError as error:
-            error.add_note(f"At partition {state.partition}: {keys.events} or {keys.commands}")
-            raise
 
 
 def _made_otherwise(error: ResponseError, partition: int, server: Server) -> Exception:

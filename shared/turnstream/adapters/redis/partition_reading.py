@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import AskError, MovedError, RedisError
+from redis.exceptions import AskError, MovedError, RedisError, ResponseError
 
 from turnstream.adapters.redis.reading import entry_of
 from turnstream.adapters.redis.server import Server
@@ -14,7 +14,7 @@ from turnstream.adapters.redis.topology.cluster import Cluster
 from turnstream.adapters.redis.topology.connection import answer, pack, raise_for
 from turnstream.adapters.redis.topology.slots import slot_of
 from turnstream.backoff import Backoff
-from turnstream.errors import Unavailable
+from turnstream.errors import KeyUnusable, Unavailable
 from turnstream.ports import RawEntry
 from turnstream.telemetry import get_logger
 
@@ -141,13 +141,17 @@ class _Reader:
         told = False
         while True:
             try:
-                return await self._once(cursor, count)
+                entries = await self._once(cursor, count)
             except MovedError:
                 pass
             except Unavailable as error:
                 if not told:
                     log.warning("command stream cannot be read", stream=self._key, error=str(error))
                 told = True
+            else:
+                if told:
+                    log.info("command stream can be read again", stream=self._key)
+                return entries
             await asyncio.sleep(backoff.failed())
 
     async def _once(self, cursor: str, count: int) -> Sequence[RawEntry]:
@@ -166,15 +170,25 @@ class _Reader:
             raise Unavailable("Its slot is on the way to another node") from None
         except (TimeoutError, RedisError) as error:
             await self._disconnect()
-            self._cluster.doubt(node)
-            if isinstance(error, RedisError):
-                raise_for(error)
-            raise Unavailable(f"The server at {node} does not answer") from None
+            raise self._meaning(error, node) from None
         except BaseException:
             # Whatever ended it, its answer must not be taken for that of the next read.
             await self._disconnect()
             raise
         return [entry_of(*row) for _, rows in streams or () for row in rows]
+
+    def _meaning(self, error: TimeoutError | RedisError, node: Address) -> Exception:
+        """Return what a failed read means, and doubt its node unless the stream is to blame."""
+        failure: Exception = Unavailable(f"The server at {node} does not answer")
+        try:
+            if isinstance(error, RedisError):
+                raise_for(error)
+        except ResponseError:
+            return KeyUnusable(self._key, str(error))
+        except Exception as meant:  # noqa: BLE001 - returned
+            failure = meant
+        self._cluster.doubt(node)
+        return failure
 
     async def _connected(self, node: Address) -> AbstractConnection:
         # One that has rested for long may be dead, and nobody has noticed.

@@ -5,13 +5,18 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
+from turnstream.adapters.redis.faults import understood
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.topology.connection import pack, raise_for
 from turnstream.adapters.redis.topology.wire import Wire
-from turnstream.errors import Unavailable
+from turnstream.backoff import Faults
+from turnstream.errors import KeyUnusable, Unavailable
 from turnstream.ports import RawEntry
+from turnstream.telemetry import get_logger
+
+log = get_logger(__name__)
 
 LATELY = 1.0
 """Seconds behind its last command for which a partition is busy."""
@@ -29,12 +34,15 @@ class SharedReading:
 
     def __init__(self, server: Server) -> None:
         """Use a server; connections are opened by the first read."""
+        self._server = server
         self._numbers = {keys.commands.encode(): number for number, keys in enumerate(server.keys.partitions)}
         self._ended = asyncio.Event()
         self._busy = _Read(server, self._ended.set)
         self._resting = _Read(server, self._ended.set)
         self._heard: dict[int, float] = {}
         """Which partitions the busy ones' read is to name, and when they had their last command."""
+        self._faults: Faults[int] = Faults()
+        """Partitions whose streams cannot be read: one would have the read of all refused."""
         self._waits = False
         self._until = math.inf
         self._timer: asyncio.TimerHandle | None = None
@@ -43,13 +51,18 @@ class SharedReading:
         """Return up to `count` entries a partition behind its cursor; wait up to `block` seconds for the first."""
         self._waits = True
         try:
+            readable = await self._readable(cursors) if self._faults else cursors
             await self._busy.open()
             await self._resting.open()
-            return await self._found_within(block, cursors, count)
+            return await self._found_within(block, readable, count)
+        except ResponseError as error:
+            self._give_up()
+            if len(await self._readable(cursors, all_of_them=True)) == len(cursors):
+                raise Unavailable(f"The command streams at {self._server.where} cannot be read: {error}") from None
+            return {}
         except Exception:
             # The other one may wait at a server that is not the right one any more.
-            self._busy.give_up()
-            self._resting.give_up()
+            self._give_up()
             raise
         finally:
             self._waits = False
@@ -70,6 +83,34 @@ class SharedReading:
         for wire in (self._busy.give_up(), self._resting.give_up()):
             if wire is not None:
                 await wire.aclose()
+
+    def _give_up(self) -> None:
+        self._busy.give_up()
+        self._resting.give_up()
+
+    async def _readable(self, cursors: Mapping[int, str], *, all_of_them: bool = False) -> Mapping[int, str]:
+        """Return the cursors of the streams that can be read; one that could not is tried by itself after a while."""
+        for number in self._faults.places:
+            if number not in cursors:
+                self._faults.over(number)
+        tried = [n for n in cursors if all_of_them or (n in self._faults and not self._faults.rests(n))]
+        failures = await asyncio.gather(*(self._failure(number, cursors[number]) for number in tried))
+        for number, failure in zip(tried, failures, strict=True):
+            key = self._server.partition(number).commands
+            if failure is None:
+                if self._faults.over(number):
+                    log.info("command stream can be read again", stream=key)
+            elif self._faults.failed(number, failure.reason):
+                log.warning("command stream cannot be read", stream=key, error=str(failure))
+        return {number: cursor for number, cursor in cursors.items() if number not in self._faults}
+
+    async def _failure(self, number: int, cursor: str) -> KeyUnusable | None:
+        key, calls = self._server.partition(number).commands, self._server.calls(number)
+        try:
+            await understood(calls.call("XREAD", "COUNT", 1, "STREAMS", key, cursor), calls, {key: "stream"})
+        except KeyUnusable as failure:
+            return failure
+        return None
 
     async def _found_within(
         self, block: float, cursors: Mapping[int, str], count: int

@@ -1,8 +1,10 @@
 """Who is there to own partitions: heartbeats, and connections that tell of the dead at once (design §5)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any
 
 from turnstream.adapters.redis.channels import RedisChannels
+from turnstream.adapters.redis.faults import understood
 from turnstream.adapters.redis.keys import MemberKeys
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.stored import Place, decoded_fields, read
@@ -36,7 +38,7 @@ class Registry:
         own = await self._calls.call("CLIENT", "ID") if self._server.knows_replication else ""
         keys = [key for key in (self._keys.members, self._keys.names) if key]
         arguments = (member_id, own, self._lease_ms, self._keys.changes, self._keys.name)
-        answer: list[bytes] = await self._server.scripts.beat.run(self._calls, keys, arguments)
+        answer: list[bytes] = await self._understood(self._server.scripts.beat.run(self._calls, keys, arguments))
         self._alive = {i.decode(): c.decode() for i, c in zip(answer[::2], answer[1::2], strict=True)}
         return list(self._alive)
 
@@ -55,11 +57,11 @@ class Registry:
     async def forget(self, member_id: str, connection: str = "") -> None:
         """Forget a member, of which this connection is known, or any ("")."""
         arguments = (member_id, connection, self._keys.changes)
-        await self._server.scripts.forget.run(self._calls, [self._keys.members], arguments)
+        await self._understood(self._server.scripts.forget.run(self._calls, [self._keys.members], arguments))
 
     async def has(self, member_id: str) -> bool:
         """Tell whether a member is known."""
-        return bool(await self._calls.call("HEXISTS", self._keys.members, member_id))
+        return bool(await self._understood(self._calls.call("HEXISTS", self._keys.members, member_id)))
 
     async def living(self) -> Sequence[str]:
         """Return the members that gave a sign of life within the lease time."""
@@ -78,7 +80,7 @@ class Registry:
     async def clear(self) -> None:
         """Forget all members, and the name that they share."""
         await self._calls.call("UNLINK", self._keys.members)
-        await self._calls.call("SREM", self._keys.names, self._keys.name)
+        await self._understood(self._calls.call("SREM", self._keys.names, self._keys.name))
 
     async def ring(self, what: str) -> None:
         """Tell all who listen that something changed."""
@@ -87,6 +89,10 @@ class Registry:
     async def hear(self) -> Subscription:
         """Listen to changes."""
         return await self._channels.hear_changes(self._keys.changes)
+
+    async def _understood(self, answer: Awaitable[Any]) -> Any:  # noqa: ANN401 - whatever the server answers
+        types = {self._keys.members: "hash", **({self._keys.names: "set"} if self._keys.names else {})}
+        return await understood(answer, self._calls, types)
 
     @property
     def _lease_ms(self) -> int:

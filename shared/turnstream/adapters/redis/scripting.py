@@ -60,16 +60,44 @@ class Script:
             return await calls.call(self._load_and_run, self._text, len(keys), *keys, *arguments)
 
 
+class Fallback:
+    """Runs scripts where functions are missing, if the user may; one call finds that out, for all others."""
+
+    def __init__(self) -> None:
+        """Nothing is known yet."""
+        self._may: bool | None = None
+        self._asking = asyncio.Lock()
+
+    async def run(self, script: Script, calls: Calls, keys: Sequence[str], arguments: Sequence[Word]) -> list[Any]:
+        """Return the script's answer in a list; an empty one where the user may not run scripts."""
+        if self._may is None:
+            async with self._asking:
+                if self._may is None:
+                    return await self._tried(script, calls, keys, arguments)
+        return await self._tried(script, calls, keys, arguments) if self._may else []
+
+    async def _tried(self, script: Script, calls: Calls, keys: Sequence[str], arguments: Sequence[Word]) -> list[Any]:
+        try:
+            answer = await script.run(calls, keys, arguments)
+        except ConfigurationError as error:
+            if "'eval" not in str(error):
+                raise
+            self._may = False
+            return []
+        self._may = True
+        return [answer]
+
+
 class Function:
     """One function of the library; where it is missing, and the user may run scripts, its script is run instead."""
 
-    def __init__(self, library: Library, name: str, patience: float) -> None:
+    def __init__(self, library: Library, name: str, fallback: Fallback, patience: float) -> None:
         """Call the function of this name; wait for it up to `patience` seconds where it is missing."""
         self._script = Script(name)
         self._call = f"FCALL{self._script.read_only}"
         self._name = library.function(name)
+        self._fallback = fallback
         self._patience = patience
-        self._may_run_scripts = True
 
     async def run(self, calls: Calls, keys: Sequence[str], arguments: Sequence[Word]) -> Any:  # noqa: ANN401
         """Call the function and return its answer.
@@ -86,13 +114,8 @@ class Function:
             except ResponseError as error:
                 if not str(error).startswith(MISSING):
                     raise
-            if self._may_run_scripts:
-                try:
-                    return await self._script.run(calls, keys, arguments)
-                except ConfigurationError as error:
-                    if "'eval" not in str(error):
-                        raise
-                    self._may_run_scripts = False
+            for answer in await self._fallback.run(self._script, calls, keys, arguments):
+                return answer
             delay = backoff.failed()
             if clock() + delay > deadline:
                 raise Unavailable(
@@ -117,9 +140,11 @@ class Scripts:
             patience: seconds to wait for a function that is missing.
 
         """
+        reading, writing = Fallback(), Fallback()
 
         def called(name: str, patience: float = patience) -> Runs:
-            return Script(name, plain=plain) if library is None else Function(library, name, patience)
+            fallback = reading if name in READS else writing
+            return Script(name, plain=plain) if library is None else Function(library, name, fallback, patience)
 
         self.library = library
         self.commit: Runs = Script("commit", plain=plain, sharded=sharded)
@@ -128,6 +153,7 @@ class Scripts:
         self.take: Runs = Script("take", plain=plain)
         self.trim: Runs = Script("trim", plain=plain)
         self.progress: Runs = Script("progress", plain=plain)
+        self.lost: Runs = Script("lost", plain=plain, sharded=sharded)
         self.attempt: Runs = Script("attempt", plain=plain)
         self.move: Runs = Script("move", plain=plain)
         self.rights: Runs = Script("rights", plain=plain, sharded=sharded)

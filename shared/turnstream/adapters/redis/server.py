@@ -5,6 +5,7 @@ from typing import Any
 from turnstream.adapters.redis.buckets import Buckets
 from turnstream.adapters.redis.keys import Keys, PartitionKeys
 from turnstream.adapters.redis.library import LibraryKeeper
+from turnstream.adapters.redis.outcome_clock import OutcomeClock
 from turnstream.adapters.redis.scripting import Scripts
 from turnstream.adapters.redis.topology.cluster import Cluster
 from turnstream.adapters.redis.topology.connection import Patience
@@ -32,6 +33,7 @@ class Server:
         self.buckets = Buckets(settings.deduplication_window)
         self.misfit: ConfigurationError | None = None
         """Why the keys of this deployment are not those of its workers, once that is known."""
+        self._clocks: dict[int, OutcomeClock] = {}
         self._calls = [topology.calls(keys.partition) for keys in self.keys.partitions]
 
     def partition(self, number: int) -> PartitionKeys:
@@ -48,6 +50,12 @@ class Server:
         if self.misfit:
             raise self.misfit
         return self._calls[partition]
+
+    def clock(self, partition: int) -> OutcomeClock:
+        """Return the time by which the outcomes of a partition are kept that is owned here."""
+        if partition not in self._clocks:
+            self._clocks[partition] = OutcomeClock(self.settings.deduplication_window)
+        return self._clocks[partition]
 
     def declared(self, partition: int, *keys: str) -> tuple[str, ...]:
         """Return the keys to name for a script that touches others as well.

@@ -5,6 +5,7 @@ replicas or the disk. The batches that were committed before the wait are then t
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -54,14 +55,15 @@ class Settling:
     def __init__(self, server: Server) -> None:
         """Use a server."""
         self._server = server
-        self._places: dict[int, _Place] = {}
+        self._places: dict[int | None, _Place] = {}
 
     async def add(self, untold: Untold) -> None:
         """Tell of a batch later; waits while too many wait."""
         partition = untold.state.partition
         place = self._place(partition)
         if place not in self._places:
-            self._places[place] = _Place(self._server, self._server.partition(partition).partition)
+            numbers = range(len(self._server.keys.partitions)) if place is None else [partition]
+            self._places[place] = _Place(self._server, [self._server.partition(n).partition for n in numbers])
         await self._places[place].add(untold)
 
     async def take_over(self, state: PartitionState, stable: int) -> None:
@@ -92,16 +94,17 @@ class Settling:
         """Wait a little for what is not told yet, then end."""
         await asyncio.gather(*(place.aclose() for place in self._places.values()))
 
-    def _place(self, partition: int) -> int:
-        return partition if isinstance(self._server.topology, Cluster) else 0
+    def _place(self, partition: int) -> int | None:
+        return partition if isinstance(self._server.topology, Cluster) else None
 
 
 class _Place:
     """What is to be confirmed by one server."""
 
-    def __init__(self, server: Server, key: str) -> None:
+    def __init__(self, server: Server, keys: Sequence[str]) -> None:
+        """Take the hashes of its partitions: one is written to, and the next where something else stands there."""
         self._server = server
-        self._key = key
+        self._keys = deque(keys)
         self._confirm, self._wanted = _confirmation(server.settings)
         self._untold: list[Untold] = []
         self._room = asyncio.Semaphore(MOST_UNTOLD)
@@ -180,12 +183,16 @@ class _Place:
             # It has rested for so long that it may be dead, and nobody has noticed.
             await self._disconnect()
         if self._connection is None:
-            self._connection = await self._server.topology.connect(self._key)
+            self._connection = await self._server.topology.connect(self._keys[0])
         # A wait on a connection that has written nothing proves nothing.
-        write = pack(("HSET", self._key, "confirming", self._server.settings.durability))
+        write = pack(("HSET", self._keys[0], "confirming", self._server.settings.durability))
         await self._connection.send_packed_command([write, pack(self._confirm)])
         async with asyncio.timeout(WAIT_MS / 1_000 + heartbeat):
-            await answer(self._connection)
+            try:
+                await answer(self._connection)
+            except ResponseError:
+                self._keys.rotate(-1)
+                raise
             confirmed: Any = await answer(self._connection)
         self._answered_at = now()
         # WAITAOF counts the server's own disk first, and then the replicas'.
@@ -196,7 +203,7 @@ class _Place:
     async def _follow(self) -> None:
         """Have the way to the key corrected, as any call on it does."""
         with suppress(Unavailable):
-            await self._server.topology.calls(self._key).call("EXISTS", self._key)
+            await self._server.topology.calls(self._keys[0]).call("EXISTS", self._keys[0])
 
     async def _tell(self, batch: Untold) -> None:
         server, state = self._server, batch.state

@@ -1,14 +1,19 @@
 """The repository as a partition's owner uses it (design §2, §3)."""
 
+from collections.abc import Mapping
+
 from redis.exceptions import ResponseError
 
+from turnstream.adapters.redis.buckets import Buckets
+from turnstream.adapters.redis.faults import culprit
 from turnstream.adapters.redis.keys import PartitionKeys
 from turnstream.adapters.redis.loading import Reading
+from turnstream.adapters.redis.retention import bytes_between_marks
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.settling import Settling, Untold
-from turnstream.adapters.redis.writing import Writing
-from turnstream.errors import BatchRefused, Collision, Fenced, PartitionRefused, TooLate
-from turnstream.ports import Batch, Loaded, Needs
+from turnstream.adapters.redis.writing import Keeping, Writing
+from turnstream.errors import BatchRefused, Collision, Fenced, PartitionRefused, TooLate, TurnstreamError
+from turnstream.ports import Batch, Loaded, Needs, entry_time
 
 NOT_BEHIND = "equal or smaller than the target stream top item"
 """What the server says of an event under a sequence that is taken: a commit before was broken off half-way."""
@@ -21,21 +26,24 @@ class RedisStore:
         """Use a server; with `settling`, who is told of a batch is told by that."""
         self._server = server
         self._settling = settling
+        settings = server.settings
+        self._keeping = Keeping(settings.malformed_retention, bytes_between_marks(settings.event_retention_bytes))
 
     async def load(self, partition: int, needs: Needs) -> Loaded:
         """Return what is stored of all that is needed.
 
         Raises:
             BatchRefused: something else is stored in its place.
+            PartitionRefused: something else stands at a key of the whole partition.
 
         """
-        reading = Reading(self._server.partition(partition), self._server.buckets, needs)
+        reading = Reading(self._server.partition(partition), self._buckets(partition), needs)
         try:
             reading.take(await self._server.read(partition, reading.reads))
             if reading.read_tails():
                 reading.take(await self._server.read(partition, reading.reads))
         except ResponseError as error:
-            raise BatchRefused(partition, str(error)) from None
+            raise await self._refused(error, partition, needs.commands) from None
         return reading.loaded()
 
     async def commit(self, batch: Batch) -> None:
@@ -52,22 +60,41 @@ class RedisStore:
 
         """
         server = self._server
-        retention = server.settings.malformed_retention
-        writing = Writing(server.keys, batch, server.buckets, retention, tells=self._settling is None)
         number = batch.before.partition
+        buckets = self._buckets(number)
+        writing = Writing(server.keys, batch, buckets, self._keeping, tells=self._settling is None)
         partition = server.partition(number)
         keys = server.declared(number, partition.partition, partition.events)
         try:
             script = server.scripts.commit_when_full if batch.frees else server.scripts.commit
             await script.run(server.calls(number), keys, writing.words)
         except ResponseError as error:
-            raise _understood(error, number, partition) from None
+            commands = {recorded.command_id: recorded.entry_ms for recorded in batch.outcomes}
+            raise _understood(error, number, partition) or await self._refused(error, number, commands) from None
+        server.clock(number).move(buckets.time(entry_time(batch.after.cursor)))
         if self._settling:
             await self._settling.add(Untold(batch.after, writing.events_to_tell, writing.replies_to_tell))
 
+    def _buckets(self, partition: int) -> Buckets:
+        return self._server.buckets.at(self._server.clock(partition).moment())
 
-def _understood(error: ResponseError, number: int, keys: PartitionKeys) -> Exception:
-    """Return what an error of the commit script means."""
+    async def _refused(self, error: ResponseError, number: int, commands: Mapping[str, int]) -> BatchRefused:
+        """Return what an error means that the scripts do not know: whose fault it is.
+
+        Args:
+            error: what the server said.
+            number: the partition.
+            commands: the ids of commands whose outcomes were needed, and their entries' times in milliseconds.
+
+        """
+        keys, buckets = self._server.partition(number), self._buckets(number)
+        outcomes = {keys.outcomes(bucket): "hash" for bucket in buckets.lookups(commands)}
+        found = await culprit(self._server.calls(number), {**keys.types, **outcomes})
+        return PartitionRefused(number, str(found)) if found else BatchRefused(number, str(error))
+
+
+def _understood(error: ResponseError, number: int, keys: PartitionKeys) -> TurnstreamError | None:
+    """Return what an error of the commit script means, if it is one of its own."""
     text = str(error)
     code, _, reason = text.partition(" ")
     if code == "FENCED":
@@ -78,6 +105,6 @@ def _understood(error: ResponseError, number: int, keys: PartitionKeys) -> Excep
         return TooLate(number, int(reason))
     if NOT_BEHIND in text:
         return Fenced(number, "events")
-    key = reason.rpartition(" is a ")[0]
-    refused = PartitionRefused if code == "BADBATCH" and keys.is_shared(key) else BatchRefused
-    return refused(number, text)
+    if code == "BADBATCH" and keys.is_shared(reason.rpartition(" is a ")[0]):
+        return PartitionRefused(number, text)
+    return None

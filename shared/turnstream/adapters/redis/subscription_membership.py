@@ -1,6 +1,6 @@
 """The members of a durable subscription, and how they share the partitions (design §5, §6)."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Any, TypeVar
 
 from redis.exceptions import ResponseError
@@ -29,10 +29,13 @@ class SubscriptionMembership(RedisMembership[SubscriptionState]):
         keys = self._server.partition(partition).subscription(self._name)
         return keys.lease, keys.state
 
+    def _types(self, partition: int) -> Mapping[str, str]:
+        return self._server.partition(partition).subscription(self._name).types
+
     async def _run_take(self, partition: int, own_before: str, name: str, dead_owner: str) -> list[Any]:
         script, calls = self._server.scripts.subscription_take, self._server.calls(partition)
         arguments = (own_before, name, self._lease_ms, dead_owner)
-        answer: list[Any] = await understood(partition, script.run(calls, self._keys(partition), arguments))
+        answer: list[Any] = await script.run(calls, self._keys(partition), arguments)
         return answer
 
     async def _taken(self, partition: int, answer: list[Any]) -> SubscriptionState:

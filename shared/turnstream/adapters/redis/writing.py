@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import chain
+from typing import NamedTuple
 
 from turnstream.adapters.redis.buckets import Buckets
 from turnstream.adapters.redis.keys import Keys, PartitionKeys
@@ -19,6 +20,7 @@ from turnstream.ports import (
     PartitionState,
     SessionWrite,
     StoredHeader,
+    entry_time,
     milliseconds,
 )
 
@@ -26,12 +28,17 @@ LAST_PART = 2**64 - 1
 """The largest number that either part of a stream's id can be."""
 
 
+class Keeping(NamedTuple):
+    """How many malformed entries are kept, and the bytes of events after which a mark is left for retention."""
+
+    malformed: int
+    between_marks: int
+
+
 class Writing:
     """Turns a batch into the arguments of the commit script."""
 
-    def __init__(
-        self, keys: Keys, batch: Batch, buckets: Buckets, malformed_retention: int, *, tells: bool = True
-    ) -> None:
+    def __init__(self, keys: Keys, batch: Batch, buckets: Buckets, keeping: Keeping, *, tells: bool = True) -> None:
         """Write down the checks, then the writes; the cursor comes last.
 
         Unless it `tells`, nothing is published: `events_to_tell` and `replies_to_tell` hold channels and payloads.
@@ -41,13 +48,13 @@ class Writing:
         self.events_to_tell: list[Word] = []
         self.replies_to_tell: list[Word] = []
         self._keys = keys.partitions[batch.before.partition]
-        self._words = WordList(_checks(self._keys, batch))
+        self._words = WordList(_checks(self._keys, batch, keeping.between_marks))
         write_new_fields(self._words.words, self._keys, batch, buckets)
         self._events(batch.events)
         for write in batch.writes:
             self._session(write)
         for entry in batch.malformed:
-            self._malformed(entry, malformed_retention)
+            self._malformed(entry, keeping.malformed)
         if batch.parking:
             write_parking(self._words, self._keys, batch.parking, buckets)
         self._cursor(batch, buckets)
@@ -115,9 +122,12 @@ class Writing:
         if expired:
             self._words.add("UNLINK", *expired)
         self._words.add("XTRIM", self._keys.commands, *_up_to(after.cursor))
+        told = entry_time(after.cursor)
+        kept_by = buckets.time(told)
         self._words.add(
             *("HSET", self._keys.partition, "cursor", after.cursor),
-            *("sequence", after.sequence, "types", encode_type_sequences(after.type_sequences)),
+            *("sequence", after.sequence, "types", encode_type_sequences(after.type_sequences), "passed", after.passed),
+            *(() if kept_by == told else ("outcomesAt", kept_by)),
         )
 
 
@@ -126,11 +136,11 @@ def told(channels: tuple[str, str], payload: bytes) -> list[Word]:
     return [word for channel in channels if channel for word in (channel, payload)]
 
 
-def _checks(keys: PartitionKeys, batch: Batch) -> list[Word]:
+def _checks(keys: PartitionKeys, batch: Batch, between_marks: int) -> list[Word]:
     before: PartitionState = batch.before
     words: list[Word] = [
         *(before.token, before.replication_id, before.cursor, str(before.sequence)),
-        *("" if batch.until is None else batch.until, len(batch.writes)),
+        *("" if batch.until is None else batch.until, between_marks, len(batch.writes)),
     ]
     for write in batch.writes:
         words += (keys.session(write.session_id), str(write.before.header.version) if write.before else "")

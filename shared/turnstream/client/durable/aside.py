@@ -12,10 +12,9 @@ from turnstream.backoff import Backoff
 from turnstream.client.durable.handling import Handling, Refusal, wait
 from turnstream.client.durable.losses import resync_of
 from turnstream.client.listening.following import Break
-from turnstream.client.listening.together import together
 from turnstream.codec.events import decode_event
 from turnstream.domain.position import Mark
-from turnstream.ports import FailedEvent, Failure, ParkedEvents, SetAside, Subscriptions, SubscriptionState
+from turnstream.ports import DueSessions, FailedEvent, Failure, ParkedEvents, SetAside, Subscriptions, SubscriptionState
 from turnstream.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -124,6 +123,7 @@ class SessionsAside:
         while not self._stopped.is_set():
             self._rung.clear()
             if not self._sessions:
+                self._hastens = False
                 await wait(self._rung, None)
             elif not await self._carry_out_requests():
                 await wait(self._rung, await self._try_due())
@@ -143,13 +143,22 @@ class SessionsAside:
             await self._subscriptions.hasten(self._name, self._state, HASTENED)
         count = 1 if self._backoff.failing else TOGETHER
         due = await self._subscriptions.due(self._name, self._number, count)
-        turns = await together(self._turn(i, session, due.now) for i, session in due.sessions.items())
+        turns = await self._turns(due)
         if Turn.HELD in turns:
             return self._backoff.failed()
         self._backoff.succeeded()
         if turns or self._hastens:
             return 0.0
         return CHECK_EVERY if due.next_in is None else min(CHECK_EVERY, due.next_in)
+
+    async def _turns(self, due: DueSessions) -> list[Turn]:
+        # Where one fails, the others finish what they have in hand.
+        turns = [self._turn(session_id, known, due.now) for session_id, known in due.sessions.items()]
+        ends = await asyncio.gather(*turns, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
+        return [end for end in ends if not isinstance(end, BaseException)]
 
     async def _turn(self, session_id: str, known: ParkedEvents, now: datetime) -> Turn:
         """Handle a session's events from the head of its queue on."""

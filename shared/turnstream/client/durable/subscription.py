@@ -12,7 +12,7 @@ from typing import Generic, cast
 
 import structlog
 
-from turnstream.client.closing import CLOSED
+from turnstream.client.closing import CLOSED, UntilClosed
 from turnstream.client.durable.consuming import Consumer, Consuming
 from turnstream.client.durable.handling import Handling
 from turnstream.client.durable.losses import Losses
@@ -24,7 +24,7 @@ from turnstream.client.listening.subscription import SomeEvent
 from turnstream.codec.events import decode_place
 from turnstream.domain.position import Mark, Position
 from turnstream.errors import Unavailable
-from turnstream.ports import SUBSCRIPTION_NAME, Backend, SubscriptionState
+from turnstream.ports import SUBSCRIPTION_NAME, SubscriptionState
 from turnstream.settings import Settings
 from turnstream.telemetry import get_logger
 from turnstream.worker.member import Member
@@ -53,7 +53,7 @@ class DurableSubscription(Generic[SomeEvent]):
 
     def __init__(
         self,
-        backend: Backend,
+        client: UntilClosed,
         settings: Settings,
         name: str,
         wanted: Wanted,
@@ -70,7 +70,8 @@ class DurableSubscription(Generic[SomeEvent]):
             raise ValueError(f"A subscription is called {SUBSCRIPTION_NAME}, not {name[:80]!r}")
         self.name = name
         self.member_id = f"{settings.worker_id or f'{socket.gethostname()}-{os.getpid()}'}:{secrets.token_hex(3)}"
-        self._backend = backend
+        self._home = client.home
+        self._backend = backend = client.backend
         self._lease = settings.lease
         self._wanted = wanted
         self._start = checked_start(start, range(backend.partitions), backend.partitions)
@@ -93,9 +94,11 @@ class DurableSubscription(Generic[SomeEvent]):
         Raises:
             RuntimeError: it runs already.
             Unavailable: its client is closed.
+            OpenedElsewhere: this is not the event loop of its client.
             ConfigurationError: the server does not permit what is needed.
 
         """
+        self._home.check()
         if self._closed:
             raise Unavailable(CLOSED)
         if self._member is not None:
@@ -144,6 +147,7 @@ class DurableSubscription(Generic[SomeEvent]):
 
     async def aclose(self) -> None:
         """Stop for good, and return when `run` has ended; its own handler does not wait, for that would be for ever."""
+        self._home.check()
         self._closed = True
         self.stop()
         if _within.get() is not self:

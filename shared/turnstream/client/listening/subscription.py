@@ -9,6 +9,7 @@ from msgspec.structs import force_setattr
 
 from turnstream.application.routing import partition_of
 from turnstream.backoff import Backoff
+from turnstream.client.closing import UntilClosed
 from turnstream.client.listening.buffer import Buffer
 from turnstream.client.listening.choosing import Start, checked_start, types_of
 from turnstream.client.listening.following import Break, Following, Wanted, beginning
@@ -18,7 +19,7 @@ from turnstream.codec.events import decode_event
 from turnstream.domain.events import AnyEvent, Event
 from turnstream.domain.position import Mark, Position
 from turnstream.errors import Unavailable
-from turnstream.ports import Backend, EventPage, Subscription
+from turnstream.ports import EventPage, Subscription
 from turnstream.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -44,7 +45,7 @@ class EventSubscription(Generic[SomeEvent]):
 
     def __init__(
         self,
-        backend: Backend,
+        client: UntilClosed,
         types: tuple[type[SomeEvent], ...],
         session_id: str | None,
         start: Start,
@@ -57,7 +58,8 @@ class EventSubscription(Generic[SomeEvent]):
                 subscription.
 
         """
-        self._backend = backend
+        self._home = client.home
+        self._backend = backend = client.backend
         self._wanted = Wanted(types_of(types), session_id)
         own = range(backend.partitions) if session_id is None else (partition_of(session_id, backend.partitions),)
         self._numbers: Sequence[int] = own
@@ -78,6 +80,7 @@ class EventSubscription(Generic[SomeEvent]):
 
         Raises:
             Unavailable: the server does not answer.
+            OpenedElsewhere: this is not the event loop of its client.
 
         """
         await self._open()
@@ -89,6 +92,7 @@ class EventSubscription(Generic[SomeEvent]):
 
     async def aclose(self) -> None:
         """Stop to listen; the iteration ends behind what has arrived."""
+        self._home.check()
         self._closed = True
         if self._task:
             await ended([self._task])
@@ -110,6 +114,7 @@ class EventSubscription(Generic[SomeEvent]):
             Unavailable: it is not open, the connection was lost, or the server does not answer.
 
         """
+        self._home.check()
         if self._subscription is None:
             raise Unavailable("The subscription is not open")
         await self._subscription.ping()
@@ -137,6 +142,7 @@ class EventSubscription(Generic[SomeEvent]):
         return event
 
     async def _open(self) -> None:
+        self._home.check()
         if self._task is not None or self._closed:
             return
         async with self._opening:

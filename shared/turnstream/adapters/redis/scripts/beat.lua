@@ -20,7 +20,7 @@ local known = redis.call('HGETALL', KEYS[1])
 local alive = {}
 for i = 1, #known, 2 do
   local beaten, of = string.match(known[i + 1], '^(%d+) (.*)$')
-  if ms - tonumber(beaten) > tonumber(ARGV[3]) then
+  if not beaten or ms - tonumber(beaten) > tonumber(ARGV[3]) then
     changes = changes + redis.call('HDEL', KEYS[1], known[i])
   else
     alive[#alive + 1] = known[i]

@@ -4,6 +4,7 @@
 -- KEYS      the partition's hash and its event stream; in a cluster also a key that never exists
 -- ARGV      token, replication id ("" where the server has none), cursor, sequence
 --           the time at which it is too late, in milliseconds since 1970 ("" for never)
+--           the bytes of events between two marks
 --           n, then n times: a session's key and the version it must have ("" for no session)
 --           n, then n times new fields: the number of hashes, the number of words, "1" to write them, the hashes'
 --           keys, then the fields and their values: no hash may have one of the fields, the last hash gets them
@@ -19,7 +20,7 @@ end
 -- What the checks have read as a hash is one, or can become one.
 local types = {[KEYS[1]] = 'hash'}
 
-local state = redis.call('HMGET', KEYS[1], 'token', 'cursor', 'sequence')
+local state = redis.call('HMGET', KEYS[1], 'token', 'cursor', 'sequence', 'eventBytes')
 if state[1] ~= ARGV[1] then return refuse('token') end
 if ARGV[2] ~= '' and not string.find(redis.call('INFO', 'replication'), 'master_replid:' .. ARGV[2], 1, true) then
   return refuse('replid')
@@ -32,8 +33,8 @@ if ARGV[5] ~= '' then
   if now >= tonumber(ARGV[5]) then return redis.error_reply(string.format('TOOLATE %.0f', now)) end
 end
 
-local at = 7
-for _ = 1, tonumber(ARGV[6]) do
+local at = 8
+for _ = 1, tonumber(ARGV[7]) do
   if (redis.call('HGET', ARGV[at], 'version') or '') ~= ARGV[at + 1] then return refuse('version') end
   types[ARGV[at]] = 'hash'
   at = at + 2
@@ -78,11 +79,23 @@ while at <= last do
   at = at + words + 1
 end
 
+-- What all events ever had in bytes; by marks, "up to this event there were so many", retention knows what the kept ones
+-- have (trim.lua).
+local size, every, marks = tonumber(state[4]) or 0, tonumber(ARGV[6]), ''
 for i = events, writes - 1, 4 do
   local payload = ARGV[i + 3]
+  local before = size
+  size = size + #payload
+  if math.floor(size / every) > math.floor(before / every) then
+    marks = marks .. string.format(' %s:%.0f', string.match(ARGV[i], '%d+'), size)
+  end
   redis.call('XADD', KEYS[2], ARGV[i], 'event', payload)
   if ARGV[i + 1] ~= '' then redis.call('PUBLISH', ARGV[i + 1], payload) end
   if ARGV[i + 2] ~= '' then redis.call('PUBLISH', ARGV[i + 2], payload) end
+end
+if writes > events then redis.call('HSET', KEYS[1], 'eventBytes', string.format('%.0f', size)) end
+if marks ~= '' then
+  redis.call('HSET', KEYS[1], 'eventMarks', (redis.call('HGET', KEYS[1], 'eventMarks') or '') .. marks)
 end
 at = first_new
 for _ = 1, news do

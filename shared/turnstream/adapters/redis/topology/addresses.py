@@ -3,13 +3,21 @@
 import math
 import re
 import socket
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
-from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+    parse_url,
+)
 
 from turnstream.adapters.redis.topology.connection import Connector
+from turnstream.adapters.redis.topology.resolving import ResolvingConnection, ResolvingSSLConnection
 from turnstream.errors import ConfigurationError
 from turnstream.settings import Credentials, Settings
 
@@ -24,6 +32,10 @@ SENTINEL_PORT = 26_379
 SERVER_PORT = 6_379
 
 Kind = Literal["one", "cluster", "sentinel"]
+_RESOLVING: dict[object, Callable[..., AbstractConnection]] = {
+    Connection: ResolvingConnection,
+    SSLConnection: ResolvingSSLConnection,
+}
 _KINDS: dict[str, Kind] = {"": "one", "cluster": "cluster", "sentinel": "sentinel"}
 
 
@@ -172,7 +184,8 @@ def _keep_alive(heartbeat: float) -> dict[int, int]:
 
 
 def _connector(options: dict[str, Any]) -> Connector:
-    kind: type[Connection | SSLConnection | UnixDomainSocketConnection] = options["connection_class"]
+    given: Callable[..., AbstractConnection] = options["connection_class"]
+    kind = _RESOLVING.get(given, given)
     others = {name: value for name, value in options.items() if name != "connection_class"}
     return lambda: kind(**others)
 

@@ -1,0 +1,102 @@
+"""Looking after owned partitions now and then: old events, and what others did to command streams (design §1, §2)."""
+
+import asyncio
+from collections.abc import Sequence
+
+from turnstream.adapters.redis.faults import understood
+from turnstream.adapters.redis.membership import raise_failure
+from turnstream.adapters.redis.retention import Retention
+from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.topology.connection import Word
+from turnstream.backoff import Faults
+from turnstream.errors import KeyUnusable
+from turnstream.ports import InHand, PartitionState, nothing_in_hand
+from turnstream.telemetry import get_logger
+
+log = get_logger(__name__)
+
+GROUP = "turnstream"
+"""The consumer group that shows a partition's progress to standard tools; nobody reads through it."""
+
+ANOTHER = -1
+"""Said in place of a number of missing entries where the command stream is another one than before."""
+
+
+class Tidying:
+    """Retention, progress for standard tools, streams that are ahead of the clock, and commands that were lost."""
+
+    def __init__(self, server: Server) -> None:
+        """Use a server."""
+        self._server = server
+        self._retention = Retention(server)
+        self._faults: Faults[int] = Faults()
+        self._missing: dict[int, tuple[str, int]] = {}
+        """By partition the owner's token and how many entries were missing: some may have been on their way to it."""
+        self._complete: dict[int, str] = {}
+        """By partition the cursor when nothing was missing for the last time."""
+
+    async def tidy(self, states: Sequence[PartitionState], in_hand: InHand = nothing_in_hand) -> Sequence[int]:
+        """Tidy partitions; return those that must be taken again. One that cannot be tidied is left alone for a while.
+
+        Raises:
+            Unavailable: no node answers.
+
+        """
+        due = [state for state in states if not self._faults.rests(state.partition)]
+        answers = await asyncio.gather(*(self._tidy(state, in_hand) for state in due), return_exceptions=True)
+        for state, answer in zip(due, answers, strict=True):
+            if not isinstance(answer, KeyUnusable):
+                self._faults.over(state.partition)
+            elif self._faults.failed(state.partition, answer.reason):
+                log.warning("partition cannot be tidied", partition=state.partition, error=str(answer))
+        raise_failure([answer for answer in answers if not isinstance(answer, KeyUnusable)])
+        return [state.partition for state, answer in zip(due, answers, strict=True) if answer is True]
+
+    async def _tidy(self, state: PartitionState, in_hand: InHand) -> bool:
+        """Tidy a partition; tell whether it must be taken again."""
+        number, calls = state.partition, self._server.calls(state.partition)
+        keys, script = self._server.partition(number), self._server.scripts.progress
+        clock, names = self._server.clock(number), [keys.partition, keys.commands]
+        await understood(self._retention.trim(state), calls, keys.types)
+        arguments = (state.token, GROUP, self._server.buckets.window_ms, clock.moment().before)
+        answer = await understood(script.run(calls, names, arguments), calls, keys.types)
+        if not answer:
+            return False
+        now, replaced, missing = answer
+        clock.hear(now)
+        if replaced:
+            last = replaced.decode()
+            log.warning("command stream replaced: its ids were ahead of the clock", partition=number, last_id=last)
+            return True
+        token, before = self._missing.pop(number, ("", 0))
+        if missing == 0:
+            self._complete[number] = state.cursor
+        elif missing == ANOTHER:
+            return await self._count_lost(state, in_hand, missing)
+        elif token == state.token and before:
+            return await self._count_lost(state, in_hand, before)
+        if missing:
+            self._missing[number] = (state.token, missing)
+        return False
+
+    async def _count_lost(self, state: PartitionState, in_hand: InHand, missing: int) -> bool:
+        """Count what is lost, and tell of it; return whether the partition must be taken again."""
+        number, calls = state.partition, self._server.calls(state.partition)
+        keys, script = self._server.partition(number), self._server.scripts.lost
+        arguments: tuple[Word, ...] = (
+            *(state.token, GROUP, keys.lost, number, self._server.clock(number).moment().before, missing),
+            *in_hand(number),
+        )
+        answer = await understood(script.run(calls, [keys.partition, keys.commands], arguments), calls, keys.types)
+        lost, again, after, last = answer
+        if lost or missing == ANOTHER:
+            log.error(
+                "commands lost: somebody else took them from the stream",
+                partition=number,
+                stream=keys.commands,
+                count=lost,
+                at_least=missing == ANOTHER,
+                after=self._complete.get(number, after.decode()),
+                up_to=last.decode(),
+            )
+        return bool(again)

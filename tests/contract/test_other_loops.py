@@ -1,0 +1,205 @@
+"""A client of asyncio belongs to one event loop and one process: in any other, every call says so at once."""
+
+import asyncio
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from tests.contract.chats import CONFIG
+from tests.contract.deployments import Deployment, client_of
+from tests.contract.workers import worker_of
+from tests.waiting import SOON
+
+from turnstream import (
+    AddMessage,
+    ChatMessagePatch,
+    CreateSession,
+    GetSession,
+    OpenedElsewhere,
+    SessionPatch,
+    Turnstream,
+    user_message,
+)
+from turnstream.adapters.embedded import EmbeddedServer
+from turnstream.client.durable.administration import SubscriptionAdministration
+from turnstream.client.durable.subscription import DurableSubscription
+from turnstream.client.listening.subscription import EventSubscription
+from turnstream.client.malformed import Malformed
+from turnstream.client.parked import Parked
+from turnstream.client.sessions import Sessions
+
+Call = Callable[[Turnstream], Awaitable[object]]
+
+on_all = pytest.mark.parametrize("deployment", ["memory", "embedded", "cluster"], indirect=True)
+
+ADD = AddMessage("s", user_message("Hello"))
+NAMES = r"the event loop \S+ at 0x\w+ \((\w+)\)"
+TOLD = rf"The client was opened in {NAMES}, and is used in {NAMES}: "
+
+
+async def handled(_: object) -> None:
+    raise AssertionError("nothing is handled in another event loop")
+
+
+async def first(events: AsyncIterator[object]) -> object:
+    return await anext(events)
+
+
+CALLS: dict[str, Call] = {
+    "Turnstream.send": lambda ts: ts.send(ADD),
+    "Turnstream.send_many": lambda ts: ts.send_many([ADD]),
+    "Turnstream.execute": lambda ts: ts.execute(ADD),
+    "Turnstream.execute, a query": lambda ts: ts.execute(GetSession("s")),
+    "Turnstream.dispatch": lambda ts: ts.dispatch(ADD),
+    "Turnstream.verify": lambda ts: ts.verify("s"),
+    "Turnstream.position": lambda ts: ts.position(),
+    "Turnstream.aclose": lambda ts: ts.aclose(),
+    "Sessions.get_session": lambda ts: ts.sessions.get_session("s"),
+    "Sessions.create_session": lambda ts: ts.sessions.create_session(CONFIG),
+    "Sessions.update_session": lambda ts: ts.sessions.update_session("s", SessionPatch(is_active=False)),
+    "Sessions.delete_session": lambda ts: ts.sessions.delete_session("s"),
+    "Sessions.add_message": lambda ts: ts.sessions.add_message("s", user_message("Hello")),
+    "Sessions.update_message": lambda ts: ts.sessions.update_message("s", "m", ChatMessagePatch(content=())),
+    "Sessions.get_messages": lambda ts: ts.sessions.get_messages("s"),
+    "Sessions.list_sessions": lambda ts: ts.sessions.list_sessions(),
+    "Sessions.iterate": lambda ts: first(ts.sessions.iterate()),
+    "Sessions.session_exists": lambda ts: ts.sessions.session_exists("s"),
+    "Sessions.count": lambda ts: ts.sessions.count(),
+    "Parked.list": lambda ts: ts.parked.list(),
+    "Parked.show": lambda ts: first(ts.parked.show("s")),
+    "Parked.redrive": lambda ts: ts.parked.redrive("s"),
+    "Parked.discard": lambda ts: ts.parked.discard("s"),
+    "Malformed.list": lambda ts: first(ts.malformed.list()),
+    "Malformed.show": lambda ts: ts.malformed.show("0:1-1"),
+    "Malformed.redrive": lambda ts: ts.malformed.redrive("0:1-1"),
+    "Malformed.discard": lambda ts: ts.malformed.discard("0:1-1"),
+    "SubscriptionAdministration.list_all": lambda ts: ts.subscriptions.list_all(),
+    "SubscriptionAdministration.lag": lambda ts: ts.subscriptions.lag("n"),
+    "SubscriptionAdministration.reset": lambda ts: ts.subscriptions.reset("n", "now"),
+    "SubscriptionAdministration.parked": lambda ts: ts.subscriptions.parked("n"),
+    "SubscriptionAdministration.redrive": lambda ts: ts.subscriptions.redrive("n", "s"),
+    "SubscriptionAdministration.discard": lambda ts: ts.subscriptions.discard("n", "s"),
+    "SubscriptionAdministration.forget": lambda ts: ts.subscriptions.forget("n"),
+    "EventSubscription.__aenter__": lambda ts: ts.subscribe().__aenter__(),
+    "EventSubscription.__anext__": lambda ts: first(ts.subscribe()),
+    "EventSubscription.ping": lambda ts: ts.subscribe().ping(),
+    "EventSubscription.aclose": lambda ts: ts.subscribe().aclose(),
+    "DurableSubscription.run": lambda ts: ts.subscription("n").run(handled),
+    "DurableSubscription.aclose": lambda ts: ts.subscription("n").aclose(),
+}
+
+
+MODULES = (Turnstream, Sessions, Parked, Malformed, SubscriptionAdministration, EventSubscription, DurableSubscription)
+
+
+def test_every_call_is_tried() -> None:
+    public = {
+        f"{kind.__name__}.{name}"
+        for kind in MODULES
+        for name, call in inspect.getmembers(kind)
+        if (inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call))
+        and (not name.startswith("_") or name in {"__aenter__", "__anext__"})
+    }
+    assert public - {name.partition(",")[0] for name in CALLS} == set()
+
+
+async def elsewhere(ts: Turnstream, call: Call) -> OpenedElsewhere:
+    """Make a call in another event loop, and see that it fails before it waits for anything."""
+
+    async def calling() -> OpenedElsewhere:
+        work = call(ts).__await__()
+        with pytest.raises(OpenedElsewhere) as failure:
+            work.send(None)
+        return failure.value
+
+    return await asyncio.to_thread(asyncio.run, calling())
+
+
+@on_all
+@pytest.mark.parametrize("name", CALLS)
+async def test_in_another_loop_it_is_said_at_once(ts: Turnstream, name: str) -> None:
+    error = await elsewhere(ts, CALLS[name])
+    assert re.match(TOLD, str(error))
+    assert hex(id(asyncio.get_running_loop())) in error.opened_in
+    assert hex(id(asyncio.get_running_loop())) not in error.used_in
+
+
+@on_all
+async def test_the_rightful_loop_goes_on(ts: Turnstream) -> None:
+    await ts.execute(CreateSession(CONFIG, "s"))
+    async with ts.subscribe() as events:
+        for call in CALLS.values():
+            await elsewhere(ts, call)
+        assert (await ts.execute(ADD)).version == 2
+        assert (await anext(events)).session_id == "s"
+
+
+@on_all
+async def test_a_ticket_is_waited_for_in_its_own_loop(deployment: Deployment) -> None:
+    ts = await client_of(deployment, worker=False)
+    ticket = await ts.send(CreateSession(CONFIG, "s"))
+
+    async def waiting(_: Turnstream) -> object:
+        return await ticket
+
+    await elsewhere(ts, waiting)
+    await worker_of(deployment)
+    applied = await ticket
+    # What is known already is known everywhere.
+    assert await asyncio.to_thread(asyncio.run, waiting(ts)) == applied
+
+
+# ── after its loop was closed, and after a fork ──────────────────────────────────────────────────────────────────────
+
+
+async def opened_in_memory() -> Turnstream:
+    ts = await Turnstream.in_memory()
+    await ts.execute(CreateSession(CONFIG, "s"))
+    return ts
+
+
+def test_after_its_loop_was_closed_it_is_said_at_once() -> None:
+    ts = asyncio.run(opened_in_memory())
+
+    async def all_of_them() -> set[str]:
+        return {re.match(TOLD, str(await elsewhere(ts, call)))[1] for call in CALLS.values()}  # type: ignore[index]
+
+    assert asyncio.run(all_of_them()) == {"closed"}
+
+
+_FORKED = """
+import asyncio, os, sys
+from turnstream import AddMessage, CreateSession, OpenedElsewhere, SessionConfig, Turnstream, user_message
+
+def in_child(loop):
+    try:
+        loop.run_until_complete(ts.execute(AddMessage("s", user_message("from a child"))))
+    except OpenedElsewhere as error:
+        print(error, flush=True)
+    os._exit(0)
+
+async def opening():
+    return await Turnstream.connect(sys.argv[1])
+
+loop = asyncio.new_event_loop()
+ts = loop.run_until_complete(opening())
+for name in ("the loop of the parent", "a loop of its own"):
+    if os.fork() == 0:
+        in_child(loop if name == "the loop of the parent" else asyncio.new_event_loop())
+    os.wait()
+print(loop.run_until_complete(ts.sessions.count()))
+loop.run_until_complete(ts.aclose())
+"""
+
+
+def test_after_a_fork_both_processes_are_named_and_the_parent_goes_on(empty_server: EmbeddedServer) -> None:
+    command = (sys.executable, "-W", "ignore", "-c", _FORKED, empty_server.url)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        first, second, count = process.communicate(timeout=SOON)[0].splitlines()
+    told = rf"The client was opened in process {process.pid}, and is used in process (\d+): "
+    assert re.match(told, first)
+    assert re.match(told, second)
+    assert count == "0"

@@ -1,0 +1,188 @@
+"""What else stands at a key of a whole partition concerns that partition only, and is over when it is removed."""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+from tests.contract.chats import CONFIG, texts_of
+from tests.contract.deployments import client_of
+from tests.contract.redis_deployments import RedisDeployment
+from tests.contract.workers import worker_of
+from tests.waiting import wait_until
+
+from turnstream import AddMessage, CommandTimeout, CreateSession, KeyUnusable, Ticket, Turnstream, user_message
+from turnstream.adapters.redis.keys import PartitionKeys
+from turnstream.application.routing import partition_of
+
+FOREIGN: dict[str, tuple[str | int, ...]] = {
+    "string": ("SET", "a text"),
+    "list": ("RPUSH", "a text"),
+    "set": ("SADD", "a text"),
+    "zset": ("ZADD", 1, "a text"),
+    "hash": ("HSET", "a field", "a text"),
+    "stream": ("XADD", "1-1", "a field", "a text"),
+}
+"""How to write a value of each type."""
+
+TYPES = list(FOREIGN)
+PARTITIONS = 8
+UNREADABLE = {b"id": b"x", b"type": b"nope", b"data": b"{}"}
+
+
+@pytest.fixture
+def overrides() -> dict[str, Any]:
+    return {"partitions": PARTITIONS, "lease": 2.0}
+
+
+def _outcomes(keys: PartitionKeys) -> str:
+    return keys.outcomes(int(time.time()) // 120)
+
+
+KEYS: dict[str, tuple[str, Callable[[PartitionKeys], str]]] = {
+    "commands": ("stream", lambda keys: keys.commands),
+    "lease": ("string", lambda keys: keys.lease),
+    "partition": ("hash", lambda keys: keys.partition),
+    "events": ("stream", lambda keys: keys.events),
+    "index": ("zset", lambda keys: keys.index),
+    "outcomes": ("hash", _outcomes),
+    "parked": ("hash", lambda keys: keys.parked),
+    "malformed": ("stream", lambda keys: keys.malformed),
+}
+"""Each key of a whole partition, and its type."""
+
+
+class Sender:
+    """Appends to one session, a message after the other, and keeps the tickets of those that were accepted."""
+
+    def __init__(self, ts: Turnstream, session_id: str) -> None:
+        self.session_id = session_id
+        self.accepted: dict[str, Ticket] = {}
+        self.refusals: list[KeyUnusable] = []
+        self.stopped = False
+        self._ts = ts
+
+    async def run(self) -> None:
+        number = 0
+        while not self.stopped:
+            number += 1
+            text = f"{self.session_id}: {number}"
+            try:
+                ticket = await self._ts.send(AddMessage(self.session_id, user_message(text)), timeout=3)
+                self.accepted[text] = ticket
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.05):
+                        await ticket
+            except KeyUnusable as error:
+                self.refusals.append(error)
+
+
+def sessions(partitions: int = PARTITIONS) -> list[str]:
+    """Return a session of each partition."""
+    found: dict[int, str] = {}
+    number = 0
+    while len(found) < partitions:
+        found.setdefault(partition_of(f"s{number}", partitions), f"s{number}")
+        number += 1
+    return [found[partition] for partition in range(partitions)]
+
+
+async def replace(site: RedisDeployment, key: str, kind: str) -> None:
+    command, *words = FOREIGN[kind]
+    await site.call(command, f"{key}:foreign", *words)
+    await site.call("RENAME", f"{key}:foreign", key)
+
+
+@pytest.mark.parametrize("deployment", ["embedded", "cluster"], indirect=True)
+@pytest.mark.parametrize("key", KEYS)
+async def test_its_partition_waits_and_all_others_go_on(
+    deployment: RedisDeployment, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each of some partitions gets a value of another type; the rest is as it should be."""
+    right, name_of = KEYS[key]
+    names = sessions()
+    first = await worker_of(deployment)
+    ts = await client_of(deployment, worker=False)
+    for name in names:
+        await ts.execute(CreateSession(CONFIG, name))
+    async with sending(ts, names) as senders:
+        await wait_until(lambda: all(len(sender.accepted) > 3 for sender in senders))
+        foreign = dict(enumerate(kind for kind in TYPES if kind != right))
+        victims = {n: name_of(deployment.keys.partitions[n]) for n in foreign}
+        for number, victim in victims.items():
+            await replace(deployment, victim, foreign[number])
+            if key != "commands":
+                await deployment.append(number, UNREADABLE)
+            else:
+                with pytest.raises(KeyUnusable, match=re.escape(victim)):
+                    await ts.send(AddMessage(names[number], user_message("refused")), timeout=0.2)
+        healthy = [sender for number, sender in enumerate(senders) if number not in victims]
+        await grows(healthy)
+        # Another worker finds what stands there at its takes.
+        second = await worker_of(deployment)
+        await first.stop()
+        await grows(healthy)
+        await wait_until(lambda: all(any(victim in line for line in told(caplog)) for victim in victims.values()))
+        await wait_until(lambda: second.owned >= set(range(len(victims), PARTITIONS)))
+        assert not second.task.done()
+
+        for victim in victims.values():
+            await deployment.call("DEL", victim)
+        await wait_until(lambda: second.owned == set(range(PARTITIONS)))
+        await grows(senders)
+    for number, sender in enumerate(senders):
+        await applied_once(ts, sender)
+        assert {error.key for error in sender.refusals} <= {victims.get(number)}
+    # Each fault and each state is told once, whatever is tried again and again.
+    assert len(caplog.records) < 20 * len(victims)
+
+
+@asynccontextmanager
+async def sending(ts: Turnstream, names: list[str]) -> AsyncGenerator[list[Sender]]:
+    senders = [Sender(ts, name) for name in names]
+    tasks = [asyncio.create_task(sender.run()) for sender in senders]
+    try:
+        yield senders
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        raise
+    finally:
+        for sender in senders:
+            sender.stopped = True
+        await asyncio.wait(tasks)
+    for task in tasks:
+        task.result()
+
+
+async def grows(senders: list[Sender]) -> None:
+    """Wait until more commands of each are applied."""
+    async with asyncio.timeout(60):
+        for sender in senders:
+            known = len(sender.accepted)
+            await wait_until(lambda sender=sender, known=known: len(sender.accepted) > known)  # type: ignore[misc]
+            await answer_of(list(sender.accepted.values())[known])
+
+
+async def answer_of(ticket: Ticket) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(CommandTimeout):
+                await ticket
+                return
+
+
+async def applied_once(ts: Turnstream, sender: Sender) -> None:
+    for ticket in sender.accepted.values():
+        await answer_of(ticket)
+    texts = texts_of(await ts.sessions.get_messages(sender.session_id))
+    assert sorted(texts) == sorted(sender.accepted)
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    fields = ("error", "reason", "stream", "partition")
+    lines = [(record.message, *(vars(record).get(field) for field in fields)) for record in caplog.records]
+    return sorted({str(line) for line in lines})

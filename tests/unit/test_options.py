@@ -1,0 +1,62 @@
+"""Options of the commands: what is no number of seconds is refused by every one that takes seconds."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import turnstream_alerts.main
+import turnstream_cli.main
+import turnstream_relay.main
+
+APPS = {module.__name__: module.app for module in (turnstream_cli.main, turnstream_relay.main)}
+
+
+def options_in(app: typer.Typer) -> Iterator[tuple[str, Any]]:
+    """Yield the options of the type float, by command and name."""
+    for group in app.registered_groups:
+        assert group.typer_instance
+        yield from options_in(group.typer_instance)
+    for command in app.registered_commands:
+        assert command.callback
+        for parameter in inspect.signature(command.callback).parameters.values():
+            kind, *about = get_args(parameter.annotation) or (None,)
+            if kind is float:
+                yield f"{command.callback.__name__} {parameter.name}", about[0]
+
+
+SECONDS = [pytest.param(option, id=name) for app in APPS.values() for name, option in options_in(app)]
+
+
+@pytest.mark.parametrize("option", SECONDS)
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e400"])
+def test_what_is_no_number_of_seconds_is_refused(option: Any, value: str) -> None:  # noqa: ANN401
+    with pytest.raises(typer.BadParameter, match="expected a number of seconds"):
+        option.callback(float(value))
+    assert option.callback(1.5) == 1.5
+
+
+@pytest.mark.parametrize("value", ["inf", "nan"])
+@pytest.mark.parametrize(
+    ("app", "line"),
+    [
+        (turnstream_cli.main.app, ["send", "get-session", "{}", "--timeout"]),
+        (turnstream_cli.main.app, ["subscriptions", "redrive", "billing", "chat", "--timeout"]),
+        (turnstream_relay.main.app, ["run", "--config", "relay.toml", "--report-every"]),
+    ],
+)
+def test_the_option_is_named(app: typer.Typer, line: list[str], value: str) -> None:
+    done = CliRunner().invoke(app, [*line, value], env={"COLUMNS": "200"})
+    assert done.exit_code == 2
+    assert line[-1] in done.stderr
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "0"])
+def test_the_alerts_refuse_it_too(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        turnstream_alerts.main.main([f"--every={value}"])
+    assert ended.value.code == 2
+    assert "--every takes seconds above 0" in capsys.readouterr().err
