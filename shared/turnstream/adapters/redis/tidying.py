@@ -66,7 +66,7 @@ class Tidying:
         clock.hear(now)
         if replaced:
             last = replaced.decode()
-            log.warning("command stream replaced: its ids were ahead of the clock", partition=number, last_id=last)
+            log.warning("command stream replaced", why="its ids were ahead of the clock", partition=number, last_id=last)
             return True
         token, before = self._missing.pop(number, ("", 0))
         if missing == 0:
@@ -91,7 +91,8 @@ class Tidying:
         lost, again, after, last = answer
         if lost or missing == ANOTHER:
             log.error(
-                "commands lost: somebody else took them from the stream",
+                "commands lost",
+                why="another program took them from the stream",
                 partition=number,
                 stream=keys.commands,
                 count=lost,
