@@ -58,7 +58,11 @@ class TestVerdict:
     @pytest.fixture(autouse=True)
     def few(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(coinstall, "PACKAGES", ("langgraph",))
-        monkeypatch.setattr("time.sleep", lambda _: None)
+
+        def at_once(_: float) -> None:
+            """Do not sleep."""
+
+        monkeypatch.setattr("time.sleep", at_once)
 
     @pytest.mark.parametrize(
         ("alone", "beside", "status", "text"),

@@ -9,6 +9,7 @@ import pytest
 import redis
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 from tests.contract.chats import CONFIG
 
@@ -217,7 +218,7 @@ def test_only_who_is_trusted_with_it_can_do_it(asked: Callable[..., object], use
     before = state(asked)
     with pytest.raises(redis.ResponseError) as refused:
         asked(user, *attack.words)
-    denied = isinstance(refused.value, redis.exceptions.NoPermissionError)
+    denied = isinstance(refused.value, NoPermissionError)
     assert denied or "ACL failure in script" in str(refused.value)
     assert state(asked) == before
 
@@ -233,7 +234,7 @@ def test_all_that_a_producer_may_write_are_command_streams_whatever_the_ids_of_s
     asked: Callable[..., object], command: str
 ) -> None:
     keys = {key.decode() for key in cast("list[bytes]", asked("", "KEYS", "*"))}
-    streams = {of.commands for of in KEYS.partitions} if command[0] in "XF" else set()
+    streams: set[str] = {of.commands for of in KEYS.partitions} if command[0] in "XF" else set()
     assert keys >= streams
     assert {partition(session_id).session(session_id) for session_id in ODD} <= keys
 

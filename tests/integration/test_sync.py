@@ -639,7 +639,11 @@ def test_what_waits_for_a_thread_is_not_begun_when_its_partition_was_cut_short(
 ) -> None:
     monkeypatch.setattr(ownership, "HANDOVER", 0.1)
     threads = ThreadPoolExecutor(1)
-    monkeypatch.setattr(durable, "ThreadPoolExecutor", lambda *_: threads)
+
+    def the_same(*_: object) -> ThreadPoolExecutor:
+        return threads
+
+    monkeypatch.setattr(durable, "ThreadPoolExecutor", the_same)
     goes_on = threading.Event()
     begun: list[str] = []
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
@@ -10,6 +10,7 @@ from tests.contract.deployments import opened
 from tests.contract.redis_deployments import EmbeddedDeployment
 from tests.contract.samples import batch_of, command, committed, created, outcome, taken
 
+from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.ports import START, Backend, Needs, PartitionState, RawEntry
 
 AHEAD = 4_102_444_800_000
@@ -114,7 +115,7 @@ async def test_who_owns_the_partition_no_more_changes_nothing(real: EmbeddedDepl
     assert await real.dump() == before
     keys = real.keys.partitions[0]
     arguments = (state.token, "turnstream", keys.lost, 0, 0, 5)
-    server = backend.server  # type: ignore[attr-defined]
+    server = cast("RedisBackend", backend).server
     answer: list[Any] = await server.scripts.lost.run(server.calls(0), [keys.partition, keys.commands], arguments)
     assert answer[:2] == [0, 0]
     assert await real.dump() == before

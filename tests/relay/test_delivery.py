@@ -198,7 +198,11 @@ async def test_what_was_parked_is_delivered_when_the_endpoint_answers_again(
             (delivery,) = relay
             await wait_until(lambda: delivery.retried > 0)
             await wait_until(lambda: _are_parked(parked_events))
-            receiver.behaviour = lambda received: Reply(200 if received.body.get("sessionId") != "0-chat" else 422)
+
+            def refuse_one(received: Received) -> Reply:
+                return Reply(200 if received.body.get("sessionId") != "0-chat" else 422)
+
+            receiver.behaviour = refuse_one
             await wait_until(lambda: delivery.is_resting)
             await chat(ts, "new", messages=1)
             await wait_until(lambda: len(set(receiver.ids)) >= 2 * len(sessions))

@@ -84,11 +84,10 @@ class RedisSubscriptions:
         now = int(seconds) * 1000 + int(microseconds) // 1000
         due = {i: score for i, score in _pairs(times) if float(score) <= now}
         later = [float(score) for _, score in _pairs(times) if float(score) > now]
-        records = await self._call(partition, "HMGET", keys.parked, *due) if due else []
-        found = zip(due.items(), records, strict=True)
+        records: list[bytes | None] = await self._call(partition, "HMGET", keys.parked, *due) if due else []
         sessions = {
             i.decode(): msgspec.structs.replace(_parked(record), next_try=_tried_at(score)) if record else NOTHING_KNOWN
-            for (i, score), record in found
+            for (i, score), record in zip(due.items(), records, strict=True)
         }
         return DueSessions(_moment(now), sessions, (later[0] - now) / 1000 if later else None)
 

@@ -66,7 +66,9 @@ class Tidying:
         clock.hear(now)
         if replaced:
             last = replaced.decode()
-            log.warning("command stream replaced", why="its ids were ahead of the clock", partition=number, last_id=last)
+            log.warning(
+                "command stream replaced", why="its ids were ahead of the clock", partition=number, last_id=last
+            )
             return True
         token, before = self._missing.pop(number, ("", 0))
         if missing == 0:

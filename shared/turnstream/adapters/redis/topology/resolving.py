@@ -23,7 +23,7 @@ class ResolvingConnection(Connection):
     _address: str | None = None
 
     def _connection_arguments(self) -> Mapping[str, Any]:
-        arguments: Mapping[str, Any] = super()._connection_arguments()
+        arguments = cast("Mapping[str, Any]", super()._connection_arguments())
         return arguments if self._address is None else {**arguments, "host": self._address}
 
     async def _connect(self) -> None:
