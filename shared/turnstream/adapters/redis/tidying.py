@@ -65,10 +65,8 @@ class Tidying:
         now, replaced, missing = answer
         clock.hear(now)
         if replaced:
-            last = replaced.decode()
-            log.warning(
-                "command stream replaced", why="its ids were ahead of the clock", partition=number, last_id=last
-            )
+            why = "its ids were ahead of the clock"
+            log.warning("command stream replaced", why=why, partition=number, last_id=replaced.decode())
             return True
         token, before = self._missing.pop(number, ("", 0))
         if missing == 0:
