@@ -138,10 +138,12 @@ def attacks() -> list[Attack]:
         Attack(("XADD", of.commands, "*", "type", "delete-session"), ("producer", *worker)),
         # The name of its own channel for replies is random.
         Attack(("SUBSCRIBE", of.reply_channel("another")), ("producer", *worker)),
+        Attack(("SUBSCRIBE", of.lost), ("producer", *worker)),
+        Attack(("SSUBSCRIBE", of.lost), ("producer", *worker)),
         Attack(("SUBSCRIBE", KEYS.changes), worker),
         Attack(("SUBSCRIBE", KEYS.members("billing").changes), ("consumer", *worker)),
         *(Attack(("PUBLISH", channel, "forged"), worker) for channel in (
-            KEYS.event_channel("message-added"), KEYS.session_channel("s"), of.reply_channel("another"), KEYS.changes,
+            KEYS.event_channel("message-added"), KEYS.session_channel("s"), of.reply_channel("another"), KEYS.changes, of.lost,
         )),
         Attack(("SPUBLISH", of.live, "forged"), worker),
         # Where a member's connection has gone, another one notices by this; consumers wait for the lease instead.

@@ -117,7 +117,8 @@ def test_every_status_is_shown() -> None:
 
 
 def test_the_channels_and_keys_in_the_text_exist() -> None:
-    known = ADDRESSES | {Keys("{namespace}", 1).layout, PartitionKeys("{namespace}", "tag").partition}
+    of = PartitionKeys("{namespace}", "tag")
+    known = ADDRESSES | {Keys("{namespace}", 1).layout, of.partition, of.lost}
     named = set(re.findall(r"\{namespace\}:[\w:{}]+", GUIDE))
     assert named
     assert named <= known

@@ -162,6 +162,7 @@ class KeyPatterns:
         self.members = f"{namespace}:members:{{subscriptions}}:*"
         self.changes = f"{namespace}:changes:{{subscriptions}}:*"
         self.replies = kind("reply")
+        self.losses = kind("lost")
         self.live = (kind("events"), kind("session"), kind("live"))
 
 

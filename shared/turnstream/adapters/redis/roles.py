@@ -58,8 +58,8 @@ def _worker(of: KeyPatterns) -> tuple[str, ...]:
 
 
 def _producer(of: KeyPatterns) -> tuple[str, ...]:
-    """To queue commands, read, and hear replies and events: the one command that writes is XADD to command streams."""
-    channels = (f"&{channel}" for channel in (of.replies, *of.live))
+    """To queue commands, read, and hear answers and events: the one command that writes is XADD to command streams."""
+    channels = (f"&{channel}" for channel in (of.replies, of.losses, *of.live))
     return (f"%R~{of.all}", f"~{of.commands}", *channels, "-@all", *READING, "+xadd", "+fcall", *LISTENING, *CONNECTING)
 
 
