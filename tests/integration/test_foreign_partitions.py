@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -12,11 +12,22 @@ from tests.contract.chats import CONFIG, texts_of
 from tests.contract.deployments import client_of
 from tests.contract.redis_deployments import RedisDeployment
 from tests.contract.workers import worker_of
-from tests.waiting import wait_until
+from tests.waiting import SOON, wait_until
 
-from turnstream import AddMessage, CommandTimeout, CreateSession, KeyUnusable, Ticket, Turnstream, user_message
+from turnstream import (
+    AddMessage,
+    CommandTimeout,
+    CreateSession,
+    KeyUnusable,
+    MessageAdded,
+    ResyncRequired,
+    Ticket,
+    Turnstream,
+    user_message,
+)
 from turnstream.adapters.redis.keys import PartitionKeys
 from turnstream.application.routing import partition_of
+from turnstream.client.listening import subscription
 
 FOREIGN: dict[str, tuple[str | int, ...]] = {
     "string": ("SET", "a text"),
@@ -186,3 +197,52 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     fields = ("error", "reason", "stream", "partition")
     lines = [(record.message, *(vars(record).get(field) for field in fields)) for record in caplog.records]
     return sorted({str(line) for line in lines})
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look often whether anything was missed."""
+    monkeypatch.setattr(subscription, "CHECK_EVERY", 0.1)
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("deployment", ["embedded", "cluster"], indirect=True)
+@pytest.mark.parametrize("types", [(), (MessageAdded,)])
+async def test_who_listens_to_all_goes_on_without_a_partition_whose_events_cannot_be_read(
+    deployment: RedisDeployment, types: tuple[Any, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether it is so at the start already, or since; and with it when it can be read again."""
+    await worker_of(deployment)
+    ts = await client_of(deployment, worker=False)
+    bad, good = sessions()[:2]
+    for name in (bad, good):
+        await ts.execute(CreateSession(CONFIG, name))
+    victim = deployment.keys.partitions[partition_of(bad, PARTITIONS)].events
+    async with ts.subscribe(*types) as before:
+        await deployment.call("RENAME", victim, f"{victim}:aside")
+        await replace(deployment, victim, "list")
+        async with ts.subscribe(*types) as since:
+            for number in range(3):
+                await ts.execute(AddMessage(good, user_message("x")))
+                for events in (before, since):
+                    assert (await next_of(events, MessageAdded)).version == number + 2
+                await wait_until(lambda: said(caplog, "events of a partition cannot be read") == 2)
+            await deployment.call("RENAME", f"{victim}:aside", victim)
+            await ts.execute(AddMessage(bad, user_message("y")), timeout=30)
+            for events in (before, since):
+                assert (await next_of(events, MessageAdded)).session_id == bad
+    assert said(caplog, "events of a partition cannot be read") == 2
+    assert said(caplog, "subscription interrupted") == 0
+
+
+async def next_of(events: AsyncIterator[object], kind: type[MessageAdded]) -> MessageAdded:
+    async with asyncio.timeout(SOON):
+        while True:
+            event = await anext(events)
+            assert not isinstance(event, ResyncRequired)
+            if isinstance(event, kind):
+                return event
+
+
+def said(caplog: pytest.LogCaptureFixture, what: str) -> int:
+    return sum(record.message == what for record in caplog.records)

@@ -135,11 +135,11 @@ class Following:
         self._has_read(max(self.behind, page.payloads[-1][0] if page.payloads else page.head))
         self.is_live = self.behind >= page.head
 
-    def check(self, page: EventPage) -> None:
+    def check(self, page: EventPage | None) -> None:
         """Compare with how things stood before all that was heard by now: was one missed that none has followed?"""
         if not self.is_live:
             return
-        if page.generation != self._generation or self._may_have_missed(page, page.head):
+        if page is None or page.generation != self._generation or self._may_have_missed(page, page.head):
             self.is_live = False
         else:
             self._has_read(page.head)

@@ -1,10 +1,10 @@
 """Events for subscribers, live and from the stream, without a gap (design §6, §10)."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from typing import Generic, Self, TypeVar, cast
 
-import msgspec
 from msgspec.structs import force_setattr
 
 from turnstream.application.routing import partition_of
@@ -13,9 +13,9 @@ from turnstream.client.closing import UntilClosed
 from turnstream.client.listening.buffer import Buffer
 from turnstream.client.listening.choosing import Start, checked_start, types_of
 from turnstream.client.listening.following import Break, Following, Wanted, beginning
+from turnstream.client.listening.pages import Pages, decoded
 from turnstream.client.listening.resync import ResyncRequired
 from turnstream.client.listening.together import ended, together
-from turnstream.codec.events import decode_event
 from turnstream.domain.events import AnyEvent, Event
 from turnstream.domain.position import Mark, Position
 from turnstream.errors import Unavailable
@@ -61,10 +61,12 @@ class EventSubscription(Generic[SomeEvent]):
         self._home = client.home
         self._backend = backend = client.backend
         self._wanted = Wanted(types_of(types), session_id)
+        self._pages = Pages(backend.events, session_id)
         own = range(backend.partitions) if session_id is None else (partition_of(session_id, backend.partitions),)
         self._numbers: Sequence[int] = own
         self._start = checked_start(start, own, backend.partitions)
         self._followed: dict[int, Following] = {}
+        self._unstarted: dict[int, float] = {}
         self._marks: list[Mark | None] = [None] * backend.partitions
         self._position: Position | None = None
         self._waiting = buffer
@@ -175,18 +177,29 @@ class EventSubscription(Generic[SomeEvent]):
 
     async def _begin(self) -> None:
         """Fix the position from which it goes on."""
-        start = self._start
-        if isinstance(start, Position):
-            marks = {number: cast("Mark", start.marks[number]) for number in self._numbers}
+        if isinstance(self._start, Position):
+            for number in self._numbers:
+                self._follow(number, cast("Mark", self._start.marks[number]))
         else:
-            pages = await together(self._read(number, 0, 0) for number in self._numbers)
-            places = [page.head if start == "now" else beginning(page) for page in pages]
-            each = zip(self._numbers, pages, places, strict=True)
-            marks = {number: (page.generation, place) for number, page, place in each}
-        for number, mark in marks.items():
-            self._followed[number] = Following(self._wanted, mark)
-            self._marks[number] = mark
+            pages = await together(self._pages.read(number, 0, 0) for number in self._numbers)
+            if self._pages.failure and not any(pages):
+                raise self._pages.failure
+            for number, page in zip(self._numbers, pages, strict=True):
+                self._start_in(number, page)
         self._position = Position(tuple(self._marks))
+
+    def _start_in(self, partition: int, page: EventPage | None) -> None:
+        """Start where a partition stands; where that cannot be read, when it can be, before all that was heard."""
+        if page is None:
+            self._unstarted[partition] = math.inf
+            self._follow(partition, ("", 0))
+        else:
+            now = int(min(page.head, self._unstarted.pop(partition, math.inf)))
+            self._follow(partition, (page.generation, now if self._start == "now" else beginning(page)))
+
+    def _follow(self, partition: int, mark: Mark) -> None:
+        self._followed[partition] = Following(self._wanted, mark)
+        self._marks[partition] = mark
 
     async def _run(self, subscription: Subscription) -> None:
         """Listen until closed; a lost connection is opened again, and the streams tell what was missed."""
@@ -233,10 +246,12 @@ class EventSubscription(Generic[SomeEvent]):
         raise Unavailable("The subscription was closed")
 
     def _hear_payload(self, payload: bytes) -> None:
-        event = _decoded(payload)
+        event = decoded(payload)
         if event is not None and event.meta and self._wanted.concerns(event):
-            followed = self._followed.get(event.meta.partition)
-            if followed:
+            number = event.meta.partition
+            if number in self._unstarted:
+                self._unstarted[number] = min(self._unstarted[number], event.meta.sequence - 1)
+            elif followed := self._followed.get(number):
                 self._heard(followed, event, len(payload))
 
     def _heard(self, followed: Following, event: AnyEvent, size: int) -> None:
@@ -248,9 +263,9 @@ class EventSubscription(Generic[SomeEvent]):
     async def _catch_up(self, backoff: Backoff) -> None:
         """Read the streams of those that are not live, as far as there is room."""
         while True:
-            await self._behind.wait()
+            await self._pages.tried_again_or(self._behind)
             self._behind.clear()
-            behind = [number for number, followed in self._followed.items() if not followed.is_live]
+            behind = [n for n, followed in self._followed.items() if not (followed.is_live or self._pages.rests(n))]
             for start in range(0, len(behind), TOGETHER):
                 some = behind[start : start + TOGETHER]
                 await self._waiting.until_room(len(some))
@@ -264,7 +279,13 @@ class EventSubscription(Generic[SomeEvent]):
         followed = self._followed[partition]
         followed.reading()
         after = followed.behind
-        page = await self._read(partition, after, count)
+        page = await self._pages.read(partition, after, count)
+        if page is None:
+            return
+        if partition in self._unstarted:
+            self._start_in(partition, page)
+            self._behind.set()
+            return
         gone = followed.continue_in(page)
         if gone:
             self._tell(partition, followed, gone)
@@ -276,7 +297,7 @@ class EventSubscription(Generic[SomeEvent]):
 
     def _take(self, partition: int, followed: Following, page: EventPage) -> None:
         for sequence, payload in page.payloads:
-            event = _decoded(payload)
+            event = decoded(payload)
             if event is not None and self._wanted.concerns(event) and followed.take(event, sequence):
                 self._append(followed.mark, event, len(payload))
         followed.advance(page)
@@ -315,7 +336,7 @@ class EventSubscription(Generic[SomeEvent]):
         while True:
             await asyncio.sleep(CHECK_EVERY)
             live = [number for number, followed in self._followed.items() if followed.is_live]
-            pages = await together(self._read(number, 0, 0) for number in live)
+            pages = await together(self._pages.read(number, 0, 0) for number in live)
             await subscription.ping()
             for number, page in zip(live, pages, strict=True):
                 followed = self._followed[number]
@@ -326,18 +347,6 @@ class EventSubscription(Generic[SomeEvent]):
             if not self._waiting:
                 self._position = Position(tuple(self._marks))
 
-    async def _read(self, partition: int, after: int, count: int) -> EventPage:
-        return await self._backend.events.read(partition, after, count, self._wanted.session_id)
-
 
 def _failure_of(task: asyncio.Task[None] | None) -> BaseException | None:
     return None if task is None or task.cancelled() else task.exception()
-
-
-def _decoded(payload: bytes) -> AnyEvent | None:
-    """Return the event of a payload; what is none is passed over, for anybody may publish."""
-    try:
-        return decode_event(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        log.warning("event cannot be read", size=len(payload))
-        return None
