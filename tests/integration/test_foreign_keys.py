@@ -309,3 +309,51 @@ async def test_a_queue_that_cannot_be_read_holds_up_nobody_else(real: EmbeddedDe
     assert (progress.done, progress.left) == (0, 1)
     assert await told(await ts.send(added("two", "t"))) == 3
     await real.call("HDEL", registry, "s")
+
+
+LAST_ID = "18446744073709551615-18446744073709551615"
+
+
+@pytest.mark.parametrize("kind", ["malformed", "queue"])
+async def test_a_stream_to_which_nothing_can_be_added_leaves_no_half_of_a_batch(
+    real: EmbeddedDeployment, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ts = await sessions_of(real, ["s", "t"])
+    keys = real.keys.partitions[0]
+    stream = {"malformed": keys.malformed, "queue": keys.queue("s")}[kind]
+    await real.call("XADD", stream, LAST_ID, "a field", "a text")
+    if kind == "queue":
+        await real.call("DEL", keys.messages("s"))
+        await real.call("SET", keys.messages("s"), "a text", "EX", 60)
+    generation, events = await real.call("HGET", keys.partition, "generation"), await real.call("XLEN", keys.events)
+    # They are applied in one batch.
+    ticket, other = await ts.send_many([added("two", "t"), added("two", "s")])
+    if kind == "malformed":
+        await real.append(0, {b"id": b"x", b"type": b"nope", b"data": b"{}"})
+    worker = await worker_of(real)
+    assert await told(ticket) == 3
+    if kind == "malformed":
+        await wait_until(lambda: "partition cannot be written" in caplog.text)
+        assert await told(other) == 3
+        assert await real.call("XLEN", keys.events) == events + 2
+        await real.call("DEL", stream)
+    else:
+        with pytest.raises(InvalidCommand, match="It cannot be parked"):
+            await other
+    assert await real.call("HGET", keys.partition, "generation") == generation
+    assert "partition fenced" not in caplog.text
+    assert not worker.task.done()
+
+
+async def test_an_entry_of_any_form_among_the_events_does_not_keep_a_partition_from_being_taken(
+    real: EmbeddedDeployment, caplog: pytest.LogCaptureFixture
+) -> None:
+    ts = await sessions_of(real, ["s"])
+    keys = real.keys.partitions[0]
+    await real.call("DEL", keys.events)
+    for entry_id in ("1-0", "9-0"):
+        await real.call("XADD", keys.events, entry_id, *("x" for _ in range(2 * 4001)))
+    await worker_of(real)
+    assert await told(await ts.send(added("two", "s"))) == 3
+    assert [event.version for event in await real.events(0)] == [3]
+    assert "partition failed" not in caplog.text

@@ -273,4 +273,8 @@ async def test_and_it_is_small(alone: EmbeddedDeployment) -> None:
         await script.run(backend.server.calls(0), keys, words("delete-session", bytes(LARGEST_FREEING + 1)))
     assert await script.run(backend.server.calls(0), keys, words("delete-session", bytes(LARGEST_FREEING))) == -1
     assert await script.run(backend.server.calls(0), keys, ("1", *words("delete-session")[1:])) == 1
+    large = bytes(LARGEST_FREEING + 1)
+    for command in (("100", large, "delete-session", "{}", "0"), (*words("delete-session")[:-1], "2", "a", large)):
+        with pytest.raises(ResponseError, match="FREEING"):
+            await script.run(backend.server.calls(0), keys, command)
     await backend.aclose()

@@ -10,8 +10,10 @@ from tests.contract.redis_deployments import EmbeddedDeployment
 from tests.contract.workers import worker_of
 from tests.waiting import wait_until
 
-from turnstream import ConfigurationError, CreateSession, Turnstream
+from turnstream import ConfigurationError, CreateSession, KeyUnusable, Turnstream, TurnstreamError
 from turnstream.adapters.redis.backend import RedisBackend
+from turnstream.adapters.redis.migrating import migrate
+from turnstream.adapters.redis.setting_up import set_up
 from turnstream.settings import Settings
 
 
@@ -95,3 +97,31 @@ async def test_of_two_workers_that_make_a_deployment_at_the_same_time_the_second
         await late.deployment.make()
     await late.aclose()
     assert await real.call("GET", real.keys.layout) == b"8 2"
+
+
+@pytest.mark.parametrize("words", [("RPUSH", "a text"), ("SET", b"\xff\xfe"), ("SET", "8"), ("SET", "many 2")])
+async def test_something_else_in_the_place_of_the_layout_is_an_error_of_this_library(
+    real: EmbeddedDeployment, words: tuple[str | bytes, ...]
+) -> None:
+    command, value = words
+    await real.call(command, real.keys.layout, value)
+    starts = [
+        lambda: RedisBackend.open(real.settings),
+        lambda: RedisBackend.open(real.settings, works=True),
+        lambda: set_up(real.settings),
+        lambda: anext(migrate(real.settings)),
+    ]
+    for start in starts:
+        with pytest.raises(TurnstreamError, match=real.keys.layout if command == "RPUSH" else "has layout|partitions"):
+            await start()
+
+
+async def test_a_client_that_is_there_before_says_so_too(real: EmbeddedDeployment) -> None:
+    async with Turnstream.connect(settings=real.settings) as ts:
+        await real.call("RPUSH", real.keys.layout, "a text")
+        with pytest.raises(KeyUnusable, match=real.keys.layout):
+            await ts.execute(CreateSession(CONFIG, "s"), timeout=0.2)
+        await real.call("DEL", real.keys.layout)
+        ticket = await ts.send(CreateSession(CONFIG, "s"))
+        await worker_of(real)
+        assert (await ticket).version == 1

@@ -45,6 +45,7 @@ MUTATIONS = (
     Mutation("commit", "size of a write", " or words > 4000"),
     Mutation("commit", "kind of a write", " or not wanted then", " then wanted = wanted or 'any' end if false then"),
     Mutation("commit", "type of a key", "return redis.error_reply('BADBATCH ' .. key .. ' is a ' .. types[key])"),
+    Mutation("commit", "last id of a stream", "if about == LAST_ID then", "if false then"),
     Mutation("settle", "token", "if state[1] ~= ARGV[1] then return redis.error_reply('FENCED token') end"),
     Mutation("settle", "replication id", "return redis.error_reply('FENCED replid')"),
     Mutation("settle", "told before", "first = 5 + ARGV[4]"),
@@ -52,6 +53,7 @@ MUTATIONS = (
     Mutation("take", "layout", "return redis.error_reply('LAYOUT ' .. made[1] .. ' ' .. tostring(made[2]))"),
     Mutation("take", "history", "elseif made[3] ~= replid or broken then", "elseif broken then"),
     Mutation("take", "new generation", " or broken then", " then"),
+    Mutation("take", "words of an event", "if #kept[i][2] == 2 then", "do"),
     Mutation("take", "broken commit", "last ~= nil and tonumber(last) > tonumber(sequence)", "false"),
     Mutation("take", "lost hash: events", "last and #last <= 15 and last or '0'", "'0'"),
     Mutation("take", "lost hash: entries", "if made[1] or numbers['groups'] > 0 then", "if made[1] then"),
@@ -121,6 +123,7 @@ MUTATIONS = (
     Mutation("enqueue_freeing", "backlog", "if backlog + #starts > tonumber(ARGV[1]) then return backlog end"),
     Mutation("enqueue_freeing", "kind of a command", "not FREEING[ARGV[at + 1]] or "),
     Mutation("enqueue_freeing", "size of a command", " or #ARGV[at + 2] > LARGEST"),
+    Mutation("enqueue_freeing", "size of what is said about it", " or about > LARGEST"),
 )
 
 

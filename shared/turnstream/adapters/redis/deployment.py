@@ -7,6 +7,7 @@ it is set to, and looks again until there is something to compare that with.
 import asyncio
 from typing import Final
 
+from turnstream.adapters.redis.faults import understood
 from turnstream.adapters.redis.keys import LAYOUT
 from turnstream.adapters.redis.misfit import made_otherwise
 from turnstream.adapters.redis.server import Server
@@ -34,7 +35,7 @@ class Deployment:
         """Make the deployment if it is not made yet: for workers, and for who sets one up.
 
         Raises:
-            Unavailable: the server does not answer, or is full.
+            Unavailable: the server does not answer or is full, or something else stands at the key.
             ConfigurationError: it was made with another number of partitions or another layout.
 
         """
@@ -47,7 +48,7 @@ class Deployment:
         """Tell whether the deployment is made, without writing anything.
 
         Raises:
-            Unavailable: the server does not answer.
+            Unavailable: the server does not answer, or something else stands at the key.
             ConfigurationError: it was made with another number of partitions or another layout.
 
         """
@@ -57,7 +58,7 @@ class Deployment:
         """Look now, and where the deployment is not made yet, in the background until it is.
 
         Raises:
-            Unavailable: the server does not answer.
+            Unavailable: the server does not answer, or something else stands at the key.
             ConfigurationError: it was made with another number of partitions or another layout.
 
         """
@@ -89,12 +90,13 @@ class Deployment:
         answer = await self._call("GET", self._server.keys.layout)
         if answer is None:
             return None
-        found = answer.decode()
+        found = answer.decode(errors="replace")
         if found != self._wanted:
             raise made_otherwise(f"The deployment at {self._server.where}", self._server, *found.split(" ", 1))
         self.made = True
         return found
 
     async def _call(self, *words: str) -> bytes | None:
-        answer: bytes | None = await self._server.topology.calls(self._server.keys.layout).call(*words)
+        calls = self._server.topology.calls(self._server.keys.layout)
+        answer: bytes | None = await understood(calls.call(*words), calls, {self._server.keys.layout: "string"})
         return answer

@@ -15,6 +15,7 @@ from redis.exceptions import ResponseError
 
 from turnstream.adapters.redis.backend import server_at
 from turnstream.adapters.redis.channels import RedisChannels
+from turnstream.adapters.redis.faults import understood
 from turnstream.adapters.redis.keys import LAYOUT, FormerKey, FormerKeys, MemberKeys
 from turnstream.adapters.redis.registry import Registry
 from turnstream.adapters.redis.server import Server
@@ -83,16 +84,18 @@ async def migrate(settings: Settings, *, dry_run: bool = False) -> AsyncGenerato
 
 
 async def _made(server: Server) -> tuple[int, str]:
-    made: bytes | None = await server.topology.calls(server.keys.layout).call("GET", server.keys.layout)
+    key, calls = server.keys.layout, server.topology.calls(server.keys.layout)
+    made: bytes | None = await understood(calls.call("GET", key), calls, {key: "string"})
     if made is None:
         raise ConfigurationError(
             f"There is no deployment at {server.where} in the namespace {server.settings.namespace}: set "
             "TURNSTREAM_NAMESPACE to that of yours"
         )
-    partitions, _, layout = made.decode().partition(" ")
-    if layout not in (str(FormerKeys.LAYOUT), FormerKeys.MIGRATING, str(LAYOUT)):
+    partitions, _, layout = made.decode(errors="replace").partition(" ")
+    if layout not in (str(FormerKeys.LAYOUT), FormerKeys.MIGRATING, str(LAYOUT)) or not partitions.isdecimal():
         raise ConfigurationError(
-            f"The deployment at {server.where} has layout {layout}; this program knows 1 and 2: upgrade it"
+            f"The deployment at {server.where} has layout {layout or 'of an unknown kind'}; this program knows 1 and 2: "
+            "upgrade it"
         )
     return int(partitions), layout
 

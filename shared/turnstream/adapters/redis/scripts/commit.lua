@@ -61,6 +61,7 @@ local TYPES = {
   HSET = 'hash', HDEL = 'hash', ZADD = 'zset', ZREM = 'zset', XADD = 'stream', XDEL = 'stream',
   XTRIM = 'stream', UNLINK = 'any', PUBLISH = 'any', SPUBLISH = 'any',
 }
+local LAST_ID = '18446744073709551615-18446744073709551615'
 local events, writes, last = at + 1, at + 1 + 4 * tonumber(ARGV[at]), #ARGV
 at = writes
 while at <= last do
@@ -74,6 +75,11 @@ while at <= last do
     types[key] = types[key] or redis.call('TYPE', key).ok
     if types[key] ~= wanted and types[key] ~= 'none' then
       return redis.error_reply('BADBATCH ' .. key .. ' is a ' .. types[key])
+    end
+    if ARGV[at + 1] == 'XADD' and types[key] == 'stream' then
+      for _, about in ipairs(redis.call('XINFO', 'STREAM', key)) do
+        if about == LAST_ID then return redis.error_reply('BADBATCH ' .. key .. ' has the last id') end
+      end
     end
   end
   at = at + words + 1

@@ -9,7 +9,11 @@ local FREEING, LARGEST = {['delete-session'] = true, ['remove-messages'] = true,
 
 local starts, at, last = {}, 2, #ARGV
 while at <= last do
-  if not FREEING[ARGV[at + 1]] or #ARGV[at + 2] > LARGEST then return redis.error_reply('FREEING ' .. ARGV[at]) end
+  local about = #ARGV[at]
+  for i = at + 4, at + 3 + ARGV[at + 3] do about = about + #ARGV[i] end
+  if not FREEING[ARGV[at + 1]] or #ARGV[at + 2] > LARGEST or about > LARGEST then
+    return redis.error_reply('FREEING ' .. string.sub(ARGV[at], 1, 64))
+  end
   starts[#starts + 1] = at
   at = at + 4 + ARGV[at + 3]
 end

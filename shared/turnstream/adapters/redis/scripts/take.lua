@@ -73,7 +73,10 @@ if broken then
   -- A stream's last id does not go back, so it is made anew of the latest events; the others go as if by retention.
   local kept = redis.call('XREVRANGE', KEYS[4], sequence .. '-0', '-', 'COUNT', 1000)
   redis.call('UNLINK', KEYS[4])
-  for i = #kept, 1, -1 do redis.call('XADD', KEYS[4], kept[i][1], unpack(kept[i][2])) end
+  for i = #kept, 1, -1 do
+    -- An event has one field; Lua cannot unpack 8,000 words.
+    if #kept[i][2] == 2 then redis.call('XADD', KEYS[4], kept[i][1], unpack(kept[i][2])) end
+  end
 end
 
 -- An owner that neither gave the partition up nor moved the cursor may have died of a command (design §4).
