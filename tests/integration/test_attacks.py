@@ -143,7 +143,8 @@ def attacks() -> list[Attack]:
         Attack(("SUBSCRIBE", KEYS.changes), worker),
         Attack(("SUBSCRIBE", KEYS.members("billing").changes), ("consumer", *worker)),
         *(Attack(("PUBLISH", channel, "forged"), worker) for channel in (
-            KEYS.event_channel("message-added"), KEYS.session_channel("s"), of.reply_channel("another"), KEYS.changes, of.lost,
+            KEYS.event_channel("message-added"), KEYS.session_channel("s"), of.reply_channel("another"), of.lost,
+            KEYS.changes,
         )),
         Attack(("SPUBLISH", of.live, "forged"), worker),
         # Where a member's connection has gone, another one notices by this; consumers wait for the lease instead.

@@ -52,7 +52,7 @@ EVERY_ERROR: list[TurnstreamError] = [
     CommandParked("s", "c1"),
     SessionGone("s", 3, "c1"),
     Overloaded(100_001, 100_000),
-    KeyUnusable("ts:commands:{p0}", "it is a string and not a stream"),
+    KeyUnusable("ts:commands:{p0}", "it is a string, expected a stream"),
     CommandTimeout("c1", 30.0),
     Fenced(7, "token"),
     TooLate(7, 1_700_000_000_000),

@@ -1,5 +1,9 @@
-"""What an error of the server means that no script and no caller knows: something else stands at a key."""
+"""What an error of the server means that no script and no caller knows: something else stands at a key.
 
+A failed script does not say which of its keys it is about. So the keys' types are asked for then, and only then.
+"""
+
+import asyncio
 from collections.abc import Awaitable, Mapping
 from typing import TypeVar
 
@@ -36,12 +40,12 @@ async def unusable(error: ResponseError, calls: Calls, types: Mapping[str, str])
 
 async def culprit(calls: Calls, types: Mapping[str, str]) -> KeyUnusable | None:
     """Return the error for the first key that has another type than it should; `None` where that cannot be said."""
-    for key, wanted in types.items():
-        try:
-            found: bytes = await calls.call("TYPE", key)
-        except (Unavailable, ConfigurationError, ResponseError):
-            # What this user may not ask.
-            return None
+    try:
+        answers: list[bytes] = await asyncio.gather(*(calls.call("TYPE", key) for key in types))
+    except (Unavailable, ConfigurationError, ResponseError):
+        # What this user may not ask.
+        return None
+    for (key, wanted), found in zip(types.items(), answers, strict=True):
         if found.decode() not in (wanted, "none"):
-            return KeyUnusable(key, f"it is a {found.decode()} and not a {wanted}")
+            return KeyUnusable(key, f"it is a {found.decode()}, expected a {wanted}")
     return None

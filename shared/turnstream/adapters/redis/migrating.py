@@ -94,8 +94,8 @@ async def _made(server: Server) -> tuple[int, str]:
     partitions, _, layout = made.decode(errors="replace").partition(" ")
     if layout not in (str(FormerKeys.LAYOUT), FormerKeys.MIGRATING, str(LAYOUT)) or not partitions.isdecimal():
         raise ConfigurationError(
-            f"The deployment at {server.where} has layout {layout or 'of an unknown kind'}; this program knows 1 and 2: "
-            "upgrade it"
+            f"The deployment at {server.where} has layout {layout or 'of an unknown kind'}; this program knows 1 and "
+            "2: upgrade it"
         )
     return int(partitions), layout
 

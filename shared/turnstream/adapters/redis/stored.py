@@ -1,9 +1,5 @@
-"""What stands at a key where something else belongs, or cannot be decoded: found out when a read has failed, and named.
+"""What stands at a key where something else belongs, or cannot be decoded: named when a read has failed."""
 
-A failed script does not say which of its keys it is about. So the keys' types are asked for then, and only then.
-"""
-
-import asyncio
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -11,9 +7,10 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from redis.exceptions import ResponseError
 
+from turnstream.adapters.redis.faults import culprit
 from turnstream.adapters.redis.topology.connection import Word
 from turnstream.adapters.redis.topology.routing import Calls
-from turnstream.errors import ConfigurationError, StoredDataInvalid
+from turnstream.errors import StoredDataInvalid
 
 Data = TypeVar("Data")
 Value = TypeVar("Value")
@@ -37,22 +34,12 @@ class Place(NamedTuple):
 
 
 async def invalid(calls: Calls, places: Sequence[Place], error: ResponseError) -> StoredDataInvalid:
-    """Return the error that names the one of a failed read's keys for which it failed.
-
-    Raises:
-        Unavailable: the server does not answer.
-
-    """
-    try:
-        answers: list[bytes] = await asyncio.gather(*(calls.call("TYPE", place.key) for place in places))
-        found = [answer.decode() for answer in answers]
-    except ConfigurationError:
-        # This user may not ask for types.
-        found = ["none"] * len(places)
-    for place, kind in zip(places, found, strict=True):
-        if kind not in {place.kind, "none"}:
-            return StoredDataInvalid(place.key, f"it is a {kind}, expected a {place.kind}", place.session_id)
-    return StoredDataInvalid(places[0].key, f"the server says {error}", places[0].session_id)
+    """Return the error that names the one of a failed read's keys for which it failed."""
+    by_key = {place.key: place for place in places}
+    found = await culprit(calls, {key: place.kind for key, place in by_key.items()})
+    if found is None:
+        return StoredDataInvalid(places[0].key, f"the server says {error}", places[0].session_id)
+    return StoredDataInvalid(found.key, found.reason, by_key[found.key].session_id)
 
 
 async def read(calls: Calls, place: Place, command: str, *words: Word) -> Any:  # noqa: ANN401 - what the server answers
