@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import turnstream_alerts.main
 import turnstream_cli.main
 import turnstream_relay.main
+from turnstream_cli.options import check_finite
 
 APPS = {module.__name__: module.app for module in (turnstream_cli.main, turnstream_relay.main)}
 
@@ -40,7 +41,7 @@ def test_what_is_no_number_of_seconds_is_refused(option: Any, value: str) -> Non
 
 
 def test_what_was_not_given_is_no_fault() -> None:
-    assert turnstream_cli.main.check_finite(None) is None
+    assert check_finite(None) is None
 
 
 @pytest.mark.parametrize("value", ["inf", "nan"])
