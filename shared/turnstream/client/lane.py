@@ -149,9 +149,14 @@ class Lane:
         now = asyncio.get_running_loop().time()
         late = [put for put in (*self._in_hand, *self._waiting) if now >= put.until]
         for put in late:
-            put.settle(self._failure or Unavailable(self._why if not self._open.is_set() else "No answer came"))
+            put.settle(self._failure or Unavailable(self._silence()))
         self._waiting = deque(put for put in self._waiting if put.taken or now < put.until)
         self._look_at(min((put.until for put in (*self._in_hand, *self._waiting) if now < put.until), default=math.inf))
+
+    def _silence(self) -> str:
+        """Say why nothing is heard of what waits."""
+        held = not self._open.is_set()
+        return f"There is no connection for replies: {self._why}" if held else "The server has not answered"
 
     def _start(self) -> None:
         if self.task is None and (self._waiting or self._again):
@@ -295,7 +300,7 @@ class Lane:
                 async with asyncio.timeout_at(min(deadline, clock() + GLANCE)):
                     await self._open.wait()
             except TimeoutError:
-                failure = Unavailable(f"There is no connection for replies: {self._why}")
+                failure = Unavailable(self._silence())
                 if clock() >= deadline:
                     raise failure from None
                 self._tell_those_behind(failure)
