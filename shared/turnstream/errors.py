@@ -214,7 +214,7 @@ class SessionGone(TurnstreamError):  # noqa: N818 - a state of the session
     """
 
     def __init__(self, session_id: str, version: int, command_id: str) -> None:
-        """Keep the session, its version behind the command, and the command's id."""
+        """Keep the session, its version after the command, and the command's id."""
         super().__init__(
             f"Command {command_id} was applied, as version {version} of session {session_id}; since then the session "
             "was deleted, or a failover has taken the command back"

@@ -1,8 +1,8 @@
 """The commands for one partition on their way out: what is sent at the same time travels together, in order.
 
 A publication whose result is unknown is tried again, with the same commands under the same ids, for as long as workers
-recognise them (design §4). Until then nothing behind it is published, but for what only frees memory: on a full server
-it need not wait for what that refuses.
+recognise them (design §4). Until then nothing that follows is published, but for what only frees memory: a full server
+takes that, and refuses the rest.
 """
 
 import asyncio
@@ -200,7 +200,7 @@ class Lane:
             self._waiting.remove(failed)
 
     def _separate(self, entries: Sequence[CommandEntry], puts: Sequence[Put]) -> None:
-        """Put back what was refused together: what only frees memory travels by itself on a full server, and first."""
+        """Put back what was refused together: what only frees memory travels alone on a full server, and first."""
         left = len(entries)
         for put in reversed(puts):
             taken = min(left, put.taken)
