@@ -284,7 +284,7 @@ def tail(  # noqa: PLR0913 - what to show
 def setup(
     *,
     remove_old: Annotated[
-        bool, typer.Option("--remove-old", help="Remove the functions of other versions, once nobody runs these.")
+        bool, typer.Option("--remove-old", help="Remove the functions of other versions, once no program runs these.")
     ] = False,
     as_json: AsJson = False,
     redis_url: RedisUrl = None,

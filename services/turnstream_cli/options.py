@@ -4,7 +4,7 @@ import math
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import typer
 
@@ -35,9 +35,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines instead o
 Processes = Annotated[int, typer.Option(min=1, metavar="N", help="Worker processes; about one a core.")]
 
 
-def check_finite(seconds: float) -> float:
-    """Return an option's seconds; typer's own bounds let `inf` pass."""
-    if not math.isfinite(seconds):
+Seconds = TypeVar("Seconds", bound=float | None)
+
+
+def check_finite(seconds: Seconds) -> Seconds:
+    """Return an option's seconds, `None` if it was not given; typer's own bounds let `inf` pass."""
+    if seconds is not None and not math.isfinite(seconds):
         raise typer.BadParameter(f"expected a number of seconds, not {seconds}")
     return seconds
 

@@ -5,7 +5,7 @@ import typer
 from turnstream import InvalidCommand, QueueProgress, Turnstream
 from turnstream.telemetry import printable
 from turnstream_cli.output import print_json, print_table
-from turnstream_cli.running import REFUSED
+from turnstream_cli.running import Refused
 
 
 async def print_parked(redis_url: str | None, *, as_json: bool) -> None:
@@ -54,5 +54,4 @@ def _tell(what: str, progress: QueueProgress, *, as_json: bool) -> None:
     else:
         typer.echo(f"{progress.done} {what}, {progress.left} left")
     if progress.error:
-        typer.echo(f"error: the next command cannot be applied: {printable(progress.error)}", err=True)
-        raise typer.Exit(REFUSED)
+        raise Refused(f"The next command cannot be applied: {progress.error}")

@@ -20,14 +20,19 @@ from turnstream.errors import (
     TurnstreamError,
 )
 from turnstream.process import ENDING_WITH_CHILDREN, end_within, open_standard_streams
-from turnstream.telemetry import configure_logging, printable
+from turnstream.telemetry import configure_logging, printable, printable_json
 from turnstream_cli.options import LogLevel
 
 REFUSED: Final = 1
 """The exit status of a command that was understood and refused, or has found that something is wrong with data."""
 
+
+class Refused(TurnstreamError):  # noqa: N818 - a state of the command
+    """What a command tells at its end: it went as far as it could."""
+
+
 REFUSALS: Final = (
-    *(Rejected, CommandParked, SessionGone, StoredDataInvalid),
+    *(Refused, Rejected, CommandParked, SessionGone, StoredDataInvalid),
     *(SubscriptionNotFound, SubscriptionInUse, SessionNotParked),
 )
 """What is understood, and another try seldom mends."""
@@ -68,7 +73,7 @@ def reported(*, as_json: bool = False) -> Generator[None]:
     try:
         yield
     except TurnstreamError as error:
-        typer.echo(encode_error(error) if as_json else f"error: {printable(str(error))}", err=True)
+        typer.echo(printable_json(encode_error(error)) if as_json else f"error: {printable(str(error))}", err=True)
         raise typer.Exit(REFUSED if isinstance(error, REFUSALS) else UNAVAILABLE) from None
 
 

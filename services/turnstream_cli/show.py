@@ -5,9 +5,8 @@ from collections.abc import AsyncIterator
 import typer
 
 from turnstream import ListSessions, SessionInfo, SessionNotFound, Turnstream
-from turnstream.telemetry import printable
 from turnstream_cli.output import print_infos, print_json, print_messages, print_session
-from turnstream_cli.running import REFUSED
+from turnstream_cli.running import Refused
 
 
 async def get_session(redis_url: str | None, session_id: str, *, as_json: bool) -> None:
@@ -32,13 +31,11 @@ async def list_page(redis_url: str | None, query: ListSessions, *, as_json: bool
             print_json(info)
     else:
         print_infos(page.sessions)
-    if page.unreadable:
-        names = ", ".join(map(printable, page.unreadable))
-        typer.echo(f"error: something else is stored in the place of {names}: turnstream verify says what", err=True)
     if page.next_cursor:
         typer.echo(f"There are more: --cursor {page.next_cursor}", err=True)
     if page.unreadable:
-        raise typer.Exit(REFUSED)
+        names = ", ".join(page.unreadable)
+        raise Refused(f"Something else is stored in the place of {names}: turnstream verify says what")
 
 
 async def list_all(redis_url: str | None, query: ListSessions, *, as_json: bool) -> None:

@@ -51,7 +51,7 @@ def execute(work: Coroutine[Any, Any, None], log_level: LogLevel, *, as_json: bo
     from turnstream import ConfigurationError, TurnstreamError, Unavailable
     from turnstream.codec.errors import encode_error
     from turnstream.process import open_standard_streams
-    from turnstream.telemetry import configure_logging, printable
+    from turnstream.telemetry import configure_logging, printable, printable_json
 
     open_standard_streams()
     configure_logging(log_level)
@@ -61,7 +61,7 @@ def execute(work: Coroutine[Any, Any, None], log_level: LogLevel, *, as_json: bo
     try:
         asyncio.run(work)
     except TurnstreamError as error:
-        typer.echo(encode_error(error) if as_json else f"error: {printable(str(error))}", err=True)
+        typer.echo(printable_json(encode_error(error)) if as_json else f"error: {printable(str(error))}", err=True)
         misfit = isinstance(error, ConfigurationError | Unavailable)
         raise typer.Exit(MISFIT if misfit else REFUSED) from None
     except asyncio.CancelledError:

@@ -19,7 +19,7 @@ _COLUMNS: Final = ("endpoint", "session", "events", "lost", "since", "answer", "
 
 
 def printable(text: str) -> str:
-    """Return text of one line that shows as it is: whoever wrote it does not steer a terminal."""
+    """Return text of one line that shows as it is, and steers no terminal."""
     return telemetry.printable(text).replace("\n", "\\x0a").replace("\t", "\\x09")
 
 

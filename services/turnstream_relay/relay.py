@@ -12,7 +12,7 @@ from turnstream_relay.delivery import Delivery
 log = get_logger(__name__)
 
 DRAIN: Final = 15.0
-"""Seconds in which a delivery that is stopped must end: attempts in hand get ten, then they come again."""
+"""Seconds in which a delivery must end that a new configuration ends; a relay that stops has less."""
 
 
 class Running:

@@ -214,7 +214,7 @@ class SessionGone(TurnstreamError):  # noqa: N818 - a state of the session
     """
 
     def __init__(self, session_id: str, version: int, command_id: str) -> None:
-        """Keep the session, its version behind the command, and the command's id."""
+        """Keep the session, its version after the command, and the command's id."""
         super().__init__(
             f"Command {command_id} was applied, as version {version} of session {session_id}; since then the session "
             "was deleted, or a failover has taken the command back"
@@ -262,22 +262,24 @@ class KeyUnusable(Unavailable):
 
 
 class CommandTimeout(Unavailable):
-    """No answer came in time; the command may still be applied."""
+    """No answer came in time; the command may still be applied, unless the text says that it was not sent."""
 
-    def __init__(self, command_id: str, timeout: float, reason: str = UNKNOWN_REASON) -> None:
+    def __init__(self, command_id: str, timeout: float, reason: str = UNKNOWN_REASON, *, sent: bool = True) -> None:
         """Keep the command id, for a resend within the deduplication window.
 
         Args:
             command_id: the command.
             timeout: the seconds that have passed.
             reason: what is known of workers and server, as sentences.
+            sent: whether it was sent, or may have been.
 
         """
-        super().__init__(
-            f"No answer to command {command_id} within {timeout:g} s; it may still be applied. "
-            f"{reason} A resend with the same command_id is safe.",
-            command_id,
+        what = (
+            f"No answer to command {command_id} within {timeout:g} s; it may still be applied."
+            if sent
+            else f"Command {command_id} could not be sent within {timeout:g} s."
         )
+        super().__init__(f"{what} {reason} A resend with the same command_id is safe.", command_id)
         self.timeout = timeout
         self.reason = reason
 

@@ -23,7 +23,7 @@ from turnstream.adapters.embedded import EmbeddedServer
 from turnstream.adapters.embedded.server import _free_port
 from turnstream.adapters.redis.keys import Keys
 from turnstream.codec.errors import encode_error
-from turnstream.errors import CommandTimeout, SessionNotFound, StoredDataInvalid
+from turnstream.errors import CommandTimeout, InvalidCommand, SessionNotFound, StoredDataInvalid
 from turnstream.settings import Settings
 from turnstream_cli.main import app
 from turnstream_relay.main import app as relay
@@ -63,6 +63,9 @@ RELAY_COMMANDS = {
 }
 
 KEYS = (*HELD, "commands", "requests", "lease of a subscription")
+
+UNUSABLE = {"StoredDataInvalid", "KeyUnusable"}
+"""What names a key that holds something else."""
 
 ONLY_AS_TEXT = {"requests", "lease of a subscription"}
 """What only commands without `--json` look at."""
@@ -120,7 +123,7 @@ def run(program: typer.Typer, words: list[str]) -> dict[str, Any] | None:
         # It has found differences, and printed them.
         assert words[0] == "verify"
         return None
-    told: dict[str, Any] = {} if last[0].startswith("error: something else") else json.loads(last[0])
+    told: dict[str, Any] = json.loads(last[0])
     return told
 
 
@@ -142,7 +145,7 @@ def test_what_else_stands_at_a_key_is_one_line(server: Redis, settings: Settings
             if words[0] == "tail" and kind not in {"partition", "events"}:
                 continue
             error = run(app, words)
-            told += [error["fields"]["key"]] if error and error.get("error") == "StoredDataInvalid" else []
+            told += [error["fields"]["key"]] if error and error["error"] in UNUSABLE else []
     assert set(told) == (set() if kind in ONLY_AS_TEXT else {key})
 
 
@@ -202,6 +205,9 @@ def test_a_listing_goes_on_and_names_what_it_could_not_read(server: Redis, setti
     with replaced(server, key):
         page = CliRunner().invoke(app, ["list"])
         assert (page.exit_code, SESSION in page.stderr) == (1, True)
+        told = run(app, ["list", "--json"])
+        assert told is not None
+        assert (told["error"], SESSION in told["message"]) == ("Refused", True)
         everything = run(app, ["list", "--all", "--json"])
         assert everything is not None
         assert (everything["error"], everything["fields"]["key"]) == ("StoredDataInvalid", key)
@@ -237,3 +243,12 @@ def test_of_what_cannot_be_read_too() -> None:
         "key": "k",
         "sessionId": "s",
     }
+
+
+def test_it_neither_steers_a_terminal_nor_breaks_on_what_is_no_text(server: Redis) -> None:
+    hidden = "a\u202eb"
+    shown = CliRunner().invoke(app, ["get", hidden, "--json"])
+    assert hidden not in shown.stderr
+    assert json.loads(shown.stderr)["fields"] == {"sessionId": hidden}
+    line = json.loads(encode_error(InvalidCommand("\udcff", "It is no text")))
+    assert line["fields"]["path"] == "\\udcff"

@@ -106,6 +106,22 @@ async def test_a_call_ends_at_its_deadline_where_nothing_answers(
     check(*await took(CALLS[name](ts)))
 
 
+async def test_it_says_whether_the_command_may_have_been_sent(real: EmbeddedDeployment, proxy: Proxy) -> None:
+    ts = await through(proxy, real)
+    proxy.silent = True
+    _, never_sent = await took(ts.send(added(), timeout=TIMEOUT))
+    assert str(never_sent).startswith(f"Command {never_sent.command_id} could not be sent within ")
+    assert "applied" not in str(never_sent)
+    proxy.silent = False
+    proxy.cut()
+    await ts.send(added(), timeout=SOON)
+    proxy.silent = True
+    _, unknown = await took(ts.send(added(), timeout=TIMEOUT))
+    assert "it may still be applied. It is not known whether it was queued: The server has not answered." in str(
+        unknown
+    )
+
+
 async def test_what_was_not_sent_in_time_is_not_sent_later(real: EmbeddedDeployment, proxy: Proxy) -> None:
     ts = await through(proxy, real)
     sent = await ts.send(CreateSession(CONFIG, "first"), timeout=SOON)

@@ -107,6 +107,18 @@ async def replace(site: RedisDeployment, key: str, kind: str) -> None:
     await site.call("RENAME", f"{key}:foreign", key)
 
 
+@pytest.mark.parametrize("deployment", ["embedded"], indirect=True)
+async def test_each_caller_is_told_of_its_own_command(deployment: RedisDeployment) -> None:
+    """They travelled together, and failed together."""
+    ts = await client_of(deployment, worker=False)
+    await replace(deployment, deployment.keys.partitions[0].commands, "string")
+    ids = [f"c{number}" for number in range(3)]
+    session_id = sessions()[0]
+    sends = [ts.send(AddMessage(session_id, user_message("one")), command_id=each, timeout=0.2) for each in ids]
+    errors = await asyncio.gather(*sends, return_exceptions=True)
+    assert [error.command_id for error in errors if isinstance(error, KeyUnusable)] == ids
+
+
 @pytest.mark.parametrize("deployment", ["embedded", "cluster"], indirect=True)
 @pytest.mark.parametrize("key", KEYS)
 async def test_its_partition_waits_and_all_others_go_on(

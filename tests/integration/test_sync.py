@@ -411,8 +411,9 @@ def test_a_closed_client_says_so(ts: sync.Turnstream) -> None:
         lambda: list(ts.sessions.iterate()),
     ]
     for call in calls:
-        with pytest.raises(RuntimeError, match="The client is closed"):
+        with pytest.raises(RuntimeError, match="The client is closed") as raised:
             call()
+        assert isinstance(raised.value, Unavailable)
     assert list(events) == []
 
 

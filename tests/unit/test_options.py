@@ -11,12 +11,13 @@ from typer.testing import CliRunner
 import turnstream_alerts.main
 import turnstream_cli.main
 import turnstream_relay.main
+from turnstream_cli.options import check_finite
 
 APPS = {module.__name__: module.app for module in (turnstream_cli.main, turnstream_relay.main)}
 
 
 def options_in(app: typer.Typer) -> Iterator[tuple[str, Any]]:
-    """Yield the options of the type float, by command and name."""
+    """Yield the options that take a float, by command and name."""
     for group in app.registered_groups:
         assert group.typer_instance
         yield from options_in(group.typer_instance)
@@ -24,7 +25,7 @@ def options_in(app: typer.Typer) -> Iterator[tuple[str, Any]]:
         assert command.callback
         for parameter in inspect.signature(command.callback).parameters.values():
             kind, *about = get_args(parameter.annotation) or (None,)
-            if kind is float:
+            if float in (kind, *get_args(kind)):
                 yield f"{command.callback.__name__} {parameter.name}", about[0]
 
 
@@ -39,11 +40,16 @@ def test_what_is_no_number_of_seconds_is_refused(option: Any, value: str) -> Non
     assert option.callback(1.5) == 1.5
 
 
+def test_what_was_not_given_is_no_fault() -> None:
+    assert check_finite(None) is None
+
+
 @pytest.mark.parametrize("value", ["inf", "nan"])
 @pytest.mark.parametrize(
     ("app", "line"),
     [
         (turnstream_cli.main.app, ["send", "get-session", "{}", "--timeout"]),
+        (turnstream_cli.main.app, ["send", "get-session", "{}", "--apply-within"]),
         (turnstream_cli.main.app, ["subscriptions", "redrive", "billing", "chat", "--timeout"]),
         (turnstream_relay.main.app, ["run", "--config", "relay.toml", "--report-every"]),
     ],

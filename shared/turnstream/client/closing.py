@@ -16,7 +16,7 @@ CLOSED = "The client was closed: open a new one"
 class UntilClosed:
     """A backend whose ports for questions refuse every call from `aclose` on, and in another event loop.
 
-    The others pass as they are, as does `backend`: what sends and listens is closed by itself, and needs them for that.
+    The others pass as they are, as does `backend`: what sends and listens has a close of its own, which needs them.
     """
 
     def __init__(self, backend: Backend) -> None:

@@ -1,4 +1,4 @@
-"""Why nobody answers: whether workers are there, and whether the server has room, as a time-out is to say."""
+"""The reason why no answer comes, as a time-out tells it: whether workers are there, and the server has room."""
 
 import asyncio
 from contextlib import suppress
@@ -44,7 +44,7 @@ class Diagnosis:
 
 
 def reason_of(condition: Condition) -> str:
-    """Say what a condition means to who waits for an answer."""
+    """Say what a condition means for a client that waits for an answer."""
     if condition.is_full:
         return "The server is full: its memory has reached maxmemory, so that workers cannot write."
     if not condition.workers:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -285,8 +286,8 @@ class Turnstream(Subscribing):
         except Unavailable as error:
             if deadline.left:
                 raise
-            reason = f"It was not sent: {str(error).rstrip('.')}."
-            raise CommandTimeout(entries[0].command_id, deadline.passed, reason) from error
+            reason = f"{str(error).rstrip('.')}."
+            raise CommandTimeout(entries[0].command_id, deadline.passed, reason, sent=False) from error
 
     async def _queued(self, partition: int, entries: Sequence[CommandEntry], sending: Sending) -> None:
         deadline = sending.deadline
@@ -297,8 +298,10 @@ class Turnstream(Subscribing):
         except ServerFull as error:
             raise ServerFull(str(error), entries[0].command_id) from error
         except KeyUnusable as error:
-            error.command_id = entries[0].command_id
-            raise
+            # A failure of its own: the other callers whose commands it concerns have theirs.
+            own = copy(error)
+            own.command_id = entries[0].command_id
+            raise own from error
         except Unavailable as error:
             command_id = entries[0].command_id
             if deadline.left:

@@ -1,8 +1,8 @@
 """The commands for one partition on their way out: what is sent at the same time travels together, in order.
 
 A publication whose result is unknown is tried again, with the same commands under the same ids, for as long as workers
-recognise them (design §4). Until then nothing behind it is published, but for what only frees memory: on a full server
-it need not wait for what that refuses.
+recognise them (design §4). Until then nothing that follows is published, but for what only frees memory: a full server
+takes that, and refuses the rest.
 """
 
 import asyncio
@@ -149,9 +149,14 @@ class Lane:
         now = asyncio.get_running_loop().time()
         late = [put for put in (*self._in_hand, *self._waiting) if now >= put.until]
         for put in late:
-            put.settle(self._failure or Unavailable(self._why if not self._open.is_set() else "No answer came"))
+            put.settle(self._failure or Unavailable(self._silence()))
         self._waiting = deque(put for put in self._waiting if put.taken or now < put.until)
         self._look_at(min((put.until for put in (*self._in_hand, *self._waiting) if now < put.until), default=math.inf))
+
+    def _silence(self) -> str:
+        """Say why nothing is heard of what waits."""
+        held = not self._open.is_set()
+        return f"There is no connection for replies: {self._why}" if held else "The server has not answered"
 
     def _start(self) -> None:
         if self.task is None and (self._waiting or self._again):
@@ -195,7 +200,7 @@ class Lane:
             self._waiting.remove(failed)
 
     def _separate(self, entries: Sequence[CommandEntry], puts: Sequence[Put]) -> None:
-        """Put back what was refused together: what only frees memory travels by itself on a full server, and first."""
+        """Put back what was refused together: what only frees memory travels alone on a full server, and first."""
         left = len(entries)
         for put in reversed(puts):
             taken = min(left, put.taken)
@@ -295,7 +300,7 @@ class Lane:
                 async with asyncio.timeout_at(min(deadline, clock() + GLANCE)):
                     await self._open.wait()
             except TimeoutError:
-                failure = Unavailable(f"There is no connection for replies: {self._why}")
+                failure = Unavailable(self._silence())
                 if clock() >= deadline:
                     raise failure from None
                 self._tell_those_behind(failure)

@@ -17,8 +17,13 @@ class ErrorLine(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def encode_error(error: TurnstreamError) -> bytes:
     """Return an error as one line of JSON."""
-    fields = {_camel(name): value for name, value in vars(error).items() if not name.startswith("_")}
-    return msgspec.json.encode(ErrorLine(type(error).__name__, str(error), fields))
+    fields = {_camel(name): _encodable(value) for name, value in vars(error).items() if not name.startswith("_")}
+    return msgspec.json.encode(ErrorLine(type(error).__name__, _encodable(str(error)), fields))
+
+
+def _encodable(value: Any) -> Any:  # noqa: ANN401 - any field
+    """Return a value that JSON can hold: what was typed may not be Unicode."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _camel(name: str) -> str:

@@ -29,7 +29,7 @@ from turnstream.sync.tickets import Ticket
 class Turnstream:
     """A client of a deployment, open until `close` or the end of a `with`; any thread may call it.
 
-    Calls raise what those of the client of asyncio raise, and `RuntimeError` when the client is closed.
+    Calls raise what those of the client of asyncio raise; `Unavailable` is a `RuntimeError`, too, when it is closed.
     """
 
     def __init__(self, portal: Portal, client: AsyncTurnstream) -> None:

@@ -8,12 +8,12 @@ from concurrent.futures import CancelledError
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Generic, TypeVar
 
-from turnstream.errors import OpenedElsewhere
+from turnstream.errors import OpenedElsewhere, Unavailable
 
 Value = TypeVar("Value")
 
 
-class ClosedError(RuntimeError):
+class ClosedError(Unavailable, RuntimeError):
     """The client was closed."""
 
 
@@ -86,7 +86,7 @@ class Portal:
     def check(self) -> None:
         """Raise `RuntimeError` if nothing can be run any more."""
         if self.closed:
-            raise ClosedError("The client is closed")
+            raise ClosedError("The client is closed: open a new one")
 
     def close(self, *, join: bool = True) -> None:
         """Leave all resources, end what still runs, and join the thread; a second call waits for the first.

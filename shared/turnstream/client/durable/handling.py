@@ -114,7 +114,7 @@ class Handling:
 
 
 def tell(refusal: Refusal, event: AnyEvent | ResyncRequired) -> None:
-    """Log that an event was not handled; what does not count is known to whoever says so."""
+    """Log that an event was not handled; the handler knows of what does not count."""
     level = logging.WARNING if refusal.counts else logging.DEBUG
     about = {"type": event.type, "reason": refusal.reason, "where": refusal.where}
     log.log(level, "event not handled, it comes again", **about)
