@@ -1,5 +1,6 @@
 """The backends under test, and clients of them; every test gets a deployment of its own."""
 
+import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -46,6 +47,15 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Begin without what a run that was cut has left; once, not in each process."""
     if not hasattr(session.config, "workerinput"):
         remove_what_was_left()
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Take back how a program that ran in the test's process has configured logging."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Owners that die without moving the cursor are counted; the command they die of is parked undecided (design §4)."""
 
-import asyncio
 from typing import Any, Self
 
 import pytest
@@ -8,7 +7,6 @@ from tests.contract.chats import CONFIG
 from tests.contract.deployments import Deployment, client_of, opened
 from tests.contract.redis_deployments import RedisDeployment
 from tests.contract.samples import batch_of, command, taken
-from tests.waiting import wait_until
 
 from turnstream import (
     AddMessage,
@@ -324,8 +322,12 @@ async def test_who_is_asked_to_stop_leaves_suspects_to_the_next_owner(
     worker = await taken(backend, "w")
     processor = processor_of(backend, worker, backend.store)
     entries = (await backend.queue.read({0: START}, 12, 1.0))[0]
-    processing = asyncio.create_task(processor.process(entries))
-    await wait_until(lambda: processor.state.cursor != START)
-    processor.stop()
-    await processing
+    commit = backend.store.commit
+
+    async def commit_and_stop(batch: Batch) -> None:
+        await commit(batch)
+        processor.stop()
+
+    monkeypatch.setattr(backend.store, "commit", commit_and_stop)
+    await processor.process(entries)
     assert START < processor.state.cursor < entries[-1].entry_id

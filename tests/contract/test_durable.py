@@ -222,7 +222,7 @@ async def test_a_session_that_fails_is_parked_and_others_go_on(
     assert "secret" not in caplog.text
     told = [getattr(record, "where", "") for record in caplog.records if "not handled" in record.message]
     assert told
-    assert all(where.startswith("test_durable.py:") and "__call__" in where for where in told)
+    assert [where for where in told if not (where.startswith("members.py:") and "__call__" in where)] == []
     assert await ts.subscriptions.parked("billing") == []
     with pytest.raises(SessionNotParked, match=f"billing has not parked the session {good}"):
         await ts.subscriptions.redrive("billing", good)

@@ -55,7 +55,8 @@ async def test_a_command_that_kills_workers_ends_parked(programs: Programs, depl
         while not await _outlived(worker := mortal(programs), deployment):
             statuses.append(worker.status())
             assert len(statuses) < 10
-        assert statuses == [STATUS] * 4
+        # One dies of the batch, perhaps one of the command and others together, three of the command alone.
+        assert statuses in ([STATUS] * 4, [STATUS] * 5)
         with pytest.raises(CommandParked):
             await deadly
         told = [(ticket.session_id, await _version(ticket)) for ticket in tickets]

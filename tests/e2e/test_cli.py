@@ -161,7 +161,8 @@ class TestHelp:
 
 
 class TestNoServer:
-    @pytest.mark.parametrize("arguments", COMMAND_LINES)
+    # A worker waits.
+    @pytest.mark.parametrize("arguments", [line for line in COMMAND_LINES if line != ["worker"]])
     def test_one_line_that_says_what_to_do(self, programs: Programs, arguments: list[str]) -> None:
         line = refused(programs, *arguments, "--redis-url", "redis://me:secret@127.0.0.1:1", status=2)
         assert "redis://me:***@127.0.0.1:1" in line
@@ -174,7 +175,7 @@ class TestNoServer:
 
     def test_no_worker(self, programs: Programs) -> None:
         line = refused(programs, *COMMAND_LINES[2], "--timeout", "0.1", status=2)
-        assert "Is a worker running?" in line
+        assert "No worker is registered: start one." in line
 
 
 class TestSendAndGet:

@@ -293,7 +293,7 @@ async def test_leases_are_kept_when_memory_is_full(real: EmbeddedDeployment) -> 
         assert await backend.ownership.renew([state]) == [True]
         assert list(await backend.ownership.beat("worker-1")) == ["worker-1"]
         with pytest.raises(Unavailable):
-            await backend.queue.publish(0, [command("c")])
+            await backend.queue.publish(0, [replace(command("c"), type="add-message")])
         before = await real.dump()
         with pytest.raises(Unavailable):
             await backend.store.commit(batch_of(state, created("s")))
