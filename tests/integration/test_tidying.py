@@ -238,3 +238,18 @@ async def test_a_stream_ahead_of_the_clock_is_kept_while_something_waits_there(r
     assert await real.backlog(0) == 1
     state = await applied(backend, state, entries[1:])
     assert list(await backend.ownership.tidy([state])) == [0]
+
+
+async def test_what_is_applied_while_tidying_looks_is_not_taken_for_being_in_hand(real: EmbeddedDeployment) -> None:
+    backend = await opened(real)
+    state = await taken(backend)
+    entries = await queued(backend)
+    state = await applied(backend, state, entries)
+    await looks(backend, state)
+    await real.call("DEL", real.keys.partitions[0].commands)
+    # What was in hand a moment ago, before the rest was read and all of it applied.
+    before = [entry.entry_id for entry in entries[:3]]
+    for _ in range(3):
+        await backend.ownership.tidy([state], lambda _: before)
+    await looks(backend, state)
+    assert await lost(real) == 0

@@ -67,6 +67,7 @@ MUTATIONS = (
         "redis.call('XGROUP', 'CREATE', KEYS[2], ARGV[2], cursor, 'E",
     ),
     Mutation("lost", "token", "state[1] ~= ARGV[1] or "),
+    Mutation("lost", "commands applied since", "if is_behind(ARGV[i], cursor) then", "do"),
     Mutation("lost", "commands in hand", "gone - before - taken", "gone - before"),
     Mutation("lost", "missing for some time", "tonumber(ARGV[6])", "gone"),
     Mutation("lost", "ids behind the cursor", "if first or ", "if "),

@@ -65,6 +65,10 @@ class OutcomeClock:
             return Moment(self._time, passed, LAST_MS)
         return Moment(self._time, passed, self._server_ms + int((now - self._heard_at) * 1000) + self._ahead)
 
-    def move(self, time_ms: int) -> None:
-        """Note the time of a batch that was committed."""
-        self._time, self._at = max(self._time, time_ms), self._clock()
+    def move(self, time_ms: int, *, told: bool) -> None:
+        """Note the time of a batch that was committed, and whether its id has told it."""
+        now = self._clock()
+        # Of what has passed, the rest below a millisecond and the time of the commit itself go on counting: where
+        # batches come fast, that is all there is.
+        self._at = now if told else min(now, self._at + (time_ms - self._time) / 1000)
+        self._time = max(self._time, time_ms)

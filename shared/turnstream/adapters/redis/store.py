@@ -71,7 +71,9 @@ class RedisStore:
         except ResponseError as error:
             commands = {recorded.command_id: recorded.entry_ms for recorded in batch.outcomes}
             raise _understood(error, number, partition) or await self._refused(error, number, commands) from None
-        server.clock(number).move(buckets.time(entry_time(batch.after.cursor)))
+        told = entry_time(batch.after.cursor)
+        kept_by = buckets.time(told)
+        server.clock(number).move(kept_by, told=kept_by == told)
         if self._settling:
             await self._settling.add(Untold(batch.after, writing.events_to_tell, writing.replies_to_tell))
 

@@ -23,10 +23,16 @@ if exists then
 end
 local gone = numbers['entries-added'] - numbers['length']
 
--- What the owner has read will be applied, whether or not it is still there.
-local in_hand = #ARGV - 6
+-- What the owner has read will be applied, whether or not it is still there; some of it may be by now.
+local function is_behind(id, other)
+  local time, number = string.match(id, '^(%d+)-(%d+)$')
+  local of, its = string.match(other, '^(%d+)-(%d+)$')
+  if time == of then time, of = number, its end
+  return #time > #of or #time == #of and time > of
+end
+local in_hand = 0
 for i = 7, #ARGV do
-  if ARGV[i] == cursor then in_hand = #ARGV - i end
+  if is_behind(ARGV[i], cursor) then in_hand = in_hand + 1 end
 end
 local taken = in_hand
 if in_hand > 0 and exists then taken = in_hand - #redis.call('XRANGE', KEYS[2], '(' .. cursor, ARGV[#ARGV]) end
