@@ -18,6 +18,7 @@ from turnstream import (
     CommandTimeout,
     CreateSession,
     GetSession,
+    InvalidCommand,
     ListSessions,
     Turnstream,
     Unavailable,
@@ -178,6 +179,21 @@ def test_the_client_without_asyncio_has_the_same(empty_server: EmbeddedServer, s
             with pytest.raises(CommandTimeout) as raised:
                 call()
             assert TIMEOUT * 0.99 <= raised.value.timeout < SOON
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), "3"])
+async def test_what_is_no_number_of_seconds_is_refused(timeout: Any) -> None:  # noqa: ANN401
+    async with Turnstream.in_memory() as ts:
+        ticket = await ts.send(CreateSession(CONFIG))
+        for call in (
+            ts.execute(added(), timeout=timeout),
+            ts.execute(GetSession("s"), timeout=timeout),
+            ts.send(added(), timeout=timeout),
+            ts.send_many([added()], timeout=timeout),
+            ticket.result(timeout),
+        ):
+            with pytest.raises(InvalidCommand, match="timeout"):
+                await call
 
 
 def test_the_default_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:

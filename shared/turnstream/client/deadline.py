@@ -1,8 +1,12 @@
 """The time that a caller gives to a call: one for all of its steps."""
 
 import asyncio
+import math
+from typing import cast
 
 import msgspec
+
+from turnstream.errors import InvalidCommand
 
 
 class Deadline(msgspec.Struct, frozen=True, gc=False):
@@ -13,7 +17,15 @@ class Deadline(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def after(cls, seconds: float) -> "Deadline":
-        """Begin now."""
+        """Begin now.
+
+        Raises:
+            InvalidCommand: that is no number of seconds.
+
+        """
+        # A caller may have given anything.
+        if not isinstance(cast("object", seconds), (int, float)) or math.isnan(seconds):
+            raise InvalidCommand("timeout", "Expected a number of seconds")
         now = asyncio.get_running_loop().time()
         return cls(now, now + seconds)
 
