@@ -13,13 +13,15 @@ from turnstream.process import ENDING, end_within, open_standard_streams
 from turnstream.telemetry import configure_logging, printable
 from turnstream_alerts.alerts import Alerts
 
+_DESCRIPTION = "Log each session whose context window gets full, and count them by model. An example of a subscriber."
+
 _EPILOG = """SIGTERM and SIGINT end it when the events in hand are handled; a second one at once. Exit status: 0 told to
 stop, 2 no server answers at the start or a setting does not fit; a server that goes away later is waited for."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run until told to stop."""
-    parser = argparse.ArgumentParser(prog="turnstream-alerts", description=__doc__, epilog=_EPILOG)
+    parser = argparse.ArgumentParser(prog="turnstream-alerts", description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("--redis-url", metavar="URL", help="where the server is; TURNSTREAM_REDIS_URL if not given")
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     parser.add_argument("--every", metavar="SECONDS", type=float, default=60.0, help="between two logs of the counts")

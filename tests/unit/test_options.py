@@ -66,3 +66,9 @@ def test_the_alerts_refuse_it_too(value: str, capsys: pytest.CaptureFixture[str]
         turnstream_alerts.main.main([f"--every={value}"])
     assert ended.value.code == 2
     assert "--every takes seconds above 0" in capsys.readouterr().err
+
+
+def test_the_help_of_the_alerts_says_what_they_do(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        turnstream_alerts.main.main(["--help"])
+    assert "whose context window gets full" in " ".join(capsys.readouterr().out.split())
