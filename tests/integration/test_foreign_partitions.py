@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.contract.chats import CONFIG, texts_of
 from tests.contract.deployments import client_of
-from tests.contract.redis_deployments import RedisDeployment
+from tests.contract.redis_deployments import EmbeddedDeployment, RedisDeployment
 from tests.contract.workers import worker_of
 from tests.waiting import SOON, wait_until
 
@@ -258,3 +258,22 @@ async def next_of(events: AsyncIterator[object], kind: type[MessageAdded]) -> Me
 
 def said(caplog: pytest.LogCaptureFixture, what: str) -> int:
     return sum(record.message == what for record in caplog.records)
+
+
+@pytest.mark.parametrize("connection", ["no number", "0", "99999999999999999999", ""])
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_a_member_that_another_program_has_written_ends_no_worker_and_holds_no_partition(
+    real: EmbeddedDeployment, connection: str, *, elsewhere: bool
+) -> None:
+    """One that seems to be on the same server is looked after; and a sign of life of the future is one of now."""
+    worker = await worker_of(real)
+    run_id = "another" if elsewhere else (await real.raw.info("server"))["run_id"]
+    record = f"{int(time.time() * 1000) + 3_600_000} {run_id}:{connection}"
+    await real.call("HSET", real.keys.workers, "foreign:1", record)
+    await wait_until(lambda: _is_forgotten(real))
+    await wait_until(lambda: worker.owned == set(range(PARTITIONS)))
+    assert not worker.task.done()
+
+
+async def _is_forgotten(real: EmbeddedDeployment) -> bool:
+    return not await real.call("HEXISTS", real.keys.workers, "foreign:1")

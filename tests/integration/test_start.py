@@ -1,6 +1,6 @@
 """What starts when: before the first worker, with the rights of a reader, on a server that is full."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -105,7 +105,7 @@ async def test_something_else_in_the_place_of_the_layout_is_an_error_of_this_lib
 ) -> None:
     command, value = words
     await real.call(command, real.keys.layout, value)
-    starts = [
+    starts: list[Callable[[], Awaitable[object]]] = [
         lambda: RedisBackend.open(real.settings),
         lambda: RedisBackend.open(real.settings, works=True),
         lambda: set_up(real.settings),

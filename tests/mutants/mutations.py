@@ -78,6 +78,7 @@ MUTATIONS = (
     Mutation("trim", "marks of bytes", "if tonumber(last) <= taken then left_sizes = {} end"),
     Mutation("commit", "bytes of events", "size = size + #payload"),
     Mutation("events", "safety", "state[4] or "),
+    Mutation("beat", "signs of life of the future", "if tonumber(beaten) > ms then", "if false then"),
     Mutation("forget", "connection", "~= ARGV[2] then return 0 end", "~= ARGV[2] then end"),
     Mutation("renew", "token", "if redis.call('HGET', KEYS[2], 'token') ~= ARGV[1] then return 0 end"),
     Mutation("renew", "replication id", "1, true) then\n  return 0\nend", "1, true) then end"),

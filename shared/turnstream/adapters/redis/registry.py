@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from turnstream.adapters.redis.channels import RedisChannels
 from turnstream.adapters.redis.faults import understood
 from turnstream.adapters.redis.keys import MemberKeys
@@ -116,3 +118,6 @@ class Registry:
             log.info("a member that dies is missed when its lease ends: this user may not list connections")
             self._may_list = False
             return True
+        except ResponseError:
+            # It is no connection's id: another program has written it.
+            return False

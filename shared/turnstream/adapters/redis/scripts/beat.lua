@@ -23,6 +23,8 @@ for i = 1, #known, 2 do
   if not beaten or ms - tonumber(beaten) > tonumber(ARGV[3]) then
     changes = changes + redis.call('HDEL', KEYS[1], known[i])
   else
+    -- A clock that was set back must not keep the dead among the living.
+    if tonumber(beaten) > ms then redis.call('HSET', KEYS[1], known[i], ms .. ' ' .. of) end
     alive[#alive + 1] = known[i]
     alive[#alive + 1] = of
   end
