@@ -77,6 +77,11 @@ def logged(program: Program, event: str) -> Iterator[dict[str, Any]]:
     return (line for line in lines if line["event"] == event)
 
 
+def reports(relay: Program) -> Iterator[dict[str, Any]]:
+    """Return what the relay has reported of its endpoint so far."""
+    return logged(relay, "endpoint report")
+
+
 def happen(programs: Programs, *sessions: str) -> None:
     """Have two events of each session."""
     programs.execute(*(CreateSession(CONFIG, session) for session in sessions))
@@ -263,8 +268,7 @@ class TestOperating:
         assert (first["endpoint"], first["reason"], first["lost"]) == (NAME, "HTTP 500", 0)
         assert int(str(first["attempts"])) >= 2
         assert "HTTP 500" in typed(programs, "parked", "list", *FILE)
-        reports = (line for line in logged(relay, "endpoint report"))
-        until(lambda: any((line["parked_sessions"], line["parked_events"]) == (2, 4) for line in reports))
+        until(lambda: (2, 4) in [(line.get("parked_sessions"), line.get("parked_events")) for line in reports(relay)])
 
         redrive = ("parked", "redrive", *FILE, "--endpoint", NAME)
         assert typed(programs, *redrive, "chat-1", status=1) == "chat-1: 2 events still wait\n"

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from turnstream.adapters.redis.faults import understood
@@ -83,16 +83,12 @@ class RedisMembership(ABC, Generic[State]):
             Unavailable: no node answers.
 
         """
-        server = self._server
-        calls = (
-            server.scripts.renew.run(
-                server.calls(state.partition),
-                self._keys(state.partition),
-                (state.token, self._lease_ms, self._history(state)),
-            )
-            for state in states
-        )
-        answers = await self._told_apart(states, calls, "partition cannot be renewed")
+
+        def renewed(state: State) -> Awaitable[int]:
+            keys, arguments = self._keys(state.partition), (state.token, self._lease_ms, self._history(state))
+            return self._server.scripts.renew.run(self._server.calls(state.partition), keys, arguments)
+
+        answers = await self._told_apart(states, renewed, "partition cannot be renewed")
         raise_failure(answers)
         return [answer is not None and bool(answer) for answer in answers]
 
@@ -105,12 +101,12 @@ class RedisMembership(ABC, Generic[State]):
             Unavailable: something could not be given up or announced; leases run out by themselves.
 
         """
-        server = self._server
-        calls = (
-            server.scripts.release.run(server.calls(state.partition), self._keys(state.partition), [state.token])
-            for state in states
-        )
-        answers = await self._told_apart(states, calls, "partition cannot be released")
+
+        def released(state: State) -> Awaitable[int]:
+            keys = self._keys(state.partition)
+            return self._server.scripts.release.run(self._server.calls(state.partition), keys, [state.token])
+
+        answers = await self._told_apart(states, released, "partition cannot be released")
         if states:
             await self._registry.ring("partitions")
         for answer in answers:
@@ -140,13 +136,16 @@ class RedisMembership(ABC, Generic[State]):
     def _types(self, partition: int) -> Mapping[str, str]:
         """Return the keys that owning a partition needs, each with its type."""
 
-    async def _told_apart(self, states: Sequence[State], calls: Iterable[Awaitable[Any]], failed: str) -> list[Any]:
+    async def _told_apart(
+        self, states: Sequence[State], call: Callable[[State], Awaitable[int]], failed: str
+    ) -> list[int | BaseException | None]:
         """Return answers and failures; where something else stands at a partition's keys, say so, and return `None`."""
-        each = zip(states, calls, strict=True)
-        answers: list[Any] = await asyncio.gather(
-            *(understood(call, self._server.calls(s.partition), self._types(s.partition)) for s, call in each),
-            return_exceptions=True,
-        )
+
+        async def answered(state: State) -> int:
+            # The call is made here: a task that is cancelled before it starts would leave one that was made before.
+            return await understood(call(state), self._server.calls(state.partition), self._types(state.partition))
+
+        answers = await asyncio.gather(*map(answered, states), return_exceptions=True)
         for state, answer in zip(states, answers, strict=True):
             if isinstance(answer, KeyUnusable):
                 log.warning(failed, partition=state.partition, error=str(answer))

@@ -218,13 +218,13 @@ class RedisSubscriptions:
             Unavailable: some of them could not be set; repeat it.
 
         """
-        server = self._server
-        calls = (
-            understood(partition, server.scripts.reset.run(server.calls(partition), (keys.lease, keys.state), mark))
-            for partition, mark in marks.items()
-            for keys in [self._keys(name, partition)]
-        )
-        answers = await asyncio.gather(*calls, return_exceptions=True)
+
+        async def set_to(partition: int, mark: Mark) -> None:
+            keys = self._keys(name, partition)
+            reset = self._server.scripts.reset.run(self._server.calls(partition), (keys.lease, keys.state), mark)
+            await understood(partition, reset)
+
+        answers = await asyncio.gather(*(set_to(*each) for each in marks.items()), return_exceptions=True)
         await self.membership(name).registry.ring("checkpoints")
         for answer in answers:
             if isinstance(answer, BaseException):
