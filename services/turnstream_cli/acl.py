@@ -2,18 +2,19 @@
 
 import re
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import typer
 
 from turnstream.adapters.redis.roles import ROLES, Role, rule
 from turnstream.errors import ConfigurationError
 from turnstream.settings import load_settings, read_secret
+from turnstream_cli.options import RoleName
 
 USER_NAME: Final = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 
 
-def print_rules(role: Role | None, namespace: str | None, user: str | None, password_file: Path | None) -> None:
+def print_rules(name: RoleName | None, namespace: str | None, user: str | None, password_file: Path | None) -> None:
     """Print the rule of one role, or of all of them as a file.
 
     Raises:
@@ -21,7 +22,7 @@ def print_rules(role: Role | None, namespace: str | None, user: str | None, pass
 
     """
     namespace = load_settings(namespace=namespace).namespace
-    if role is None:
+    if name is None:
         if user or password_file:
             raise ConfigurationError("--user and --password-file are for one role: add --role")
         typer.echo("\n\n".join(rule(each, namespace) for each in ROLES))
@@ -29,4 +30,4 @@ def print_rules(role: Role | None, namespace: str | None, user: str | None, pass
     if user is not None and not USER_NAME.fullmatch(user):
         raise ConfigurationError("--user: letters, digits and _ . @ - make a user's name, up to 64 of them")
     password = read_secret(password_file, "--password-file").get_secret_value() if password_file else None
-    typer.echo(rule(role, namespace, user=user, password=password))
+    typer.echo(rule(cast("Role", name.value), namespace, user=user, password=password))

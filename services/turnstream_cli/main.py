@@ -3,12 +3,22 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import typer
 
 from turnstream_cli.aside import malformed, parked
-from turnstream_cli.options import DEFAULT_DIRECTORY, AsJson, Log, LogLevel, Processes, RedisUrl, Version, check_finite
+from turnstream_cli.options import (
+    DEFAULT_DIRECTORY,
+    AsJson,
+    Log,
+    LogLevel,
+    Processes,
+    RedisUrl,
+    RoleName,
+    Version,
+    check_finite,
+)
 from turnstream_cli.subscriptions import subscriptions
 
 EPILOG: Final = """\
@@ -327,7 +337,7 @@ def migrate(
 def acl(
     *,
     role: Annotated[
-        Literal["operator", "worker", "producer", "consumer", "subscriber"] | None,
+        RoleName | None,
         typer.Option(help="What the user is for; all of them if not given."),
     ] = None,
     namespace: Annotated[str | None, typer.Option(help="The deployment's; TURNSTREAM_NAMESPACE if not given.")] = None,

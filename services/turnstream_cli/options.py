@@ -23,6 +23,16 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class RoleName(StrEnum):
+    """What a user of the server is for."""
+
+    OPERATOR = "operator"
+    WORKER = "worker"
+    PRODUCER = "producer"
+    CONSUMER = "consumer"
+    SUBSCRIBER = "subscriber"
+
+
 RedisUrl = Annotated[
     str | None,
     typer.Option(

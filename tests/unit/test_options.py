@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 import turnstream_alerts.main
 import turnstream_cli.main
 import turnstream_relay.main
-from turnstream_cli.options import check_finite
+from turnstream.adapters.redis.roles import ROLES
+from turnstream_cli.options import RoleName, check_finite
 
 APPS = {module.__name__: module.app for module in (turnstream_cli.main, turnstream_relay.main)}
 
@@ -72,3 +73,7 @@ def test_the_help_of_the_alerts_says_what_they_do(capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit):
         turnstream_alerts.main.main(["--help"])
     assert "whose context window gets full" in " ".join(capsys.readouterr().out.split())
+
+
+def test_rules_can_be_printed_for_every_role() -> None:
+    assert tuple(RoleName) == ROLES
