@@ -132,7 +132,7 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.created
 # Only uv resolves to the lowest versions. What the dependencies need in turn is the newest.
 $(LOWEST)/.installed: pyproject.toml $(UV)
 	@echo 'Installing Turnstream and the lowest versions that it allows into $(LOWEST) ...'
-	@$(UV) venv --quiet --clear --python $(PY) $(LOWEST)
+	@$(UV) venv --quiet --clear --seed --python $(PY) $(LOWEST)
 	@$(UV) pip install --quiet --python $(LOWEST) --resolution lowest-direct --requirements pyproject.toml --extra test
 	@$(UV) pip install --quiet --python $(LOWEST) --no-deps --editable .
 	@touch $@

@@ -2,11 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import typer
 
-from turnstream.adapters.redis.roles import ROLES, Role, rule
+from turnstream.adapters.redis.roles import ROLES, rule
 from turnstream.errors import ConfigurationError
 from turnstream.settings import load_settings, read_secret
 from turnstream_cli.options import RoleName
@@ -30,4 +30,4 @@ def print_rules(name: RoleName | None, namespace: str | None, user: str | None, 
     if user is not None and not USER_NAME.fullmatch(user):
         raise ConfigurationError("--user: letters, digits and _ . @ - make a user's name, up to 64 of them")
     password = read_secret(password_file, "--password-file").get_secret_value() if password_file else None
-    typer.echo(rule(cast("Role", name.value), namespace, user=user, password=password))
+    typer.echo(rule(name.value, namespace, user=user, password=password))

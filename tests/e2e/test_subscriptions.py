@@ -58,7 +58,6 @@ class TestSubscriptions:
         assert (session["sessionId"], session["events"], session["reason"]) == (REFUSED, 2, "ConnectionError")
         assert "secret" not in parked.errors
 
-        assert "2 wait" in typed(programs, "redrive", NAME, REFUSED, status=1)
         (tmp_path / OBSTACLE).unlink()
         assert typed(programs, "redrive", NAME, REFUSED) == "all handled\n"
         assert f"{REFUSED} 1\n{REFUSED} 2\n" in parked.output
