@@ -35,9 +35,9 @@ if type(shown) == 'table' and shown.err then
 end
 if known ~= tostring(added) then redis.call('HSET', KEYS[1], 'added', added) end
 if missing < 0 then
-  -- What was counted as lost came late.
+  -- What was counted as lost came late. Not `-late`: that is -0 for none, and no integer to Redis 7.
   local late = math.min(lost, -missing)
-  redis.call('HINCRBY', KEYS[1], 'lost', -late)
+  redis.call('HINCRBY', KEYS[1], 'lost', 0 - late)
   redis.call('HINCRBY', KEYS[1], 'offset', missing + late)
   missing = 0
 end
@@ -47,7 +47,7 @@ if length == 0 and missing == 0 and tonumber(string.match(last, '^%d+')) > now +
   redis.call('UNLINK', KEYS[2])
   -- A command that is sent again has an entry of an earlier time, and must be recognised.
   redis.call('HSET', KEYS[1], 'cursor', '0-0', 'outcomesAt', ARGV[4])
-  redis.call('HINCRBY', KEYS[1], 'offset', -added)
+  redis.call('HINCRBY', KEYS[1], 'offset', 0 - added)
   redis.call('HDEL', KEYS[1], 'added')
   redis.call('HINCRBY', KEYS[1], 'streamsReplaced', 1)
   return {now, last, 0}
