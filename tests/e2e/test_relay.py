@@ -264,11 +264,11 @@ class TestOperating:
         happen(programs, "chat-1", "chat-2", "chat-3")
         until(lambda: types_of(receiver, "chat-3") == BOTH)
         until(lambda: [line["events"] for line in parked(programs)] == [2, 2])
+        until(lambda: (2, 4) in [(line.get("parked_sessions"), line.get("parked_events")) for line in reports(relay)])
         first = next(line for line in parked(programs) if line["sessionId"] == "chat-1")
         assert (first["endpoint"], first["reason"], first["lost"]) == (NAME, "HTTP 500", 0)
         assert int(str(first["attempts"])) >= 2
         assert "HTTP 500" in typed(programs, "parked", "list", *FILE)
-        until(lambda: (2, 4) in [(line.get("parked_sessions"), line.get("parked_events")) for line in reports(relay)])
 
         redrive = ("parked", "redrive", *FILE, "--endpoint", NAME)
         assert typed(programs, *redrive, "chat-1", status=1) == "chat-1: 2 events still wait\n"
