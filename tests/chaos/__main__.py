@@ -1,6 +1,6 @@
-"""`make chaos`: runs of minutes, on one server, on a cluster, and where histories are lost.
+"""`make chaos`: runs of several minutes on one server, on a cluster, and on a pair that loses history.
 
-Prints of each what was done, what it took, and every violation, and in the end one table; exits 1 if there is one.
+Prints the faults, the figures and the violations of each run, then one table. Exits with 1 after a violation.
 """
 
 import argparse
@@ -30,19 +30,19 @@ def main() -> int:
     logging.getLogger("turnstream").setLevel(logging.ERROR)
     sites = arguments.site or list(SITES)
     plan = Plan(arguments.seed, arguments.seconds / len(sites))
-    told: dict[str, Figures] = {}
-    # All runs are made, whatever becomes of one.
-    broken = [_is_broken(plan, site, told) for site in sites]
-    print(f"\n--seconds {arguments.seconds:g} --seed {plan.seed}\n\n{table(told)}")
+    reports: dict[str, Figures] = {}
+    # A failed run does not stop the others.
+    broken = [_is_broken(plan, site, reports) for site in sites]
+    print(f"\n--seconds {arguments.seconds:g} --seed {plan.seed}\n\n{table(reports)}")
     return max(broken)
 
 
-def _is_broken(plan: Plan, site: str, told: dict[str, Figures]) -> bool:
+def _is_broken(plan: Plan, site: str, reports: dict[str, Figures]) -> bool:
     directory = Path(tempfile.mkdtemp(prefix="turnstream-chaos-"))
     print(f"{site}: seed {plan.seed}, {plan.seconds:g} s of faults; files in {directory}", flush=True)
     result = asyncio.run(run(plan, site, directory))
     violations = check(result.history)
-    told[site] = figures(result, violations)
+    reports[site] = figures(result, violations)
     print(report(result, violations), flush=True)
     if violations or result.died:
         print(f"The server's files and the workers' logs are kept in {directory}.")

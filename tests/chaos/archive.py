@@ -1,4 +1,4 @@
-"""Keeps what retention takes from the event streams: the history that survives is judged whole."""
+"""Keeps the events that retention trims, so that the whole surviving history can be judged."""
 
 import asyncio
 from contextlib import suppress
@@ -18,11 +18,11 @@ READ = """
 local state = redis.call('HMGET', KEYS[1], 'generation', 'formerGenerations', 'sequence')
 return {state, redis.call('XRANGE', KEYS[2], ARGV[1], '+')}
 """
-"""How a partition stands, and its events from one on, as of one moment."""
+"""The state of a partition and its events from a sequence on, read at one moment."""
 
 
 class Archive:
-    """All events of each partition, those that servers lost taken back."""
+    """All events of each partition, except for those that servers lost."""
 
     def __init__(self, server: Server) -> None:
         """Be empty."""
@@ -58,7 +58,7 @@ class _Past:
         self._generation = ""
 
     def is_continued(self, generation: str, former: str, sequence: str) -> bool:
-        """Take back what did not survive; False where there was something."""
+        """Remove the events that did not survive; return False if there were any."""
         survived = int(sequence or 0)
         if generation != self._generation:
             parted = dict(pair.split(":") for pair in former.split())
@@ -69,11 +69,11 @@ class _Past:
         return not lost
 
     def add(self, rows: list[Any]) -> None:
-        """Add what was read behind them."""
+        """Add the events that were read after them."""
         for _, (_, payload) in rows:
             event = decode_event(payload)
             assert event is not None
             assert event.meta is not None
-            # Whoever looks every now and then is quicker than retention, unless this process stood still.
+            # Regular reads are quicker than retention, unless this process was paused.
             assert event.meta.sequence == len(self.events) + 1, "retention was quicker than the archive"
             self.events.append(event)

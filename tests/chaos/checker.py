@@ -1,8 +1,7 @@
 """Decides the invariants I1 to I11 (design §7) over the history of a run; each is one small function.
 
-What a history cannot show it does not claim: of I4 these are the consequences (a stale writer would tear the chains).
-Where history was lost, it is the one that survived that is judged: all that happened on it, also what retention has
-taken from the event streams meanwhile.
+It claims only what a history can show: of I4, these are the consequences (a stale writer would break the chains). If
+history was lost, the surviving one is judged, including the events that have been trimmed since.
 """
 
 from collections.abc import Callable

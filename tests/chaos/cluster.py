@@ -1,4 +1,4 @@
-"""The cluster of a run: primaries of it are killed and slots moved, and it is known at each moment who holds what."""
+"""The cluster of a run: it kills primaries, moves slots, and knows the owner of each slot."""
 
 import asyncio
 import signal
@@ -24,11 +24,11 @@ class ChaosCluster:
         return chance.randrange(PRIMARIES)
 
     def pause_replica(self, shard: int) -> None:
-        """Let the replica of a shard stand still, and confirm nothing, until its primary is dead."""
+        """Pause the replica of a shard, so that it confirms nothing, until its primary is dead."""
         self._shards[shard][1].process.server.send_signal(signal.SIGSTOP)
 
     async def fail_over(self, shard: int) -> None:
-        """Kill a primary as it is, with whatever its replica does not have, and promote that."""
+        """Kill a primary, whatever its replica still lacks, and promote the replica."""
         primary, replica = self._shards[shard]
         failing = asyncio.ensure_future(asyncio.to_thread(self.running.fail_over, primary, replica))
 
@@ -49,5 +49,5 @@ class ChaosCluster:
         with slot_on_its_way(key, primaries[source], primaries[target], [primaries[third]]) as move:
             move()
         self._moved[slot] = target
-        # `MIGRATE` waits for no replica: who moves slots waits before the next primary may be lost.
+        # `MIGRATE` does not wait for a replica, so this does, before the next primary may be lost.
         copied(*self._shards[target])

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-from tests.chaos.history import History, Sent, Told, cause_of, place_of
+from tests.chaos.history import History, Reply, Sent, cause_of, place_of
 from tests.chaos.violations import Violation, Violations, about, of
 
 from turnstream import AddMessage, AddMessages, ChatMessage, CreateSession, UpdateMessage, UpdateTokenMetrics
 from turnstream.domain.commands import ChangingCommand
 from turnstream.domain.events import AnyEvent, MessageAdded, SessionCreated, SessionDeleted
-from turnstream.domain.evolve import fold
+from turnstream.domain.evolution import fold
 from turnstream.errors import DuplicateMismatch
 from turnstream.ports import Outcome
 
@@ -24,13 +24,13 @@ def at_most_one_effect(history: History) -> Violations:
         if [e.meta.event_id for e in events if e.meta] != [f"{command_id}:{n}" for n in range(len(events))]:
             yield about(events, "I1", "a command has more than one effect")
         elif command_id not in commands:
-            yield about(events, "I1", "a command has an effect that nobody sent")
+            yield about(events, "I1", "an effect has no command that was sent")
         elif not _as_asked(commands[command_id].command, events):
-            yield about(events, "I1", "the effect is not what the command says")
+            yield about(events, "I1", "the effect differs from the command")
 
 
 def state_is_the_fold(history: History) -> Violations:
-    """I2: versions are contiguous in every life of a session, and what is stored is the fold of the events."""
+    """I2: versions are contiguous in every life of a session, and the stored session is the fold of its events."""
     by_session = history.events_by_session()
     for events in by_session.values():
         for before, event in pairwise([None, *events]):
@@ -64,33 +64,33 @@ def in_order(history: History) -> Violations:
 
 
 def nothing_lost(history: History) -> Violations:
-    """I6: what was accepted or answered ended as an outcome, the one that was told, or is parked."""
+    """I6: each accepted or answered command ended in an outcome, the one that was replied, or is parked."""
     outcomes, parked, effects = history.outcomes, history.parked, history.events_by_command()
-    # The modes promise nothing of a command that is only queued, and the strict ones all of what was told.
+    # No durability level promises anything for a queued command; the strict ones promise every reply.
     accepted_counts = not history.is_lossy
-    told_counts = accepted_counts or history.durability != "memory"
+    replies_count = accepted_counts or history.durability != "memory"
     for command_id, sent in history.commands.items():
         outcome = outcomes.get(command_id)
         if outcome is None:
-            counts = (sent.accepted and accepted_counts) or (sent.answers and told_counts)
+            counts = (sent.accepted and accepted_counts) or (sent.answers and replies_count)
             if counts and command_id not in parked:
                 yield of(sent, "I6", "an accepted command is neither applied nor parked")
             continue
-        told = [answer for answer in sent.told if told_counts and not _agrees(answer, outcome)]
-        if told:
-            yield of(sent, "I6", f"the producer was told {told[0]}, recorded is {_told(outcome)}")
+        wrong = [answer for answer in sent.replies if replies_count and not _agrees(answer, outcome)]
+        if wrong:
+            yield of(sent, "I6", f"the producer received {wrong[0]}, recorded is {_reply_of(outcome)}")
         if not _fits(outcome, sent.command, effects.get(command_id, [])):
-            yield of(sent, "I6", f"the outcome {_told(outcome)} does not fit to the events")
+            yield of(sent, "I6", f"the outcome {_reply_of(outcome)} does not fit the events")
 
 
 def success_survives(history: History) -> Violations:
-    """I8: in the strict modes of durability a success that was told is there in the end, whatever failed over."""
+    """I8: with strict durability, a success that was replied exists at the end, after any failover."""
     outcomes = history.outcomes
     if history.durability == "memory":
         return
     for command_id, sent in history.commands.items():
-        if any(answer.code == "ok" for answer in sent.told) and command_id not in outcomes:
-            yield of(sent, "I8", f"a success told in mode {history.durability} did not survive")
+        if any(answer.code == "ok" for answer in sent.replies) and command_id not in outcomes:
+            yield of(sent, "I8", f"a success that was replied with durability {history.durability} did not survive")
 
 
 def other_payload_is_refused(history: History) -> Violations:
@@ -99,8 +99,8 @@ def other_payload_is_refused(history: History) -> Violations:
     for sent in history.sent:
         if sent.fingerprint == originals[sent.command_id].fingerprint:
             continue
-        if any(answer.code != DuplicateMismatch.code for answer in sent.told):
-            yield of(sent, "I10", f"another payload under a used id was answered {sent.told}")
+        if any(answer.code != DuplicateMismatch.code for answer in sent.replies):
+            yield of(sent, "I10", f"another payload under a used id was answered {sent.replies}")
 
 
 def poison_stays_in_its_session(history: History) -> Violations:
@@ -113,21 +113,21 @@ def poison_stays_in_its_session(history: History) -> Violations:
         elif command_id in parked:
             yield of(sent, "I11", "a command of a session without poison is parked")
         elif sent.parked:
-            yield of(sent, "I11", "the producer of a session without poison was told that it is parked")
+            yield of(sent, "I11", "the producer of a session without poison received that it is parked")
 
 
 def _came_again(history: History, sent: Sent, earlier: Sent) -> bool:
-    """Tell whether a loss may have taken the first copy of a command, so that what stands behind is another one.
+    """Return whether the first copy of a command may have been lost, so that a later one is another copy.
 
-    What is not answered its client sends again by itself. What was answered only its producer sends again, and only in
-    the mode that promises nothing of answers it is applied again.
+    The client resends an unanswered command automatically. Only the producer resends an answered one, and it is applied
+    again only with the durability level that promises nothing for replies.
     """
     sent_again = sent.round == earlier.round or (sent.sends > 1 and history.durability == "memory")
     return sent_again and any(sent.since <= end and begin <= sent.until for begin, end in history.losses)
 
 
 def _as_asked(command: ChangingCommand, events: Sequence[AnyEvent]) -> bool:
-    """Tell whether the messages that were added are the command's; other effects are judged by their order only."""
+    """Return whether the added messages are those of the command; other effects are judged only by their order."""
     added = [event.message for event in events if isinstance(event, MessageAdded)]
     if events[0].session_id != command.session_id:
         return False
@@ -145,7 +145,7 @@ def _messages(command: ChangingCommand) -> list[ChatMessage]:
 
 
 def _follows(before: AnyEvent | None, event: AnyEvent | None) -> bool:
-    """Tell whether an event may stand behind another of its session; the events of a command share a version."""
+    """Return whether an event may follow another of its session; the events of a command share a version."""
     if event is None:
         return True
     if before is None or isinstance(before, SessionDeleted):
@@ -155,13 +155,13 @@ def _follows(before: AnyEvent | None, event: AnyEvent | None) -> bool:
     return event.version == before.version + (cause_of(event) != cause_of(before))
 
 
-def _agrees(answer: Told, outcome: Outcome) -> bool:
-    recorded = _told(outcome)
+def _agrees(answer: Reply, outcome: Outcome) -> bool:
+    recorded = _reply_of(outcome)
     return answer == recorded if answer.code == "ok" else answer.code == recorded.code
 
 
-def _told(outcome: Outcome) -> Told:
-    return Told(outcome.error.code) if outcome.error else Told("ok", outcome.version)
+def _reply_of(outcome: Outcome) -> Reply:
+    return Reply(outcome.error.code) if outcome.error else Reply("ok", outcome.version)
 
 
 def _fits(outcome: Outcome, command: ChangingCommand, events: Sequence[AnyEvent]) -> bool:

@@ -1,4 +1,4 @@
-"""Reads what is stored when all is quiet: sessions as their users read them, the rest straight from the server."""
+"""Reads the final state of a run: sessions through a client, everything else directly from the server."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -6,9 +6,9 @@ from tests.chaos.archive import Archive
 from tests.chaos.history import PartitionEnd
 
 from turnstream import Session, Turnstream
+from turnstream.adapters.redis.connection.executor import CommandExecutor
 from turnstream.adapters.redis.keys import PartitionKeys
 from turnstream.adapters.redis.server import Server
-from turnstream.adapters.redis.topology.routing import Calls
 from turnstream.codec.events import decode_event
 from turnstream.codec.records import decode_outcome
 from turnstream.domain.events import AnyEvent
@@ -34,8 +34,17 @@ class Ending:
         """Return how many commands wait."""
         return sum([int(await calls.call("XLEN", keys.commands)) for keys, calls in self._partitions()])
 
+    async def nothing_waits_for(self, subscription: str) -> bool:
+        """Return whether a durable subscription is at the end of every event log and retries no session."""
+        for keys, calls in self._partitions():
+            sequence = await calls.call("HGET", keys.partition, "sequence")
+            found = await calls.call("HMGET", keys.subscription(subscription).state, "sequence", "parked")
+            if [int(value or 0) for value in found] != [int(sequence or 0), 0]:
+                return False
+        return True
+
     async def all_owned(self) -> bool:
-        """Tell whether every partition's lease is that of the token in its hash."""
+        """Return whether every partition's lease belongs to the token in its hash."""
         for keys, calls in self._partitions():
             lease = await calls.call("GET", keys.lease)
             if lease is None or lease != await calls.call("HGET", keys.partition, "token"):
@@ -43,14 +52,14 @@ class Ending:
         return True
 
     async def partitions(self) -> list[PartitionEnd]:
-        """Return what every partition holds."""
+        """Return the final state of every partition."""
         return [await self._partition(number, *of) for number, of in enumerate(self._partitions())]
 
-    def _partitions(self) -> Iterator[tuple[PartitionKeys, Calls]]:
+    def _partitions(self) -> Iterator[tuple[PartitionKeys, CommandExecutor]]:
         for number, keys in enumerate(self._server.keys.partitions):
             yield keys, self._server.calls(number)
 
-    async def _partition(self, number: int, keys: PartitionKeys, calls: Calls) -> PartitionEnd:
+    async def _partition(self, number: int, keys: PartitionKeys, calls: CommandExecutor) -> PartitionEnd:
         fields = ("token", "generation", "cursor", "sequence")
         values: list[bytes | None] = await calls.call("HMGET", keys.partition, *fields)
         token, generation, cursor, sequence = ((value or b"").decode() for value in values)
@@ -75,7 +84,7 @@ class Ending:
         )
 
 
-async def _events(key: str, calls: Calls) -> AsyncIterator[AnyEvent]:
+async def _events(key: str, calls: CommandExecutor) -> AsyncIterator[AnyEvent]:
     start = "-"
     while True:
         rows: list[tuple[bytes, list[bytes]]] = await calls.call("XRANGE", key, start, "+", "COUNT", PAGE)
@@ -88,7 +97,7 @@ async def _events(key: str, calls: Calls) -> AsyncIterator[AnyEvent]:
         start = f"({rows[-1][0].decode()}"
 
 
-async def _outcomes(keys: PartitionKeys, calls: Calls) -> dict[str, Outcome]:
+async def _outcomes(keys: PartitionKeys, calls: CommandExecutor) -> dict[str, Outcome]:
     found: dict[str, Outcome] = {}
     prefix = keys.outcomes(0).removesuffix("0")
     for bucket in await calls.call("KEYS", f"{prefix}*"):

@@ -1,7 +1,7 @@
-"""What is done to a running system. A fault is a small object: `name`, `count` of its applications, and `apply`.
+"""Faults that are applied to a running system. A fault is a small object: `name`, `count` of its uses, and `apply`.
 
-Those of workers are here, those of servers in `outages` and `losses`, of members in `members`, of sessions in `poison`.
-Add one by writing it and putting it into the list of its kind; kinds go on at the same time, so that they meet.
+Those of workers are here, those of servers in `outages` and `losses`, of consumers in `members`, of sessions in
+`poison`. To add one, write it and put it into the list of its kind. Faults of different kinds run concurrently.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ class Loss(Fault):
 
     @contextmanager
     def losing(self) -> Generator[None]:
-        """Note that history is lost meanwhile."""
+        """Note that history is lost during the fault."""
         begin = monotonic()
         yield
         self.times.append((begin, monotonic()))
@@ -67,7 +67,7 @@ class _WorkerFault(Fault):
         self.lease = lease
 
     async def apply(self) -> None:
-        """Do it while others work: on a busy machine a process takes longer to start than a fault to come again."""
+        """Apply it while other workers run: on a busy machine the next fault may come before a process has started."""
         with suppress(TimeoutError):
             await until(self._enough_work, STARTED_WITHIN)
         await self.hurt()
@@ -89,7 +89,7 @@ class _WorkerFault(Fault):
 
 
 class KillWorker(_WorkerFault):
-    """A worker dies in the middle of whatever it does, and another one is started."""
+    """A worker is killed at a random moment, and another one is started."""
 
     name = "worker killed"
 
@@ -101,7 +101,7 @@ class KillWorker(_WorkerFault):
 
 
 class PauseWorker(_WorkerFault):
-    """A worker stands still until others have its partitions, and then goes on as if nothing had happened."""
+    """A worker is paused until others own its partitions, and then continues."""
 
     name = "worker paused beyond its lease"
 

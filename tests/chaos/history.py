@@ -1,4 +1,4 @@
-"""What a run leaves behind for the checker: what producers sent and were told, what others saw, and the end."""
+"""The record of a run for the checker: commands and replies, received events, and the final state."""
 
 from collections.abc import Collection, Iterator, Mapping
 from math import inf
@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from turnstream.client.listening.resync import Reason
+from turnstream.client.subscriptions.resync import Reason
 from turnstream.domain.commands import ChangingCommand
 from turnstream.domain.events import AnyEvent
 from turnstream.domain.models import Session
@@ -18,8 +18,8 @@ Span = tuple[float, float]
 """From one moment to another, in seconds of the run's clock."""
 
 
-class Told(msgspec.Struct, frozen=True):
-    """An answer: `ok` or the code of the rejection, and the session's version where the answer names it."""
+class Reply(msgspec.Struct, frozen=True):
+    """A reply: `ok` or the code of the rejection, and the session's version if the reply has it."""
 
     code: str
     version: int = 0
@@ -28,12 +28,12 @@ class Told(msgspec.Struct, frozen=True):
 class Sent(msgspec.Struct):
     """A command as a producer sent it, perhaps several times; `number` counts its commands, in the order sent.
 
-    Commands of one `round` are under way together; the next round begins when all of them have been answered. It was
-    first sent at `since`, and last answered at `until`, which is endless while an answer is waited for.
+    Commands of one `round` are in flight together; the next round begins when all of them have been answered. The
+    command was first sent at `since` and last answered at `until`, which is infinite until there is a reply.
 
-    `accepted` when a send has returned: the command was queued. `told` has every answer, none while it is unknown;
-    `parked` counts those that say that it is parked. `abandoned` when its producer went away before it had an answer.
-    The same id with another payload is another `Sent`, behind the first one.
+    `accepted`: a send has returned, so the command was queued. `replies` has every reply; `parked` counts those
+    that say that the command is parked. `abandoned`: its producer ended before it had a reply. The same id with another
+    payload is another `Sent`, after the first one.
     """
 
     command_id: str
@@ -41,7 +41,7 @@ class Sent(msgspec.Struct):
     number: int
     command: ChangingCommand
     accepted: bool = False
-    told: list[Told] = msgspec.field(default_factory=list[Told])
+    replies: list[Reply] = msgspec.field(default_factory=list[Reply])
     sends: int = 0
     waited: float = 0.0
     since: float = 0.0
@@ -53,7 +53,7 @@ class Sent(msgspec.Struct):
     @property
     def answers(self) -> int:
         """How often it was answered."""
-        return len(self.told) + self.parked
+        return len(self.replies) + self.parked
 
     @property
     def session_id(self) -> str:
@@ -62,7 +62,7 @@ class Sent(msgspec.Struct):
 
     @property
     def fingerprint(self) -> bytes:
-        """What tells two payloads apart."""
+        """A text that differs between two payloads."""
         return self.command.type.encode() + msgspec.json.encode(self.command)
 
 
@@ -75,9 +75,9 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Gone(msgspec.Struct, frozen=True):
-    """What a subscriber was told to be gone: the last sequence it saw, and the one behind which it goes on.
+    """A gap reported to a subscriber: the last sequence it had received, and the one after which it resumes.
 
-    `generation` is that of the history in which it saw it.
+    `generation` is the one in which it had received that sequence.
     """
 
     partition: int
@@ -89,17 +89,17 @@ class Gone(msgspec.Struct, frozen=True):
 
     @property
     def kept(self) -> int:
-        """The last sequence of what was seen that is not taken back."""
+        """The last received sequence that was not rolled back."""
         if self.reason == "retention":
             return self.seen
         return 0 if self.lost is None else max(0, self.seen - self.lost)
 
 
 class Listening(msgspec.Struct):
-    """A subscriber from its first opening to the end of the run, through all lost connections and new starts.
+    """A subscriber, from its first connection to the end of the run, through lost connections and restarts.
 
-    `heads` are the sequences of the partitions when it was open: all behind them is its own to see. A subscriber of
-    some `types`, or of a session, sees those events only. `failed` is why it ended, which it should not.
+    `heads` are the last sequences of the partitions when it was open: it must receive all later events. A subscriber to
+    some `types`, or to a session, receives only those. `failed` is the error that ended it, which should not happen.
     """
 
     subscriber: str
@@ -110,12 +110,12 @@ class Listening(msgspec.Struct):
     failed: str | None = None
 
     def is_for(self, event: AnyEvent) -> bool:
-        """Tell whether an event was asked for."""
+        """Return whether an event was asked for."""
         return (not self.types or event.type in self.types) and self.session_id in (None, event.session_id)
 
 
 class Handled(msgspec.Struct, frozen=True):
-    """What a handler was given: an event of a generation, or, in `gone`, that history is gone."""
+    """A call of a handler: with an event of a generation, or, in `gone`, with a notice of lost history."""
 
     member: str
     partition: int
@@ -139,9 +139,9 @@ class Glimpse(msgspec.Struct, frozen=True):
 
 
 class PartitionEnd(msgspec.Struct, frozen=True):
-    """What a partition holds when all is quiet; `lease` is empty where it has no owner.
+    """The final state of a partition; `lease` is empty if it has no owner.
 
-    `events` are all of its history, also those that retention has taken.
+    `events` are all events of its history, including the trimmed ones.
     """
 
     number: int
@@ -157,7 +157,7 @@ class PartitionEnd(msgspec.Struct, frozen=True):
 
 
 class History(msgspec.Struct):
-    """A whole run. `handled` is what the members of a durable subscription did, in that order.
+    """A whole run. `handled` are the handler calls of a durable subscription's consumers, in order.
 
     `failovers` counts the replicas that were promoted, `flushes` how often all was deleted, and `losses` are the times
     in which that was done; `poisoned` names the sessions meant to park, `redriven` those of them that were redriven,

@@ -1,4 +1,4 @@
-"""The invariant of subscribers: a prefix without a gap, or word of what is gone; of plain and of durable ones."""
+"""The invariant of plain and durable subscribers: every event arrives, or its loss is reported."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -12,24 +12,26 @@ from turnstream.domain.events import AnyEvent
 
 
 def no_gap_in_silence(history: History) -> Violations:
-    """I7: a subscriber sees all that happens from its opening on, once and in order, but what it is told is gone.
+    """I7: a subscriber receives every event after its opening, once and in order, or a report that it is lost.
 
-    So also for what it saw and what is not there in the end: that it is gone was told behind it.
+    This includes events that it received and that were rolled back: their loss was reported after them.
     """
     for listening in history.listenings:
         if listening.failed:
             yield Violation("I7", f"{listening.subscriber} was ended: {listening.failed}")
         for end in history.partitions:
             account = _account(listening, end.number)
-            what = account.repeated or account.differs_from(_identities(e for e in end.events if listening.is_for(e)))
-            if what:
-                yield Violation("I7", f"{listening.subscriber} saw {what}", end.number)
+            difference = account.repeated or account.differs_from(
+                _identities(e for e in end.events if listening.is_for(e))
+            )
+            if difference:
+                yield Violation("I7", f"{listening.subscriber} received {difference}", end.number)
 
 
 def all_is_handled_in_order(history: History) -> Violations:
-    """I7 of a durable subscription: each event is handled, a session's in order, unless its loss was told.
+    """I7 of a durable subscription: each event is handled, a session's in order, unless its loss was reported.
 
-    So also for what was handled and is not there in the end.
+    This includes events that were handled and rolled back.
     """
     for end in history.partitions:
         handled = in_lineage(one for one in history.handled if one.partition == end.number)
@@ -47,9 +49,9 @@ def _account(listening: Listening, partition: int) -> Account:
 
 
 def _in_time(handled: Sequence[Handled], end: PartitionEnd) -> Iterator[Seen | Gone]:
-    """Yield what was handled, but for what a member that had been replaced had in hand when another one was told.
+    """Yield the handled events, except for one that a replaced consumer was handling when another got a report.
 
-    A member that stood still may find that retention has taken what others have handled since: nothing is taken back.
+    A consumer that was paused may find that events were trimmed which others have handled since: nothing is lost.
     """
     happened = set(_identities(end.events))
     known: set[str] = set()

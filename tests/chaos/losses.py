@@ -1,4 +1,4 @@
-"""What takes history from under everybody: a replica that was cut off is promoted, or all is deleted."""
+"""Faults that lose history: a disconnected replica is promoted, or everything is deleted."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
@@ -41,7 +41,7 @@ class Quiet:
             yield
             with suppress(TimeoutError):
                 await until(self._is_noticed, NOTICED_WITHIN)
-            # Who held a partition before looks after it once a lease.
+            # A former owner of a partition checks it once per lease.
             await asyncio.sleep(3 * self._members.lease)
 
     async def _is_shared(self) -> bool:

@@ -1,8 +1,8 @@
-"""A member of a durable subscription as a process: `python -m tests.chaos.member NAME FILE [--die-on N] [--refuse S]`.
+"""A consumer as a process: `python -m tests.chaos.member NAME FILE [--die-on N] [--refuse S]`.
 
-It starts at the beginning, and appends what it handles to the file before it acknowledges; on its N-th event it dies in
-between. With `--refuse S` it fails on that share of the events, so that sessions are set aside. All members of a run
-share the file: its lines stand in the order in which things were handled. Settings come from the environment.
+It starts at the beginning and appends each event to the file before it acknowledges it; between the two it dies on its
+N-th event. With `--refuse S` it fails with that share of the events, so that sessions are retried. All consumers of a
+run share the file, so its lines are in the order in which events were handled. Settings come from the environment.
 """
 
 import argparse
@@ -42,7 +42,7 @@ class Log:
 
     def _line(self, event: Event | ResyncRequired) -> Handled:
         if isinstance(event, ResyncRequired):
-            return Handled(self._member, event.partition, event.resumed[1], gone=noted_loss(event))
+            return Handled(self._member, event.partition, event.resumed.sequence, gone=noted_loss(event))
         assert event.meta is not None
         meta = event.meta
         return Handled(self._member, meta.partition, meta.sequence, meta.event_id, event.session_id, meta.generation)

@@ -18,8 +18,8 @@ NAME = "everything"
 """The subscription."""
 PATIENCE = 50
 """Looks, a tenth of a second apart, for a member that works."""
-TAKEN_BACK = "failover"
-"""The reason for which what was handled is gone; the others take what was not."""
+ROLLED_BACK, RETENTION = "failover", "retention"
+"""The reasons of losses: handled events are gone, or events were trimmed before they were handled."""
 
 
 class MemberProcess(GuardedProgram):
@@ -38,7 +38,7 @@ class Members:
         self.alive: list[MemberProcess] = []
         self.died: list[str] = []
         self.quiet = asyncio.Lock()
-        """Held by whoever hurts members, or takes history from under those that know of it."""
+        """Held by faults that hurt consumers, or that lose history which consumers remember."""
         self.lease = float(environment["TURNSTREAM_LEASE"])
         self._arguments = ("--refuse", str(refuse)) if refuse else ()
         self._environment = environment
@@ -54,7 +54,7 @@ class Members:
         return member
 
     def replace_ended(self) -> None:
-        """Start others in place of members that ended by themselves, and note those that had no reason."""
+        """Replace consumers that ended without being ended, and note those that had no reason."""
         for ended in [member for member in self.alive if not member.runs]:
             if ended.status != NO_SERVER:
                 self.died.append(f"{ended.name} (status {ended.status})")
@@ -119,7 +119,7 @@ class KillMember(_MemberFault):
 
 
 class PauseMember(_MemberFault):
-    """A member stands still until others have its partitions, and then goes on with what it had in hand."""
+    """A consumer is paused until others own its partitions, and then continues with the event it was handling."""
 
     name = "member paused beyond its lease"
 
@@ -148,9 +148,9 @@ def member_faults(members: Members, chance: Random, lease: float) -> list[Fault]
 
 
 def in_lineage(handled: Iterable[Handled]) -> list[Handled]:
-    """Return what was handled in a partition, with each loss before what was handled of the next history.
+    """Return the events handled in a partition, with each loss before what was handled of the next history.
 
-    Who does not hold the partition any more tells of a loss when it looks, and others may be further by then.
+    A former owner of the partition reports a loss at its next check; others may have handled more by then.
     """
     found: list[Handled] = []
     ranks: dict[str, int] = {}
@@ -172,36 +172,40 @@ def repeats(handled: Sequence[Handled]) -> int:
 
 
 def missed(handled: Iterable[Handled], events: Iterable[AnyEvent]) -> list[AnyEvent]:
-    """Return the events that nobody handled, and of which nobody was told that they are gone."""
+    """Return the events that no consumer handled and that were not reported as lost."""
     known: set[str] = set()
-    told: dict[int, int] = {}
+    reported: dict[int, int] = {}
     for one in handled:
         known.add(one.event_id)
-        if one.gone and one.gone.reason != TAKEN_BACK:
-            told[one.partition] = max(one.sequence, told.get(one.partition, 0))
+        if one.gone and one.gone.reason != ROLLED_BACK:
+            reported[one.partition] = max(one.sequence, reported.get(one.partition, 0))
     metas = ((event, event.meta) for event in events)
     return [
         event
         for event, meta in metas
-        if meta and meta.event_id not in known and meta.sequence > told.get(meta.partition, 0)
+        if meta and meta.event_id not in known and meta.sequence > reported.get(meta.partition, 0)
     ]
 
 
 def out_of_order(handled: Iterable[Handled], events: Iterable[AnyEvent]) -> list[str]:
     """Return the sessions whose events, each when it was handled first, are not in the order of the stream.
 
-    What was told to be taken back was not handled yet. What was told to be gone may come all the same, by a failover to
-    a server that had not let it go: late, and in whatever order.
+    An event that was rolled back or reset counts as not handled. An event that was reported as lost may still be
+    delivered, after a failover to a server that had not trimmed it: late and in any order.
     """
     sessions = {(m.partition, m.sequence, m.event_id): e.session_id for e in events for m in [e.meta] if m}
     first: dict[int, dict[int, str]] = {}
-    told: dict[int, int] = {}
+    reported: dict[int, int] = {}
     for one in handled:
         of_partition = first.setdefault(one.partition, {})
         if one.gone:
-            first[one.partition] = {n: session for n, session in of_partition.items() if n <= one.gone.kept}
-            told[one.partition] = one.sequence if one.gone.reason != TAKEN_BACK else 0
-        if one.sequence <= told.get(one.partition, 0):
+            if one.gone.reason == RETENTION:
+                # A consumer that was paused may report it late, when others have handled more: that stays handled.
+                reported[one.partition] = max(one.sequence, reported.get(one.partition, 0))
+            else:
+                first[one.partition] = {n: session for n, session in of_partition.items() if n <= one.gone.kept}
+                reported[one.partition] = one.sequence if one.gone.reason != ROLLED_BACK else 0
+        if one.sequence <= reported.get(one.partition, 0):
             continue
         session_id = sessions.get((one.partition, one.sequence, one.event_id))
         if session_id is not None:

@@ -1,4 +1,4 @@
-"""What is done to servers and to the ways there."""
+"""Faults of servers and of the proxies in front of them."""
 
 import asyncio
 from abc import abstractmethod
@@ -21,11 +21,11 @@ GIVEN_UP_WITHIN = 5.0
 """Seconds that programs have, at most, to give up what swallows, before something else goes wrong with servers."""
 
 CALLED = {"clients": "turnstream-client", "workers": "turnstream-worker"}
-"""What programs call themselves at the server, by the way that they go."""
+"""The client names of programs at the server, by the proxy that they use."""
 
 
 class KillServer(Fault):
-    """The server dies and comes back on its files; until it syncs them again nobody reaches it."""
+    """The server dies and restarts with its files; until it syncs them again no client can reach it."""
 
     name = "server killed and restarted"
 
@@ -53,7 +53,7 @@ class FlushScripts(Fault):
 
 
 class Failover(Loss):
-    """A primary dies, and its replica goes on from what it has; the two parts of it can be had one by one."""
+    """A primary dies and its replica continues from its own state; the two steps can be used separately."""
 
     async def apply(self) -> None:
         await self.begin()
@@ -81,7 +81,7 @@ class Failover(Loss):
 class KillPrimary(Failover):
     """A primary of a cluster dies, its replica is promoted, and an empty node becomes the replica of that.
 
-    Where the replica falls behind first, it has got everything in the end, and has confirmed nothing of it.
+    If the replica is delayed first, it has received everything in the end and confirmed nothing.
     """
 
     name = "primary killed, replica promoted"
@@ -135,7 +135,7 @@ class Cut(_NetworkFault):
 
 
 class DropReplies(_NetworkFault):
-    """What is asked is done, and nobody hears of it."""
+    """Requests are carried out, and their replies are lost."""
 
     name = "replies dropped"
 
@@ -161,9 +161,9 @@ class Delay(_NetworkFault):
 
 
 class Swallow(Fault):
-    """Everything that is sent over the connections of some programs vanishes from now on, or what goes one way.
+    """Everything sent over the connections of some programs is lost from now on, or everything in one direction.
 
-    Neither end is told, and new connections are well.
+    Neither end notices, and new connections work.
     """
 
     name = "connections swallow everything"
@@ -179,7 +179,7 @@ class Swallow(Fault):
         for proxy in self._proxies:
             proxy.swallow(self._what, self._client)
         with suppress(TimeoutError):
-            # The next one would find no connection that is well. Who stands still gives up none of them meanwhile.
+            # Otherwise the next fault finds no working connection: a paused program gives none of them up.
             await until(self._is_given_up, GIVEN_UP_WITHIN)
 
     async def _is_given_up(self) -> bool:
@@ -187,7 +187,7 @@ class Swallow(Fault):
 
 
 def swallowing(proxies: Sequence[Proxy], way: str, client: str = "") -> list[Fault]:
-    """Return the faults that swallow all, what is asked, and what is answered; the name of a way is put behind."""
+    """Return the faults that lose everything, requests only, or replies only; their names end in the proxy's."""
     faults: list[Fault] = []
     directions: tuple[Swallowed, ...] = ("both", "requests", "replies")
     for what in directions:
@@ -198,7 +198,7 @@ def swallowing(proxies: Sequence[Proxy], way: str, client: str = "") -> list[Fau
 
 
 def server_faults(server: ChaosServer, proxies: Mapping[str, Proxy], chance: Random) -> list[Fault]:
-    """Return the faults of the server, and of the ways to it; the name of a way is put behind the fault's."""
+    """Return the faults of the server and of its proxies; the proxy's name follows the fault's."""
     faults: list[Fault] = [KillServer(server), FlushScripts(lambda: [server.url])]
     for way, proxy in proxies.items():
         for kind in (Cut, DropReplies, Delay):

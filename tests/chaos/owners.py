@@ -1,4 +1,4 @@
-"""The invariants of partitions and those who own them."""
+"""The invariants of partitions and their owners."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -56,7 +56,7 @@ def _one_chain(end: PartitionEnd) -> Violations:
 
 
 def _neighbours(history: History) -> Iterator[tuple[Glimpse, Glimpse]]:
-    """Yield what was seen of each partition one behind the other, unless history was lost in between."""
+    """Yield consecutive observations of each partition, unless history was lost between them."""
     by_partition: dict[int, list[Glimpse]] = {}
     for glimpse in history.glimpses:
         by_partition.setdefault(glimpse.partition, []).append(glimpse)

@@ -1,4 +1,4 @@
-"""A primary and its replica behind proxies that lead to whoever is primary now: what was not copied is lost with it."""
+"""A primary and its replica behind proxies that lead to the current primary; a failover loses unreplicated data."""
 
 import asyncio
 import time
@@ -35,15 +35,15 @@ class Pair:
         self._ways = ways
 
     def cut_off(self) -> None:
-        """End the replication: the replica is a primary by itself now, and nobody has noticed."""
+        """End the replication: the replica is a primary too now, and no client uses it yet."""
         with Redis.from_url(self._replica.url, protocol=2) as raw:
             raw.execute_command("REPLICAOF", "NO", "ONE")
 
     async def fail_over(self) -> None:
-        """Kill the primary, lead everybody to the replica, and attach an empty one to that."""
+        """Kill the primary, lead all clients to the replica, and attach an empty replica to it."""
         lost, self._primary = self._primary, self._replica
         await asyncio.to_thread(lost.close)
-        # Only now: nobody reaches both.
+        # Only now, so that no client reaches both.
         for way in self._ways:
             way.lead_to(self._primary.port)
         self._replica = await asyncio.to_thread(_copy_of, self._primary)

@@ -1,4 +1,4 @@
-"""What a run is asked to be, and what it was."""
+"""The parameters of a run, and its result."""
 
 from collections.abc import Mapping, Sequence
 from itertools import count
@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from tests.chaos.history import History
 from tests.chaos.sites import Site
 
-from turnstream.application.routing import partition_of
+from turnstream.domain.partitioning import partition_of
 from turnstream.settings import Settings
 
 POISONED_EVERY = 4
@@ -70,7 +70,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct):
-    """What a run was: its history, and figures that are told and never judged."""
+    """The result of a run: its history, and figures that are printed but not judged."""
 
     history: History
     faults: dict[str, int]

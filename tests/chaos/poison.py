@@ -1,4 +1,4 @@
-"""Sessions that nobody can write: a foreign text stands where their messages were, until an operator helps."""
+"""Sessions that cannot be written: a key of the wrong type replaces their messages until an operator helps."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from tests.chaos.waits import until
 
 from turnstream import Turnstream
 from turnstream.adapters.redis.server import Server
-from turnstream.application.routing import partition_of
+from turnstream.domain.partitioning import partition_of
 from turnstream.errors import Unavailable
 
 SPOIL = """
@@ -24,7 +24,7 @@ if redis.call('TYPE', KEYS[1]).ok ~= 'string' then return redis.call('DEL', KEYS
 redis.call('DEL', KEYS[1])
 if redis.call('EXISTS', KEYS[2]) == 1 then redis.call('RENAME', KEYS[2], KEYS[1]) end
 """
-"""Where something else stands there by now, the session was deleted meanwhile, or lost: then nothing is to return."""
+"""If another value is stored there by now, the session was deleted or lost: then nothing is restored."""
 
 PATIENCE = 3.0
 """Seconds for which a command of the session is waited for that is parked."""
@@ -39,7 +39,7 @@ class PoisonSession(Fault):
     name = "session poisoned"
 
     def __init__(self, server: Server, ts: Turnstream, victims: Sequence[str], chance: Random) -> None:
-        """Poison some of these sessions past every proxy, and redrive them by a client as anybody has it."""
+        """Poison some of these sessions, without a proxy, and redrive them through an ordinary client."""
         super().__init__()
         self.poisoned: set[str] = set()
         self.redriven = 0
@@ -68,7 +68,7 @@ class PoisonSession(Fault):
             await self._help(session_id)
 
     async def _help(self, session_id: str) -> None:
-        """Take the foreign text away, and redrive until nothing of the session is parked."""
+        """Remove the wrong value, and redrive until nothing of the session is parked."""
         while True:
             with suppress(Unavailable, RedisError):
                 await self._swap(session_id, CLEAN)

@@ -16,7 +16,7 @@ from turnstream.adapters.embedded.process import GuardedProcess
 GRACE = 30.0
 """Seconds that a worker gets to drain."""
 NO_SERVER = 2
-"""What a member exits with that finds no server when it starts; a worker waits for one."""
+"""The exit status of a consumer that finds no server when it starts; a worker waits for one."""
 
 
 class GuardedProgram:
@@ -81,7 +81,7 @@ class Workers:
         self.alive.remove(worker)
 
     def replace_ended(self) -> None:
-        """Start others in place of workers that ended although nobody ended them, and note those that had no reason."""
+        """Replace workers that ended without being ended, and note those that had no reason."""
         for worker in [worker for worker in self.alive if not worker.runs]:
             self.ended(worker)
             self.remove(worker)
@@ -111,7 +111,7 @@ class ChaosServer:
     def kill_and_restart(self) -> None:
         """Kill it without a warning, and start it again on the same files and port."""
         with suppress(ProcessLookupError):
-            # With its children, which would go on writing the files: the server leads a process group.
+            # With its children, which would continue to write the files: the server leads a process group.
             os.killpg(self._server.pid, signal.SIGKILL)
         self._server.close()
         self._server = self._started(self.port)

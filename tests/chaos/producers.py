@@ -1,10 +1,10 @@
 """Producers at full speed: each keeps one session busy, sends again what was not answered, and writes all of it down.
 
-A producer whose session is gone makes it again, and one whose session is parked goes on.
+A producer whose session is lost creates it again, and one whose session is parked continues.
 
-A producer has a few commands of its session under way. The order that is promised to it is that of sends awaited one
-after the other; so when one of them fails, nothing behind it is sent, and everything that is not answered yet is sent
-again under the same ids in the same order. What was queued the first time is then only answered again.
+A producer has a few commands of its session in flight. Their order is promised for sends that are awaited one after
+the other. So when one of them fails, no later one is sent, and all unanswered ones are resent under the same ids in the
+same order. A command that was queued the first time is then only answered again.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from math import inf
 from random import Random
 from time import monotonic
 
-from tests.chaos.history import History, Sent, Told
+from tests.chaos.history import History, Reply, Sent
 
 from turnstream import (
     AddMessage,
@@ -107,12 +107,12 @@ class Script:
 
 
 class Producer:
-    """Sends the commands of a script until it is stopped; what is under way then is brought to its end."""
+    """Sends the commands of a script until it is stopped, then completes those in flight."""
 
     def __init__(
         self, name: str, session_id: str, ts: Turnstream, history: History, chance: Random, *, forges: bool
     ) -> None:
-        """Use a client; one that `forges` sends other payloads under used ids now and then."""
+        """Use a client; a producer that `forges` occasionally sends other payloads under used ids."""
         self.stopping = False
         self._forges = forges
         self._under_way: Sequence[Sent] = ()
@@ -136,7 +136,7 @@ class Producer:
             await self._repeat_something()
 
     def abandon(self) -> None:
-        """Note that nobody waits any more for what is under way."""
+        """Note that the commands in flight are no longer waited for."""
         for sent in self._under_way:
             sent.abandoned = not sent.answers
 
@@ -150,7 +150,7 @@ class Producer:
         return sent
 
     async def _repeat_something(self) -> None:
-        """Now and then send an answered command again, as it was, or with another payload."""
+        """Occasionally resend an answered command, unchanged or with another payload."""
         earlier = self._chance.choice(self._answered)
         match self._chance.randrange(20):
             case 0 | 1:
@@ -193,7 +193,7 @@ class Producer:
         try:
             applied = await ticket
         except Rejected as error:
-            sent.told.append(Told(error.code))
+            sent.replies.append(Reply(error.code))
             if isinstance(error, SessionNotFound):
                 self._script.begin_again()
         except CommandParked:
@@ -201,19 +201,19 @@ class Producer:
         except Unavailable:
             return
         else:
-            sent.told.append(Told("ok", applied.version))
+            sent.replies.append(Reply("ok", applied.version))
         sent.until = monotonic()
 
 
 def counts(history: History) -> dict[str, int]:
     """Return how much was sent, and how it went."""
-    told = [sent for sent in history.sent if sent.told]
+    answered = [sent for sent in history.sent if sent.replies]
     parked = [sent for sent in history.sent if sent.parked]
     outcomes = history.outcomes
     return {
         "commands sent": len(history.sent),
-        "applied": sum(sent.told[0].code == "ok" for sent in told),
-        "rejected": sum(sent.told[0].code != "ok" for sent in told),
+        "applied": sum(sent.replies[0].code == "ok" for sent in answered),
+        "rejected": sum(sent.replies[0].code != "ok" for sent in answered),
         "parked": len(parked),
         "of them with an outcome by a redrive": sum(sent.command_id in outcomes for sent in parked),
         "sessions parked": len({sent.session_id for sent in parked}),

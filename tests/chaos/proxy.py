@@ -10,16 +10,16 @@ from typing import Literal
 CHUNK = 65_536
 
 Swallowed = Literal["both", "requests", "replies"]
-"""What vanishes on a connection that swallows: all that is sent, or what is sent one way."""
+"""The directions that a swallowing connection loses: both or one."""
 
 
 class Proxy:
     """Forwards every connection to a server's port.
 
-    With `drop_replies` a request is forwarded, and the connection cut in place of the answer: whoever asked cannot know
-    what became of it. Every chunk waits for `delay` seconds. A connection over which something comes while it is
-    `silent` is dead from then on, and neither end is told. One over which nothing went for `forgets_after` seconds is
-    forgotten: it swallows what is sent later.
+    With `drop_replies` a request is forwarded and the connection is cut instead of the reply, so the client cannot
+    know the result. Every chunk waits for `delay` seconds. A connection that transfers something while the proxy is
+    `silent` is dead from then on, and neither end notices. One that is idle for `forgets_after` seconds is forgotten:
+    it loses everything sent later.
     """
 
     def __init__(self, port: int, at: tuple[str, int] = ("127.0.0.1", 0)) -> None:
@@ -55,7 +55,7 @@ class Proxy:
 
     @property
     def swallowing(self) -> int:
-        """How many connections there still are that swallow: who uses them has not given them up."""
+        """The number of swallowing connections that their clients have not given up yet."""
         return sum(connection.swallows is not None for connection in self._connections)
 
     async def start(self) -> None:
@@ -147,7 +147,7 @@ class _Connection:
     def __init__(self, *ends: StreamWriter) -> None:
         self.swallows: Swallowed | None = None
         self.beginning = b""
-        """What the client said first, its name among it."""
+        """The first bytes of the client, which include its name."""
         self._ends = ends
         self._used_at = monotonic()
 

@@ -1,4 +1,4 @@
-"""What is told of runs: the violations of each, and all figures as one Markdown table with a column a site."""
+"""Reports of runs: the violations of each, and all figures as one Markdown table with a column for each site."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +16,7 @@ Figures = Mapping[str, object]
 
 
 def report(result: Result, violations: Sequence[Violation]) -> str:
-    """Return all that is worth telling of a run, with the seed first."""
+    """Return the report of a run, with the seed first."""
     history = result.history
     lines = [
         f"seed {history.seed}, durability {history.durability}",
@@ -29,14 +29,14 @@ def report(result: Result, violations: Sequence[Violation]) -> str:
 def table(sites: Mapping[str, Figures]) -> str:
     """Return the figures of several runs as a table in Markdown, to be pasted as it is."""
     names: list[str] = []
-    for told in sites.values():
+    for of_site in sites.values():
         place = 0
-        for name in told:
+        for name in of_site:
             if name not in names:
                 names.insert(place, name)
             place = names.index(name) + 1
     rows = [["what", *sites], ["---"] * (len(sites) + 1)]
-    rows += [[name, *(str(told.get(name, "–")) for told in sites.values())] for name in names]
+    rows += [[name, *(str(of_site.get(name, "–")) for of_site in sites.values())] for name in names]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -59,15 +59,15 @@ def figures(result: Result, violations: Sequence[Violation]) -> Figures:
 
 
 def _events(history: History) -> Figures:
-    told = [one.reason for of in history.listenings for one in of.seen if isinstance(one, Gone)]
+    losses = [one.reason for of in history.listenings for one in of.seen if isinstance(one, Gone)]
     handed = [one.gone.reason for one in history.handled if one.gone]
     return {
         "events of the history that is left": sum(len(end.events) for end in history.partitions),
-        "events seen by subscribers": sum(len(of.seen) for of in history.listenings) - len(told),
-        "losses told to subscribers": _by_reason(told),
+        "events seen by subscribers": sum(len(of.seen) for of in history.listenings) - len(losses),
+        "losses reported to subscribers": _by_reason(losses),
         "events handled by a durable subscription": len(history.handled) - len(handed),
         "of them again": repeats(history.handled),
-        "losses told to its members": _by_reason(handed),
+        "losses reported to its members": _by_reason(handed),
     }
 
 

@@ -6,8 +6,8 @@
     workers (processes)    ──▶ proxy "workers" ──┘          ▲
                                               witness ──────┘
 
-or, without proxies, a cluster of three primaries with a replica each, in which nobody is told before a replica has it;
-or, with proxies, a primary and a replica that is promoted without what it has not got, so that history is lost.
+or, without proxies, a cluster of three primaries with a replica each, which replies only after a replica has the data;
+or, with proxies, a primary and a replica that is promoted without the latest data, so that history is lost.
 Seeded: the same seed sends the same commands, as long as no session is lost, and chooses the same faults; how they meet
 is the machine's.
 """
@@ -25,7 +25,7 @@ from tests.chaos.faults import Fault, Loss, worker_faults
 from tests.chaos.history import History
 from tests.chaos.listeners import all_is_handled_in_order, no_gap_in_silence
 from tests.chaos.losses import FlushAll
-from tests.chaos.members import Members, member_faults
+from tests.chaos.members import NAME, Members, member_faults
 from tests.chaos.outages import BEHIND, Failover
 from tests.chaos.plan import Plan, Result
 from tests.chaos.poison import PoisonSession
@@ -42,7 +42,7 @@ from turnstream.adapters.redis.backend import server_at
 CALM = 0.3
 """Seconds between two faults of a kind, at most."""
 REFUSED = 0.02
-"""The share of handlings that the members' handler refuses, so that sessions are set aside and tried again."""
+"""The share of calls in which the consumers' handler fails, so that sessions are retried."""
 BUFFERS = (10_000, 100)
 """Events that the subscriptions of each listening client may hold."""
 
@@ -124,7 +124,7 @@ class Stage:
             deadline = monotonic() + self._plan.seconds
             await asyncio.gather(*(self._strike(kind, deadline) for kind in faults))
             with suppress(TimeoutError):
-                # Where not everybody gets a share, the checker says what is wrong.
+                # If a member gets no share, the checker reports why.
                 await self._change()
             with suppress(TimeoutError):
                 async with asyncio.timeout(BOUND):
@@ -149,7 +149,7 @@ class Stage:
         clients: Sequence[Turnstream],
         failover: Failover,
     ) -> None:
-        """Let everybody who sends go away in the moment of a failover: nobody sends again, so nobody has to look."""
+        """End all producers at the moment of a failover, so that no client resends its commands."""
         await asyncio.sleep(BEHIND)
         await failover.begin()
         await asyncio.sleep(BEHIND)
@@ -173,7 +173,7 @@ class Stage:
             first = False
 
     async def _change(self) -> None:
-        """Let workers go while commands flow and nothing else goes wrong: how long that takes is told apart."""
+        """Stop workers while commands flow and there is no other fault, to measure how long a hand-over takes."""
         workers = self._workers
 
         async def shared() -> bool:
@@ -198,6 +198,9 @@ class Stage:
             # What follows takes its time where much has happened.
             rest = monotonic()
             if await self._ending.backlog() or not await self._ending.all_owned():
+                return False
+            # To read and judge all takes seconds, in which the proxies in this process pass nothing on.
+            if not await self._ending.nothing_waits_for(NAME):
                 return False
             await self._read()
             # While it is read, a worker that came last may be handed its share: then there was no rest yet.

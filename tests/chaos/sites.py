@@ -1,4 +1,4 @@
-"""Where runs take place: a server behind proxies, a cluster that fails over, and a pair that loses history."""
+"""The sites of runs: a server behind proxies, a cluster that fails over, and a pair that loses history."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -25,13 +25,13 @@ LOST = "lost histories"
 BEHIND_PROXIES = "127.0.0.2"
 """The host to which the nodes of a cluster send clients: there a proxy listens on the port of each node."""
 FEW = 300
-"""Events that are too few for a subscriber who rests for seconds."""
+"""Stored events: too few for a subscriber that pauses for seconds."""
 
 
 class Site(msgspec.Struct, frozen=True):
-    """Servers that a run hurts: their URL past every proxy, the ways there, and what is done to them.
+    """Servers that a run hurts: their URL without a proxy, the proxies, and the faults.
 
-    So many events are kept for each partition. Where it `forgets` what it has answered, a used id may be used again.
+    `events` are stored for each partition. If it `forgets` outcomes, a used command id may be used again.
     """
 
     url: str
@@ -59,7 +59,7 @@ async def one_server(directory: Path) -> AsyncGenerator[Site]:
 
 @asynccontextmanager
 async def three_primaries(_: Path) -> AsyncGenerator[Site]:
-    """Give a cluster that keeps nothing on disk: what was answered must be on the replica that takes over."""
+    """Yield a cluster without persistence: every reply must be on the replica that takes over."""
     async with AsyncExitStack() as open_things:
         running = open_things.enter_context(running_cluster(announced=BEHIND_PROXIES))
         cluster = ChaosCluster(running)
@@ -75,7 +75,7 @@ async def three_primaries(_: Path) -> AsyncGenerator[Site]:
 
 @asynccontextmanager
 async def lost_histories(_: Path) -> AsyncGenerator[Site]:
-    """Give a primary and a replica that lose what they answered, and keep few events: who listens is told."""
+    """Yield a primary and a replica that lose answered commands and store few events: subscribers get reports."""
     async with AsyncExitStack() as open_things:
         pair = Pair()
         open_things.callback(pair.close)

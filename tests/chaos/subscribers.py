@@ -1,4 +1,4 @@
-"""Subscribers that write down every event they see, and every loss they are told of, through all that goes wrong."""
+"""Subscribers that record every event and every reported loss, whatever faults occur."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
@@ -20,10 +20,10 @@ from turnstream import (
     Turnstream,
     Unavailable,
 )
-from turnstream.client.durable import consuming
-from turnstream.client.listening import subscription
-from turnstream.client.listening.choosing import Start
-from turnstream.client.listening.subscription import EventSubscription
+from turnstream.client.consumers import partition_consumer
+from turnstream.client.subscriptions import feed
+from turnstream.client.subscriptions.start import Start
+from turnstream.client.subscriptions.subscription import EventSubscription
 from turnstream.domain.events import Event
 
 PAUSE = 0.05
@@ -31,10 +31,10 @@ PAUSE = 0.05
 RESTS = (0.3, 0.3, 0.3, 3.0)
 """Seconds for which a subscriber that pauses does not look, at most: one of these."""
 SPELL = 2_000
-"""Events between two rests, or two deaths, at most."""
+"""Events between two pauses, or two deaths, at most."""
 
 LOOK_EVERY = 0.5
-"""Seconds between two looks at streams from which nothing was heard: runs end sooner than with those of production."""
+"""Seconds between two polls of quiet streams: shorter than in production, so that runs end sooner."""
 
 Heads = Callable[[], Awaitable[dict[int, int]]]
 """Reads the sequence of every partition."""
@@ -43,16 +43,16 @@ Heads = Callable[[], Awaitable[dict[int, int]]]
 @contextmanager
 def looking_often() -> Generator[None]:
     """Have the subscribers of this process look at quiet streams often, for the time of the block."""
-    usual = subscription.CHECK_EVERY, consuming.CHECK_EVERY
-    subscription.CHECK_EVERY = consuming.CHECK_EVERY = LOOK_EVERY
+    usual = feed.HEAD_CHECK_INTERVAL_S, partition_consumer.POLL_INTERVAL_S
+    feed.HEAD_CHECK_INTERVAL_S = partition_consumer.POLL_INTERVAL_S = LOOK_EVERY
     try:
         yield
     finally:
-        subscription.CHECK_EVERY, consuming.CHECK_EVERY = usual
+        feed.HEAD_CHECK_INTERVAL_S, partition_consumer.POLL_INTERVAL_S = usual
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """What a subscriber listens to, and what it does meanwhile: rest, or end and go on from what it has stored."""
+    """The events of a subscriber, and its behaviour: it pauses, or ends and resumes at its stored position."""
 
     name: str
     types: tuple[type[Event], ...] = ()
@@ -88,7 +88,7 @@ class Subscriber:
         """Whether it may; in the end all are to catch up."""
 
     async def run(self) -> None:
-        """Listen; where nobody answers at the start, try again."""
+        """Listen; try again if no server answers at first."""
         while True:
             try:
                 await self._life()
@@ -99,7 +99,7 @@ class Subscriber:
         kind = self._kind
         async with self._ts.subscribe(*kind.types, session_id=kind.session_id, start=self._start) as events:
             if self._listening is None:
-                # Read past the subscription, when it is open: whatever comes behind these heads must be seen.
+                # Read separately after the subscription is open: every event after these heads must be received.
                 types = frozenset(event.type for event in kind.types)
                 self._listening = Listening(kind.name, await self._heads(), types, kind.session_id)
                 self._history.listenings.append(self._listening)
@@ -115,9 +115,9 @@ class Subscriber:
             listening.seen.append(_noted(event))
             left -= 1
             if left == 0 and self._kind.habit == "restarting":
-                # What it did not come to is lost with it; all that is left is this text.
-                told = event if isinstance(event, ResyncRequired) else event.meta
-                self._start = Position.parse(str(told.position))
+                # Events that it has not taken are lost with it; only the text of the position remains.
+                source = event if isinstance(event, ResyncRequired) else event.meta
+                self._start = Position.parse(str(source.position))
                 return
             if left == 0 and self._kind.habit == "pausing" and self.rests:
                 await asyncio.sleep(self._chance.uniform(0, self._chance.choice(RESTS)))
@@ -132,6 +132,6 @@ def _noted(event: Event | ResyncRequired) -> Seen | Gone:
 
 
 def noted_loss(resync: ResyncRequired) -> Gone:
-    """Return what a run writes down of a loss that was told."""
+    """Return the record of a reported loss."""
     generation, seen = resync.seen
-    return Gone(resync.partition, resync.reason, resync.lost, seen, resync.resumed[1], generation)
+    return Gone(resync.partition, resync.reason, resync.lost, seen, resync.resumed.sequence, generation)

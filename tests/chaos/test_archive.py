@@ -16,7 +16,7 @@ def overrides() -> dict[str, Any]:
     return {"partitions": 1}
 
 
-async def test_what_is_left_is_there_whole(real: EmbeddedDeployment) -> None:
+async def test_the_surviving_history_is_archived_whole(real: EmbeddedDeployment) -> None:
     ts = await client_of(real)
     server = server_at(real.settings, "archive")
     real.resources.push_async_callback(server.topology.aclose)
@@ -33,7 +33,7 @@ async def test_what_is_left_is_there_whole(real: EmbeddedDeployment) -> None:
     await real.call("XTRIM", keys.events, "MAXLEN", 1)
     assert await versions() == [1, 2, 1, 2, 1, 2]
 
-    # As a failover leaves it that loses four events, one of which was given anew since.
+    # As after a failover that lost four events, one of whose sequences was used again since.
     (rest,) = await real.call("XRANGE", keys.events, "-", "+")
     former = (await real.call("HGET", keys.partition, "generation")).decode()
     await real.call("DEL", keys.events)

@@ -1,4 +1,4 @@
-"""The proxy of the runs: it forwards, delays, cuts, and loses the answer of what was done."""
+"""The proxy of the runs: it forwards, delays, cuts, and loses replies."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -58,7 +58,7 @@ async def test_a_dropped_reply_leaves_the_effect(proxy: Proxy, through: Redis, p
 
 
 @pytest.mark.parametrize(("what", "left"), [("both", b"1"), ("requests", b"1"), ("replies", b"2")])
-async def test_what_a_connection_swallows_is_gone_and_new_ones_are_well(
+async def test_a_swallowing_connection_loses_everything_and_new_ones_work(
     proxy: Proxy, through: Redis, past: Redis, what: Swallowed, left: bytes
 ) -> None:
     async with through.client() as held:
@@ -73,7 +73,7 @@ async def test_what_a_connection_swallows_is_gone_and_new_ones_are_well(
         await asyncio.wait([asked])
 
 
-async def test_connections_are_chosen_by_the_name_that_their_clients_give_themselves(proxy: Proxy) -> None:
+async def test_connections_are_chosen_by_their_client_names(proxy: Proxy) -> None:
     async with (
         Redis.from_url(proxy.url, protocol=2, client_name="one") as one,
         Redis.from_url(proxy.url, protocol=2, client_name="two") as other,

@@ -1,4 +1,4 @@
-"""What a check of a history finds."""
+"""Violations that a check of a history finds."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,7 +9,7 @@ from turnstream.domain.events import AnyEvent
 
 
 class Violation(msgspec.Struct, frozen=True):
-    """An invariant that does not hold, and where."""
+    """An invariant that does not hold, and the place of the violation."""
 
     invariant: str
     what: str

@@ -1,8 +1,9 @@
-"""Tasks that run beside a run, and waiting for what comes about sooner or later."""
+"""Background tasks of a run, and waits for a condition."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from time import monotonic
 
 from redis.exceptions import RedisError
 
@@ -14,7 +15,7 @@ POLL = 0.02
 
 
 async def until(condition: Callable[[], Awaitable[bool]], within: float = BOUND) -> None:
-    """Look again and again until a condition holds, also at servers that are away.
+    """Look again and again until a condition holds, also at servers that are away; rest as long as each look takes.
 
     Raises:
         TimeoutError: it did not in time.
@@ -22,15 +23,16 @@ async def until(condition: Callable[[], Awaitable[bool]], within: float = BOUND)
     """
     async with asyncio.timeout(within):
         while True:
+            began = monotonic()
             with suppress(RedisError, Unavailable):
                 if await condition():
                     return
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(max(POLL, monotonic() - began))
 
 
 @asynccontextmanager
 async def running(works: Sequence[Awaitable[None]]) -> AsyncGenerator[None]:
-    """Have tasks running inside the block; one that fails is raised at its end."""
+    """Run tasks inside the block; the error of one that fails is raised when the block ends."""
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         yield

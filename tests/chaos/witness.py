@@ -1,4 +1,4 @@
-"""Somebody who looks at all partitions from time to time, past every proxy, and changes nothing."""
+"""The witness: reads all partitions from time to time, without a proxy, and changes nothing."""
 
 import asyncio
 import time
@@ -66,7 +66,7 @@ class Witness:
         return set(latest.values())
 
     def _span(self, worker: str, at: float) -> float | None:
-        """Return the seconds; none where it had nothing, or where others never had all of it."""
+        """Return the seconds; `None` if it owned nothing, or if others never owned all of its partitions."""
         owned = {g.partition for g in self._latest(at).values() if _owner(g) == worker}
         for glimpse in self.glimpses:
             if glimpse.at > at and glimpse.partition in owned and _owner(glimpse) != worker:
