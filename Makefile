@@ -10,6 +10,8 @@ TESTS ?=
 # is another one each time.
 SECONDS ?= 180
 SEED ?=
+# Files, folders and options for `make prose`, as in: make prose PROSE="docs --all"
+PROSE ?=
 # More arguments for `make bench-peers`, as in: make bench-peers PEERS="--rounds 1 --only turnstream taskiq"
 PEERS ?=
 
@@ -25,7 +27,7 @@ PYTEST := $(PY) -m pytest -n $(WORKERS) --dist worksteal
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-lowest coinstall dist check lint types imports coverage format bench bench-quick bench-peers bench-growth bench-skew chaos mutants asyncapi secrets clean
+.PHONY: help demo test test-lowest coinstall dist check lint types imports prose coverage format bench bench-quick bench-peers bench-growth bench-skew trace chaos mutants asyncapi secrets clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -51,9 +53,10 @@ dist: $(VENV)/.installed-dev ## build what a release uploads, into dist; asks fo
 
 check: lint types imports coverage ## everything that must pass before a commit
 
-lint: $(VENV)/.installed-dev ## ruff: rules and format
+lint: $(VENV)/.installed-dev ## ruff: rules and format; and the words of docs, docstrings and texts
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
+	$(PY) -m tools.prose_check
 
 types: $(VENV)/.installed-dev ## mypy and basedpyright, both strict
 	$(PY) -m mypy
@@ -61,6 +64,9 @@ types: $(VENV)/.installed-dev ## mypy and basedpyright, both strict
 
 imports: $(VENV)/.installed-dev ## the layers: who may import whom
 	$(VENV)/bin/lint-imports
+
+prose: $(VENV)/.installed-dev ## look for constructions that are not plain English; at most 1 in 1,000 words
+	$(PY) -m tools.prose_check $(PROSE)
 
 # Coverage's total mixes lines and branches; the branches are asked for on their own, too.
 coverage: $(VENV)/.installed-dev ## run the suite, less its slow tests, and ask for 90 % of the branches
@@ -88,6 +94,9 @@ bench-growth: $(VENV)/.installed-dev ## time and memory as sessions, messages, w
 bench-skew: $(VENV)/.installed ## simulate skewed sessions on partitions and shards
 	$(PY) -m benchmarks.skew
 
+trace: $(VENV)/.installed ## print the road of a command: the files and functions that it goes through
+	$(PY) -m tools.trace_command --road
+
 chaos: $(VENV)/.installed-dev ## hurt workers, network and servers for minutes, then check the history (SECONDS, SEED)
 	$(PY) -m pytest -m long
 	$(PY) -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
@@ -108,7 +117,7 @@ secrets: ## passwords for docker compose, in deploy/secrets; those that are ther
 clean: ## remove the virtual environments and everything that tools left
 	rm -rf .venv .venv-* build dist htmlcov .coverage .coverage.* coverage.json coverage.xml
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	find shared services tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
+	find shared services tests benchmarks tools -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # ── virtual environments: a stamp for what is in them, so that nothing is installed twice ──
 

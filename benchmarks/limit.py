@@ -19,11 +19,10 @@ import msgspec
 from benchmarks.measuring import TEXT
 from benchmarks.stage import client_of
 from turnstream import AddMessage, CreateSession, SessionConfig, Settings, user_message
+from turnstream.adapters.redis.connection.pipelined import Word, pack
 from turnstream.adapters.redis.keys import Keys, PartitionKeys
-from turnstream.adapters.redis.topology.connection import Word, pack
-from turnstream.application.routing import partition_of
-from turnstream.codec.commands import encode_command
-from turnstream.codec.envelope import encode_entry
+from turnstream.codec.envelope import encode_command, encode_entry
+from turnstream.domain.partitioning import partition_of
 from turnstream.messages import new_id
 from turnstream.ports import CommandEntry
 

@@ -24,10 +24,10 @@ from turnstream import (
     user_message,
 )
 from turnstream.adapters.redis.backend import RedisBackend
-from turnstream.adapters.redis.topology.routing import Calls
-from turnstream.application.routing import partition_of
+from turnstream.adapters.redis.connection.executor import CommandExecutor
 from turnstream.codec.events import encode_event
 from turnstream.codec.records import encode_message
+from turnstream.domain.partitioning import partition_of
 from turnstream.messages import new_id
 
 TEXT = "A message of about a hundred characters, as people write them to a chat model on an ordinary working day."
@@ -126,7 +126,7 @@ async def live_latency(ts: Turnstream, backend: RedisBackend, rounds: int) -> di
     return {name: percentiles(times) for name, times in taken.items()}
 
 
-async def _heard(events: EventSubscription[MessageAdded], calls: Calls, channel: str, payload: bytes) -> None:
+async def _heard(events: EventSubscription[MessageAdded], calls: CommandExecutor, channel: str, payload: bytes) -> None:
     published = asyncio.ensure_future(calls.call("PUBLISH", channel, payload))
     event = await anext(events)
     await published

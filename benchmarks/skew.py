@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from turnstream.application.routing import BUCKETS, partition_of
+from turnstream.domain.partitioning import BUCKETS, partition_of
 
 RESULTS: Final = Path(__file__).parent / "results" / "skew.md"
 SESSIONS: Final = 1_000_000

@@ -1,1 +1,1 @@
-"""A reacting service to read and copy: tells of sessions whose context window gets full, and counts them by model."""
+"""A reacting service to read and copy: it logs sessions whose context window gets full, and counts them by model."""

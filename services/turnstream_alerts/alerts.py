@@ -1,18 +1,18 @@
-"""What is done with each event: the handler, and what it keeps."""
+"""The handler of events, and its memory."""
 
 from collections import Counter
 
 from turnstream import ContextWindowCritical, ResyncRequired, Turnstream
-from turnstream.telemetry import get_logger
+from turnstream.logging import get_logger
 
 log = get_logger(__name__)
 
 REMEMBERED = 10_000
-"""Crossings by which one that comes again is known."""
+"""The number of crossings that are remembered to recognise a repeated one."""
 
 
 class Alerts:
-    """Logs each crossing once and counts it; what it knows ends with the process."""
+    """Logs each crossing once and counts it; its memory ends with the process."""
 
     def __init__(self, ts: Turnstream) -> None:
         """Look up sessions by this client."""
@@ -22,7 +22,7 @@ class Alerts:
         self._seen: dict[tuple[str, str, int], None] = {}
 
     async def handle(self, event: ContextWindowCritical | ResyncRequired) -> None:
-        """Take an event; what this raises, as when the server is away, brings the same event again."""
+        """Take an event; an error, as when the server is down, has the same event redelivered."""
         if isinstance(event, ResyncRequired):
             # Nothing here can be read again: a crossing is no state. So the counts say that they may be too low.
             self._gaps += 1

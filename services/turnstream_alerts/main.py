@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from turnstream import ConfigurationError, ContextWindowCritical, Turnstream, Unavailable
+from turnstream.logging import configure_logging, printable
 from turnstream.process import ENDING, end_within, open_standard_streams
-from turnstream.telemetry import configure_logging, printable
 from turnstream_alerts.alerts import Alerts
 
 _DESCRIPTION = "Log each session whose context window gets full, and count them by model. An example of a subscriber."
@@ -20,7 +20,7 @@ stop, 2 no server answers at the start or a setting does not fit; a server that 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run until told to stop."""
+    """Run until stopped."""
     parser = argparse.ArgumentParser(prog="turnstream-alerts", description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("--redis-url", metavar="URL", help="where the server is; TURNSTREAM_REDIS_URL if not given")
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")

@@ -6,7 +6,7 @@ from typing import Final
 
 import typer
 
-from turnstream.adapters.redis.roles import ROLES, rule
+from turnstream.adapters.redis.deployment.roles import ROLES, rule
 from turnstream.errors import ConfigurationError
 from turnstream.settings import load_settings, read_secret
 from turnstream_cli.options import RoleName

@@ -1,4 +1,4 @@
-"""`turnstream parked …` and `turnstream malformed …`: what can be typed about commands that could not be applied."""
+"""The command line of `turnstream parked …` and `turnstream malformed …`: commands that could not be applied."""
 # ruff: noqa: PLC0415 - `import turnstream` takes half a second
 
 from typing import Annotated, Final
@@ -17,13 +17,13 @@ malformed = typer.Typer(no_args_is_help=True, context_settings=SETTINGS)
 
 @parked.callback()
 def of_parked() -> None:
-    """Look at sessions whose commands cannot be applied; apply them later, or take them away.
+    """Look at sessions whose commands cannot be applied; apply them later, or remove them.
 
-    A command that meets a bug, or that workers die of, is parked with its session:
-    the commands behind it wait, in order, until you redrive them. All other sessions go on.
+    A command that meets a bug, or crashes workers, is parked with its session:
+    the commands after it wait, in order, until you redrive them. All other sessions continue.
 
-    [bold]list[/bold] says what is parked and why, [bold]show[/bold] what waits. After a fix, [bold]redrive[/bold];
-    where a command can never be applied, [bold]discard[/bold] it and redrive the rest.
+    [bold]list[/bold] shows the parked sessions and why, [bold]show[/bold] the waiting commands. After a fix,
+    [bold]redrive[/bold]; if a command can never be applied, [bold]discard[/bold] it and redrive the rest.
     """
 
 
@@ -57,7 +57,7 @@ def show_parked(
 def redrive_parked(
     session_id: SessionId, *, as_json: AsJson = False, redis_url: RedisUrl = None, log_level: Log = LogLevel.ERROR
 ) -> None:
-    """Apply the waiting commands of a session, in their order; with the last one it is parked no more.
+    """Apply the waiting commands of a session, in order; after the last one the session is not parked.
 
     It stops at the first that fails again, says why, and exits with 1: the rest keeps waiting. Needs a running worker.
     """
@@ -76,7 +76,7 @@ def discard_parked(
     redis_url: RedisUrl = None,
     log_level: Log = LogLevel.ERROR,
 ) -> None:
-    """Take away the first waiting command of a session, the one that failed: it will never be applied.
+    """Remove the first waiting command of a session, the one that failed: it will never be applied.
 
     The rest stays parked: redrive it then. There is no way back. Needs a running worker.
     """
@@ -119,9 +119,10 @@ def show_malformed(
 def redrive_malformed(
     entry_id: EntryId, *, as_json: AsJson = False, redis_url: RedisUrl = None, log_level: Log = LogLevel.ERROR
 ) -> None:
-    """Append an entry to its command stream again, behind all that waits there.
+    """Append an entry to its command stream again, after all waiting commands.
 
-    What still cannot be read comes back under another id. Entries that were too large to be kept whole are refused.
+    An entry that still cannot be read comes back with another id. Entries that were too large to be kept whole are
+    refused.
     """
     from turnstream_cli.malformed import redrive
     from turnstream_cli.running import run

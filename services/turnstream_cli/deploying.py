@@ -5,8 +5,8 @@ from typing import Final
 
 import typer
 
-from turnstream.adapters.redis.migrating import Migration, migrate
-from turnstream.adapters.redis.setting_up import SetUp, set_up
+from turnstream.adapters.redis.deployment.migration import Migration, migrate
+from turnstream.adapters.redis.deployment.setup import SetUp, set_up
 from turnstream.settings import load_settings
 from turnstream_cli.output import print_json
 

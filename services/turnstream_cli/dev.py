@@ -26,7 +26,7 @@ Ctrl-C ends the server and the workers. To go on with the same data: {command}""
 
 
 async def serve(directory: Path, port: int | None, processes: int, log_level: LogLevel) -> None:
-    """Run a server and workers until cancelled, or until the workers end by themselves."""
+    """Run a server and workers until cancelled, or until the workers end."""
     async with (
         await EmbeddedServer.start(directory, port=port) as server,
         # One supervisor, which starts a crashed worker again.

@@ -1,4 +1,4 @@
-"""What `turnstream subscriptions …` does."""
+"""The work of `turnstream subscriptions …`."""
 
 from datetime import datetime
 from typing import cast
@@ -6,8 +6,7 @@ from typing import cast
 import typer
 
 from turnstream import Position, Turnstream
-from turnstream.client.listening.choosing import Start
-from turnstream.client.listening.moments import moment
+from turnstream.client.subscriptions.start import Start, parse_age
 from turnstream_cli.output import print_json, print_table
 from turnstream_cli.running import REFUSED
 
@@ -42,13 +41,14 @@ async def print_lag(redis_url: str | None, name: str, *, as_json: bool) -> None:
             print_json(lag)
         return
     rows = (
-        (str(lag.partition), str(lag.mark[1]) if lag.mark else "–", str(lag.head[1]), str(lag.behind)) for lag in lags
+        (str(lag.partition), str(lag.mark.sequence) if lag.mark else "–", str(lag.head.sequence), str(lag.behind))
+        for lag in lags
     )
     print_table(("partition", "handled", "head", "behind"), rows)
 
 
 async def reset_to(redis_url: str | None, name: str, place: Start | datetime) -> None:
-    """Let a subscription go on from somewhere else."""
+    """Set the position of a subscription."""
     async with Turnstream.connect(redis_url) as ts:
         try:
             await ts.subscriptions.reset(name, place)
@@ -62,13 +62,13 @@ def place_of(text: str) -> Start | datetime:
     if text in {"now", "beginning"}:
         return cast("Start", text)
     try:
-        return Position.parse(text) if ":" in text else moment(text)
+        return Position.parse(text) if ":" in text else parse_age(text)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--to") from None
 
 
 async def print_parked(redis_url: str | None, name: str, *, as_json: bool) -> None:
-    """Print the sessions of a subscription that are set aside."""
+    """Print the retried and parked sessions of a subscription."""
     async with Turnstream.connect(redis_url) as ts:
         sessions = await ts.subscriptions.parked(name)
     if as_json:

@@ -1,4 +1,4 @@
-"""Worker processes that a command starts and ends; they stop by themselves when this process is killed."""
+"""Worker processes that a command starts and ends; they also stop when this process is killed."""
 
 import asyncio
 import os
@@ -9,15 +9,15 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
 
 from turnstream.errors import Unavailable
+from turnstream.logging import get_logger
 from turnstream.settings import CREDENTIALS
-from turnstream.telemetry import get_logger
 from turnstream_cli.options import URL_VARIABLE, LogLevel
 
 log = get_logger(__name__)
 Result = TypeVar("Result")
 
 GRACE: Final = 15.0
-"""Seconds that a worker gets to finish what is in hand."""
+"""Seconds that a worker gets to finish its work in flight."""
 
 
 def service_command(package: str, *arguments: str) -> tuple[str, ...]:
@@ -79,7 +79,7 @@ async def worker_processes(
     processes: list[Process] = []
     try:
         for _ in range(count):
-            # A process group of its own: Ctrl-C then reaches this process only, which ends the workers in its turn.
+            # A separate process group: Ctrl-C then reaches this process only, which ends the workers.
             starting = asyncio.create_subprocess_exec(
                 *command,
                 env=worker_environment(url),

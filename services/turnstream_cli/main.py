@@ -1,4 +1,4 @@
-"""The command `turnstream`: what can be typed; each command is imported when it runs, so that `--help` is quick."""
+"""The command line of `turnstream`. Each command is imported when it runs, so that `--help` is quick."""
 # ruff: noqa: PLC0415 - `import turnstream` takes half a second
 
 import os
@@ -68,7 +68,7 @@ def demo(
     sessions: Annotated[int, typer.Option(min=1, help="Conversations of the second act.")] = 400,
     messages: Annotated[int, typer.Option(min=1, help="Messages of each.")] = 25,
 ) -> None:
-    """Show what it does, on a throw-away server and two worker processes of its own.
+    """Show what Turnstream does, on a throw-away server with two worker processes.
 
     First one conversation that fills its context window, step by step with its events; then several hundred at the same
     time, from several producers, with a check that every session holds exactly its messages, in order.
@@ -89,7 +89,7 @@ def worker(redis_url: RedisUrl = None, processes: Processes = 1, log_level: Log 
     """Apply commands, until stopped: the same as [bold]turnstream-worker[/bold].
 
     Start as many as you like, anywhere; they divide the partitions among themselves. SIGTERM and Ctrl-C finish the
-    batch in hand, hand the partitions over and exit 0; a second one stops at once, which is safe.
+    batch in flight, hand the partitions over and exit 0; a second one stops immediately, which is safe.
 
     Example:  turnstream worker --redis-url redis://10.0.0.5:6379/0 --processes 4
     """
@@ -107,7 +107,7 @@ def worker(redis_url: RedisUrl = None, processes: Processes = 1, log_level: Log 
 def relay(context: typer.Context) -> None:
     """Deliver events to HTTP endpoints: the same as [bold]turnstream-relay[/bold]. Needs the extra `relay`.
 
-    It has commands of its own: [bold]turnstream relay --help[/bold] lists them.
+    It has subcommands: [bold]turnstream relay --help[/bold] lists them.
     """
     from turnstream_cli.launching import service_command
 
@@ -126,7 +126,7 @@ def dev(
 ) -> None:
     """Run a server and workers while you develop; prints the URL to connect to. Ctrl-C ends both.
 
-    What is written stays in the directory, for the next time. Needs the extra `embedded`.
+    The data stays in the directory, for the next time. Needs the extra `embedded`.
 
     Example:  turnstream dev --directory ~/sessions --port 6380
     """
@@ -169,7 +169,7 @@ def send(  # noqa: PLR0913 - how to send
     Types: create-session, update-session, delete-session, add-message, add-messages, update-message, remove-messages,
     update-token-metrics, get-session, list-sessions. Field names are camelCase; a session id is made if none is given.
 
-    Where no outcome came in time, send it again with the [bold]--command-id[/bold] that was named: it is applied once.
+    If no outcome comes in time, send it again with the [bold]--command-id[/bold] of the error: it is applied once.
 
     Examples:
       turnstream send create-session '{"config": {"provider": "openai", "model": "gpt-4"}}'
@@ -211,10 +211,10 @@ def verify(
     redis_url: RedisUrl = None,
     log_level: Log = LogLevel.ERROR,
 ) -> None:
-    """Compare what is stored of a session with what its events say.
+    """Compare a stored session with its events.
 
-    Where retention has taken the first events, only what the others tell is compared. Lists the fields that differ,
-    never their contents, and exits with 1 if there are any.
+    If retention has trimmed the first events, the rest is compared. Lists the fields that differ, never their contents,
+    and exits with 1 if there are any.
 
     Example:  turnstream verify 0199… --json | jq .differences
     """
@@ -239,7 +239,7 @@ def list_sessions(  # noqa: PLR0913 - the options of a query
 ) -> None:
     """List sessions, the most recently updated first.
 
-    What is updated while you page moves to the front; [bold]--all[/bold] shows every session exactly once.
+    A session that is updated while you page moves to the front; [bold]--all[/bold] shows every session exactly once.
 
     Example:  turnstream list --model gpt-4 --active --limit 20
     """
@@ -268,10 +268,10 @@ def tail(  # noqa: PLR0913 - what to show
     redis_url: RedisUrl = None,
     log_level: Log = LogLevel.ERROR,
 ) -> None:
-    """Show events as they happen, until Ctrl-C, and past ones first if they are wanted.
+    """Show events as they happen, until Ctrl-C, and past ones first if requested.
 
-    None is left out while the server is away or fails over; what cannot be had any more is said. With
-    [bold]--log-level info[/bold] you see when the connection is lost and found again.
+    No event is skipped while the server is down or fails over; lost events are reported. With
+    [bold]--log-level info[/bold] you see when the connection is lost and restored.
 
     Types: session-created, session-updated, session-deleted, message-added, message-updated, message-removed,
     token-metrics-updated, session-config-updated, context-window-critical.
@@ -300,9 +300,9 @@ def setup(
     redis_url: RedisUrl = None,
     log_level: Log = LogLevel.ERROR,
 ) -> None:
-    """Make the deployment if there is none, and load the functions that clients call onto every primary.
+    """Create the deployment if there is none, and load the functions that clients call onto every primary.
 
-    Workers do both at their start. Run it where they may not, or where clients come first; again, it does nothing.
+    Workers do both on start-up. Run it if they may not, or if clients start first; a second run changes nothing.
 
     Example:  turnstream setup --redis-url redis://10.0.0.5:6379/0
     """
@@ -322,8 +322,8 @@ def migrate(
 ) -> None:
     """Rename the keys of a deployment of layout 1 to those of layout 2.
 
-    Stop all workers, consumers and producers first; it refuses while a worker or a consumer lives. Broken off, it goes
-    on where it was when you run it again; until then no program starts. Commands that wait are applied afterwards.
+    Stop all workers, consumers and producers first; it refuses while a worker or a consumer is alive. After an
+    interruption, run it again to continue; until then no program starts. Waiting commands are applied afterwards.
 
     Example:  turnstream migrate --dry-run
     """
@@ -346,7 +346,7 @@ def acl(
         Path | None, typer.Option(metavar="FILE", help="Holds the password; only its hash is printed.")
     ] = None,
 ) -> None:
-    """Print the rules of the server's access control list: a user a role, each with no more rights than it needs.
+    """Print the rules of the server's access control list: a user for each role, with the permissions that it needs.
 
     Without a password there is a placeholder, which begins with [bold]>change-me[/bold]: replace it.
 
@@ -364,9 +364,9 @@ def acl(
 
 @app.command()
 def asyncapi() -> None:
-    """Print what is on the wire, as an AsyncAPI document: for producers and subscribers in other languages.
+    """Print the wire format as an AsyncAPI document: for producers and subscribers in other languages.
 
-    It says how to find the partition of a session, what to append to which stream, and what is told on which channel;
+    It describes how to find the partition of a session, the entries of the streams and the messages of the channels,
     with schemas and examples of every command, reply and event. It needs no server.
 
     Example:  turnstream asyncapi > asyncapi.json

@@ -3,7 +3,7 @@
 import typer
 
 from turnstream import InvalidCommand, Turnstream
-from turnstream.telemetry import printable
+from turnstream.logging import printable
 from turnstream_cli.output import print_json, print_table
 
 

@@ -24,7 +24,7 @@ class LogLevel(StrEnum):
 
 
 class RoleName(StrEnum):
-    """What a user of the server is for."""
+    """The role of a user of the server."""
 
     OPERATOR = "operator"
     WORKER = "worker"

@@ -1,4 +1,4 @@
-"""What commands print: tables for people, by rich, or JSON lines; standard output holds nothing else."""
+"""The output of commands: tables for people, by rich, or JSON lines; standard output holds nothing else."""
 
 import sys
 from collections.abc import Iterable
@@ -22,10 +22,10 @@ from turnstream import (
     TokenMetrics,
     ToolCallContent,
 )
-from turnstream.telemetry import printable, printable_json
+from turnstream.logging import printable, printable_json
 
 UNBOUNDED: Final = 10_000
-"""The width of what is no terminal: nobody looks at it, so nothing is wrapped."""
+"""The width of an output that is not a terminal: nothing is wrapped."""
 
 
 def console() -> Console:

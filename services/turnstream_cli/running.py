@@ -1,4 +1,4 @@
-"""From a command's coroutine to an exit status, with every expected failure told in one line."""
+"""The run of the coroutine of a command: the exit status, with one line for every expected failure."""
 
 import asyncio
 import signal
@@ -19,8 +19,8 @@ from turnstream.errors import (
     SubscriptionNotFound,
     TurnstreamError,
 )
+from turnstream.logging import configure_logging, printable, printable_json
 from turnstream.process import ENDING_WITH_CHILDREN, end_within, open_standard_streams
-from turnstream.telemetry import configure_logging, printable, printable_json
 from turnstream_cli.options import LogLevel
 
 REFUSED: Final = 1
@@ -28,7 +28,7 @@ REFUSED: Final = 1
 
 
 class Refused(TurnstreamError):  # noqa: N818 - a state of the command
-    """What a command tells at its end: it went as far as it could."""
+    """The message of a command that could not do everything."""
 
 
 REFUSALS: Final = (
@@ -49,10 +49,10 @@ def run(
     """Run a command; ends by `typer.Exit` where it fails, with a line on standard error: under `--json` it is JSON.
 
     Args:
-        work: what the command does; Ctrl-C and SIGTERM cancel it, so that it can clean up.
-        log_level: what is logged.
+        work: the work of the command; Ctrl-C and SIGTERM cancel it, so that it can clean up.
+        log_level: the lowest level that is logged.
         until_stopped: to be stopped is how it is meant to end.
-        as_json: tell errors as JSON.
+        as_json: print errors as JSON.
 
     """
     open_standard_streams()
@@ -69,7 +69,7 @@ def run(
 
 @contextmanager
 def reported(*, as_json: bool = False) -> Generator[None]:
-    """Tell an expected failure in one line, and end by `typer.Exit`."""
+    """Print an expected failure in one line, and end by `typer.Exit`."""
     try:
         yield
     except TurnstreamError as error:

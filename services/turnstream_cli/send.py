@@ -5,7 +5,7 @@ import sys
 from typing import Any, Final, NamedTuple
 
 from turnstream import Command, Turnstream
-from turnstream.codec.commands import decode_command
+from turnstream.codec.envelope import decode_command
 from turnstream.settings import load_settings
 from turnstream_cli.output import print_json, print_result
 
@@ -40,5 +40,5 @@ async def send_command(
 
 
 def _data(text: str) -> bytes:
-    # The bytes as they were typed: what is not UTF-8 is told by the decoder, as for every other program.
+    # The bytes as they were typed: the decoder reports invalid UTF-8, as for every other program.
     return sys.stdin.buffer.read() if text == STANDARD_INPUT else os.fsencode(text)

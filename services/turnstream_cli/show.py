@@ -1,4 +1,4 @@
-"""`turnstream get` and `turnstream list`: what is stored."""
+"""`turnstream get` and `turnstream list`: the stored sessions."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""`turnstream subscriptions …`: what can be typed about durable subscriptions."""
+"""The command line of `turnstream subscriptions …`: durable subscriptions."""
 # ruff: noqa: PLC0415 - `import turnstream` takes half a second
 
 from typing import Annotated, Final
@@ -20,10 +20,10 @@ subscriptions = typer.Typer(no_args_is_help=True, context_settings=SETTINGS)
 
 @subscriptions.callback()
 def of_subscriptions() -> None:
-    """Look at durable subscriptions: how far they are, and what their handlers did not take.
+    """Look at durable subscriptions: their progress, and the events that their handlers refused.
 
-    A handler that fails gets an event again; the event's session is set aside until then, and other sessions go on.
-    After some attempts it is parked: its events wait, in order, until you [bold]redrive[/bold] or
+    A handler that fails gets an event again; the session of the event is retried, and other sessions continue.
+    After some attempts the session is parked: its events wait, in order, until you [bold]redrive[/bold] or
     [bold]discard[/bold] them.
     """
 
@@ -39,7 +39,7 @@ def list_subscriptions(*, as_json: AsJson = False, redis_url: RedisUrl = None, l
 
 @subscriptions.command("lag")
 def lag(name: Name, *, as_json: AsJson = False, redis_url: RedisUrl = None, log_level: Log = LogLevel.ERROR) -> None:
-    """Show how far a subscription is in each partition; what is behind counts events of all types.
+    """Show the progress of a subscription in each partition; the lag counts events of all types.
 
     Example:  turnstream subscriptions lag billing --json | jq -s 'map(.behind) | add'
     """
@@ -59,9 +59,9 @@ def reset(
     redis_url: RedisUrl = None,
     log_level: Log = LogLevel.ERROR,
 ) -> None:
-    """Let a subscription go on from another place: back, to handle events again, or ahead, to leave some out.
+    """Move a subscription to another position: back, to handle events again, or ahead, to skip some.
 
-    Its members notice within a second or two; what is parked stays parked.
+    Its consumers notice within a second or two; parked sessions stay parked.
 
     Example:  turnstream subscriptions reset billing --to 2h
     """
@@ -92,7 +92,7 @@ def redrive(
     redis_url: RedisUrl = None,
     log_level: Log = LogLevel.ERROR,
 ) -> None:
-    """Have the waiting events of a session handled now, in order; with the last one it is set aside no more.
+    """Have the waiting events of a session handled now, in order; after the last one it is not retried or parked.
 
     It stops at the first that fails, and exits with 1: the rest waits, and is tried again as if it was new. Needs a
     running member.

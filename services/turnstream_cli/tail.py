@@ -19,11 +19,10 @@ from turnstream import (
     TokenMetricsUpdated,
     Turnstream,
 )
-from turnstream.client.listening.choosing import Start
-from turnstream.client.listening.moments import moment
+from turnstream.client.subscriptions.start import Start, parse_age
 from turnstream.codec.events import encode_event
 from turnstream.domain.events import EVENTS, AnyEvent
-from turnstream.telemetry import printable, printable_json
+from turnstream.logging import printable, printable_json
 from turnstream_cli.output import console, part_text, print_json
 
 TYPE_WIDTH: Final = max(map(len, EVENTS))
@@ -38,9 +37,9 @@ def event_classes(names: Sequence[str]) -> list[type[AnyEvent]]:
 
 
 def since_moment(age: str) -> datetime:
-    """Return the time that lies so long back."""
+    """Return the time that long ago."""
     try:
-        return moment(age)
+        return parse_age(age)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--since") from None
 

@@ -3,7 +3,7 @@
 import typer
 
 from turnstream import Turnstream, Verification
-from turnstream.telemetry import printable
+from turnstream.logging import printable
 from turnstream_cli.output import print_json
 from turnstream_cli.running import REFUSED
 

@@ -15,9 +15,9 @@ _OF_THE_CLOUD: Final = (IPv4Address("168.63.129.16"),)
 
 
 def is_permitted(text: str, allowed: Collection[Network]) -> bool:
-    """Tell whether an address, as the resolver writes it, is public or in one of the allowed networks.
+    """Return whether an address, as the resolver writes it, is public or in one of the allowed networks.
 
-    An IPv6 address behind which there is an IPv4 address is permitted only if that is permitted as well.
+    An IPv6 address that embeds an IPv4 address is permitted only if that is permitted as well.
     """
     return all(
         _is_public(address) or any(address in network for network in allowed) for address in _behind(ip_address(text))
@@ -37,7 +37,7 @@ def _behind(address: Address) -> list[Address]:
 
 
 def _is_public(address: Address) -> bool:
-    # What Python calls global has some that nobody can be reached at from everywhere.
+    # Some addresses that Python calls global are not reachable from everywhere.
     odd = address.is_multicast or address.is_reserved or address.is_unspecified or address in _OF_THE_CLOUD
     of_a_site = isinstance(address, IPv6Address) and address.is_site_local
     return address.is_global and not (odd or of_a_site)

@@ -1,4 +1,4 @@
-"""What an endpoint's answer means for the delivery."""
+"""The meaning of an endpoint's answer for the delivery."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -15,7 +15,7 @@ _TIME_WILL_TELL: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY)
 
 
 class Outcome(Enum):
-    """What came of an attempt."""
+    """The result of an attempt."""
 
     DELIVERED = auto()
     """The endpoint has it."""

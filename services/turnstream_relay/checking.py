@@ -10,7 +10,7 @@ from turnstream_relay.posting import Poster
 
 
 class Checked(NamedTuple):
-    """What an endpoint answered to a ping."""
+    """The answer of an endpoint to a ping."""
 
     name: str
     answer: Answer

@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from turnstream import ConfigurationError, Event, Retries
+from turnstream import ConfigurationError, Event, RetryPolicy
 from turnstream.domain.events import EVENTS
 from turnstream_relay.network import tls_context
 from turnstream_relay.signing import PREFIX, check_secret
@@ -36,7 +36,7 @@ def _event_type(name: str) -> str:
 
 
 def _read_secret(source: object, info: ValidationInfo) -> str:
-    """Read a secret from where the file says; neither it nor what stood in its place is ever part of an error."""
+    """Read a secret from its source; neither the secret nor a wrong value in its place is ever part of an error."""
     given = cast("dict[str, object]", source) if isinstance(source, dict) else {}
     # A secret in place of its name would be quoted as one.
     is_name = not any(str(name).startswith(PREFIX) for name in given.values())
@@ -131,7 +131,7 @@ class Endpoint(BaseModel):
     ca_file: Annotated[
         str | None, BeforeValidator(_read_certificates), Field(description="the file of certificates to trust")
     ] = None
-    """The certificates themselves, in PEM: what stands in the file may change without its name."""
+    """The certificates themselves, in PEM: the content of the file may change without its name."""
 
     @property
     def types(self) -> tuple[type[Event], ...]:
@@ -139,9 +139,9 @@ class Endpoint(BaseModel):
         return tuple(EVENTS[name] for name in self.events)
 
     @property
-    def retries(self) -> Retries:
+    def retries(self) -> RetryPolicy:
         """When an event that the endpoint did not take is tried again."""
-        return Retries(
+        return RetryPolicy(
             attempts=self.attempts,
             seconds=self.retry_for,
             longest_pause=self.longest_pause,
@@ -188,7 +188,7 @@ def load_configuration(path: Path) -> Configuration:
         raise ConfigurationError(f"{path} is not TOML: {error}") from error
     except ValidationError as error:
         problems = (_problem(dict(problem)) for problem in error.errors(include_url=False, include_input=False))
-        # What pydantic was given may be a secret, so that its own text is not shown.
+        # The input of pydantic may be a secret, so its own text is not shown.
         raise ConfigurationError("\n  ".join([f"{path} does not fit:", *problems])) from None
 
 

@@ -5,11 +5,11 @@ from typing import Final
 import structlog
 
 from turnstream import DurableSubscription, Event, NotHandled, ResyncRequired, Turnstream
-from turnstream.client.durable.handling import is_retry
-from turnstream.telemetry import get_logger
+from turnstream.client.consumers.handler_calls import is_retry
+from turnstream.logging import get_logger
 from turnstream_relay.answers import Answer, Outcome
 from turnstream_relay.configuration import Endpoint
-from turnstream_relay.gate import Gate, NoTurn
+from turnstream_relay.gate import CircuitOpen, DeliveryLimiter
 from turnstream_relay.messages import message_of
 from turnstream_relay.posting import Poster
 from turnstream_relay.signing import Message
@@ -19,7 +19,7 @@ log = get_logger(__name__)
 _MAYBE_THE_EVENT: Final = (Outcome.FAILED, Outcome.REFUSED)
 
 GAP_ATTEMPTS: Final = 10
-"""How often a gap is told to an endpoint that refuses it, where the file gives no number of attempts."""
+"""Attempts to post a gap to an endpoint that refuses it, if the file gives no number."""
 
 
 def subscription_name(endpoint: str) -> str:
@@ -42,7 +42,7 @@ class Delivery:
         self.retried = 0
         self.is_gone = False
         self._poster = Poster(endpoint)
-        self._gate = Gate(endpoint.concurrency, endpoint.rate_limit, endpoint.longest_rest, self._try_again)
+        self._gate = DeliveryLimiter(endpoint.concurrency, endpoint.rate_limit, endpoint.longest_rest, self._try_again)
         self._subscription: DurableSubscription[Event] = ts.subscription(
             subscription_name(name),
             *endpoint.types,
@@ -58,7 +58,7 @@ class Delivery:
         return self._gate.is_resting
 
     async def run(self) -> None:
-        """Deliver until stopped; what is in hand then is finished.
+        """Deliver until stopped, then finish the attempts in flight.
 
         Raises:
             ConfigurationError: the server does not permit what is needed.
@@ -69,7 +69,7 @@ class Delivery:
                 await self._subscription.run(self._handle)
 
     def stop(self) -> None:
-        """Begin no more attempts, and end `run` when those in hand have ended."""
+        """Begin no more attempts, and end `run` after those in flight."""
         self._gate.close()
         self._subscription.stop()
 
@@ -92,7 +92,7 @@ class Delivery:
             async with self._gate.turn(retries=is_retry()) as note:
                 answer = await self._poster.post(message)
                 note(answer)
-        except NoTurn as reason:
+        except CircuitOpen as reason:
             raise NotHandled(str(reason), counts=False) from None
         return answer
 
@@ -101,14 +101,14 @@ class Delivery:
         self._subscription.hasten()
 
     def _give_up_endpoint(self) -> None:
-        """Deliver no more; the event stays where it is, for an endpoint that is wanted again."""
+        """Deliver no more; the event stays for an endpoint that is enabled again."""
         if not self.is_gone:
             self.is_gone = True
             log.error("endpoint is gone, and gets nothing more until the configuration is read again")
             self.stop()
 
     def _is_refused_for_good(self, message_id: str, answer: Answer) -> bool:
-        """Tell whether a gap was refused often enough; there is no session that could be parked for it."""
+        """Return whether a gap was refused often enough; there is no session that could be parked for it."""
         if answer.outcome is Outcome.REFUSED:
             self._refusals[message_id] = self._refusals.get(message_id, 0) + 1
         if self._refusals.get(message_id, 0) < (self.endpoint.attempts or GAP_ATTEMPTS):

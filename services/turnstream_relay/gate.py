@@ -1,4 +1,4 @@
-"""When an attempt may be made: so many at a time, so many a second, and none while the endpoint rests."""
+"""The limits of attempts: a number at a time, a rate, and a circuit breaker."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -7,44 +7,43 @@ from functools import partial
 from typing import Final
 
 from turnstream.backoff import Backoff
-from turnstream.telemetry import get_logger
+from turnstream.logging import get_logger
 from turnstream_relay.answers import Answer, Outcome
 
 log = get_logger(__name__)
 
 FAILURES: Final = 5
-"""Failures in a row behind which an endpoint rests."""
+"""Failures in a row after which the circuit breaker opens."""
 
 FIRST_REST: Final = 1.0
 """Seconds of the first rest; each that follows is twice as long."""
 
 PATIENCE: Final = 1.0
-"""Seconds for which a rest is waited for: who holds a partition must be able to hand it over."""
+"""Seconds to wait for a closed circuit breaker: the owner of a partition must be able to hand it over."""
 
 
 def _nothing() -> None:
     """Do nothing."""
 
 
-class NoTurn(Exception):  # noqa: N818 - a state of the gate
+class CircuitOpen(Exception):  # noqa: N818 - a state of the gate
     """No attempt can be made now."""
 
 
-class Gate:
-    """One endpoint's: a limit of concurrency, a limit of rate, and a circuit breaker.
+class DeliveryLimiter:
+    """The limits of one endpoint: concurrency, rate, and a circuit breaker.
 
-    After some failures in a row the endpoint rests. Then one attempt at a time tries whether it answers; the first
-    that succeeds opens the gate for all again. An attempt that `retries` an event of a session that is set aside lets
-    the others go first, and its failure says nothing of the endpoint that was not known: else sessions that the
-    endpoint does not take would keep it resting for those that it does.
+    After some failures in a row the circuit breaker opens. Then one attempt at a time probes the endpoint; the first
+    success closes it again. A retry of a failed session lets first attempts go first, and its failure does not count:
+    otherwise sessions that the endpoint refuses would keep the breaker open for those that it accepts.
     """
 
     def __init__(
         self, concurrency: int, rate: float | None, longest_rest: float, opened: Callable[[], None] = _nothing
     ) -> None:
-        """Let pass `concurrency` attempts at a time, `rate` a second; rests have up to `longest_rest` seconds.
+        """Permit `concurrency` attempts at a time, `rate` a second; an open breaker lasts up to `longest_rest` seconds.
 
-        `opened` is called when the endpoint answers after a rest.
+        `opened` is called when the endpoint answers again after that.
         """
         self._opened = opened
         self._slots = asyncio.Semaphore(concurrency)
@@ -63,7 +62,7 @@ class Gate:
         return self._resting_until is not None
 
     def close(self) -> None:
-        """Let nobody pass any more; attempts in hand go on."""
+        """Permit no more attempts; those in flight continue."""
         self._closed = True
         self._ring()
 
@@ -72,10 +71,10 @@ class Gate:
         """Wait for a turn to make an attempt; gives what takes the answer to it.
 
         Args:
-            retries: the event is one of a session that is set aside.
+            retries: the event belongs to a session that is retried or parked.
 
         Raises:
-            NoTurn: the gate is closed, or the endpoint rests for long.
+            CircuitOpen: the limiter was closed, or the circuit breaker stays open for long.
 
         """
         self._check_rest(retries)
@@ -94,17 +93,17 @@ class Gate:
         if retries and self._resting_until is not None:
             rested = asyncio.get_running_loop().time() >= self._resting_until + PATIENCE
             if self._trying or not rested:
-                raise NoTurn("the endpoint rests")
+                raise CircuitOpen("the endpoint rests")
 
     async def _passed(self) -> bool:
-        """Wait until an attempt may be made; tell whether it is the one that tries a resting endpoint."""
+        """Wait for a permit; return whether the attempt probes an endpoint with an open breaker."""
         clock = asyncio.get_running_loop().time
         impatient = clock() + PATIENCE
         while not self._closed:
             now = clock()
             if self._resting_until is not None and (self._trying or now < self._resting_until):
                 if now >= impatient:
-                    raise NoTurn("the endpoint rests")
+                    raise CircuitOpen("the endpoint rests")
                 await self._pause(impatient if self._trying else min(impatient, self._resting_until))
             elif now < self._next:
                 await self._pause(self._next)
@@ -112,7 +111,7 @@ class Gate:
                 self._next = now + self._interval
                 self._trying = self.is_resting
                 return self._trying
-        raise NoTurn("the relay stops")
+        raise CircuitOpen("the relay stops")
 
     def _note(self, tries: bool, retries: bool, answer: Answer) -> None:  # noqa: FBT001 - bound by `turn`
         """Take what came of an attempt; one that began before the rest says nothing new, but may ask for a longer."""

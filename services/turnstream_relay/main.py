@@ -1,4 +1,4 @@
-"""The command `turnstream-relay`, also reached as `turnstream relay`: what can be typed."""
+"""The command line of `turnstream-relay`, also available as `turnstream relay`."""
 # ruff: noqa: PLC0415 - `import turnstream` takes half a second, and the relay's libraries are an extra
 
 import os
@@ -79,9 +79,9 @@ def run(
 ) -> None:
     """Deliver until stopped.
 
-    SIGTERM and Ctrl-C finish the attempts in hand, which get five seconds, and exit 0; a second one stops at once,
-    and what was in hand comes again. SIGHUP reads the file again, and the files that it names; no event is lost by
-    that.
+    SIGTERM and Ctrl-C finish the attempts in flight, which get five seconds, and exit 0; a second one stops
+    immediately, and the events in flight are posted again. SIGHUP reads the file again, and the files that it names,
+    without losing an event.
 
     Example:  turnstream relay run --config relay.toml
     """
@@ -101,7 +101,7 @@ def check(config: Config, *, log_level: Log = LogLevel.ERROR) -> None:
 
     Example:  turnstream relay check --config relay.toml
     """
-    from turnstream.telemetry import printable
+    from turnstream.logging import printable
     from turnstream_relay.checking import check_endpoints
     from turnstream_relay.configuration import load_configuration
 
@@ -130,7 +130,7 @@ def replay(
 
     Example:  turnstream relay replay --config relay.toml --endpoint billing --since 1h
     """
-    from turnstream.client.listening.moments import moment
+    from turnstream.client.subscriptions.start import parse_age
     from turnstream_relay import operating
     from turnstream_relay.configuration import load_configuration
 
@@ -140,7 +140,7 @@ def replay(
         typer.echo(f"{endpoint} gets the events since {start:%Y-%m-%d %H:%M:%S} UTC again")
 
     try:
-        start = moment(since)
+        start = parse_age(since)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--since") from None
     execute(replaying(), log_level)

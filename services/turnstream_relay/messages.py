@@ -1,4 +1,4 @@
-"""What is posted of an event, of a gap in the history, and to try an endpoint."""
+"""The messages to post: for an event, for a gap in the history, and for a test of an endpoint."""
 
 from typing import cast
 
@@ -27,7 +27,7 @@ def ping() -> Message:
 
 def _of_resync(resync: ResyncRequired) -> Message:
     seen, resumed = resync.seen, resync.resumed
-    between = f"{seen[0]}-{seen[1]}-{resumed[0]}-{resumed[1]}"
+    between = f"{seen.generation}-{seen.sequence}-{resumed.generation}-{resumed.sequence}"
     # Several sessions of a partition may have been parked at the same place.
     message_id = "-".join(("resync", str(resync.partition), resync.reason, between, resync.session_id or ""))
     data: dict[str, object] = {
@@ -35,8 +35,8 @@ def _of_resync(resync: ResyncRequired) -> Message:
         "reason": resync.reason,
         "lost": resync.lost,
         "sessionId": resync.session_id,
-        "seen": {"generation": seen[0], "sequence": seen[1]},
-        "resumed": {"generation": resumed[0], "sequence": resumed[1]},
+        "seen": {"generation": seen.generation, "sequence": seen.sequence},
+        "resumed": {"generation": resumed.generation, "sequence": resumed.sequence},
     }
     return _notice(message_id, resync.type, data)
 

@@ -19,7 +19,7 @@ IDLE: Final = 30.0
 
 
 ENDLESS: Final = 3600.0
-"""Seconds for a connection where whoever asks for one has no limit."""
+"""Seconds for a connection if the caller has no limit."""
 
 
 @lru_cache
@@ -27,7 +27,7 @@ def tls_context(certificates: str | None) -> ssl.SSLContext:
     """Return what verifies by these certificates (PEM), or by those that the system trusts; made once, it takes long.
 
     Raises:
-        ssl.SSLError: they are none.
+        ssl.SSLError: they are not certificates.
 
     """
     if certificates is None:
@@ -69,7 +69,7 @@ class GuardedTransport(httpx2.AsyncHTTPTransport):
 class GuardedBackend(httpcore2.AsyncNetworkBackend):
     """Resolves a name itself, and connects to what it found and has checked.
 
-    A name that is resolved a second time by whoever connects could lead elsewhere by then (DNS rebinding).
+    A name that is resolved a second time for the connection could lead elsewhere (DNS rebinding).
     """
 
     def __init__(self, allowed: Collection[Network]) -> None:
@@ -77,7 +77,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         self._allowed = allowed
         # Its type is that of a stand-in where anyio is missing, which httpx2 requires.
         self._inner = cast("httpcore2.AsyncNetworkBackend", httpcore2.AnyIOBackend())
-        # A thread of its own: a name server that hangs holds up nobody else.
+        # A separate thread: a name server that hangs holds up no other endpoint.
         self._resolver = ThreadPoolExecutor(1, "resolver")
 
     def close(self) -> None:
@@ -104,7 +104,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         permitted = self._permitted(host, await self._resolve(host, port, deadline))
         failure: Exception = httpcore2.ConnectTimeout()
         for number, address in enumerate(permitted):
-            # One that does not answer leaves time for those behind it.
+            # An address that does not answer leaves time for the next ones.
             share = (deadline - clock()) / (len(permitted) - number)
             try:
                 return await self._inner.connect_tcp(address, port, max(share, 0.0), local_address, socket_options)

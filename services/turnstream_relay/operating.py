@@ -1,4 +1,4 @@
-"""What an operator can see of endpoints and do with them: replay, and the parked sessions."""
+"""The operations on endpoints: replay, and the parked sessions."""
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
@@ -49,7 +49,7 @@ async def redrive(
             try:
                 yield each, await ts.subscriptions.redrive(name, each, timeout=timeout)
             except SessionNotParked:
-                # Of all that were parked somebody else may have had one delivered.
+                # Another operator may have had one of them delivered.
                 if session_ids:
                     raise
 

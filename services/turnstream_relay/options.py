@@ -50,12 +50,12 @@ def execute(work: Coroutine[Any, Any, None], log_level: LogLevel, *, as_json: bo
     """Run a command's coroutine; an expected failure becomes one line, of JSON if wanted, and an exit status."""
     from turnstream import ConfigurationError, TurnstreamError, Unavailable
     from turnstream.codec.errors import encode_error
+    from turnstream.logging import configure_logging, printable, printable_json
     from turnstream.process import open_standard_streams
-    from turnstream.telemetry import configure_logging, printable, printable_json
 
     open_standard_streams()
     configure_logging(log_level)
-    # They log every request with its whole URL, which may be a secret by itself.
+    # They log every request with its whole URL, which may be a secret.
     for library in ("httpx2", "httpcore2"):
         logging.getLogger(library).setLevel(logging.WARNING)
     try:
@@ -65,5 +65,5 @@ def execute(work: Coroutine[Any, Any, None], log_level: LogLevel, *, as_json: bo
         misfit = isinstance(error, ConfigurationError | Unavailable)
         raise typer.Exit(MISFIT if misfit else REFUSED) from None
     except asyncio.CancelledError:
-        # Told to stop before a server answered.
+        # Stopped before a server answered.
         raise typer.Exit from None

@@ -1,4 +1,4 @@
-"""What the commands print: a table for people, or JSON lines."""
+"""The output of the commands: a table for people, or JSON lines."""
 
 import sys
 from collections.abc import Iterable
@@ -10,17 +10,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from turnstream import ParkedSession, telemetry
+from turnstream import ParkedSession, logging
 
 UNBOUNDED: Final = 10_000
-"""The width of what is no terminal: nothing is wrapped for those who read lines."""
+"""The width of an output that is not a terminal: lines are not wrapped."""
 
 _COLUMNS: Final = ("endpoint", "session", "events", "lost", "since", "answer", "state", "next try")
 
 
 def printable(text: str) -> str:
     """Return text of one line that shows as it is, and steers no terminal."""
-    return telemetry.printable(text).replace("\n", "\\x0a").replace("\t", "\\x09")
+    return logging.printable(text).replace("\n", "\\x0a").replace("\t", "\\x09")
 
 
 def print_parked(found: Iterable[tuple[str, ParkedSession]], *, as_json: bool) -> None:
@@ -28,7 +28,7 @@ def print_parked(found: Iterable[tuple[str, ParkedSession]], *, as_json: bool) -
     if as_json:
         for endpoint, session in found:
             encoded = msgspec.json.encode({"endpoint": endpoint, **msgspec.to_builtins(session)})
-            typer.echo(telemetry.printable_json(encoded))
+            typer.echo(logging.printable_json(encoded))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in _COLUMNS:

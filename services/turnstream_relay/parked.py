@@ -1,4 +1,4 @@
-"""`turnstream relay parked …`: what can be typed about sessions of which an endpoint did not take an event."""
+"""The command line of `turnstream relay parked …`: sessions with an event that an endpoint refused."""
 # ruff: noqa: PLC0415 - `import turnstream` takes half a second, and the relay's libraries are an extra
 
 from typing import Annotated
@@ -23,10 +23,10 @@ parked = typer.Typer(no_args_is_help=True, context_settings=SETTINGS)
 
 @parked.callback()
 def of_parked() -> None:
-    """Look at sessions of which an endpoint did not take an event, and deliver them again or drop them.
+    """Look at sessions with an event that an endpoint refused, and deliver them again or drop them.
 
-    The event is tried again, and all later events of its session wait for that endpoint. Other sessions go on, and so
-    do other endpoints. After a day, if the file says no other time, the session is parked.
+    The event is retried, and all later events of its session wait for that endpoint. Other sessions and endpoints
+    continue. After a day, unless the file gives another time, the session is parked.
     """
 
 

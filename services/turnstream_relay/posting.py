@@ -1,4 +1,4 @@
-"""One attempt: a message is signed and posted, and what came of it is returned."""
+"""One attempt: a message is signed and posted, and the result returned."""
 
 import asyncio
 import gzip
@@ -13,7 +13,7 @@ from typing import Final, Self
 
 import httpx2
 
-from turnstream.telemetry import get_logger
+from turnstream.logging import get_logger
 from turnstream_relay.answers import Answer, Outcome, answer_of
 from turnstream_relay.configuration import Endpoint
 from turnstream_relay.network import GuardedTransport
@@ -25,7 +25,7 @@ GZIP_ABOVE: Final = 64 * 1024
 """Bytes above which a body is compressed."""
 
 NO_GZIP: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
-"""How servers answer that do not expect compressed requests: what they read is no JSON, or the signature is wrong."""
+"""The statuses of servers that do not expect compressed requests: for them the JSON or the signature is wrong."""
 
 CONNECTING: Final = 1 / 3
 """The part of an attempt's time in which a connection must be there: else it is known that nothing was delivered."""
@@ -55,7 +55,7 @@ class Poster:
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             follow_redirects=False,
             trust_env=False,
-            # All of an attempt has one limit, below: these would each start anew with every byte.
+            # An attempt has one limit for everything, below: each of these would start again with every byte.
             timeout=httpx2.Timeout(None, connect=endpoint.timeout * CONNECTING),
         )
 
@@ -74,9 +74,9 @@ class Poster:
         await self._client.__aexit__(exc_type, exc_value, traceback)
 
     async def post(self, message: Message) -> Answer:
-        """Make one attempt; whatever goes wrong on the way is told by the answer.
+        """Make one attempt; the answer also reports every failure on the way.
 
-        Where a compressed body is not understood, it is sent once more as it is, and so are all that follow.
+        If a compressed body is not understood, it is sent again uncompressed, like all later ones.
         """
         if not (self._compresses and len(message.body) > GZIP_ABOVE):
             return await self._post(message, message.body)
@@ -97,7 +97,7 @@ class Poster:
                     "POST", self._url, content=content, headers=self._headers(message) | (headers or {})
                 ) as response,
             ):
-                # The status has told all: a body that ends early or never is no reason to send the event again.
+                # The status is enough: a body that ends early or never is no reason to send the event again.
                 answer = answer_of(response.status_code, response.headers, datetime.now(UTC))
                 await _drop(response)
         except (TimeoutError, httpx2.HTTPError) as error:

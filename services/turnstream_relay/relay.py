@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from turnstream import Turnstream
-from turnstream.telemetry import get_logger
+from turnstream.logging import get_logger
 from turnstream_relay.configuration import Configuration, Endpoint
 from turnstream_relay.delivery import Delivery
 
@@ -25,7 +25,7 @@ class Running:
         self._cut: asyncio.TimerHandle | None = None
 
     def end(self) -> None:
-        """Have it end, by force where it does not."""
+        """End it, by force if necessary."""
         if self._cut is None and not self.task.done():
             self.delivery.stop()
             self._cut = asyncio.get_running_loop().call_later(DRAIN, self._end_now)
@@ -37,7 +37,7 @@ class Running:
 
 
 class Relay:
-    """Delivers to all endpoints; each by itself."""
+    """Delivers to all endpoints, each separately."""
 
     def __init__(self, ts: Turnstream, configuration: Configuration) -> None:
         """Read and write by this client."""
@@ -52,7 +52,7 @@ class Relay:
         return iter([running.delivery for running in self._running.values()])
 
     def stop(self) -> None:
-        """Finish the attempts in hand, and end `run`."""
+        """Finish the attempts in flight, and end `run`."""
         self._stopping = True
         self._bell.set()
 
@@ -85,7 +85,7 @@ class Relay:
         for name, running in list(self._running.items()):
             if running.task.done():
                 if not running.task.cancelled():
-                    # What it failed with ends all: nobody would miss this one until its events are missed.
+                    # Its failure ends all: otherwise it would not be noticed until its events are missed.
                     running.task.result()
                 if not running.delivery.is_gone:
                     del self._running[name]

@@ -1,9 +1,9 @@
-"""What each endpoint got, in the log, every minute."""
+"""The report of every endpoint, in the log, every minute."""
 
 import asyncio
 
 from turnstream import SubscriptionNotFound, Turnstream, TurnstreamError
-from turnstream.telemetry import get_logger
+from turnstream.logging import get_logger
 from turnstream_relay.delivery import subscription_name
 from turnstream_relay.relay import Relay
 
@@ -18,7 +18,7 @@ async def report(ts: Turnstream, relay: Relay, every: float) -> None:
 
 
 async def report_once(ts: Turnstream, relay: Relay) -> None:
-    """Log a line for each endpoint: what this process delivered and had to try again since it began with it.
+    """Log a line for each endpoint: the deliveries and retries of this process since it began with it.
 
     What is parked and the lag are the whole endpoint's, whichever processes deliver to it; left out where the server
     does not tell.

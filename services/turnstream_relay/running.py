@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from turnstream import ConfigurationError, Turnstream
-from turnstream.client.listening.together import ended
+from turnstream.client.subscriptions.tasks import cancel_and_wait
+from turnstream.logging import get_logger
 from turnstream.process import ENDING, end_within
-from turnstream.telemetry import get_logger
 from turnstream_relay.configuration import load_configuration
 from turnstream_relay.relay import Relay
 from turnstream_relay.reporting import report
@@ -18,7 +18,7 @@ log = get_logger(__name__)
 
 
 async def run_relay(redis_url: str | None, file: Path, every: float) -> None:
-    """Deliver until told to stop; on SIGHUP go on by what the file says then.
+    """Deliver until stopped; on SIGHUP read the file again.
 
     Raises:
         ConfigurationError: the file does not fit, or the server.
@@ -37,12 +37,12 @@ async def run_relay(redis_url: str | None, file: Path, every: float) -> None:
         log.info("relay started", endpoints=sorted(configuration.endpoints))
         beside = [asyncio.create_task(each) for each in (report(ts, relay, every), _reload(relay, file, hung_up))]
         for task in beside:
-            # They never end by themselves, unless by a bug; then nobody would miss them.
+            # They never end unless by a bug; then their absence would not be noticed.
             task.add_done_callback(lambda _: relay.stop())
         try:
             await relay.run()
         finally:
-            await ended(beside)
+            await cancel_and_wait(beside)
         for task in beside:
             if not task.cancelled():
                 task.result()

@@ -18,7 +18,7 @@ KEY_BYTES: Final = (24, 64)
 
 
 class Message(NamedTuple):
-    """What is posted: `id` is the same for every attempt, `type` is for logs, `body` is JSON."""
+    """A message to post: `id` is the same for every attempt, `type` is for logs, `body` is JSON."""
 
     id: str
     type: str
@@ -27,7 +27,7 @@ class Message(NamedTuple):
 
 
 def new_secret() -> str:
-    """Return a secret that nobody knows yet."""
+    """Return a new secret."""
     return PREFIX + base64.b64encode(secrets.token_bytes(KEY_BYTES[0])).decode()
 
 

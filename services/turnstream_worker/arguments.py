@@ -1,4 +1,4 @@
-"""What `turnstream-worker` can be told on its command line; everything else is in the environment."""
+"""The command line of `turnstream-worker`; everything else is in the environment."""
 
 import argparse
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ class Options:
 
 
 def parse(arguments: Sequence[str] | None) -> Options:
-    """Read the command line; exits with 2 where it cannot be read."""
+    """Read the command line; exits with 2 if it cannot be read."""
     parser = argparse.ArgumentParser(
         prog="turnstream-worker",
         description=_DESCRIPTION,

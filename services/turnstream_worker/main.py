@@ -12,7 +12,7 @@ from turnstream_worker.stopping import STOP_SIGNALS
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run a worker, or several, until told to stop; exits with the status that `--help` explains."""
+    """Run a worker, or several, until stopped; exits with the status that `--help` explains."""
     for number in STOP_SIGNALS:
         signal.signal(number, _leave)
     options = parse(arguments)

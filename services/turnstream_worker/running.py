@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Final
 
 from turnstream.errors import ConfigurationError
+from turnstream.logging import configure_logging, printable
 from turnstream.process import open_standard_streams
 from turnstream.settings import load_settings
-from turnstream.telemetry import configure_logging, printable
 from turnstream_worker.arguments import Options
 from turnstream_worker.serving import check, serve
 from turnstream_worker.supervisor import Supervisor
@@ -20,7 +20,7 @@ MISFIT: Final = 2
 
 
 def run(options: Options) -> int:
-    """Do what the command line says until told to stop; return the exit status."""
+    """Run as the command line says until stopped; return the exit status."""
     open_standard_streams()
     configure_logging(options.log_level)
     try:
@@ -36,7 +36,7 @@ async def _run(options: Options) -> int:
     if options.processes == 1:
         await serve(settings, stop_at_eof=options.stop_at_eof)
         return 0
-    # What is wrong with the server or the settings is said once, and not by every child.
+    # A fault of the server or the settings is logged once, and not by every child.
     await check(settings)
     name = settings.worker_id or f"{socket.gethostname()}-{os.getpid()}"
     supervisor = Supervisor(name, options.processes, options.log_level, final_status=MISFIT)

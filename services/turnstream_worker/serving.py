@@ -7,12 +7,12 @@ from typing import Final
 
 from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.backoff import Backoff
-from turnstream.client.opening import catalogue_of
+from turnstream.client.lifecycle import catalogue_of
 from turnstream.errors import Unavailable
+from turnstream.logging import get_logger
 from turnstream.process import ENDING
 from turnstream.settings import Settings
-from turnstream.telemetry import get_logger
-from turnstream.worker.loop import Worker
+from turnstream.worker.worker import Worker
 from turnstream_worker.stopping import StopRequests
 
 log = get_logger(__name__)
@@ -42,7 +42,7 @@ async def serve(settings: Settings, *, stop_at_eof: bool) -> None:
 
 
 async def check(settings: Settings) -> None:
-    """Raise what `serve` would raise at its start; a server that does not answer is left to the workers to wait for."""
+    """Raise the errors that `serve` would raise on start-up; the workers wait for a server that does not answer."""
     catalogue_of(settings)
     with suppress(Unavailable):
         backend = await RedisBackend.open(settings, CLIENT_NAME, works=True)

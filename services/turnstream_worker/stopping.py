@@ -1,4 +1,4 @@
-"""How a process is told to stop: by signals, or by the end of its standard input."""
+"""The requests to stop a process: signals, or the end of its standard input."""
 
 import asyncio
 import os
@@ -13,13 +13,13 @@ from turnstream.process import end_within
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 SIGNALLED: Final = 128
-"""What a shell adds to the number of the signal that ended a process."""
+"""The number that a shell adds to that of the signal that ended a process."""
 
 Action = Callable[[], object]
 
 
 def _nothing() -> None:
-    """Do nothing: nobody has said what is to be done."""
+    """Start without an action."""
 
 
 class StopRequests:

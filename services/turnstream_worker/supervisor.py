@@ -16,8 +16,8 @@ from contextlib import suppress
 from typing import Final
 
 from turnstream.backoff import Backoff
+from turnstream.logging import get_logger
 from turnstream.process import ENDING_WITH_CHILDREN
-from turnstream.telemetry import get_logger
 from turnstream_worker.stopping import StopRequests
 
 log = get_logger(__name__)
@@ -33,9 +33,9 @@ class Supervisor:
         """Prepare; nothing is started yet.
 
         Args:
-            name: what the workers' names begin with.
+            name: the prefix of the workers' names.
             processes: how many.
-            log_level: what the workers log.
+            log_level: the log level of the workers.
             final_status: a worker that ends with this status is not started again, and the others are ended.
 
         """

@@ -7,21 +7,21 @@ session = await ts.execute(AddMessage(session.id, user_message("Hello")))
 
 from msgspec import UNSET
 
-from turnstream.application.comparing import Difference
-from turnstream.application.verifying import Verification
+from turnstream.application.queries.comparison import Difference
+from turnstream.application.queries.verifier import Verification
 from turnstream.catalogue import ModelCatalogue, calculate_cost, context_window_size
-from turnstream.client.addressing import Trace
-from turnstream.client.durable.administration import ParkedSession, PartitionLag, SubscriptionInfo
-from turnstream.client.durable.retries import Retries
-from turnstream.client.durable.subscription import DurableSubscription
-from turnstream.client.facade import Turnstream
-from turnstream.client.listening.resync import ResyncRequired
-from turnstream.client.listening.subscription import EventSubscription
-from turnstream.client.malformed import Malformed, MalformedInfo
-from turnstream.client.parked import Parked, ParkedInfo, WaitingCommand
+from turnstream.client.admin.consumers import ParkedSession, PartitionLag, SubscriptionInfo
+from turnstream.client.admin.malformed_entries import Malformed, MalformedInfo
+from turnstream.client.admin.parked_sessions import Parked, ParkedInfo, WaitingCommand
+from turnstream.client.client import Turnstream
+from turnstream.client.consumers.consumer import DurableSubscription
+from turnstream.client.consumers.retry_policy import RetryPolicy
+from turnstream.client.replies.ticket import Applied, Ticket
 from turnstream.client.results import CommandResult
+from turnstream.client.sending.envelope import Trace
 from turnstream.client.sessions import Sessions
-from turnstream.client.tickets import Applied, Ticket
+from turnstream.client.subscriptions.resync import ResyncRequired
+from turnstream.client.subscriptions.subscription import EventSubscription
 from turnstream.domain.commands import (
     AddMessage,
     AddMessages,
@@ -58,7 +58,7 @@ from turnstream.domain.events import (
     SessionUpdated,
     TokenMetricsUpdated,
 )
-from turnstream.domain.evolve import fold
+from turnstream.domain.evolution import fold
 from turnstream.domain.models import (
     ChatMessage,
     ChatMessageRole,
@@ -70,7 +70,7 @@ from turnstream.domain.models import (
 )
 from turnstream.domain.patches import ChatMessagePatch, SessionConfigPatch, SessionPatch, TokenMetricsPatch
 from turnstream.domain.position import Position
-from turnstream.domain.pricing import PriceSource
+from turnstream.domain.prices import PriceSource
 from turnstream.errors import (
     CommandDiscarded,
     CommandExpired,
@@ -101,7 +101,7 @@ from turnstream.errors import (
 )
 from turnstream.messages import assistant_message, summary_message, system_message, tool_message, user_message
 from turnstream.settings import Settings
-from turnstream.worker.loop import Worker
+from turnstream.worker.worker import Worker
 
 __all__ = [
     "UNSET",
@@ -157,7 +157,7 @@ __all__ = [
     "RemoveMessages",
     "RemovedMessage",
     "ResyncRequired",
-    "Retries",
+    "RetryPolicy",
     "ServerFull",
     "Session",
     "SessionAlreadyExists",

@@ -31,7 +31,7 @@ class Backoff:
 
     @property
     def failing(self) -> bool:
-        """Tell whether the last attempt failed."""
+        """Return whether the last attempt failed."""
         return self._failures > 0
 
     def succeeded(self) -> None:
@@ -57,34 +57,34 @@ class Faults(Generic[Place]):
         self._until: dict[Place, float] = {}
 
     def __bool__(self) -> bool:
-        """Tell whether anything has failed that is not over."""
+        """Return whether anything has failed that is not over."""
         return bool(self._until)
 
     def __contains__(self, place: Place) -> bool:
-        """Tell whether a place has failed, and that is not over."""
+        """Return whether a place has failed, and that is not over."""
         return place in self._until
 
     @property
     def places(self) -> list[Place]:
-        """Where something has failed, and that is not over."""
+        """The places with a failure that has not ended."""
         return list(self._until)
 
     def failed(self, place: Place, reason: str) -> bool:
-        """Note a failure; tell whether it is another one than the last there, so that it is worth a line in the log."""
+        """Note a failure; return whether it differs from the last one there, and so deserves a line in the log."""
         self._until[place] = monotonic() + self._backoffs.setdefault(place, Backoff()).failed()
         known, self._reasons[place] = self._reasons.get(place), reason
         return known != reason
 
     def rests(self, place: Place) -> bool:
-        """Tell whether a place is to be left alone now."""
+        """Return whether a place is to be left alone now."""
         return self._until.get(place, 0.0) > monotonic()
 
     def is_quiet(self, place: Place) -> bool:
-        """Tell whether a place that failed has not done so again, for longer than it was left alone."""
+        """Return whether a place that failed has not done so again, for longer than it was left alone."""
         return self._until.get(place, math.inf) + LONGEST < monotonic()
 
     def over(self, place: Place) -> bool:
-        """Forget what failed at a place; tell whether anything did."""
+        """Forget what failed at a place; return whether anything did."""
         self._backoffs.pop(place, None)
         self._reasons.pop(place, None)
         return self._until.pop(place, None) is not None

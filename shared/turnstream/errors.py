@@ -17,23 +17,17 @@
     ├── Unavailable               nothing is wrong with the command; try again
     │   ├── Overloaded            the partition's backlog is over its limit
     │   ├── ServerFull            the server's memory has reached its limit; nothing was written
-    │   ├── KeyUnusable           something else stands at a key (`key`); an operator has to remove it
+    │   ├── KeyUnusable           an unexpected value is stored at a key (`key`); an operator has to remove it
     │   └── CommandTimeout        no answer in time; the command may still be applied (`command_id`)
-    ├── Fenced                    a worker wrote for a partition that it does not own any more
-    ├── TooLate                   a batch holds a command whose time is over (`now_ms`); decide it again
-    ├── Collision                 a batch was decided without knowing something that is stored; decide it again
-    ├── WorkerDied                workers died while they applied a command
-    ├── BatchRefused              the store cannot write a batch as it is; one of its commands is to be parked
-    │   ├── PartitionRefused      whatever the batch is: the fault lies with a key of the whole partition
-    │   └── StoredDataInvalid     a key holds something of another type, or what cannot be decoded (`key`, `session_id`)
-    ├── NotHandled                a subscriber's handler raises it to say why an event is to come again
+    ├── StoredDataInvalid         a key holds a value of another type, or undecodable data (`key`, `session_id`)
+    ├── NotHandled                a consumer's handler raises it to have an event redelivered, with a reason
     ├── SubscriptionNotFound      no durable subscription of this name ever had a member
     ├── SubscriptionInUse         a subscription has live members, so it cannot be forgotten
     ├── SessionNotParked          a subscription has no parked events of this session
     ├── OpenedElsewhere           a client is used in another event loop or process than the one that opened it
     └── ConfigurationError        settings, server or deployment do not fit together
 
-Source: design §4 and §10; the messages of the spec where it has one.
+Source: design §4 and §10; docs/contract.md, Errors.
 """
 
 from typing import ClassVar, Final
@@ -41,7 +35,7 @@ from typing import ClassVar, Final
 SERVER_FULL: Final = "The server is full: it uses all memory that maxmemory allows. Give it more, or delete sessions"
 
 UNKNOWN_REASON = "Is a worker running?"
-"""What a time-out says where nothing is known of workers and server."""
+"""The text of a time-out if nothing is known about the workers and the server."""
 
 
 class TurnstreamError(Exception):
@@ -247,12 +241,12 @@ class ServerFull(Unavailable):
     """The server's memory has reached its limit, so it takes nothing but what frees memory; nothing was written."""
 
     def __init__(self, message: str = SERVER_FULL, command_id: str | None = None) -> None:
-        """Keep the command that was refused, where there is one."""
+        """Keep the command that was refused, if there is one."""
         super().__init__(message, command_id)
 
 
 class KeyUnusable(Unavailable):
-    """Something else stands at a key of the deployment; what needs the key goes on when an operator has removed it."""
+    """A foreign value is stored at a key of the deployment; its work continues after an operator has removed it."""
 
     def __init__(self, key: str, reason: str) -> None:
         """Name the key, or several that it can be, and say what the server said of it."""
@@ -270,7 +264,7 @@ class CommandTimeout(Unavailable):
         Args:
             command_id: the command.
             timeout: the seconds that have passed.
-            reason: what is known of workers and server, as sentences.
+            reason: the known state of the workers and the server, as sentences.
             sent: whether it was sent, or may have been.
 
         """
@@ -284,63 +278,7 @@ class CommandTimeout(Unavailable):
         self.reason = reason
 
 
-class Fenced(TurnstreamError):  # noqa: N818 - the design's name
-    """The partition has a new owner, or changed under this one: nothing was written."""
-
-    def __init__(self, partition: int, reason: str) -> None:
-        """Name the partition and the check that failed (`token`, `replid`, `cursor`, `sequence`, `version`)."""
-        super().__init__(f"Partition {partition} was not written: {reason} is not what this worker expects")
-        self.partition = partition
-        self.reason = reason
-
-
-class TooLate(TurnstreamError):  # noqa: N818 - a state of the batch
-    """A batch would apply a command after its time: nothing was written."""
-
-    def __init__(self, partition: int, now_ms: int) -> None:
-        """Name the partition, and the time of the server, in milliseconds since 1970."""
-        super().__init__(
-            f"Partition {partition} was not written: at {now_ms} the time of a command of the batch is over"
-        )
-        self.partition = partition
-        self.now_ms = now_ms
-
-
-class Collision(TurnstreamError):  # noqa: N818 - a state of the batch
-    """A batch would write an outcome or a message that is stored already: nothing was written."""
-
-    def __init__(self, partition: int) -> None:
-        """Name the partition."""
-        super().__init__(
-            f"Partition {partition} was not written: a command or a message of the batch is stored already"
-        )
-        self.partition = partition
-
-
-class WorkerDied(TurnstreamError):  # noqa: N818 - a state of the command
-    """The processes of several workers ended while they applied a command."""
-
-    def __init__(self, deaths: int) -> None:
-        """Keep how many."""
-        super().__init__(f"{deaths} workers died on it")
-        self.deaths = deaths
-
-
-class BatchRefused(TurnstreamError):  # noqa: N818 - a state of the batch
-    """The store cannot write or read what a batch needs, and would not another time: nothing was written."""
-
-    def __init__(self, partition: int | None, reason: str) -> None:
-        """Name the partition, and say what the store said."""
-        super().__init__(f"Partition {partition} was not written: {reason}")
-        self.partition = partition
-        self.reason = reason
-
-
-class PartitionRefused(BatchRefused):
-    """Something else stands at a key of the whole partition, so none of its commands is to be parked for it."""
-
-
-class StoredDataInvalid(BatchRefused):
+class StoredDataInvalid(TurnstreamError):  # noqa: N818 - a state of the data
     """A key holds something of another type than belongs there, or data that cannot be decoded.
 
     Another program has written there, or the server has lost or changed data. Trying again does not help; deleting the
@@ -349,24 +287,24 @@ class StoredDataInvalid(BatchRefused):
 
     def __init__(self, key: str, reason: str, session_id: str | None = None) -> None:
         """Name the key, the session that it belongs to if it belongs to one, and what is wrong, without contents."""
-        super().__init__(None, reason)
-        what = "" if session_id is None else f"Session {session_id} cannot be read. "
-        self.args = (f"{what}The key {key} holds something else: {reason}",)
+        session = "" if session_id is None else f"Session {session_id} cannot be read. "
+        super().__init__(f"{session}The key {key} holds something else: {reason}")
         self.key = key
+        self.reason = reason
         self.session_id = session_id
 
 
 class NotHandled(TurnstreamError):  # noqa: N818 - a state of the event
-    """For handlers of durable subscriptions to raise: the event is to come again; any other error means the same.
+    """Raised by a consumer's handler to have an event redelivered; any other error does the same.
 
-    What is given as the reason is logged and kept with a parked session, where of other errors only the class is.
+    The reason is logged and kept with a parked session; of other errors only the class is kept.
     """
 
     def __init__(self, reason: str, *, counts: bool = True) -> None:
         """Say why in a few words, without the content of messages.
 
         Args:
-            reason: what an operator is to read.
+            reason: a text for operators.
             counts: whether this is one of the attempts after which the event's session is parked; not so where the
                 fault is known not to be the event's, as when another service cannot be reached.
 
@@ -380,7 +318,7 @@ class SubscriptionNotFound(TurnstreamError):  # noqa: N818 - as its siblings
     """No durable subscription of this name ever had a member."""
 
     def __init__(self, name: str, known: list[str]) -> None:
-        """Keep the name that was asked for; tell which ones there are."""
+        """Keep the requested name; the text lists the existing ones."""
         super().__init__(f"There is no subscription {name!r}; known: {', '.join(sorted(known)) or 'none'}")
         self.name = name
 

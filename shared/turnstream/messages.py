@@ -1,4 +1,4 @@
-"""Factories of the spec (`SessionFactory`): messages with an id and a time of their own."""
+"""Factories of messages with a new id and the current time (docs/contract.md, Entities)."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

@@ -1,16 +1,16 @@
-"""What the process of a service does at its start and at its end."""
+"""The start and the end of a service's process."""
 
 import os
 import sys
 from collections.abc import Callable
 from threading import Timer
 
-from turnstream.telemetry import get_logger
+from turnstream.logging import get_logger
 
 log = get_logger(__name__)
 
 ENDING = 8.0
-"""Seconds after which a service that was told to stop ends, whatever it waits for."""
+"""Seconds after which a service that was asked to stop ends, whatever it waits for."""
 
 ENDING_WITH_CHILDREN = 9.0
 """The same for one that waits for processes that it started: below the ten seconds after which others kill it."""
@@ -38,7 +38,7 @@ def open_standard_streams() -> None:
 def end_within(seconds: float, *, status: int = 0, before: Callable[[], object] = lambda: None) -> None:
     """Let this process go on to its end, and end it after so many seconds if it has not come to it.
 
-    Nothing is lost by that: leases run out, and what was in hand is taken up again.
+    Nothing is lost: leases expire, and the work in flight is done again by another process.
 
     Args:
         seconds: the time that it gets.

@@ -1,4 +1,4 @@
-"""What an operator may choose, from the environment (`TURNSTREAM_…`) or given to the constructors."""
+"""The settings of an operator, from the environment (`TURNSTREAM_…`) or given to the constructors."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ def _power_of_two(value: int) -> int:
 
 
 class Credentials(NamedTuple):
-    """A user and a password; `None` where there is none."""
+    """A user and a password; `None` if there is none."""
 
     username: str | None = None
     password: SecretStr | None = None
@@ -30,7 +30,7 @@ CREDENTIALS = (
 """The settings that let a program in."""
 
 Seconds = Annotated[PositiveFloat, Field(le=10**9)]
-"""As many as the server can count in milliseconds; infinity is none."""
+"""Seconds that the server can count in milliseconds; infinity is not allowed."""
 
 
 class Settings(BaseSettings):
@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     redis_password_file: Path | None = None
     """A file with the password, read whenever a connection to the deployment is set up."""
     sentinel_username: str | None = None
-    """The user of Sentinels that have one of their own."""
+    """The user of Sentinels, if it differs from that of the server."""
     sentinel_password: SecretStr | None = None
     """Its password."""
     sentinel_password_file: Path | None = None
@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     max_backlog: PositiveInt = 100_000
     """Waiting commands of one partition above which new ones are refused."""
     durability: Literal["memory", "replicated", "fsync"] = "memory"
-    """When workers tell of a command, by reply and live events: at once, when replicas have it, when it is on disk."""
+    """When workers publish replies and live events: immediately, or after replicas or the disk have the writes."""
     replicas: PositiveInt = 1
     """How many replicas must have a command, where the durability is `replicated`."""
     deduplication_window: Seconds = 120.0
@@ -80,13 +80,13 @@ class Settings(BaseSettings):
     parked_bytes: PositiveInt = 64 * 1024 * 1024
     """Their bytes, of each partition."""
     parked_events: PositiveInt = 10_000
-    """Events that a durable subscription sets aside of each partition; more are lost to it."""
+    """Events that a durable subscription queues for retries in each partition; further ones are lost to it."""
     parked_event_bytes: PositiveInt = 64 * 1024 * 1024
     """Their bytes, of each partition."""
     subscriber_buffer: PositiveInt = 10_000
     """Events that may wait in a subscription; more are read from the streams when there is room again."""
     subscriber_buffer_bytes: PositiveInt = 64 * 1024 * 1024
-    """Their bytes as JSON; a page of each stream that is being read may come on top."""
+    """Their bytes as JSON; a page of each stream that is read may be added to it."""
 
     lease: Seconds = 5.0
     """Seconds after which the partitions of a silent worker are free to take."""
@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     batch_commands: Annotated[PositiveInt, Field(le=4_000)] = 512
     """Commands applied in one step."""
     batch_bytes: PositiveInt = 1024 * 1024
-    """Bytes of commands applied in one step; one larger command is a step of its own."""
+    """Bytes of commands applied in one step; a larger command is a separate step."""
     cached_sessions: PositiveInt = 100_000
     """Session headers that a worker keeps in memory."""
 

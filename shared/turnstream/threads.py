@@ -10,7 +10,7 @@ Value = TypeVar("Value")
 
 
 async def in_own_thread(work: Callable[[], Value]) -> Value:
-    """Run something in a thread of its own and return its result; a call that is cancelled does not wait for its end.
+    """Run a function in a separate thread and return its result; a cancelled call does not wait for its end.
 
     The thread keeps no process from ending. For what is rare: each call starts a thread.
     """

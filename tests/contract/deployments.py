@@ -11,7 +11,7 @@ from turnstream import Turnstream
 from turnstream.adapters.memory import MemoryBackend
 from turnstream.adapters.memory.parked_events import ParkedEventLimits
 from turnstream.adapters.memory.retention import EventLimits
-from turnstream.client import opening
+from turnstream.client import lifecycle
 from turnstream.codec.events import decode_event
 from turnstream.domain.events import AnyEvent
 from turnstream.ports import START, Backend, PartitionState, SubscriptionState
@@ -207,7 +207,7 @@ async def client_of(deployment: Opens, *, worker: bool = True) -> Turnstream:
         backend = await deployment.open()
         resources.push_async_callback(backend.aclose)
         if worker:
-            await opening._start_worker(backend, deployment.settings, resources)
+            await lifecycle._start_worker(backend, deployment.settings, resources)
         client = Turnstream(backend, deployment.settings, resources.pop_all())
     deployment.resources.push_async_callback(client.aclose)
     return client

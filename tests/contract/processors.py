@@ -2,11 +2,10 @@
 
 from functools import partial
 
-from turnstream.application.answers import Answers
-from turnstream.application.cache import OwnerMemory
-from turnstream.application.intake import Intake
-from turnstream.application.parking import ParkingLimits
+from turnstream.application.commands.decoder import CommandDecoder
+from turnstream.application.commands.owner_memory import OwnerMemory, ParkingLimits
 from turnstream.application.processor import PartitionProcessor
+from turnstream.application.queries.query_handler import QueryHandler
 from turnstream.catalogue import default_catalogue
 from turnstream.ports import Backend, PartitionState
 
@@ -15,7 +14,7 @@ MAX_BYTES = 1024 * 1024
 
 def processor_over(backend: Backend, state: PartitionState, cached: int) -> PartitionProcessor:
     """Start where a partition stands, as its owner; it is the only one of its deployment."""
-    intake = Intake(0, 1, MAX_BYTES, partial(backend.channels.is_reply_channel, 0))
-    answers = Answers(backend.reader, 1)
+    intake = CommandDecoder(0, 1, MAX_BYTES, partial(backend.channels.is_reply_channel, 0))
+    answers = QueryHandler(backend.reader, 1)
     memory = OwnerMemory.empty(backend.quarantine, 0, cached, ParkingLimits())
     return PartitionProcessor(state, intake, backend.store, answers, default_catalogue(), memory)

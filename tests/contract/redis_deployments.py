@@ -17,7 +17,7 @@ from tests.contract.deployments import Malformed, decoded
 from tests.topologies import PRIMARIES, RunningCluster, RunningSentinels
 
 from turnstream.adapters.redis.backend import RedisBackend, one_server, server_at
-from turnstream.adapters.redis.checks import check_servers
+from turnstream.adapters.redis.deployment.checks import check_servers
 from turnstream.adapters.redis.keys import Keys
 from turnstream.adapters.redis.scripting import Scripts
 from turnstream.domain.events import AnyEvent

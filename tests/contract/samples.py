@@ -7,9 +7,10 @@ from msgspec import Raw
 from msgspec.structs import replace
 from tests import builders
 
+from turnstream.codec.records import milliseconds
 from turnstream.domain.events import AnyEvent, EventMeta, MessageAdded, SessionDeleted
 from turnstream.domain.models import ChatMessage, SessionConfig, SessionHeader, TokenMetrics
-from turnstream.domain.pricing import PriceSource
+from turnstream.domain.prices import PriceSource
 from turnstream.ports import (
     Backend,
     Batch,
@@ -20,7 +21,6 @@ from turnstream.ports import (
     Reply,
     SessionWrite,
     StoredHeader,
-    milliseconds,
 )
 
 AT = builders.AT
@@ -78,8 +78,8 @@ def added(sequence: int, body: ChatMessage, session_id: str = "s") -> MessageAdd
     )
 
 
-def command(command_id: str, data: bytes = b'{"sessionId":"s"}') -> CommandEntry:
-    return CommandEntry(command_id, "delete-session", data, correlation_id="å", traceparent="00-1-2-03")
+def command(command_id: str, data: bytes = b'{"sessionId":"s"}', kind: str = "delete-session") -> CommandEntry:
+    return CommandEntry(command_id, kind, data, correlation_id="å", traceparent="00-1-2-03")
 
 
 def outcome(command_id: str, entry_ms: int = ENTRY_MS) -> RecordedOutcome:

@@ -10,11 +10,11 @@ from tests.contract.redis_deployments import ClusterDeployment
 from tests.contract.samples import CLIENT, batch_of, event, taken, with_reply
 from tests.waiting import SOON, wait_until
 
-from turnstream.client.closing import UntilClosed
-from turnstream.client.listening.buffer import Buffer
-from turnstream.client.listening.subscription import EventSubscription
+from turnstream.client.guard import ClosableBackend
+from turnstream.client.subscriptions.buffer import EventBuffer
+from turnstream.client.subscriptions.subscription import EventSubscription
 from turnstream.codec.events import decode_event
-from turnstream.codec.replies import decode_replies
+from turnstream.codec.records import decode_replies
 from turnstream.domain.events import EVENTS, SessionDeleted
 from turnstream.ports import Backend, PartitionState, Reply, Subscription
 
@@ -82,7 +82,9 @@ async def test_channels_are_grouped_by_where_they_lie(backend: Backend, deployme
 @also_on_sentinel
 async def test_only_what_was_asked_for_is_heard(backend: Backend, peer: Backend) -> None:
     state = await taken(backend)
-    async with EventSubscription(UntilClosed(peer), (SessionDeleted,), MINE, "now", Buffer(10, 10_000)) as events:
+    async with EventSubscription(
+        ClosableBackend(peer), (SessionDeleted,), MINE, "now", EventBuffer(10, 10_000)
+    ) as events:
         batch = batch_of(state, events=[event(1, "other"), event(2, MINE), event(3, "other"), event(4, MINE)])
         await backend.store.commit(batch)
         assert [unplaced(each) for each in await take(events, 2)] == [event(2, MINE), event(4, MINE)]
@@ -126,7 +128,7 @@ async def test_who_hears_is_given_payloads_as_they_come_and_first_those_that_hav
         return batch.after
 
     state = await answer(await answer(state, "c0"), "c1")
-    hearing = asyncio.create_task(subscription.hear(heard.append))
+    hearing = asyncio.create_task(subscription.consume(heard.append))
     await wait_until(lambda: len(heard) == 2)
     await answer(await answer(state, "c2"), "c3")
     # What is behind them has been taken.
@@ -146,7 +148,7 @@ async def test_a_bug_of_who_hears_is_raised_there_and_nothing_more_is_given(back
         raise KeyError("a bug")
 
     subscription = await peer.channels.subscribe(peer.channels.event_channels([], MINE))
-    hearing = asyncio.create_task(subscription.hear(take))
+    hearing = asyncio.create_task(subscription.consume(take))
     await asyncio.sleep(0)
     await backend.store.commit(batch_of(state, events=[event(1, MINE), event(2, MINE)]))
     async with asyncio.timeout(SOON):

@@ -500,10 +500,10 @@ async def test_overloaded(deployment: Deployment) -> None:
 async def test_who_waits_for_room_gets_it_however_many_send_at_once(ts: Turnstream) -> None:
     session = await a_session(ts)
     texts = [str(number) for number in range(30)]
-    sends = [ts.send(AddMessage(session.id, user_message(text)), wait=True) for text in texts]
+    sends = [ts.send(AddMessage(session.id, user_message(text)), when_full="wait") for text in texts]
     for ticket in await asyncio.gather(*sends):
         await ticket
-    await ts.send_many([AddMessage(session.id, user_message(text)) for text in texts], wait=True)
+    await ts.send_many([AddMessage(session.id, user_message(text)) for text in texts], when_full="wait")
     await ts.execute(AddMessage(session.id, user_message("last")))
     assert texts_of(await ts.sessions.get_messages(session.id)) == [*texts, *texts, "last"]
 
@@ -730,7 +730,7 @@ async def test_a_long_session_is_read_however_often_it_changes_meanwhile(
 async def _write(ts: Turnstream, session_id: str, written: list[Ticket]) -> None:
     """Add messages until cancelled, as fast as they are queued."""
     while True:
-        written.append(await ts.send(AddMessage(session_id, user_message("theirs")), wait=True))
+        written.append(await ts.send(AddMessage(session_id, user_message("theirs")), when_full="wait"))
 
 
 async def test_queries_see_what_was_awaited(deployment: Deployment, ts: Turnstream) -> None:

@@ -18,16 +18,15 @@ from turnstream import (
     Turnstream,
     user_message,
 )
-from turnstream.application import suspicion
-from turnstream.application.cache import OwnerMemory
-from turnstream.application.intake import Intake
-from turnstream.application.parking import ParkingLimits
+from turnstream.application.commands.decoder import CommandDecoder
+from turnstream.application.commands.owner_memory import OwnerMemory, ParkingLimits
 from turnstream.application.processor import PartitionProcessor
-from turnstream.application.suspicion import ATTEMPTS
+from turnstream.application.recovery import crash_isolation
+from turnstream.application.recovery.crash_isolation import ATTEMPTS
 from turnstream.catalogue import default_catalogue
 from turnstream.domain.commands import RedriveParked
-from turnstream.errors import Fenced
 from turnstream.ports import START, Backend, Batch, Loaded, Needs, PartitionState, SessionStore
+from turnstream.signals import Fenced
 
 
 @pytest.fixture
@@ -184,7 +183,7 @@ class Lives:
 
 
 def processor_of(backend: Backend, state: PartitionState, store: SessionStore) -> PartitionProcessor:
-    intake = Intake(0, 1, 100_000, lambda channel: backend.channels.is_reply_channel(0, channel))
+    intake = CommandDecoder(0, 1, 100_000, lambda channel: backend.channels.is_reply_channel(0, channel))
     memory = OwnerMemory.empty(backend.quarantine, 0, 10, ParkingLimits())
     answers: Any = None
     return PartitionProcessor(state, intake, store, answers, default_catalogue(), memory)
@@ -268,7 +267,7 @@ async def test_a_command_that_kills_whoever_reads_it_is_set_aside_unread(
     def deadly(*_: object) -> None:
         raise Death
 
-    monkeypatch.setattr(Intake, "read", deadly)
+    monkeypatch.setattr(CommandDecoder, "read", deadly)
     await lives(deployment)
     with pytest.raises(InvalidCommand, match="4 workers died on it"):
         await ticket
@@ -286,7 +285,7 @@ async def died_of(deployment: Deployment, backend: Backend, entry_id: str, times
 async def test_who_survives_the_suspects_works_in_batches_again(
     real: RedisDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(suspicion, "TOGETHER", 3)
+    monkeypatch.setattr(crash_isolation, "TOGETHER", 3)
     ts = await client_of(real, worker=False)
     backend = await opened(real)
     state = await taken(backend, "died")
@@ -298,7 +297,7 @@ async def test_who_survives_the_suspects_works_in_batches_again(
 async def test_after_a_death_of_several_each_of_them_is_tried_alone(
     real: RedisDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(suspicion, "TOGETHER", 3)
+    monkeypatch.setattr(crash_isolation, "TOGETHER", 3)
     ts = await client_of(real, worker=False)
     backend = await opened(real)
     state = await taken(backend, "died")
@@ -313,7 +312,7 @@ async def test_after_a_death_of_several_each_of_them_is_tried_alone(
 async def test_who_is_asked_to_stop_leaves_suspects_to_the_next_owner(
     real: RedisDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(suspicion, "TOGETHER", 1)
+    monkeypatch.setattr(crash_isolation, "TOGETHER", 1)
     ts = await client_of(real, worker=False)
     backend = await opened(real)
     state = await taken(backend, "died")

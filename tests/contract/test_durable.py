@@ -20,7 +20,7 @@ from turnstream import (
     NotHandled,
     ParkedSession,
     ResyncRequired,
-    Retries,
+    RetryPolicy,
     SessionNotParked,
     SubscriptionInUse,
     SubscriptionNotFound,
@@ -30,13 +30,13 @@ from turnstream import (
     backoff,
     user_message,
 )
-from turnstream.application.routing import partition_of
-from turnstream.client.durable import consuming
-from turnstream.client.durable.handling import Handling
-from turnstream.client.listening.following import Wanted
-from turnstream.domain.position import Mark
-from turnstream.errors import Fenced
+from turnstream.client.consumers import partition_consumer
+from turnstream.client.consumers.handler_calls import HandlerCalls
+from turnstream.client.subscriptions.gap_detector import EventFilter
+from turnstream.domain.partitioning import partition_of
+from turnstream.domain.position import LogPosition
 from turnstream.ports import Backend
+from turnstream.signals import Fenced
 
 
 async def chats(ts: Turnstream, count: int = 8, each: int = 3) -> list[str]:
@@ -50,7 +50,7 @@ async def chats(ts: Turnstream, count: int = 8, each: int = 3) -> list[str]:
     return ids
 
 
-async def test_all_that_happens_is_handled_in_order(ts: Turnstream) -> None:
+async def test_all_events_are_handled_in_order(ts: Turnstream) -> None:
     handler = Handler()
     subscription = ts.subscription("billing", MessageAdded)
     async with running(subscription, handler):
@@ -62,7 +62,7 @@ async def test_all_that_happens_is_handled_in_order(ts: Turnstream) -> None:
     assert all(lag.behind == 0 for lag in await ts.subscriptions.lag("billing"))
 
 
-async def test_it_goes_on_where_it_stopped(ts: Turnstream) -> None:
+async def test_a_consumer_resumes_at_its_checkpoint(ts: Turnstream) -> None:
     ids = await chats(ts)
     first, second = Handler(), Handler()
     async with running(ts.subscription("billing", start="beginning"), first):
@@ -73,7 +73,7 @@ async def test_it_goes_on_where_it_stopped(ts: Turnstream) -> None:
     assert len(second.seen) == 1
 
 
-async def test_a_new_one_starts_where_it_is_told(ts: Turnstream) -> None:
+async def test_a_new_subscription_begins_at_its_start(ts: Turnstream) -> None:
     ids = await chats(ts, each=1)
     place = await ts.position()
     await ts.execute(AddMessage(ids[0], user_message("behind the position")))
@@ -89,7 +89,7 @@ async def test_a_new_one_starts_where_it_is_told(ts: Turnstream) -> None:
     assert len(there.seen) == 2
 
 
-async def test_members_share_the_work(deployment: Deployment, ts: Turnstream) -> None:
+async def test_consumers_share_the_partitions(deployment: Deployment, ts: Turnstream) -> None:
     other = await client_of(deployment, worker=False)
     handlers = Handler(), Handler()
     members = ts.subscription("billing", MessageAdded), other.subscription("billing", MessageAdded)
@@ -110,7 +110,9 @@ async def test_members_share_the_work(deployment: Deployment, ts: Turnstream) ->
     "deployment", ["fakeredis", "embedded", "cluster"], indirect=True
 )  # in memory all die together
 @pytest.mark.parametrize("overrides", [{"lease": 0.5}])
-async def test_what_a_killed_member_did_not_write_down_comes_again(deployment: Deployment, ts: Turnstream) -> None:
+async def test_events_after_the_last_checkpoint_of_a_killed_consumer_are_redelivered(
+    deployment: Deployment, ts: Turnstream
+) -> None:
     ids = await chats(ts)
     other = await client_of(deployment, worker=False)
     first, second = Handler(), Handler()
@@ -125,53 +127,53 @@ async def test_what_a_killed_member_did_not_write_down_comes_again(deployment: D
         assert versions == list(range(5 - len(versions), 5))
 
 
-# ── what cannot be handled ───────────────────────────────────────────────────────────────────────────────────────────
+# ── events that fail ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_who_was_replaced_while_it_stood_still_tells_of_no_loss(
+async def test_a_consumer_that_was_replaced_while_paused_reports_no_loss(
     deployment: Deployment, ts: Turnstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What retention has taken meanwhile, the others have handled."""
-    monkeypatch.setattr(consuming, "CHECK_EVERY", 3_600.0)
+    """The other consumers have handled the events that were trimmed during its pause."""
+    monkeypatch.setattr(partition_consumer, "POLL_INTERVAL_S", 3_600.0)
     backend = await opened(deployment)
     membership = backend.subscriptions.membership("s")
-    state = await membership.take(0, "stands still")
+    state = await membership.take(0, "is paused")
     assert state
     handler = Handler()
-    standing = consuming.Consuming(
-        consuming.Consumer(
+    standing = partition_consumer.PartitionConsumer(
+        partition_consumer.ConsumerContext(
             name="s",
             partitions=PARTITIONS,
-            wanted=Wanted((), None),
+            wanted=EventFilter((), None),
             events=backend.events,
             subscriptions=backend.subscriptions,
-            handling=Handling(handler, Retries(attempts=1)),
-            begin=partial(_beginning, backend),
-            places={},
+            calls=HandlerCalls(handler, RetryPolicy(attempts=1)),
+            start_position=partial(_beginning, backend),
+            handled={},
         ),
         state,
     )
     session = await a_session(ts, session_id=id_in(0, PARTITIONS))
     task = asyncio.create_task(standing.run())
-    await wait_until(lambda: standing.place is not None and standing.place[1] == 1)
+    await wait_until(lambda: standing.place is not None and standing.place.sequence == 1)
     await membership.release([state])
-    other = await membership.take(0, "goes on")
+    other = await membership.take(0, "continues")
     assert other
     for _ in range(3):
         await ts.execute(AddMessage(session.id, user_message("handled by the other one")))
-    await backend.subscriptions.checkpoint("s", other, ((await _beginning(backend, 0))[0], 4))
+    await backend.subscriptions.checkpoint("s", other, LogPosition((await _beginning(backend, 0)).generation, 4))
     await deployment.trim(0, 4)
-    standing.ring()
+    standing.wake()
     with pytest.raises(Fenced):
         await asyncio.wait_for(task, SOON)
     assert (len(handler.seen), handler.resyncs) == (1, [])
 
 
-async def _beginning(backend: Backend, partition: int) -> Mark:
-    return (await backend.events.read(partition, 0, 0)).generation, 0
+async def _beginning(backend: Backend, partition: int) -> LogPosition:
+    return LogPosition((await backend.events.read(partition, 0, 0)).generation, 0)
 
 
-async def test_what_fails_now_and_then_is_tried_again_in_order(ts: Turnstream) -> None:
+async def test_events_that_fail_occasionally_are_retried_in_order(ts: Turnstream) -> None:
     handler = Handler()
     failures = iter([True, False, True, True, False] + [False] * 100)
 
@@ -192,7 +194,7 @@ async def test_what_fails_now_and_then_is_tried_again_in_order(ts: Turnstream) -
     await task
 
 
-async def test_a_session_that_fails_is_parked_and_others_go_on(
+async def test_a_session_that_fails_is_parked_and_others_continue(
     ts: Turnstream, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad, good = id_in(0, PARTITIONS), id_in(0, PARTITIONS)
@@ -229,7 +231,7 @@ async def test_a_session_that_fails_is_parked_and_others_go_on(
         await ts.subscriptions.redrive("billing", good)
 
 
-async def test_what_a_handler_says_is_kept_and_not_every_failure_counts(ts: Turnstream) -> None:
+async def test_the_reason_of_a_handler_is_stored_and_not_every_failure_counts(ts: Turnstream) -> None:
     calls = 0
 
     async def unreachable_at_first(event: Event | ResyncRequired) -> None:
@@ -244,8 +246,8 @@ async def test_what_a_handler_says_is_kept_and_not_every_failure_counts(ts: Turn
     assert (parked.reason, parked.attempts, calls) == ("HTTP 500", 2, 5)
 
 
-async def test_only_sessions_whose_ids_begin_so(ts: Turnstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is passed over is no success: where nothing else succeeds, each is tried twice as often as the last."""
+async def test_only_sessions_with_a_prefix(ts: Turnstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skipping an event is not a success: without one, each session gets twice the attempts of the last."""
     monkeypatch.setattr(backoff, "LONGEST", 0.001)
     handler = Handler()
     handler.refused = {f"mine-{number}" for number in range(3)}
@@ -262,7 +264,7 @@ async def test_only_sessions_whose_ids_begin_so(ts: Turnstream, monkeypatch: pyt
     assert {event.session_id for event in handler.seen} == {"mine-well"}
 
 
-async def test_what_cannot_be_a_session_is_not_parked(ts: Turnstream) -> None:
+async def test_an_invalid_session_id_is_not_parked(ts: Turnstream) -> None:
     async with running(ts.subscription("billing"), Handler()):
         await wait_until(lambda: _exists(ts, "billing"))
         for odd in ("", "\ud800", "x" * 1000):
@@ -296,7 +298,7 @@ async def test_parked_events_are_discarded(ts: Turnstream) -> None:
         await wait_until(lambda: handler.versions("s") == [2])
 
 
-async def test_the_next_member_knows_what_is_parked(ts: Turnstream) -> None:
+async def test_the_next_consumer_knows_the_parked_sessions(ts: Turnstream) -> None:
     handler = Handler()
     handler.refused = {"s"}
     async with running(ts.subscription("billing", start="beginning", attempts=1), handler):
@@ -310,7 +312,7 @@ async def test_the_next_member_knows_what_is_parked(ts: Turnstream) -> None:
     assert handler.versions("s") == [1, 2]
 
 
-async def test_a_request_from_before_a_session_was_parked_is_none(deployment: Deployment, ts: Turnstream) -> None:
+async def test_a_request_from_before_a_session_was_parked_is_ignored(deployment: Deployment, ts: Turnstream) -> None:
     handler = Handler()
     handler.refused = {"s"}
     # As of an operator who was overtaken by another one.
@@ -327,7 +329,7 @@ async def test_a_request_from_before_a_session_was_parked_is_none(deployment: De
 
 
 @pytest.mark.parametrize("overrides", [{"parked_events": 2}])
-async def test_events_that_cannot_be_kept_are_told_as_lost(ts: Turnstream) -> None:
+async def test_events_for_which_the_queue_has_no_room_are_reported_as_lost(ts: Turnstream) -> None:
     handler = Handler()
     handler.refused = {"s"}
     async with running(ts.subscription("billing", start="beginning", attempts=1), handler):
@@ -343,7 +345,7 @@ async def test_events_that_cannot_be_kept_are_told_as_lost(ts: Turnstream) -> No
 
 
 @pytest.mark.parametrize("overrides", [{"parked_events": 1}])
-async def test_a_session_of_which_all_was_lost_can_leave(ts: Turnstream) -> None:
+async def test_a_session_whose_events_were_all_lost_can_leave(ts: Turnstream) -> None:
     handler = Handler()
     first, second = id_in(0, PARTITIONS), id_in(0, PARTITIONS)
     handler.refused = {first, second}
@@ -367,8 +369,8 @@ async def _lost(ts: Turnstream, lost: int) -> bool:
     return sum(parked.lost for parked in await ts.subscriptions.parked("billing")) == lost
 
 
-async def test_where_nothing_succeeds_little_is_parked(ts: Turnstream) -> None:
-    """Another service is down: its sessions are not all set aside while it is."""
+async def test_few_sessions_are_parked_while_nothing_succeeds(ts: Turnstream) -> None:
+    """While another service is down, not all of its sessions are parked."""
     handler = Handler()
     ids = [id_in(0, PARTITIONS) for _ in range(6)]
     handler.refused = set(ids)
@@ -404,7 +406,7 @@ async def _has(ts: Turnstream, name: str) -> bool:
     return name in {info.name for info in await ts.subscriptions.list_all()}
 
 
-async def test_what_is_handled_while_the_lag_is_looked_up_is_none(
+async def test_events_handled_while_the_lag_is_read_do_not_make_it_negative(
     ts: Turnstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler, subscription = Handler(), ts.subscription("billing")
@@ -419,7 +421,7 @@ async def test_what_is_handled_while_the_lag_is_looked_up_is_none(
 
         async def is_written_down() -> bool:
             mark = (await marks(name)).get(partition)
-            return mark is not None and mark[1] == head
+            return mark is not None and mark.sequence == head
 
         await wait_until(is_written_down)
         return await marks(name)
@@ -448,29 +450,29 @@ async def test_lag_and_forget(ts: Turnstream) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "x" * 65, "ü", "a:b", "{a}"])
-def test_names_that_are_none(ts: Turnstream, name: str) -> None:
-    with pytest.raises(ValueError, match="is called"):
+def test_invalid_names(ts: Turnstream, name: str) -> None:
+    with pytest.raises(ValueError, match="is not a name"):
         ts.subscription(name)
 
 
-def test_arguments_that_are_none(ts: Turnstream) -> None:
+def test_invalid_arguments(ts: Turnstream) -> None:
     with pytest.raises(ValueError, match="at least once"):
         ts.subscription("billing", attempts=0)
 
 
-async def test_one_object_is_one_member(ts: Turnstream) -> None:
+async def test_one_object_is_one_consumer(ts: Turnstream) -> None:
     subscription = ts.subscription("billing")
     async with running(subscription, Handler()):
         await wait_until(lambda: subscription._member is not None)
-        with pytest.raises(RuntimeError, match="runs already"):
+        with pytest.raises(RuntimeError, match="is running already"):
             await subscription.run(Handler())
 
 
 # ── closing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_closing_the_client_ends_its_members(deployment: Deployment) -> None:
-    """They finish what they have in hand, with the client if need be, and write it down."""
+async def test_closing_the_client_ends_its_consumers(deployment: Deployment) -> None:
+    """They finish the event being handled, which may need the client, and store a checkpoint."""
     client = await client_of(deployment)
     begun, goes_on = asyncio.Event(), asyncio.Event()
     seen: list[Event | ResyncRequired] = []
@@ -493,7 +495,7 @@ async def test_closing_the_client_ends_its_members(deployment: Deployment) -> No
 
 
 @pytest.mark.parametrize("aside", [False, True])
-async def test_a_handler_that_closes_the_client_does_not_wait_for_itself(deployment: Deployment, aside: bool) -> None:
+async def test_a_handler_that_closes_the_client_is_not_a_deadlock(deployment: Deployment, aside: bool) -> None:
     client = await client_of(deployment)
 
     async def handle(_: Event | ResyncRequired) -> None:
@@ -504,7 +506,7 @@ async def test_a_handler_that_closes_the_client_does_not_wait_for_itself(deploym
     await asyncio.wait_for(running, SOON)
 
 
-async def test_a_member_of_a_closed_client_does_not_run(deployment: Deployment) -> None:
+async def test_a_consumer_of_a_closed_client_does_not_run(deployment: Deployment) -> None:
     client = await client_of(deployment)
     subscription = client.subscription("billing")
     await client.aclose()
@@ -512,7 +514,7 @@ async def test_a_member_of_a_closed_client_does_not_run(deployment: Deployment) 
         await subscription.run(Handler())
 
 
-async def test_a_member_that_begins_while_the_client_is_closed_ends(deployment: Deployment) -> None:
+async def test_a_consumer_that_starts_while_the_client_closes_ends(deployment: Deployment) -> None:
     client = await client_of(deployment)
     begun, goes_on = asyncio.Event(), asyncio.Event()
 

@@ -20,20 +20,12 @@ from tests.contract.samples import CLIENT, taken
 from turnstream.adapters.embedded import EmbeddedServer
 from turnstream.application.processor import PartitionProcessor
 from turnstream.codec.envelope import encode_entry
-from turnstream.codec.replies import decode_replies
+from turnstream.codec.records import decode_replies, milliseconds
 from turnstream.domain.events import AnyEvent
-from turnstream.domain.evolve import fold
+from turnstream.domain.evolution import fold
 from turnstream.domain.models import session_of
 from turnstream.errors import SessionNotFound
-from turnstream.ports import (
-    Backend,
-    CommandEntry,
-    IndexEntry,
-    MessageRange,
-    Needs,
-    RawEntry,
-    milliseconds,
-)
+from turnstream.ports import Backend, CommandEntry, IndexEntry, MessageRange, Needs, RawEntry
 from turnstream.settings import Settings
 
 pytestmark = pytest.mark.timeout(600)

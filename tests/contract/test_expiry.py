@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tests.contract.chats import CONFIG, a_session, texts_of
@@ -26,8 +26,8 @@ from turnstream import (
     UpdateTokenMetrics,
     user_message,
 )
+from turnstream.domain.command_specs import HANDLERS
 from turnstream.domain.commands import QueueProgress, RedriveParked
-from turnstream.domain.handlers import HANDLERS
 from turnstream.ports import Batch
 
 BRIEF = 0.05
@@ -45,7 +45,7 @@ def overrides() -> dict[str, Any]:
 @pytest.fixture
 def bug(monkeypatch: pytest.MonkeyPatch) -> Bug:
     made = Bug()
-    monkeypatch.setitem(HANDLERS, UpdateTokenMetrics, made.decide)
+    monkeypatch.setitem(cast("dict[Any, Any]", HANDLERS), UpdateTokenMetrics, made.decide)
     return made
 
 

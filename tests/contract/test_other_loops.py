@@ -24,12 +24,12 @@ from turnstream import (
     user_message,
 )
 from turnstream.adapters.embedded import EmbeddedServer
-from turnstream.client.durable.administration import SubscriptionAdministration
-from turnstream.client.durable.subscription import DurableSubscription
-from turnstream.client.listening.subscription import EventSubscription
-from turnstream.client.malformed import Malformed
-from turnstream.client.parked import Parked
+from turnstream.client.admin.consumers import SubscriptionAdministration
+from turnstream.client.admin.malformed_entries import Malformed
+from turnstream.client.admin.parked_sessions import Parked
+from turnstream.client.consumers.consumer import DurableSubscription
 from turnstream.client.sessions import Sessions
+from turnstream.client.subscriptions.subscription import EventSubscription
 
 Call = Callable[[Turnstream], Awaitable[object]]
 

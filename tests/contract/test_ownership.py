@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from tests.contract.deployments import Deployment, also_on_sentinel
 from tests.contract.samples import batch_of, committed, created, taken
 
-from turnstream.errors import Fenced
 from turnstream.ports import START, Backend
+from turnstream.signals import Fenced
 
 pytestmark = also_on_sentinel
 

@@ -26,11 +26,11 @@ from turnstream import (
     user_message,
 )
 from turnstream.application import processor
-from turnstream.codec import commands as codec
-from turnstream.codec.replies import decode_replies
+from turnstream.codec import envelope as codec
+from turnstream.codec.records import decode_replies
+from turnstream.domain.command_specs import HANDLERS
 from turnstream.domain.commands import DiscardParked, QueueProgress, RedriveParked
 from turnstream.domain.decision import Context, Decision, SessionView
-from turnstream.domain.handlers import HANDLERS
 from turnstream.errors import CommandDiscarded, InvalidCommand, ParkedQueueFull
 
 BOMB = 13
@@ -186,7 +186,7 @@ async def test_redriven_commands_are_applied_in_order_and_answered(
         with pytest.raises(CommandParked):
             await ts.execute(command, command_id=f"c{number}")
     bug.fixed = True
-    heard = await (await opened(deployment)).channels.subscribe([ts._replies.channel(0)])
+    heard = await (await opened(deployment)).channels.subscribe([ts._replies.channels[0]])
     assert await ts.parked.redrive("s") == QueueProgress(4, 0)
     replies = decode_replies((await anext(aiter(heard)))[1])
     assert [(reply.command_id, reply.status) for reply in replies[:4]] == [(f"c{n}", "ok") for n in range(4)]
@@ -368,7 +368,7 @@ async def test_a_shortened_entry_is_not_redriven(deployment: Deployment, ts: Tur
     await wait_until(lambda: _listed(ts, 1))
     (entry,) = [each async for each in ts.malformed.list()]
     assert entry.shortened
-    with pytest.raises(InvalidCommand, match="too large to be kept"):
+    with pytest.raises(InvalidCommand, match="too large to be stored"):
         await ts.malformed.redrive(entry.id)
     assert await ts.malformed.discard(entry.id)
     for wrong in ("", "0", "9:1-0", "0:x", "x:1-0"):

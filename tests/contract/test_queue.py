@@ -10,9 +10,9 @@ from tests.contract.deployments import Deployment, also_on_sentinel
 from tests.contract.samples import batch_of, command, taken
 from tests.waiting import SOON, wait_until
 
-from turnstream.codec.envelope import decode_entry
+from turnstream.codec.envelope import decode_entry, entry_time
 from turnstream.errors import Overloaded
-from turnstream.ports import START, Backend, CommandEntry, RawEntry, entry_time
+from turnstream.ports import START, Backend, CommandEntry, RawEntry
 
 pytestmark = also_on_sentinel
 
@@ -90,14 +90,18 @@ async def test_partitions_are_read_together_each_behind_its_cursor(backend: Back
     assert await backend.queue.read(cursors, 2, 0.01) == {}
 
 
-async def test_an_overloaded_partition_takes_none_of_the_commands(deployment: Deployment, backend: Backend) -> None:
-    await backend.queue.publish(0, [command("c1"), command("c2")])
+@pytest.mark.parametrize("kind", ["add-message", "delete-session"])
+async def test_an_overloaded_partition_takes_none_of_the_commands(
+    deployment: Deployment, backend: Backend, kind: str
+) -> None:
+    """Those that free memory have a script of their own."""
+    await backend.queue.publish(0, [command("c1", kind=kind), command("c2", kind=kind)])
     with pytest.raises(Overloaded) as overloaded:
-        await backend.queue.publish(0, [command("c3"), command("c4")])
+        await backend.queue.publish(0, [command("c3", kind=kind), command("c4", kind=kind)])
     assert (overloaded.value.backlog, overloaded.value.limit) == (2, 3)
     assert await deployment.backlog(0) == 2
-    await backend.queue.publish(0, [command("c3")])
-    await backend.queue.publish(1, [command("of another partition")])
+    await backend.queue.publish(0, [command("c3", kind=kind)])
+    await backend.queue.publish(1, [command("of another partition", kind=kind)])
     assert names(await read(backend)) == ["c1", "c2", "c3"]
 
 

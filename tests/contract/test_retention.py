@@ -12,7 +12,7 @@ from tests.waiting import time_passes, wait_until
 
 from turnstream.adapters.redis import retention
 from turnstream.adapters.redis.backend import RedisBackend
-from turnstream.client.listening import moments
+from turnstream.client.subscriptions import start
 from turnstream.codec.events import encode_event
 from turnstream.messages import user_message
 from turnstream.ports import AGE_PRECISION, SIZE_PRECISION, Backend, EventPage, PartitionState
@@ -348,7 +348,7 @@ async def test_a_position_by_time_is_looked_for_behind_the_marks(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All events of the samples are of a past day: they say nothing."""
-    monkeypatch.setattr(moments, "CLOCKS_APART", timedelta())
+    monkeypatch.setattr(start, "MAX_CLOCK_DIFFERENCE", timedelta())
     state = await happened(backend, await taken(backend), 150)
     await backend.ownership.tidy([state])
     await time_passes()
@@ -362,5 +362,5 @@ async def test_a_position_by_time_is_looked_for_behind_the_marks(
         return await read(partition, after, count, session_id)
 
     monkeypatch.setattr(backend.events, "read", noted)
-    assert (await moments.position(backend, since)).marks == ((state.generation, 153), ("", 0))
+    assert (await start.find_position(backend, since)).marks == ((state.generation, 153), ("", 0))
     assert sorted(reads) == [(0, 150), (1, 0)]

@@ -1,4 +1,4 @@
-"""`ts.sessions`: the repository of the spec (step 2)."""
+"""`ts.sessions`: the repository (docs/contract.md, Repository)."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -32,7 +32,7 @@ from turnstream import (
     user_message,
 )
 
-# ── the methods of the spec ──────────────────────────────────────────────────────────────────────────────────────────
+# ── the methods of the contract ───────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_sessions_come_and_go(ts: Turnstream) -> None:

@@ -35,9 +35,10 @@ from turnstream.adapters.embedded import EmbeddedServer
 from turnstream.application.processor import PartitionProcessor
 from turnstream.domain.commands import ChangingCommand
 from turnstream.domain.models import session_of
-from turnstream.errors import Fenced, Overloaded, SessionNotFound
+from turnstream.errors import Overloaded, SessionNotFound
 from turnstream.ports import Backend, CommandEntry, MessageRange, Needs
 from turnstream.settings import Settings
+from turnstream.signals import Fenced
 
 OWNERS = ("a", "b")
 MOST_WAITING = 8

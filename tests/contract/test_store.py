@@ -26,9 +26,8 @@ from tests.contract.samples import (
 )
 
 from turnstream.codec.events import decode_event
-from turnstream.codec.replies import decode_replies
+from turnstream.codec.records import decode_replies
 from turnstream.domain.events import AnyEvent
-from turnstream.errors import Collision, Fenced
 from turnstream.ports import (
     START,
     Backend,
@@ -43,6 +42,7 @@ from turnstream.ports import (
     SessionNeeds,
     SessionWrite,
 )
+from turnstream.signals import Collision, Fenced
 
 MANY = 5_000
 """More than one command inside a script can take."""

@@ -77,7 +77,7 @@ async def test_events_by_class(ts: Turnstream) -> None:
         assert [type(event) for event in await take(ends, 2)] == [SessionCreated, SessionDeleted]
 
 
-async def test_the_class_of_all_events_stands_for_all(ts: Turnstream) -> None:
+async def test_the_class_event_means_all_types(ts: Turnstream) -> None:
     async with ts.subscribe(Event) as events, ts.subscribe(MessageAdded, Event) as also:
         expected = await a_whole_life(ts, "s")
         for each in (events, also):
@@ -88,16 +88,16 @@ NO_EVENTS: list[Any] = ["message-added", AddMessage, 5, None, EventMeta, [Messag
 
 
 @pytest.mark.parametrize("wrong", NO_EVENTS, ids=repr)
-async def test_what_is_no_class_of_event_is_refused(ts: Turnstream, wrong: Any) -> None:  # noqa: ANN401
-    with pytest.raises(ValueError, match=r"no class of event; these are: SessionCreated, .*, and Event for all"):
+async def test_an_argument_that_is_not_a_class_of_events_is_refused(ts: Turnstream, wrong: Any) -> None:  # noqa: ANN401
+    with pytest.raises(ValueError, match=r"not a class of events; these are: SessionCreated, .*, and Event for all"):
         ts.subscribe(MessageAdded, wrong)
-    with pytest.raises(ValueError, match="no class of event"):
+    with pytest.raises(ValueError, match="not a class of events"):
         ts.subscription("billing", wrong)
 
 
-async def test_a_resync_is_not_asked_for(ts: Turnstream) -> None:
+async def test_resync_required_cannot_be_asked_for(ts: Turnstream) -> None:
     """Its wire type is no event's, so nothing would ever come."""
-    with pytest.raises(ValueError, match="told to every subscription"):
+    with pytest.raises(ValueError, match="Every subscription receives"):
         ts.subscribe(MessageAdded, ResyncRequired)  # type: ignore[type-var]
 
 
@@ -111,7 +111,7 @@ async def test_events_of_a_session(ts: Turnstream) -> None:
         assert [event.session_id for event in await take(removals, 2)] == ["mine"] * 2
 
 
-async def test_events_are_what_is_stored(deployment: Deployment, ts: Turnstream) -> None:
+async def test_live_events_equal_the_stored_ones(deployment: Deployment, ts: Turnstream) -> None:
     async with ts.subscribe() as events:
         expected = await a_whole_life(ts, "s")
         found = [unplaced(event) for event in await take(events, len(expected))]
@@ -175,7 +175,7 @@ async def test_chains_of_events_are_unbroken(ts: Turnstream) -> None:
     assert len({event.meta.event_id for event in found if event.meta}) == len(found)
 
 
-async def test_chains_go_on_under_the_next_owner(deployment: Deployment) -> None:
+async def test_chains_continue_under_the_next_owner(deployment: Deployment) -> None:
     watcher = await client_of(deployment, worker=False)
     async with watcher.subscribe(session_id="s") as events:
         first = await client_of(deployment)
@@ -269,14 +269,14 @@ async def _collect(events: AsyncIterator[Some]) -> list[Some]:
     return [event async for event in events]
 
 
-async def test_what_is_closed_is_not_opened(ts: Turnstream) -> None:
+async def test_a_closed_subscription_is_not_opened(ts: Turnstream) -> None:
     events = ts.subscribe()
     await events.aclose()
     assert await asyncio.wait_for(_collect(events), SOON) == []
 
 
-async def test_closed_while_it_is_opened(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever closes the client does not wait for that, and nothing goes on listening."""
+async def test_a_subscription_is_closed_while_it_opens(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing the client does not wait for the opening, and no task continues to listen."""
     client = await client_of(deployment, worker=False)
     asked, answered, ended = asyncio.Event(), asyncio.Event(), asyncio.all_tasks()
     read = client._backend.events.read
@@ -328,14 +328,14 @@ async def test_a_slow_subscriber_misses_nothing_and_holds_little(ts: Turnstream)
         for number in range(20):
             await ts.execute(AddMessage(session.id, user_message(str(number))))
             await take(quick, 1)
-        assert len(slow._waiting) <= 5
+        assert len(slow._buffer) <= 5
         assert [event.version for event in await take(slow, 20)] == list(range(2, 22))
         await ts.execute(AddMessage(session.id, user_message("live again")))
         assert [event.version for event in await take(slow, 1)] == [22]
 
 
 @pytest.mark.parametrize("overrides", [{"subscriber_buffer": 5}])
-async def test_whoever_keeps_up_has_room_again(ts: Turnstream) -> None:
+async def test_a_subscriber_that_keeps_up_has_room_again(ts: Turnstream) -> None:
     session = await a_session(ts)
     async with ts.subscribe(MessageAdded) as events:
         for part in range(10):
@@ -343,7 +343,9 @@ async def test_whoever_keeps_up_has_room_again(ts: Turnstream) -> None:
             assert [event.version for event in await take(events, 5)] == [part + 2] * 5
 
 
-async def test_what_cannot_be_read_is_passed_over(deployment: Deployment, backend: Backend, ts: Turnstream) -> None:
+async def test_payloads_that_cannot_be_read_are_skipped(
+    deployment: Deployment, backend: Backend, ts: Turnstream
+) -> None:
     (channel,) = backend.channels.event_channels([], "s")
     async with ts.subscribe(session_id="s") as events:
         for payload in (b"", b"\xff\x00", b"[]", b"{}", b'{"type":"later-event"}', b'"x"', b"[" * 100_000):

@@ -12,9 +12,10 @@ from tests.contract.deployments import Deployment, also_on_sentinel
 from tests.contract.samples import taken
 from tests.waiting import wait_until
 
-from turnstream.domain.position import Mark
-from turnstream.errors import Fenced, SubscriptionInUse
-from turnstream.ports import Backend, FailedEvent, Failure, ParkedEvents, SetAside, SubscriptionState
+from turnstream.domain.position import LogPosition
+from turnstream.errors import SubscriptionInUse
+from turnstream.ports import Backend, FailedEvent, Failure, ParkedEvents, ParkResult, SubscriptionState
+from turnstream.signals import Fenced
 
 pytestmark = also_on_sentinel
 
@@ -55,12 +56,12 @@ def failed(sequence: int, session_id: str = "s", payload: bytes = b"{}", attempt
 
 async def parked(backend: Backend, state: SubscriptionState, *sequences: int, session_id: str = "s") -> list[bool]:
     events = [failed(sequence, session_id, b'{"n":%d}' % sequence) for sequence in sequences]
-    return [await backend.subscriptions.park(NAME, state, event) is SetAside.KEPT for event in events]
+    return [await backend.subscriptions.park(NAME, state, event) is ParkResult.KEPT for event in events]
 
 
 async def set_aside(
     backend: Backend, state: SubscriptionState, session_id: str, retry_in: float | None, sequence: int = 1
-) -> SetAside:
+) -> ParkResult:
     failure = Failure(retry_in=retry_in)
     return await backend.subscriptions.park(NAME, state, failed(sequence, session_id, b"{}", 1), failure)
 
@@ -115,16 +116,16 @@ async def test_subscriptions_and_workers_do_not_share_partitions(backend: Backen
     assert not await takes(peer, "two")
     assert list(await backend.ownership.beat("one")) == ["one"]
     assert list(await backend.subscriptions.membership("audit").beat("two")) == ["two"]
-    await backend.subscriptions.checkpoint(NAME, first, ("g", 1))
+    await backend.subscriptions.checkpoint(NAME, first, LogPosition("g", 1))
     assert await backend.subscriptions.marks("audit") == {}
 
 
 async def test_the_next_owner_goes_on_from_the_checkpoint(backend: Backend, peer: Backend) -> None:
     first = await joined(backend)
-    await backend.subscriptions.checkpoint(NAME, first, ("g", 7))
-    await backend.subscriptions.checkpoint(NAME, first, ("h", 2**53 + 1))
+    await backend.subscriptions.checkpoint(NAME, first, LogPosition("g", 7))
+    await backend.subscriptions.checkpoint(NAME, first, LogPosition("h", 2**53 + 1))
     second = await handed_over(peer, first)
-    assert second == SubscriptionState(0, second.token, ("h", 2**53 + 1))
+    assert second.mark == LogPosition("h", 2**53 + 1)
     assert second.token != first.token
     assert await backend.subscriptions.membership(NAME).renew([first, second, first]) == [False, True, False]
 
@@ -142,8 +143,8 @@ async def test_a_member_that_takes_again_fences_its_earlier_life(backend: Backen
     first, again = await joined(backend), await joined(backend)
     assert await backend.subscriptions.membership(NAME).renew([first, again]) == [False, True]
     with pytest.raises(Fenced, match="token"):
-        await backend.subscriptions.checkpoint(NAME, first, ("g", 1))
-    await backend.subscriptions.checkpoint(NAME, again, ("g", 1))
+        await backend.subscriptions.checkpoint(NAME, first, LogPosition("g", 1))
+    await backend.subscriptions.checkpoint(NAME, again, LogPosition("g", 1))
 
 
 async def test_what_a_member_held_that_is_not_there_any_more_is_free(backend: Backend, peer: Backend) -> None:
@@ -153,8 +154,8 @@ async def test_what_a_member_held_that_is_not_there_any_more_is_free(backend: Ba
     await backend.subscriptions.membership(NAME).depart("member-1")
     second = await joined(peer, "member-2")
     with pytest.raises(Fenced, match="token"):
-        await backend.subscriptions.checkpoint(NAME, first, ("g", 1))
-    await peer.subscriptions.checkpoint(NAME, second, ("g", 1))
+        await backend.subscriptions.checkpoint(NAME, first, LogPosition("g", 1))
+    await peer.subscriptions.checkpoint(NAME, second, LogPosition("g", 1))
 
 
 async def test_a_late_release_does_not_free_the_next_owners_lease(backend: Backend, peer: Backend) -> None:
@@ -173,7 +174,7 @@ async def test_a_lease_that_ran_out_is_renewed_until_another_takes_it(
     assert await backend.subscriptions.membership(NAME).renew([first]) == [True]
     assert not await takes(peer, "member-2")
     await deployment.expire_member(NAME, first)
-    await backend.subscriptions.checkpoint(NAME, first, ("g", 1))
+    await backend.subscriptions.checkpoint(NAME, first, LogPosition("g", 1))
     assert (await joined(peer, "member-2")).mark == ("g", 1)
     assert await backend.subscriptions.membership(NAME).renew([first]) == [False]
 
@@ -182,7 +183,7 @@ class Plain:
     """What a partition of a subscription is, said as simply as it can be; each step is also taken on the backend."""
 
     def __init__(self, deployment: Deployment) -> None:
-        self.mark: Mark | None = None
+        self.mark: LogPosition | None = None
         self.states: list[SubscriptionState] = []
         self._deployment = deployment
         self._leased = False
@@ -222,8 +223,8 @@ class Plain:
     async def checkpoint(self, backend: Backend, member: str) -> None:
         for number, stale in enumerate(self.states[-3:-1]):
             with pytest.raises(Fenced):
-                await backend.subscriptions.checkpoint(NAME, stale, ("stale", number))
-        self.mark = ("g", len(self.states))
+                await backend.subscriptions.checkpoint(NAME, stale, LogPosition("stale", number))
+        self.mark = LogPosition("g", len(self.states))
         await backend.subscriptions.checkpoint(NAME, self.states[-1], self.mark)
 
 
@@ -273,7 +274,7 @@ async def requests(backend: Backend) -> None:
 
 
 async def resets(backend: Backend) -> None:
-    await backend.subscriptions.reset(NAME, {0: ("g", 1)})
+    await backend.subscriptions.reset(NAME, {0: LogPosition("g", 1)})
 
 
 @pytest.mark.parametrize("change", [arrives, departs, releases, requests, resets])
@@ -298,7 +299,7 @@ async def test_a_subscription_is_listed_from_its_first_member_on(backend: Backen
 
 
 async def checkpoints(backend: Backend, state: SubscriptionState) -> None:
-    await backend.subscriptions.checkpoint(NAME, state, ("g", 99))
+    await backend.subscriptions.checkpoint(NAME, state, LogPosition("g", 99))
 
 
 async def parks(backend: Backend, state: SubscriptionState) -> None:
@@ -326,7 +327,7 @@ async def test_the_owner_before_writes_nothing(
     backend: Backend, peer: Backend, write: Callable[[Backend, SubscriptionState], Awaitable[None]]
 ) -> None:
     first = await joined(backend)
-    await backend.subscriptions.checkpoint(NAME, first, ("g", 3))
+    await backend.subscriptions.checkpoint(NAME, first, LogPosition("g", 3))
     await parked(backend, first, 1, 2)
     await set_aside(backend, first, "t", 3600.0)
     second = await handed_over(peer, first)
@@ -446,10 +447,10 @@ async def test_bytes_are_limited_too(backend: Backend) -> None:
 async def test_what_waits_after_others_is_left_where_there_are_none(backend: Backend) -> None:
     state = await joined(backend)
     before = await stored(backend)
-    assert await backend.subscriptions.park(NAME, state, FailedEvent("s", 1, b"{}")) is SetAside.ABSENT
+    assert await backend.subscriptions.park(NAME, state, FailedEvent("s", 1, b"{}")) is ParkResult.ABSENT
     assert await stored(backend) == before
     await parked(backend, state, 1)
-    assert await backend.subscriptions.park(NAME, state, FailedEvent("s", 2, b"{}")) is SetAside.KEPT
+    assert await backend.subscriptions.park(NAME, state, FailedEvent("s", 2, b"{}")) is ParkResult.KEPT
     assert await waiting(backend) == [1, 2]
 
 
@@ -458,11 +459,11 @@ async def test_what_may_not_be_lost_is_not_set_aside_without_room(backend: Backe
     await parked(backend, state, 1, 2, 3, 4)
     before = await stored(backend)
     for event in (failed(5), failed(6, "t")):
-        assert await backend.subscriptions.park(NAME, state, event, lose=False) is SetAside.FULL
+        assert await backend.subscriptions.park(NAME, state, event, lose=False) is ParkResult.FULL
     assert await stored(backend) == before
-    assert await backend.subscriptions.park(NAME, state, failed(4), lose=False) is SetAside.KEPT
+    assert await backend.subscriptions.park(NAME, state, failed(4), lose=False) is ParkResult.KEPT
     await backend.subscriptions.unpark(NAME, state, "s", 1)
-    assert await backend.subscriptions.park(NAME, state, failed(6, "t"), lose=False) is SetAside.KEPT
+    assert await backend.subscriptions.park(NAME, state, failed(6, "t"), lose=False) is ParkResult.KEPT
 
 
 async def test_the_last_event_stays_until_it_is_known_how_many_were_lost(backend: Backend) -> None:
@@ -493,7 +494,7 @@ async def test_sessions_are_due_when_their_time_has_come(backend: Backend, peer:
     state = await joined(backend)
     assert await due(backend) == []
     for session_id, retry_in in (("b", 0.0), ("later", 3600.0), ("last", 7200.0), ("never", None)):
-        assert await set_aside(backend, state, session_id, retry_in) is SetAside.KEPT
+        assert await set_aside(backend, state, session_id, retry_in) is ParkResult.KEPT
     found = await peer.subscriptions.due(NAME, 0, 100)
     assert list(found.sessions) == ["b"]
     assert found.next_in is not None
@@ -516,7 +517,7 @@ async def test_the_first_of_those_that_are_due_come_first(backend: Backend) -> N
         since = (await described(backend, session_id)).since
 
         async def is_later(since: datetime = since) -> bool:
-            return (await backend.subscriptions.due(NAME, 0, 1)).now > since
+            return (await backend.subscriptions.due(NAME, 0, 1)).now >= since + timedelta(milliseconds=2)
 
         await wait_until(is_later)
     assert await due(backend, 2) == ["c", "a"]
@@ -575,9 +576,9 @@ async def test_a_reset_fences_the_owners_of_what_it_sets(backend: Backend, peer:
     membership = backend.subscriptions.membership(NAME)
     first, other = await joined(backend), await joined(backend, partition=1)
     for state in (first, other):
-        await backend.subscriptions.checkpoint(NAME, state, ("g", 9))
+        await backend.subscriptions.checkpoint(NAME, state, LogPosition("g", 9))
     await parked(backend, first, 8)
-    await peer.subscriptions.reset(NAME, {0: ("h", 0)})
+    await peer.subscriptions.reset(NAME, {0: LogPosition("h", 0)})
     assert await backend.subscriptions.marks(NAME) == {0: ("h", 0), 1: ("g", 9)}
     for write in (checkpoints, parks, unparks, postpones, hastens):
         with pytest.raises(Fenced, match="token"):
@@ -592,7 +593,7 @@ async def test_a_reset_fences_the_owners_of_what_it_sets(backend: Backend, peer:
 
 
 async def test_a_reset_may_come_before_the_first_member(backend: Backend) -> None:
-    await backend.subscriptions.reset(NAME, {1: ("g", 5)})
+    await backend.subscriptions.reset(NAME, {1: LogPosition("g", 5)})
     assert (await joined(backend, partition=1)).mark == ("g", 5)
     assert (await joined(backend)).mark is None
 
@@ -612,7 +613,7 @@ async def test_a_forgotten_subscription_leaves_nothing(deployment: Deployment, b
     kept = await deployment.names()
     states = [await joined(backend, partition=partition) for partition in (0, 1)]
     for partition, state in enumerate(states):
-        await backend.subscriptions.checkpoint(NAME, state, ("g", 1))
+        await backend.subscriptions.checkpoint(NAME, state, LogPosition("g", 1))
         for session_id in ("s", "t"):
             await parked(backend, state, 1, session_id=session_id)
         await set_aside(backend, state, "u", 60.0)
@@ -633,6 +634,6 @@ async def test_a_forgotten_subscription_leaves_nothing(deployment: Deployment, b
 async def test_the_beginning_of_a_partition_without_history_is_a_place(backend: Backend) -> None:
     """Else a subscription to what is new would begin anew, behind what has happened while it was stopped."""
     state = await joined(backend)
-    await backend.subscriptions.checkpoint(NAME, state, ("", 0))
+    await backend.subscriptions.checkpoint(NAME, state, LogPosition("", 0))
     assert await backend.subscriptions.marks(NAME) == {0: ("", 0)}
     assert (await handed_over(backend, state)).mark == ("", 0)

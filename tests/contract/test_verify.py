@@ -27,7 +27,7 @@ from turnstream import (
     user_message,
 )
 from turnstream.ports import EventLog, FoundInfo
-from turnstream.worker import loop
+from turnstream.worker import worker as worker_module
 
 SESSION = id_in(0, 4)
 NEIGHBOUR = id_in(0, 4)
@@ -77,7 +77,7 @@ async def test_of_a_session_that_was_created_again_the_present_life_counts(ts: T
 
 @pytest.mark.parametrize("overrides", [{"event_retention": 1_000}])
 async def test_many_pages_of_neighbours_stand_between(ts: Turnstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("turnstream.application.verifying.PAGE", 3)
+    monkeypatch.setattr("turnstream.application.queries.verifier.PAGE", 3)
     await ts.execute(CreateSession(CONFIG, SESSION))
     await a_session(ts, session_id=NEIGHBOUR)
     for number in range(10):
@@ -148,7 +148,7 @@ async def test_where_retention_has_taken_the_beginning_the_rest_is_compared(
     deployment: Deployment, overrides: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: int = overrides["event_retention"]
-    monkeypatch.setattr(loop, "TIDY_EVERY", 0.02)
+    monkeypatch.setattr(worker_module, "TIDY_EVERY", 0.02)
     ts = await client_of(deployment)
     await a_life(ts)
     log = (await opened(deployment)).events
@@ -169,7 +169,7 @@ async def _is_trimmed(log: EventLog, kept: int) -> bool:
 async def test_where_nothing_is_kept_there_is_nothing_to_compare(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "TIDY_EVERY", 0.02)
+    monkeypatch.setattr(worker_module, "TIDY_EVERY", 0.02)
     ts = await client_of(deployment)
     await a_life(ts)
     await a_session(ts, "one", "two", session_id=NEIGHBOUR)

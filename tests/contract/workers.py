@@ -6,7 +6,7 @@ from tests.contract.deployments import Opens
 
 from turnstream.catalogue import default_catalogue
 from turnstream.ports import Backend
-from turnstream.worker.loop import Worker
+from turnstream.worker.worker import Worker
 
 
 class RunningWorker:

@@ -3,10 +3,10 @@
 import os
 from typing import Any, cast
 
+from turnstream.domain.command_specs import HANDLERS
 from turnstream.domain.commands import AddMessage
 from turnstream.domain.content import TextContent
 from turnstream.domain.decision import Context, Decision, SessionView
-from turnstream.domain.handlers import HANDLERS
 from turnstream_worker.main import main
 
 DEADLY = "deadly"

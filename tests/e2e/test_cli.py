@@ -33,9 +33,9 @@ from turnstream import (
     UpdateTokenMetrics,
 )
 from turnstream.adapters.embedded import start_embedded_server
-from turnstream.application.routing import partition_of
 from turnstream.domain.commands import COMMANDS
 from turnstream.domain.events import EVENTS
+from turnstream.domain.partitioning import partition_of
 from turnstream_cli.main import app
 
 COMMAND_LINES = [
@@ -123,10 +123,10 @@ class TestHelp:
             (["migrate"], ["--dry-run", "--json", "layout 1", "Stop all workers", "Example"]),
             (["list"], ["--limit", "--cursor", "--provider", "--model", "--active", "--inactive", "--all"]),
             (["tail"], ["--type", "--session", "--json", *EVENTS]),
-            (["parked"], ["list", "show", "redrive", "discard", "redrive them", "All other sessions go on"]),
+            (["parked"], ["list", "show", "redrive", "discard", "redrive them", "All other sessions continue"]),
             (["parked", "list"], ["--json", "Example"]),
             (["parked", "show"], ["SESSION", "--json", "contents"]),
-            (["parked", "redrive"], ["SESSION", "--json", "in their order", "exits with 1"]),
+            (["parked", "redrive"], ["SESSION", "--json", "in order", "exits with 1"]),
             (["parked", "discard"], ["SESSION", "--all", "--json", "no way back"]),
             (["malformed"], ["list", "show", "redrive", "discard", "upgrade the workers"]),
             (["malformed", "redrive"], ["ID", "--json", "again"]),
@@ -446,7 +446,7 @@ class TestTail:
     def test_an_age_that_is_none(self, age: str) -> None:
         result = typed("tail", "--since", age)
         assert result.exit_code == 2
-        assert "is no time like" in result.output
+        assert "is not an age like" in result.output
 
     def test_a_server_that_comes_back(self, programs: Programs, tmp_path: Path) -> None:
         with start_embedded_server(tmp_path) as server:
@@ -454,7 +454,7 @@ class TestTail:
             port = int(server.url.rpartition(":")[2])
         until(lambda: "subscription interrupted" in tail.errors)
         with start_embedded_server(tmp_path, port=port):
-            until(lambda: "subscription goes on" in tail.errors)
+            until(lambda: "subscription resumed" in tail.errors)
             assert tail.stop(signal.SIGINT) == 0
             assert tail.output == ""
 

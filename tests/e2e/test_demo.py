@@ -1,4 +1,4 @@
-"""The demo: the lines of the spec, the crowd's check, and nothing left behind however it ends."""
+"""The demo: the lines of the contract, the crowd's check, and nothing left behind however it ends."""
 
 import json
 import os

@@ -179,7 +179,7 @@ class TestMisfits:
             assert errors == "error: There is no endpoint 'biling' in the file; there are billing\n"
 
     def test_an_age_that_is_none(self, programs: Programs, file: Path) -> None:
-        assert "is no time like" in typed(
+        assert "is not an age like" in typed(
             programs, "replay", *FILE, "--endpoint", NAME, "--since", "yesterday", status=2
         )
 

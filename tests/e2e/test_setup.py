@@ -12,8 +12,8 @@ from tests.topologies import PRIMARIES, RunningCluster, RunningSentinels
 from typer.testing import CliRunner, Result
 
 from turnstream.adapters.embedded import EmbeddedServer
+from turnstream.adapters.redis.function_library import library
 from turnstream.adapters.redis.keys import tags
-from turnstream.adapters.redis.library import library
 from turnstream_cli.main import app
 
 OLD = "turnstream_01234567"

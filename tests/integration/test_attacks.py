@@ -16,12 +16,12 @@ from tests.contract.chats import CONFIG
 from turnstream import CreateSession, Turnstream
 from turnstream.adapters.embedded import EmbeddedServer, start_embedded_server
 from turnstream.adapters.redis.backend import RedisBackend
+from turnstream.adapters.redis.function_library import library
 from turnstream.adapters.redis.keys import Keys, PartitionKeys
-from turnstream.adapters.redis.library import library
-from turnstream.application.routing import partition_of
 from turnstream.catalogue import default_catalogue
+from turnstream.domain.partitioning import partition_of
 from turnstream.settings import Settings
-from turnstream.worker.loop import Worker
+from turnstream.worker.worker import Worker
 
 USERS: Final = Path(__file__).parents[2] / "deploy" / "users.acl"
 NAMES: Final = ("producer", "subscriber", "consumer", "worker")

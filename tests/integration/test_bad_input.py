@@ -46,7 +46,7 @@ from turnstream import (
     user_message,
 )
 from turnstream.codec.envelope import encode_entry
-from turnstream.codec.replies import decode_replies, error_of
+from turnstream.codec.records import decode_replies, error_of
 from turnstream.ports import Backend, CommandEntry, Reply
 
 MIB = 1024 * 1024

@@ -238,7 +238,6 @@ def test_an_error_as_json(error: SessionNotFound | CommandTimeout, line: dict[st
 def test_of_what_cannot_be_read_too() -> None:
     fields = json.loads(encode_error(StoredDataInvalid("k", "it is a string, expected a hash", "s")))["fields"]
     assert fields == {
-        "partition": None,
         "reason": "it is a string, expected a hash",
         "key": "k",
         "sessionId": "s",

@@ -18,8 +18,10 @@ from tests.topologies import Node, RunningCluster, running_cluster, slot_on_its_
 from tests.waiting import SOON, wait_until
 
 from turnstream import AddMessage, CreateSession, MessageAdded, Unavailable, user_message
-from turnstream.errors import ConfigurationError, Fenced
+from turnstream.domain.position import LogPosition
+from turnstream.errors import ConfigurationError
 from turnstream.ports import START, Backend, MessageRange, Needs, SessionNeeds, SessionWrite
+from turnstream.signals import Fenced
 
 OURS = id_in(0, 4)
 """A session of the partition that moves."""
@@ -296,7 +298,9 @@ async def test_what_a_lost_shard_does_not_hold_of_a_subscription_is_reset(
     left = [number for number, keys in enumerate(group.keys.partitions) if moving.holder(keys.events) != lost]
     assert 0 < len(left) < group.settings.partitions
     with pytest.raises(Unavailable):
-        await backend.subscriptions.reset("billing", dict.fromkeys(range(group.settings.partitions), ("g", 5)))
+        await backend.subscriptions.reset(
+            "billing", dict.fromkeys(range(group.settings.partitions), LogPosition("g", 5))
+        )
     async with asyncio.timeout(SOON):
         await anext(changes)
     for number in left:

@@ -41,7 +41,7 @@ CALLS: dict[str, Call] = {
     "execute": lambda ts: ts.execute(added(), timeout=TIMEOUT),
     "dispatch": lambda ts: ts.dispatch(added(), timeout=TIMEOUT),
     "send": lambda ts: ts.send(added(), timeout=TIMEOUT),
-    "send, waiting for room": lambda ts: ts.send(added(), timeout=TIMEOUT, wait=True),
+    "send, waiting for room": lambda ts: ts.send(added(), timeout=TIMEOUT, when_full="wait"),
     "send_many": lambda ts: ts.send_many([added(), added()], timeout=TIMEOUT),
     "by the setting": lambda ts: ts.sessions.add_message("s", user_message("one")),
     "a session": lambda ts: ts.execute(GetSession("s"), timeout=TIMEOUT),

@@ -19,10 +19,10 @@ from tests.waiting import SOON, wait_until
 
 from turnstream import AddMessage, ConfigurationError, CreateSession, Ticket, Turnstream, user_message
 from turnstream.adapters.embedded import EmbeddedServer, start_embedded_server
-from turnstream.adapters.redis import settling
 from turnstream.adapters.redis.backend import RedisBackend
-from turnstream.adapters.redis.checks import check_servers
-from turnstream.client import reminding
+from turnstream.adapters.redis.commit import durability_gate
+from turnstream.adapters.redis.deployment.checks import check_servers
+from turnstream.client.replies import resender
 from turnstream.messages import new_id
 from turnstream.settings import Settings
 
@@ -32,7 +32,7 @@ STRICT: dict[str, Any] = {"namespace": "strict", "partitions": 2, "lease": 1.0}
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wait that ends without success is repeated, often in the time that a test looks."""
-    monkeypatch.setattr(settling, "WAIT_MS", 20)
+    monkeypatch.setattr(durability_gate, "WAIT_MS", 20)
 
 
 @asynccontextmanager
@@ -161,8 +161,8 @@ async def test_who_waits_for_an_owner_that_could_not_tell_is_answered_by_the_nex
         await first.crash()
         await worker_of(deployment)
         os.kill(replica.pid, signal.SIGCONT)
-        monkeypatch.setattr(reminding, "PATIENCE", 0.0)
-        monkeypatch.setattr(reminding, "PART", math.inf)
+        monkeypatch.setattr(resender, "MIN_AGE_S", 0.0)
+        monkeypatch.setattr(resender, "TIMEOUT_PARTS", math.inf)
         assert [(await ticket).version for ticket in tickets] == list(range(2, 102))
         assert texts_of(await client.sessions.get_messages(session.id)) == texts
 

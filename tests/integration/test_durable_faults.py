@@ -1,4 +1,4 @@
-"""Members, connections, servers and history are lost: a durable subscription handles all that is left, in order."""
+"""Durable subscriptions under faults: all surviving events are handled in order."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ from tests.topologies import Node, RunningCluster, copied, running_cluster
 from tests.waiting import SOON, wait_until
 
 from turnstream import AddMessage, ResyncRequired, Turnstream, user_message
-from turnstream.domain.position import Mark
+from turnstream.domain.position import LogPosition
 from turnstream.settings import Settings
 
 PARTITIONS = 4
@@ -78,7 +78,7 @@ async def all_events(real: EmbeddedDeployment) -> Sequence[Any]:
 
 
 @pytest.mark.slow
-async def test_members_are_killed_and_stopped_while_commands_flow(
+async def test_consumers_are_killed_and_stopped_while_commands_flow(
     real: EmbeddedDeployment,
     members: Members,
     record_property: Any,  # noqa: ANN401
@@ -89,10 +89,10 @@ async def test_members_are_killed_and_stopped_while_commands_flow(
     for _ in range(2):
         members.start()
     await wait_until(lambda: _is_listed(client))
-    async with chatting(client), _marks_never_go_back(client):
+    async with chatting(client), _checkpoints_never_go_back(client):
         await _stopped_for_a_while(members, chance)
         await asyncio.sleep(chance.uniform(0, LEASE))
-        # The others go on; one that takes its place would only take its time to start.
+        # The others continue; a replacement would only be slow to start.
         dying = await members.one_at_work(chance)
         dying.kill()
         members.alive.remove(dying)
@@ -105,7 +105,7 @@ async def test_members_are_killed_and_stopped_while_commands_flow(
 
 
 async def _stopped_for_a_while(members: Members, chance: Random) -> None:
-    """Stop a member until others have its partitions; it goes on as if nothing had happened, with what is in hand."""
+    """Pause a consumer until others own its partitions; it then continues with the event it was handling."""
     member = await members.one_at_work(chance)
     member.pause()
     await asyncio.sleep(LEASE * chance.uniform(1.3, 2.0))
@@ -113,14 +113,14 @@ async def _stopped_for_a_while(members: Members, chance: Random) -> None:
 
 
 @asynccontextmanager
-async def _marks_never_go_back(ts: Turnstream) -> AsyncGenerator[None]:
-    """Fail where a checkpoint is written by one who has been replaced."""
+async def _checkpoints_never_go_back(ts: Turnstream) -> AsyncGenerator[None]:
+    """Fail if a consumer that has been replaced stores a checkpoint."""
 
     async def look() -> None:
-        before: dict[int, Mark] = {}
+        before: dict[int, LogPosition] = {}
         while True:
             for partition, mark in (await ts._backend.subscriptions.marks(NAME)).items():
-                assert mark[1] >= before.get(partition, mark)[1], (partition, mark)
+                assert mark.sequence >= before.get(partition, mark).sequence, (partition, mark)
                 before[partition] = mark
             await asyncio.sleep(0.01)
 
@@ -142,7 +142,7 @@ async def _is_idle(ts: Turnstream) -> bool:
 
 
 @pytest.mark.slow
-async def test_a_member_that_dies_of_an_event_has_exactly_that_one_handled_again(
+async def test_exactly_the_event_that_killed_a_consumer_is_redelivered(
     real: EmbeddedDeployment, members: Members
 ) -> None:
     client = await client_of(real)
@@ -164,7 +164,7 @@ async def test_a_member_that_dies_of_an_event_has_exactly_that_one_handled_again
 
 
 @pytest.mark.slow
-async def test_members_come_and_go_under_load(real: EmbeddedDeployment, record_property: Any) -> None:  # noqa: ANN401
+async def test_consumers_come_and_go_under_load(real: EmbeddedDeployment, record_property: Any) -> None:  # noqa: ANN401
     await worker_of(real)
     client = await client_of(real, worker=False)
     handler = Handler()
@@ -246,7 +246,7 @@ async def group() -> AsyncIterator[tuple[OnGroup, RunningCluster]]:
 async def test_a_primary_is_lost_with_checkpoints_and_events(
     group: tuple[OnGroup, RunningCluster], outage: str
 ) -> None:
-    """Checkpoints go back together with the events: what knows of the loss is the member that handled them."""
+    """Checkpoints are rolled back with the events: only the consumer that handled them can detect the loss."""
     deployment, moving = group
     await worker_of(deployment)
     client = await client_of(deployment, worker=False)
@@ -270,12 +270,12 @@ async def test_a_primary_is_lost_with_checkpoints_and_events(
         async with chatting(client):
             await persistently(client, AddMessage(session_id, user_message("again")))
             await wait_until(lambda: len(handler.versions(session_id)) == 5)
-        # All that survived is handled, as another subscription that begins now sees it.
+        # Every event that survived is handled; another subscription that begins now receives them.
         events = await _survived(client)
         await wait_until(lambda: not _missed_by(handler, events))
     assert handler.versions(session_id) == [1, 2, 3, 4, 3]
     lost = [resync for resync in handler.resyncs if resync.partition == 0]
-    assert [(resync.reason, resync.lost, resync.seen[1], resync.resumed[1]) for resync in lost] == [
+    assert [(resync.reason, resync.lost, resync.seen.sequence, resync.resumed.sequence) for resync in lost] == [
         ("failover", 2, 4, 2),
     ]
     assert all(resync.reason == "failover" for resync in handler.resyncs)
@@ -284,7 +284,7 @@ async def test_a_primary_is_lost_with_checkpoints_and_events(
 
 async def _is_written_down(client: Turnstream, sequence: int) -> bool:
     mark = (await client._backend.subscriptions.marks(NAME)).get(0)
-    return mark is not None and mark[1] == sequence
+    return mark is not None and mark.sequence == sequence
 
 
 def _keep_away(primary: Node, noticed: Callable[[], bool]) -> None:
@@ -311,7 +311,7 @@ async def _survived(client: Turnstream) -> Sequence[Any]:
 
 
 @pytest.mark.parametrize("start", ["now", "beginning"])
-async def test_a_flush_is_told_and_what_happens_after_it_is_handled(real: EmbeddedDeployment, start: Any) -> None:  # noqa: ANN401
+async def test_a_flush_is_reported_and_later_events_are_handled(real: EmbeddedDeployment, start: Any) -> None:  # noqa: ANN401
     client = await client_of(real)
     ids = [id_in(number, PARTITIONS) for number in range(PARTITIONS)]
     handler = Handler()
@@ -337,7 +337,7 @@ async def _created_again(ts: Turnstream, session_id: str) -> None:
         await persistently(ts, AddMessage(session_id, user_message("after the flush")))
 
 
-async def test_what_retention_took_from_a_stopped_subscription_is_told_once(real: EmbeddedDeployment) -> None:
+async def test_events_trimmed_while_a_subscription_was_stopped_are_reported_once(real: EmbeddedDeployment) -> None:
     client = await client_of(real)
     handler = Handler()
     lossy, whole = (id_in(partition, PARTITIONS) for partition in (0, 1))
@@ -358,7 +358,7 @@ async def test_what_retention_took_from_a_stopped_subscription_is_told_once(real
     assert (resync.partition, resync.reason, resync.lost) == (0, "retention", 3)
 
 
-async def test_a_loss_that_was_told_is_not_told_again_when_the_member_dies_behind_it(real: EmbeddedDeployment) -> None:
+async def test_a_reported_loss_is_not_reported_again_after_a_crash(real: EmbeddedDeployment) -> None:
     client = await client_of(real)
     session = await a_session(client, session_id=id_in(0, PARTITIONS))
     await client.execute(AddMessage(session.id, user_message("kept")))

@@ -14,7 +14,7 @@ from tests.integration.hostile import LAST_PART, written
 from tests.waiting import wait_until
 
 from turnstream import AddMessage, CommandParked, CreateSession, KeyUnusable, UpdateTokenMetrics, user_message
-from turnstream.worker import loop
+from turnstream.worker import worker as worker_module
 
 NEVER = 1_000_000.0
 
@@ -78,7 +78,7 @@ async def test_what_is_parked_beyond_the_year_9999_is_listed(real: EmbeddedDeplo
 async def test_behind_the_last_id_nothing_can_be_queued_until_a_worker_has_replaced_the_stream(
     real: EmbeddedDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "TIDY_EVERY", NEVER)
+    monkeypatch.setattr(worker_module, "TIDY_EVERY", NEVER)
     worker = await worker_of(real)
     ts = await client_of(real, worker=False)
     await a_session(ts, "one", session_id="s")
@@ -116,7 +116,7 @@ async def test_outcomes_are_forgotten_although_the_ids_stand_still(
     real: EmbeddedDeployment, chosen: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As behind an id that a program has chosen, so when a server's clock was set back."""
-    monkeypatch.setattr(loop, "TIDY_EVERY", NEVER)
+    monkeypatch.setattr(worker_module, "TIDY_EVERY", NEVER)
     await worker_of(real)
     ts = await client_of(real, worker=False)
     await a_session(ts, session_id="s")

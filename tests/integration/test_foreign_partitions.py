@@ -26,8 +26,8 @@ from turnstream import (
     user_message,
 )
 from turnstream.adapters.redis.keys import PartitionKeys
-from turnstream.application.routing import partition_of
-from turnstream.client.listening import subscription
+from turnstream.client.subscriptions import feed
+from turnstream.domain.partitioning import partition_of
 
 FOREIGN: dict[str, tuple[str | int, ...]] = {
     "string": ("SET", "a text"),
@@ -214,7 +214,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look often whether anything was missed."""
-    monkeypatch.setattr(subscription, "CHECK_EVERY", 0.1)
+    monkeypatch.setattr(feed, "HEAD_CHECK_INTERVAL_S", 0.1)
 
 
 @pytest.mark.usefixtures("often")

@@ -30,8 +30,8 @@ from turnstream import (
     UpdateMessage,
     user_message,
 )
-from turnstream.application.routing import partition_of
 from turnstream.domain.limits import MAX_ITEMS
+from turnstream.domain.partitioning import partition_of
 
 EDGES = (1_999, 2_000, 3_997, 3_998, 3_999, 4_000, 4_001, MAX_ITEMS)
 LONG = 100_000

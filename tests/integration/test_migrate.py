@@ -12,9 +12,9 @@ from tests.contract.redis_deployments import RedisDeployment
 from tests.contract.workers import worker_of
 
 from turnstream import AddMessage, CommandParked, MessageAdded, NotHandled, ResyncRequired, Turnstream, user_message
-from turnstream.adapters.redis import migrating
-from turnstream.adapters.redis.migrating import Migration, migrate
-from turnstream.adapters.redis.topology.connection import PipelinedConnection, Word
+from turnstream.adapters.redis.connection.pipelined import PipelinedConnection, Word
+from turnstream.adapters.redis.deployment import migration
+from turnstream.adapters.redis.deployment.migration import Migration, migrate
 from turnstream.errors import ConfigurationError, Unavailable
 
 PARTITIONS = 4
@@ -184,8 +184,8 @@ async def test_it_goes_on_wherever_it_was_broken_off(
     deployment: RedisDeployment, life: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each run ends after so many calls, the next one after one more."""
-    monkeypatch.setattr(migrating, "PAGE", 3)
-    monkeypatch.setattr(migrating, "ENTRIES", 1)
+    monkeypatch.setattr(migration, "PAGE", 3)
+    monkeypatch.setattr(migration, "ENTRIES", 1)
     call, left = PipelinedConnection.call, 0
 
     async def broken_off(connection: PipelinedConnection, *words: Word) -> Any:  # noqa: ANN401 - as the call itself

@@ -19,7 +19,7 @@ from tests.waiting import wait_until
 
 from turnstream import AddMessage, user_message
 from turnstream.adapters.embedded import EmbeddedServer, start_embedded_server
-from turnstream.client.listening import subscription
+from turnstream.client.subscriptions import feed
 from turnstream.settings import Settings
 
 LATER = AddMessage("s", user_message("later"))
@@ -28,7 +28,7 @@ LATER = AddMessage("s", user_message("later"))
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look often whether anything was missed."""
-    monkeypatch.setattr(subscription, "CHECK_EVERY", 0.1)
+    monkeypatch.setattr(feed, "HEAD_CHECK_INTERVAL_S", 0.1)
 
 
 class Restored:

@@ -13,8 +13,9 @@ from tests.contract.samples import batch_of, command, committed, created, taken
 from tests.waiting import wait_until
 
 from turnstream.adapters.redis.backend import RedisBackend
-from turnstream.errors import ConfigurationError, Fenced, Unavailable
+from turnstream.errors import ConfigurationError, Unavailable
 from turnstream.ports import START
+from turnstream.signals import Fenced
 
 
 @pytest.fixture
@@ -197,6 +198,22 @@ async def test_events_of_a_commit_that_was_broken_off_are_dropped_and_their_numb
     assert former == f"{state.generation}:{state.sequence}"
     assert len(await real.events(0)) == state.sequence
     await committed(backend, again, created("t"))
+
+
+async def test_an_entry_that_is_no_event_does_not_keep_owners_from_dropping_a_commit_that_was_broken_off(
+    real: EmbeddedDeployment,
+) -> None:
+    """Lua cannot hand so many words over at once."""
+    backend = await opened(real)
+    keys = real.keys.partitions[0]
+    state = await committed(backend, await taken(backend), created("s"))
+    await real.call("XADD", keys.events, f"{state.sequence}-1", *(str(number) for number in range(20_000)))
+    state = await committed(backend, state, created("t"))
+    await real.call("XADD", keys.events, f"{state.sequence + 1}-0", "event", "{}")
+    again = await taken(backend)
+    assert again.sequence == state.sequence
+    assert len(await real.events(0)) == state.sequence
+    await committed(backend, again, created("u"))
 
 
 @pytest.mark.parametrize("overrides", [{"partitions": 1, "lease": 60.0}])

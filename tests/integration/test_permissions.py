@@ -16,6 +16,7 @@ from tests.waiting import wait_until
 
 from turnstream import AddMessage, MessageAdded, user_message
 from turnstream.adapters.redis.backend import RedisBackend
+from turnstream.domain.position import LogPosition
 from turnstream.ports import FailedEvent, Failure
 
 USERS = Path(__file__).parents[2] / "deploy" / "users.acl"
@@ -93,7 +94,7 @@ async def test_members_of_subscriptions_may_do_what_they_do_and_operators_the_re
         states = [await membership.take(number, "member-1") for number in range(reacts.settings.partitions)]
         owned = [state for state in states if state]
         for state in owned:
-            await member.checkpoint("billing", state, ("g", 1))
+            await member.checkpoint("billing", state, LogPosition("g", 1))
             await member.park("billing", state, FailedEvent("s", 1, b"{}", "ValueError", 1), Failure(retry_in=60.0))
             assert await member.hasten("billing", state, 1) == 1
             assert list((await member.due("billing", state.partition, 1)).sessions) == ["s"]
@@ -107,7 +108,7 @@ async def test_members_of_subscriptions_may_do_what_they_do_and_operators_the_re
         await membership.release(owned)
         await anext(changes)
         await membership.depart("member-1")
-        await member.reset("billing", {0: ("g", 0)})
+        await member.reset("billing", {0: LogPosition("g", 0)})
         assert (list(await operator.names()), len(await operator.marks("billing"))) == (["billing"], len(owned))
         await operator.forget("billing")
         assert [entry for node in nodes for entry in refusals(node)] == []

@@ -11,7 +11,7 @@ from tests.waiting import SOON, wait_until
 from turnstream import Settings, Unavailable
 from turnstream.adapters.embedded import start_embedded_server
 from turnstream.adapters.redis.backend import RedisBackend
-from turnstream.adapters.redis.reading import _Read
+from turnstream.adapters.redis.command_stream.standalone_reader import _BlockingRead
 from turnstream.ports import START
 
 
@@ -21,19 +21,19 @@ class Reads:
     def __init__(self, backend: RedisBackend, monkeypatch: pytest.MonkeyPatch) -> None:
         self.named: list[list[int]] = []
         self.connections: list[AbstractConnection] = []
-        connect, start = backend.server.topology.connect, _Read.start
+        connect, start = backend.server.topology.connect, _BlockingRead.start
 
         async def connecting(key: str) -> AbstractConnection:
             self.connections.append(await connect(key))
             return self.connections[-1]
 
-        def starting(read: _Read, cursors: Mapping[int, str], count: int, block: float) -> None:
+        def starting(read: _BlockingRead, cursors: Mapping[int, str], count: int, block: float) -> None:
             if cursors:
                 self.named.append([*cursors])
             start(read, cursors, count, block)
 
         monkeypatch.setattr(backend.server.topology, "connect", connecting)
-        monkeypatch.setattr(_Read, "start", starting)
+        monkeypatch.setattr(_BlockingRead, "start", starting)
 
 
 @pytest.fixture

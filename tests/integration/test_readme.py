@@ -26,9 +26,10 @@ from turnstream_cli.main import app
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
+DESIGN = ROOT / "docs" / "design.md"
 RELAY = ROOT / "docs" / "relay.md"  # its examples are run by tests/relay and tests/e2e
 RECORDS = sorted((ROOT / "docs" / "adr").glob("*.md"))
-PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")), *RECORDS]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *RECORDS]
 SOURCES = (ROOT, ROOT / "shared" / "turnstream", ROOT / "services" / "turnstream_relay")
 
 ADR_LINES = 40
@@ -245,7 +246,8 @@ def test_every_public_error_is_explained() -> None:
     assert errors <= explained
 
 
-def test_every_key_is_explained() -> None:
+@pytest.mark.parametrize("page", [OPERATIONS, DESIGN], ids=name)
+def test_every_key_is_explained(page: Path) -> None:
     own = PartitionKeys("ts", "tag")
     made_of_ids = [
         own.session("<id>"),
@@ -254,15 +256,21 @@ def test_every_key_is_explained() -> None:
         own.queue("<id>"),
         own.reply_channel("<client>"),
     ]
+    of_subscription = own.subscription("<name>")
+    subscription = [*of_subscription.types, of_subscription.queue("<id>")]
     outcomes = own.outcomes(0).removesuffix("0") + "<bucket>"
     others = ("tag", "outcomes_prefix")
     fixed = [
         value for key, value in vars(own).items() if isinstance(value, str) and key[0] != "_" and key not in others
     ]
     every = Keys("ts", 1)
-    shared = [every.layout, every.workers, every.changes, every.event_channel("<type>"), every.session_channel("<id>")]
-    text = OPERATIONS.read_text()
-    assert [key for key in (*made_of_ids, outcomes, *fixed, *shared) if f"`{key}`" not in text] == []
+    members = every.members("<name>")
+    shared = [*members[:3], every.layout, every.workers, every.changes]
+    channels = [every.event_channel("<type>"), every.session_channel("<id>")]
+    text = page.read_text()
+    assert [
+        key for key in (*made_of_ids, *subscription, outcomes, *fixed, *shared, *channels) if f"`{key}`" not in text
+    ] == []
 
 
 def test_log_messages_to_watch_for_are_logged() -> None:

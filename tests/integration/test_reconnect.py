@@ -29,8 +29,8 @@ from turnstream import (
     user_message,
 )
 from turnstream.adapters.embedded import start_embedded_server
-from turnstream.adapters.redis.commands import RedisQueue
-from turnstream.client.lane import MAX_TOGETHER
+from turnstream.adapters.redis.command_stream.queue import RedisQueue
+from turnstream.client.sending.partition_sender import MAX_TOGETHER
 from turnstream.ports import START, CommandEntry
 from turnstream.settings import Settings
 

@@ -25,7 +25,7 @@ from tests.waiting import SOON, wait_until
 from turnstream import AddMessage, MessageAdded, ResyncRequired, Turnstream, Unavailable, user_message
 from turnstream.adapters.embedded import EmbeddedServer, start_embedded_server
 from turnstream.adapters.redis.backend import RedisBackend, server_at
-from turnstream.adapters.redis.topology.cluster import Cluster
+from turnstream.adapters.redis.connection.cluster import Cluster
 from turnstream.settings import Settings
 
 HEARTBEAT = 1.0

@@ -12,8 +12,8 @@ from tests.waiting import wait_until
 
 from turnstream import ConfigurationError, CreateSession, KeyUnusable, Turnstream, TurnstreamError
 from turnstream.adapters.redis.backend import RedisBackend
-from turnstream.adapters.redis.migrating import migrate
-from turnstream.adapters.redis.setting_up import set_up
+from turnstream.adapters.redis.deployment.migration import migrate
+from turnstream.adapters.redis.deployment.setup import set_up
 from turnstream.settings import Settings
 
 

@@ -1,4 +1,4 @@
-"""Subscriptions on the real server, whatever goes wrong: nothing is missing, nothing comes twice, no loss is silent."""
+"""Subscriptions under faults: no event is missing or delivered twice, and every loss is reported."""
 
 import asyncio
 import os
@@ -22,8 +22,8 @@ from tests.waiting import SOON, wait_until
 
 from turnstream import AddMessage, AddMessages, MessageAdded, SessionDeleted, Turnstream, Unavailable, user_message
 from turnstream.adapters.embedded import start_embedded_server
-from turnstream.client.listening import subscription
-from turnstream.client.listening.subscription import EventSubscription
+from turnstream.client.subscriptions import feed
+from turnstream.client.subscriptions.subscription import EventSubscription
 from turnstream.settings import Settings
 
 ROUNDS = 60
@@ -40,7 +40,7 @@ def overrides() -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look often whether anything was missed."""
-    monkeypatch.setattr(subscription, "CHECK_EVERY", 0.1)
+    monkeypatch.setattr(feed, "HEAD_CHECK_INTERVAL_S", 0.1)
 
 
 async def publish(client: Turnstream, names: Iterable[str], rounds: int = ROUNDS) -> None:
@@ -70,7 +70,7 @@ async def sessions(client: Turnstream) -> list[str]:
 
 
 @pytest.mark.parametrize("types", [(), (MessageAdded,), (MessageAdded, SessionDeleted)])
-async def test_its_connections_are_killed_at_full_speed(real: EmbeddedDeployment, types: tuple[Any, ...]) -> None:
+async def test_connections_are_killed_at_full_speed(real: EmbeddedDeployment, types: tuple[Any, ...]) -> None:
     await worker_of(real)
     publisher, watcher = await client_of(real, worker=False), await client_of(real, worker=False)
     names = await sessions(publisher)
@@ -86,10 +86,10 @@ async def test_its_connections_are_killed_at_full_speed(real: EmbeddedDeployment
         await taking
 
 
-async def test_what_happens_while_it_comes_back_needs_nothing_that_follows(
+async def test_events_from_a_reconnect_need_no_later_event(
     real: EmbeddedDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subscription, "CHECK_EVERY", 10 * SOON)
+    monkeypatch.setattr(feed, "HEAD_CHECK_INTERVAL_S", 10 * SOON)
     await worker_of(real)
     publisher, watcher = await client_of(real, worker=False), await client_of(real, worker=False)
     session = await a_session(publisher)
@@ -116,8 +116,8 @@ async def through(proxy: Proxy, real: EmbeddedDeployment, **changes: float) -> T
     return client
 
 
-async def test_a_connection_that_is_dead_and_does_not_say_so(real: EmbeddedDeployment, proxy: Proxy) -> None:
-    """Only what is asked and not answered tells."""
+async def test_a_connection_that_is_silently_dead(real: EmbeddedDeployment, proxy: Proxy) -> None:
+    """Only a request without an answer reveals it."""
     await worker_of(real)
     publisher = await client_of(real, worker=False)
     names = await sessions(publisher)
@@ -130,16 +130,16 @@ async def test_a_connection_that_is_dead_and_does_not_say_so(real: EmbeddedDeplo
             proxy.silent = True
             await publish(publisher, names, 1)
             await wait_until(lambda: proxy.swallowed > swallowed)  # noqa: B023 - awaited in this round
-            assert not events._waiting
+            assert not events._buffer
             proxy.silent = False
             await take(events, 2 * EACH)
 
 
-async def test_only_the_connection_that_listens_is_dead(
+async def test_only_the_pubsub_connection_is_dead(
     real: EmbeddedDeployment, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The streams can be read, so nothing is missing; yet it is noticed, for live events would come late for ever."""
-    monkeypatch.setattr(subscription, "CHECK_EVERY", 1.0)
+    """The streams can be read, so no event is missing. It is noticed anyway: live events would be late forever."""
+    monkeypatch.setattr(feed, "HEAD_CHECK_INTERVAL_S", 1.0)
     await worker_of(real)
     publisher = await client_of(real, worker=False)
     names = await sessions(publisher)
@@ -147,16 +147,16 @@ async def test_only_the_connection_that_listens_is_dead(
     async with watcher.subscribe(MessageAdded) as events:
         await publish(publisher, names, 1)
         await take(events, 2 * EACH)
-        first = events._subscription
+        first = events._supervisor._connection
         proxy.silent = True
         await publish(publisher, names, 1)
         await wait_until(lambda: proxy.swallowed > 0)
         proxy.silent = False
         await take(events, 2 * EACH)
-        await wait_until(lambda: events._subscription is not first)
+        await wait_until(lambda: events._supervisor._connection is not first)
 
 
-async def test_it_rests_while_everything_goes_on(real: EmbeddedDeployment, proxy: Proxy) -> None:
+async def test_a_subscriber_pauses_while_commands_continue(real: EmbeddedDeployment, proxy: Proxy) -> None:
     await worker_of(real)
     publisher = await client_of(real, worker=False)
     names = await sessions(publisher)
@@ -169,7 +169,7 @@ async def test_it_rests_while_everything_goes_on(real: EmbeddedDeployment, proxy
                 await take(events, 1)
                 left.pop()
             await asyncio.sleep(0.02)
-            assert len(events._waiting) <= 2 * 20  # what is read comes on top of what is heard
+            assert len(events._buffer) <= 2 * 20  # a page, in addition to live events
             if len(left) % 400 == 0:
                 proxy.cut()
         await publishing
@@ -207,10 +207,10 @@ async def is_lagging(primary: Node, replica: Node) -> None:
     await wait_until(lambda: primary.call("INFO", "replication")["connected_slaves"] == 0)
 
 
-async def loses_what_was_seen(
+async def lose_delivered_events(
     group: OnGroup, primary: Node, replica: Node, fail_over: Callable[[], object], session_id: str
 ) -> None:
-    """See events that no replica has, lose the primary, and be told just that."""
+    """Receive events that no replica has, lose the primary, and get exactly this reported."""
     await worker_of(group)
     client = await client_of(group, worker=False)
     async with client.subscribe(MessageAdded) as events:
@@ -228,7 +228,7 @@ async def loses_what_was_seen(
         assert kept.meta
         assert (gone.reason, gone.lost) == ("failover", 2)
         assert gone.seen == (seen[-1].meta.generation, seen[-1].meta.sequence)
-        assert gone.resumed[1] == kept.meta.sequence
+        assert gone.resumed.sequence == kept.meta.sequence
         (again,) = await take(events, 1)
         assert again.meta
         assert (again.version, again.meta.sequence) == (kept.version + 1, kept.meta.sequence + 1)
@@ -239,20 +239,22 @@ def _is_copied(primary: Node, replica: Node) -> bool:
     return bool(replica.call("INFO", "replication")["slave_repl_offset"] >= written)
 
 
-async def test_what_was_seen_is_lost_by_sentinels() -> None:
+async def test_delivered_events_are_lost_in_a_sentinel_failover() -> None:
     with running_sentinels() as failing:
         await failing.agreed()
         async with on_group(failing.url) as group:
             primary, replica = failing.servers
-            await loses_what_was_seen(group, primary, replica, primary.stop, "s")
+            await lose_delivered_events(group, primary, replica, primary.stop, "s")
 
 
-async def test_what_was_seen_is_lost_in_a_cluster() -> None:
+async def test_delivered_events_are_lost_in_a_cluster_failover() -> None:
     with running_cluster(1_000) as moving:
         async with on_group(moving.url) as group:
             primary = moving.holder(group.keys.partitions[0].partition)
             replica = moving.replica_of(primary)
-            await loses_what_was_seen(group, primary, replica, lambda: moving.fail_over(primary, replica), id_in(0, 4))
+            await lose_delivered_events(
+                group, primary, replica, lambda: moving.fail_over(primary, replica), id_in(0, 4)
+            )
 
 
 # ── closing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -284,7 +286,7 @@ async def test_closing_when_the_server_went_away(overrides: dict[str, Any], capl
     assert asyncio.all_tasks() <= before
 
 
-async def test_closing_while_nobody_answers(real: EmbeddedDeployment, proxy: Proxy) -> None:
+async def test_closing_while_no_server_answers(real: EmbeddedDeployment, proxy: Proxy) -> None:
     """It does not wait for an answer; nothing that was open is left."""
     await worker_of(real)
     watcher = await through(proxy, real, response_timeout=2 * SOON)
@@ -297,7 +299,7 @@ async def test_closing_while_nobody_answers(real: EmbeddedDeployment, proxy: Pro
         await events.aclose()
         with suppress(RedisError):
             await watcher.aclose()
-    # What is left are the proxy's own tasks, until it has noticed.
+    # The proxy's own tasks remain until it has noticed.
     await wait_until(lambda: not proxy.open)
     await wait_until(lambda: not {t for t in asyncio.all_tasks() - before if t.get_name() == "subscription"})
 

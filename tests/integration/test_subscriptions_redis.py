@@ -6,14 +6,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from redis.crc import key_slot
 from tests.contract.deployments import opened
 from tests.contract.redis_deployments import EmbeddedDeployment
 from tests.waiting import wait_until
 
 from turnstream.adapters.redis.backend import RedisBackend
-from turnstream.errors import BatchRefused, Fenced, KeyUnusable, SubscriptionInUse, Unavailable
+from turnstream.domain.position import LogPosition
+from turnstream.errors import KeyUnusable, StoredDataInvalid, SubscriptionInUse, Unavailable
 from turnstream.ports import EPOCH, Backend, FailedEvent, Failure, SubscriptionState
+from turnstream.signals import BatchRefused, Fenced
 
 NAME = "billing"
 LASTING = pytest.mark.parametrize("overrides", [{"partitions": 1, "lease": 600.0}])
@@ -42,13 +45,36 @@ def failed(sequence: int, session_id: str = "s") -> FailedEvent:
     return FailedEvent(session_id, sequence, b"{}", "ValueError", 1)
 
 
+# ── histories that differ ──
+
+
+@LASTING
+async def test_an_owner_writes_nothing_on_top_of_another_history(real: EmbeddedDeployment) -> None:
+    """A promoted replica may have the token, but not the events that the owner has queued: they would be skipped."""
+    backend = await opened(real)
+    state = await joined(backend)
+    await backend.subscriptions.checkpoint(NAME, state, LogPosition("g", 1))
+    assert len(state.replication_id) == 40
+    another = replace(state, replication_id="0" * 40)
+    with pytest.raises(Fenced):
+        await backend.subscriptions.checkpoint(NAME, another, LogPosition("g", 3))
+    with pytest.raises(Fenced):
+        await backend.subscriptions.park(NAME, another, failed(3), Failure("ValueError", 1))
+    membership = backend.subscriptions.membership(NAME)
+    assert await membership.renew([another]) == [False]
+    assert await backend.subscriptions.marks(NAME) == {0: LogPosition("g", 1)}
+    assert await backend.subscriptions.parked(NAME, 0) == {}
+    # Without a replication id there is nothing to compare.
+    await backend.subscriptions.checkpoint(NAME, replace(state, replication_id=""), LogPosition("g", 3))
+
+
 # ── members that vanish ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_silent_member_is_replaced_when_its_lease_has_run_out(real: EmbeddedDeployment) -> None:
     backend, peer = await opened(real), await opened(real)
     silent = await joined(backend)
-    await backend.subscriptions.checkpoint(NAME, silent, ("g", 5))
+    await backend.subscriptions.checkpoint(NAME, silent, LogPosition("g", 5))
     membership = peer.subscriptions.membership(NAME)
 
     async def taken_over() -> bool:
@@ -57,7 +83,7 @@ async def test_a_silent_member_is_replaced_when_its_lease_has_run_out(real: Embe
 
     await wait_until(taken_over)
     with pytest.raises(Fenced, match="token"):
-        await backend.subscriptions.checkpoint(NAME, silent, ("g", 6))
+        await backend.subscriptions.checkpoint(NAME, silent, LogPosition("g", 6))
 
     async def alone() -> bool:
         return list(await membership.beat("member-2")) == ["member-2"]
@@ -87,7 +113,7 @@ async def test_a_member_whose_connection_is_gone_is_replaced_long_before_its_lea
 ) -> None:
     backend, peer = await opened_redis(real), await opened_redis(real)
     lost = await joined(backend)
-    await backend.subscriptions.checkpoint(NAME, lost, ("g", 5))
+    await backend.subscriptions.checkpoint(NAME, lost, LogPosition("g", 5))
     membership = peer.subscriptions.membership(NAME)
     await membership.beat("member-2")
     assert await membership.take(0, "member-2") is None
@@ -132,7 +158,7 @@ async def test_all_keys_of_a_partition_lie_in_its_slot_and_only_leases_end(real:
 async def test_after_a_flush_a_subscription_starts_afresh(real: EmbeddedDeployment) -> None:
     backend = await opened(real)
     state = await joined(backend)
-    await backend.subscriptions.checkpoint(NAME, state, ("g", 5))
+    await backend.subscriptions.checkpoint(NAME, state, LogPosition("g", 5))
     await real.call("FLUSHALL")
     assert await backend.subscriptions.membership(NAME).renew([state]) == [False]
     with pytest.raises(Fenced, match="token"):
@@ -146,7 +172,7 @@ async def takes(backend: Backend, state: SubscriptionState) -> None:
 
 
 async def checkpoints(backend: Backend, state: SubscriptionState) -> None:
-    await backend.subscriptions.checkpoint(NAME, state, ("g", 99))
+    await backend.subscriptions.checkpoint(NAME, state, LogPosition("g", 99))
 
 
 async def parks(backend: Backend, state: SubscriptionState) -> None:
@@ -170,7 +196,7 @@ async def requests(backend: Backend, state: SubscriptionState) -> None:
 
 
 async def resets(backend: Backend, state: SubscriptionState) -> None:
-    await backend.subscriptions.reset(NAME, {0: ("g", 0)})
+    await backend.subscriptions.reset(NAME, {0: LogPosition("g", 0)})
 
 
 WRITES = {
@@ -196,7 +222,7 @@ async def test_a_key_of_another_type_is_named_and_nothing_is_written(
     await real.call("UNLINK", key)
     await real.call("SET", key, "not ours")
     before = await real.dump()
-    with pytest.raises((BatchRefused, KeyUnusable), match=f"WRONGTYPE|{re.escape(key)}"):
+    with pytest.raises((BatchRefused, KeyUnusable, StoredDataInvalid), match=f"WRONGTYPE|{re.escape(key)}"):
         await write(backend, state)
     assert await real.dump() == before
 
@@ -259,7 +285,7 @@ async def test_checkpoints_are_kept_when_memory_is_full(real: EmbeddedDeployment
     await backend.subscriptions.park(NAME, state, failed(1))
     await real.call("CONFIG", "SET", "maxmemory", "1")
     try:
-        await backend.subscriptions.checkpoint(NAME, state, ("g", 5))
+        await backend.subscriptions.checkpoint(NAME, state, LogPosition("g", 5))
         assert await backend.subscriptions.membership(NAME).renew([state]) == [True]
         before = await real.dump()
         with pytest.raises(Unavailable):

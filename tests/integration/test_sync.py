@@ -55,10 +55,11 @@ from turnstream import (
     user_message,
 )
 from turnstream.adapters.embedded import start_embedded_server
-from turnstream.domain.handlers import HANDLERS
-from turnstream.sync import durable
+from turnstream.domain.command_specs import HANDLERS
+from turnstream.domain.position import LogPosition
+from turnstream.sync import consumer
 from turnstream.sync.sessions import WALK_TOGETHER
-from turnstream.worker import ownership
+from turnstream.worker import holdings
 
 PARTITIONS = 8
 """Few of them: what is tested here does not depend on their number."""
@@ -300,7 +301,7 @@ def test_a_subscription_starts_where_the_last_one_was(ts: sync.Turnstream) -> No
 
 
 def test_a_subscription_is_told_what_is_gone(ts: sync.Turnstream) -> None:
-    with ts.subscribe(start=Position((("elsewhere", 5),) * PARTITIONS)) as events:
+    with ts.subscribe(start=Position((LogPosition("elsewhere", 5),) * PARTITIONS)) as events:
         told = list(islice(events, PARTITIONS))
         assert {gone.reason for gone in told if isinstance(gone, ResyncRequired)} == {"reset"}
         assert len(told) == PARTITIONS
@@ -389,9 +390,9 @@ def test_close_ends_the_thread_and_may_be_called_again(ts: sync.Turnstream) -> N
 
 def test_what_is_no_class_of_event_is_refused(ts: sync.Turnstream) -> None:
     wrong: Any = "message-added"
-    with pytest.raises(ValueError, match="no class of event"):
+    with pytest.raises(ValueError, match="not a class of events"):
         ts.subscribe(wrong)
-    with pytest.raises(ValueError, match="no class of event"):
+    with pytest.raises(ValueError, match="not a class of events"):
         ts.subscription("billing", wrong)
 
 
@@ -607,7 +608,7 @@ def test_nobody_handles_what_a_thread_still_has_in_hand(
     ts: sync.Turnstream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A thread cannot be stopped, so the partition is handed over when it has returned, however long that takes."""
-    monkeypatch.setattr(ownership, "HANDOVER", 0.1)
+    monkeypatch.setattr(holdings, "HANDOVER", 0.1)
     begun, overlapping, goes_on = threading.Event(), threading.Event(), threading.Event()
     handled: list[str] = []
 
@@ -638,13 +639,13 @@ def test_nobody_handles_what_a_thread_still_has_in_hand(
 def test_what_waits_for_a_thread_is_not_begun_when_its_partition_was_cut_short(
     ts: sync.Turnstream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(ownership, "HANDOVER", 0.1)
+    monkeypatch.setattr(holdings, "HANDOVER", 0.1)
     threads = ThreadPoolExecutor(1)
 
     def the_same(*_: object) -> ThreadPoolExecutor:
         return threads
 
-    monkeypatch.setattr(durable, "ThreadPoolExecutor", the_same)
+    monkeypatch.setattr(consumer, "ThreadPoolExecutor", the_same)
     goes_on = threading.Event()
     begun: list[str] = []
 

@@ -20,6 +20,7 @@ from turnstream import (
     CreateSession,
     Event,
     ResyncRequired,
+    SessionCreated,
     Settings,
     Turnstream,
     Unavailable,
@@ -27,10 +28,10 @@ from turnstream import (
     user_message,
 )
 from turnstream.adapters.embedded import EmbeddedServer
-from turnstream.adapters.redis.topology import resolving
+from turnstream.adapters.redis.connection import name_resolution
 
 PARTITIONS = 16
-LEASE = 1.0
+LEASE = 3.0
 SETTINGS = Settings(partitions=PARTITIONS, lease=LEASE)
 BUSY = 40
 """More calls than the default executor of an event loop has threads."""
@@ -71,7 +72,7 @@ def test_busy_handlers_hold_up_neither_calls_nor_leases(url: str, goes_on: threa
     with sync.Turnstream.connect(url, settings=SETTINGS) as ts, ThreadPoolExecutor(1) as pool:
         for session in sessions:
             ts.execute(CreateSession(CONFIG, session))
-        subscription = ts.subscription("billing", start="beginning")
+        subscription = ts.subscription("billing", SessionCreated, start="beginning")
         running = pool.submit(subscription.run, handle)
         try:
             for _ in sessions:
@@ -122,10 +123,10 @@ async def test_the_next_address_of_a_name_is_tried(url: str, monkeypatch: pytest
     async def one(*_: object) -> list[str]:
         return ["127.0.0.2"]
 
-    monkeypatch.setattr(resolving, "_addresses", two)
+    monkeypatch.setattr(name_resolution, "_addresses", two)
     async with Turnstream.connect(url, settings=SETTINGS) as ts:
         assert await ts.sessions.count() == 0
-    monkeypatch.setattr(resolving, "_addresses", one)
+    monkeypatch.setattr(name_resolution, "_addresses", one)
     with pytest.raises(Unavailable, match="localhost"):
         await Turnstream.connect(url, settings=SETTINGS)
 

@@ -208,7 +208,7 @@ async def test_outcomes_are_found_when_a_stream_was_replaced_also_by_another_own
     await backend.store.commit(first := batch_of(state, outcomes=[outcome("c", now)], cursor=f"{now}-0"))
     if clock:
         # As the owner has seen it until somebody set it right.
-        backend.server.clock(0).hear(AHEAD)  # type: ignore[attr-defined]
+        backend.server.clock(0).observe(AHEAD)  # type: ignore[attr-defined]
     await real.call("XADD", keys.commands, f"{AHEAD}-0", "id", "x")
     entries = (await backend.queue.read({0: first.after.cursor}, 100, 1.0))[0]
     second = batch_of(first.after, events=(), outcomes=[outcome("d", AHEAD)], cursor=entries[0].entry_id)

@@ -17,7 +17,7 @@ from turnstream.adapters.embedded import EmbeddedServer
 from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.catalogue import default_catalogue
 from turnstream.settings import Settings
-from turnstream.worker.loop import Worker
+from turnstream.worker.worker import Worker
 
 
 @asynccontextmanager

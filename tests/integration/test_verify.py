@@ -9,7 +9,7 @@ from tests.contract.test_verify import a_life
 from tests.contract.workers import worker_of
 
 from turnstream import DeleteSession, Difference, Turnstream, Unavailable
-from turnstream.application import verifying
+from turnstream.application.queries import verifier
 from turnstream.codec.records import decode_message, encode_message
 from turnstream.ports import EventPage
 
@@ -149,7 +149,7 @@ async def test_history_is_taken_while_it_is_read(
     real: EmbeddedDeployment, ts: Turnstream, monkeypatch: pytest.MonkeyPatch, oldest: int
 ) -> None:
     """The session's events, 1 to 13, are read by twos; when 4 were read, retention takes all before one of them."""
-    monkeypatch.setattr(verifying, "PAGE", 2)
+    monkeypatch.setattr(verifier, "PAGE", 2)
     events = real.keys.partitions[0].events
     log = ts._backend.events
     read, last = log.read, 13
@@ -168,8 +168,8 @@ async def test_history_is_taken_while_it_is_read(
 
 async def test_history_becomes_another_one_while_it_is_read(ts: Turnstream, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failover takes events back: what then looks as if it differed is looked at again."""
-    monkeypatch.setattr(verifying, "PAGE", 2)
-    monkeypatch.setattr(verifying, "PAUSE", 0.0)
+    monkeypatch.setattr(verifier, "PAGE", 2)
+    monkeypatch.setattr(verifier, "PAUSE", 0.0)
     log = ts._backend.events
     read, looks = log.read, 0
 
@@ -190,7 +190,7 @@ async def test_history_becomes_another_one_while_it_is_read(ts: Turnstream, monk
 async def test_what_is_not_safe_yet_is_waited_for(
     real: EmbeddedDeployment, ts: Turnstream, monkeypatch: pytest.MonkeyPatch, safe: int
 ) -> None:
-    monkeypatch.setattr(verifying, "PAUSE", 0.01)
+    monkeypatch.setattr(verifier, "PAUSE", 0.01)
     key = real.keys.partitions[0].partition
     await real.call("HSET", key, "stable", safe)
     with pytest.raises(Unavailable, match="not safe yet"):
@@ -202,7 +202,7 @@ async def test_what_is_not_safe_yet_is_waited_for(
 async def test_a_deletion_that_is_not_safe_yet_is_waited_for(
     real: EmbeddedDeployment, ts: Turnstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verifying, "PAUSE", 0.01)
+    monkeypatch.setattr(verifier, "PAUSE", 0.01)
     await worker_of(real)
     await ts.execute(DeleteSession(SESSION))
     await real.call("HSET", real.keys.partitions[0].partition, "stable", 13)

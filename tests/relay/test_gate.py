@@ -7,7 +7,7 @@ import pytest
 from tests.waiting import SOON, wait_until
 
 from turnstream_relay.answers import Answer, Outcome
-from turnstream_relay.gate import FAILURES, Gate, NoTurn
+from turnstream_relay.gate import FAILURES, CircuitOpen, DeliveryLimiter
 
 REST = 0.02
 WELL = Answer(Outcome.DELIVERED, "HTTP 200")
@@ -15,22 +15,22 @@ BAD = Answer(Outcome.FAILED, "HTTP 500")
 BUSY = Answer(Outcome.BUSY, "HTTP 429", 0.05)
 
 
-async def attempt(gate: Gate, answer: Answer) -> None:
+async def attempt(gate: DeliveryLimiter, answer: Answer) -> None:
     while True:
-        with suppress(NoTurn):
+        with suppress(CircuitOpen):
             async with gate.turn() as note:
                 note(answer)
                 return
 
 
-async def failing(gate: Gate) -> None:
+async def failing(gate: DeliveryLimiter) -> None:
     for _ in range(FAILURES):
         await attempt(gate, BAD)
     assert gate.is_resting
 
 
 async def test_failures_in_a_row_bring_a_rest_and_a_success_ends_it() -> None:
-    gate = Gate(2, None, REST)
+    gate = DeliveryLimiter(2, None, REST)
     for _ in range(FAILURES - 1):
         await attempt(gate, BAD)
     await attempt(gate, WELL)
@@ -42,7 +42,7 @@ async def test_failures_in_a_row_bring_a_rest_and_a_success_ends_it() -> None:
 
 
 async def test_one_at_a_time_tries_whether_the_endpoint_is_back() -> None:
-    gate, inside, back = Gate(8, None, REST), 0, asyncio.Event()
+    gate, inside, back = DeliveryLimiter(8, None, REST), 0, asyncio.Event()
     await failing(gate)
 
     async def one() -> None:
@@ -58,12 +58,12 @@ async def test_one_at_a_time_tries_whether_the_endpoint_is_back() -> None:
     assert inside == 1
     back.set()
     ends = await asyncio.gather(*waiting, return_exceptions=True)
-    assert [type(end) for end in ends if end] == [NoTurn] * 7
+    assert [type(end) for end in ends if end] == [CircuitOpen] * 7
     assert not gate.is_resting
 
 
 async def test_who_is_cancelled_while_it_tries_lets_another_try() -> None:
-    gate, tries = Gate(2, None, REST), asyncio.Event()
+    gate, tries = DeliveryLimiter(2, None, REST), asyncio.Event()
     await failing(gate)
 
     async def hangs() -> None:
@@ -80,7 +80,7 @@ async def test_who_is_cancelled_while_it_tries_lets_another_try() -> None:
 
 
 async def test_many_busy_answers_are_one_rest() -> None:
-    gate = Gate(8, None, 60.0)
+    gate = DeliveryLimiter(8, None, 60.0)
     async with AsyncExitStack() as turns:
         notes = [await turns.enter_async_context(gate.turn()) for _ in range(8)]
         for note in notes:
@@ -89,7 +89,7 @@ async def test_many_busy_answers_are_one_rest() -> None:
 
 
 async def test_what_began_before_a_rest_does_not_end_it_but_may_ask_for_a_longer_one() -> None:
-    gate = Gate(3, None, REST)
+    gate = DeliveryLimiter(3, None, REST)
     async with gate.turn() as busy, gate.turn() as late, gate.turn() as later:
         busy(BUSY._replace(wait=600.0))
         until = gate._resting_until
@@ -102,7 +102,7 @@ async def test_what_began_before_a_rest_does_not_end_it_but_may_ask_for_a_longer
 
 
 async def test_a_busy_endpoint_rests_at_once_for_as_long_as_it_says() -> None:
-    gate, clock = Gate(2, None, REST), asyncio.get_running_loop().time
+    gate, clock = DeliveryLimiter(2, None, REST), asyncio.get_running_loop().time
     began = clock()
     await attempt(gate, BUSY)
     assert gate.is_resting
@@ -111,7 +111,7 @@ async def test_a_busy_endpoint_rests_at_once_for_as_long_as_it_says() -> None:
 
 
 async def test_rests_become_longer() -> None:
-    gate, rests, clock = Gate(1, None, 3600.0), list[float](), asyncio.get_running_loop().time
+    gate, rests, clock = DeliveryLimiter(1, None, 3600.0), list[float](), asyncio.get_running_loop().time
     await failing(gate)
     for _ in range(6):
         assert gate._resting_until
@@ -124,7 +124,7 @@ async def test_rests_become_longer() -> None:
 
 
 async def test_no_more_at_a_time_than_may_be() -> None:
-    gate, inside, most = Gate(3, None, REST), 0, 0
+    gate, inside, most = DeliveryLimiter(3, None, REST), 0, 0
 
     async def one() -> None:
         nonlocal inside, most
@@ -139,7 +139,7 @@ async def test_no_more_at_a_time_than_may_be() -> None:
 
 
 async def test_a_rest_and_an_end_hold_for_those_who_wait_for_the_rate_as_well() -> None:
-    gate = Gate(8, 0.5, 3600.0)
+    gate = DeliveryLimiter(8, 0.5, 3600.0)
     await attempt(gate, WELL)
     passed = 0
 
@@ -152,41 +152,41 @@ async def test_a_rest_and_an_end_hold_for_those_who_wait_for_the_rate_as_well() 
     await asyncio.sleep(0)
     gate.close()
     ends = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), SOON)
-    assert [type(end) for end in ends] == [NoTurn] * 4
+    assert [type(end) for end in ends] == [CircuitOpen] * 4
     assert passed == 0
 
 
 @pytest.mark.parametrize(("rate", "turns", "least"), [(100.0, 31, 0.3), (5.0, 3, 0.4)])
 async def test_no_more_a_second_than_may_be(rate: float, turns: int, least: float) -> None:
-    gate, clock = Gate(100, rate, REST), asyncio.get_running_loop().time
+    gate, clock = DeliveryLimiter(100, rate, REST), asyncio.get_running_loop().time
     began = clock()
     await asyncio.gather(*(attempt(gate, WELL) for _ in range(turns)))
     assert clock() - began >= least
 
 
 async def test_closed_it_lets_nobody_pass_who_waits() -> None:
-    gate = Gate(1, None, 60.0)
+    gate = DeliveryLimiter(1, None, 60.0)
     await failing(gate)
     waiting = [asyncio.create_task(_turn(gate)) for _ in range(3)]
     await asyncio.sleep(0)
     gate.close()
     for each in (*waiting, asyncio.create_task(_turn(gate))):
-        with pytest.raises(NoTurn, match="the relay stops"):
+        with pytest.raises(CircuitOpen, match="the relay stops"):
             await asyncio.wait_for(each, SOON)
 
 
-async def _turn(gate: Gate) -> None:
+async def _turn(gate: DeliveryLimiter) -> None:
     async with gate.turn():
         pytest.fail("it is closed")
 
 
-async def retried(gate: Gate, answer: Answer) -> None:
+async def retried(gate: DeliveryLimiter, answer: Answer) -> None:
     async with gate.turn(retries=True) as note:
         note(answer)
 
 
 async def test_what_is_tried_again_is_no_reason_to_rest() -> None:
-    gate = Gate(2, None, REST)
+    gate = DeliveryLimiter(2, None, REST)
     for _ in range(2 * FAILURES):
         await retried(gate, BAD)
     assert not gate.is_resting
@@ -194,13 +194,13 @@ async def test_what_is_tried_again_is_no_reason_to_rest() -> None:
     await asyncio.wait_for(attempt(gate, WELL), SOON)
     for answer in (BUSY, Answer(Outcome.UNREACHABLE, "refused")):
         for _ in range(FAILURES):
-            with suppress(NoTurn):
+            with suppress(CircuitOpen):
                 await retried(gate, answer)
         await rests(gate)
         await asyncio.wait_for(attempt(gate, WELL), SOON)
 
 
-async def rests(gate: Gate) -> None:
+async def rests(gate: DeliveryLimiter) -> None:
     assert gate.is_resting
 
 
@@ -208,9 +208,9 @@ async def test_what_is_tried_again_lets_the_others_try_a_resting_endpoint_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     opened: list[None] = []
-    gate = Gate(1, None, 3600.0, lambda: opened.append(None))
+    gate = DeliveryLimiter(1, None, 3600.0, lambda: opened.append(None))
     await failing(gate)
-    with pytest.raises(NoTurn, match="rests"):
+    with pytest.raises(CircuitOpen, match="rests"):
         await retried(gate, WELL)
     monkeypatch.setattr("turnstream_relay.gate.PATIENCE", 0.0)
     await wait_until(lambda: _passes(gate, BAD))
@@ -220,8 +220,8 @@ async def test_what_is_tried_again_lets_the_others_try_a_resting_endpoint_first(
     assert opened == [None]
 
 
-async def _passes(gate: Gate, answer: Answer) -> bool:
-    with suppress(NoTurn):
+async def _passes(gate: DeliveryLimiter, answer: Answer) -> bool:
+    with suppress(CircuitOpen):
         await retried(gate, answer)
         return True
     return False

@@ -25,7 +25,7 @@ from turnstream import (
     Turnstream,
     user_message,
 )
-from turnstream.domain.position import Position
+from turnstream.domain.position import LogPosition, Position
 from turnstream_relay.configuration import Endpoint, load_configuration
 from turnstream_relay.messages import message_of, ping
 from turnstream_relay.posting import GZIP_ABOVE
@@ -137,7 +137,7 @@ async def test_an_event_is_what_is_shown(ts: Turnstream) -> None:
 def test_a_gap_is_told_as_is_shown() -> None:
     _, example, _ = examples()
     data = example["data"]
-    seen, resumed = ((data[name]["generation"], data[name]["sequence"]) for name in ("seen", "resumed"))
+    seen, resumed = (LogPosition(data[name]["generation"], data[name]["sequence"]) for name in ("seen", "resumed"))
     gap = ResyncRequired(
         partition=29, reason="retention", lost=38, seen=seen, resumed=resumed, position=Position((resumed,))
     )

@@ -18,20 +18,19 @@ from msgspec import inspect
 from tests import builders
 
 from turnstream.adapters.memory import MemoryBackend
-from turnstream.application.answers import Answers
-from turnstream.application.cache import OwnerMemory
-from turnstream.application.intake import Intake
-from turnstream.application.parking import ParkingLimits
+from turnstream.application.commands.decoder import CommandDecoder
+from turnstream.application.commands.owner_memory import OwnerMemory, ParkingLimits
 from turnstream.application.processor import PartitionProcessor
+from turnstream.application.queries.query_handler import QueryHandler
 from turnstream.catalogue import ModelCatalogue, ModelEntry
-from turnstream.codec.commands import encode_command
-from turnstream.codec.envelope import encode_entry
+from turnstream.codec.envelope import encode_command, encode_entry
+from turnstream.codec.records import milliseconds
 from turnstream.domain import commands, events
+from turnstream.domain.command_specs import decide
 from turnstream.domain.commands import AnyCommand, ChangingCommand
-from turnstream.domain.decision import CommandOutput, Context, Decision, Stamp
+from turnstream.domain.decision import CommandOutput, Context, Decision, EventFactory
 from turnstream.domain.events import AnyEvent
-from turnstream.domain.evolve import Messages, evolve_header, evolve_messages
-from turnstream.domain.handlers import decide
+from turnstream.domain.evolution import Messages, evolve_header, evolve_messages
 from turnstream.domain.models import (
     ChatMessage,
     Session,
@@ -41,9 +40,9 @@ from turnstream.domain.models import (
     session_of,
 )
 from turnstream.domain.patches import ChatMessagePatch, SessionConfigPatch, SessionPatch
-from turnstream.domain.pricing import Catalogue, PriceSource
+from turnstream.domain.prices import Catalogue, PriceSource
 from turnstream.errors import Rejected
-from turnstream.ports import CommandEntry, RawEntry, SessionStore, milliseconds
+from turnstream.ports import CommandEntry, RawEntry, SessionStore
 
 AT = builders.AT
 """When everything given has happened."""
@@ -69,7 +68,7 @@ message = builders.message
 
 # ── given, when, then ────────────────────────────────────────────────────────────────────────────────────────────────
 
-Happening = Callable[[Stamp], AnyEvent]
+Happening = Callable[[EventFactory], AnyEvent]
 """An event that still waits for its session, version and time."""
 
 
@@ -80,7 +79,7 @@ def created(
     messages: tuple[ChatMessage, ...] = (),
     metadata: dict[str, Any] | None = None,
 ) -> Happening:
-    def happen(stamp: Stamp) -> AnyEvent:
+    def happen(stamp: EventFactory) -> AnyEvent:
         time = stamp.timestamp
         session = Session(stamp.session_id, config, messages, metrics, time, time, True, stamp.version, metadata)
         return stamp.on(events.SessionCreated, session=session)
@@ -151,8 +150,8 @@ class Story:
     def when(self, command: ChangingCommand, *, at: datetime = LATER, command_id: str = "c9") -> "Decided":
         context = Context(command_id, at, CATALOGUE)
         header = self.header
-        fresh = Stamp("s", incarnation_of(command_id, at), 1, at)
-        stamp = Stamp("s", header.incarnation, header.version + 1, at) if header else fresh
+        fresh = EventFactory("s", incarnation_of(command_id, at), 1, at)
+        stamp = EventFactory("s", header.incarnation, header.version + 1, at) if header else fresh
         try:
             return Decided(self, stamp, decide(self, command, context))
         except Rejected as rejection:
@@ -162,7 +161,7 @@ class Story:
 class Decided:
     """What came of a command."""
 
-    def __init__(self, story: Story, stamp: Stamp, decided: Decision | Rejected) -> None:
+    def __init__(self, story: Story, stamp: EventFactory, decided: Decision | Rejected) -> None:
         self._story = story
         self._stamp = stamp
         self._decided = decided
@@ -210,7 +209,11 @@ def given(*happenings: Happening) -> Story:
     story = Story()
     for number, happening in enumerate(happenings, start=1):
         header = story.header
-        stamp = Stamp("s", header.incarnation, header.version + 1, AT) if header else Stamp("s", f"c{number}", 1, AT)
+        stamp = (
+            EventFactory("s", header.incarnation, header.version + 1, AT)
+            if header
+            else EventFactory("s", f"c{number}", 1, AT)
+        )
         story.happen(happening(stamp))
     return story
 
@@ -249,8 +252,8 @@ async def owner(
     """Take partition 0 and return what applies its commands."""
     state = await backend.ownership.take(0, "worker-1")
     assert state is not None
-    intake = Intake(0, backend.partitions, MAX_BYTES, partial(backend.channels.is_reply_channel, 0))
-    answers = Answers(backend.reader, backend.partitions)
+    intake = CommandDecoder(0, backend.partitions, MAX_BYTES, partial(backend.channels.is_reply_channel, 0))
+    answers = QueryHandler(backend.reader, backend.partitions)
     memory = OwnerMemory.empty(backend.quarantine, 0, cached, limits)
     return PartitionProcessor(state, intake, store or backend.store, answers, catalogue, memory)
 

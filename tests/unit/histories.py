@@ -1,11 +1,12 @@
-"""A partition's history as the tests of its followers make it, with all that can happen to it."""
+"""A model of one partition's event log, with every fault that can happen to it, and of a subscriber to it."""
 
 from collections.abc import Iterable
 from itertools import count
 
 from tests.contract.samples import AT
 
-from turnstream.client.listening.following import Break, Following, Wanted
+from turnstream.client.subscriptions.gap_detector import EventFilter, GapDetector
+from turnstream.client.subscriptions.resync import HistoryGap
 from turnstream.codec.events import decode_event, encode_event
 from turnstream.domain.events import (
     AnyEvent,
@@ -16,7 +17,7 @@ from turnstream.domain.events import (
     SessionDeleted,
 )
 from turnstream.domain.patches import SessionConfigPatch
-from turnstream.domain.position import Mark
+from turnstream.domain.position import LogPosition
 from turnstream.ports import EventPage
 
 KINDS: dict[str, tuple[type[AnyEvent], dict[str, object]]] = {
@@ -28,17 +29,17 @@ KINDS: dict[str, tuple[type[AnyEvent], dict[str, object]]] = {
 
 
 class History:
-    """What a partition's event stream holds, and what it ever held."""
+    """The events that a partition's event log has, and those that it has had."""
 
     def __init__(self) -> None:
         self.generation = "g0"
         self.former: list[tuple[str, int]] = []
         self.kept: list[AnyEvent] = []
-        """What the stream holds."""
+        """The events in the event log."""
         self.timeline: list[AnyEvent] = []
-        """All that has survived, also what retention has taken: the event of sequence n is at n - 1."""
+        """All events that survived, including trimmed ones: the event of sequence n is at n - 1."""
         self.held_back = 0
-        """Events at the head that are not safe yet, in the stricter modes of durability."""
+        """Events at the end that are not durable yet, in the stricter durability levels."""
         self.has_owner = True
         self._numbers = count(1)
 
@@ -69,11 +70,11 @@ class History:
         return event
 
     def trim(self, left: int) -> None:
-        """Let retention take all but the newest."""
+        """Trim all but the newest events."""
         self.kept = self.kept[-left:] if left else []
 
     def rotate(self, survived: int) -> None:
-        """Go on from an older state, as after a failover."""
+        """Continue from an older state, as after a failover."""
         self.lose(survived)
         self.is_taken()
 
@@ -100,7 +101,7 @@ class History:
         self.has_owner = True
 
     def page(self, after: int, most: int, session_id: str | None = None) -> EventPage:
-        behind = [event for event in self.kept if after < sequence_of(event) <= self.head]
+        later = [event for event in self.kept if after < sequence_of(event) <= self.head]
         return EventPage(
             generation=self.generation,
             former=tuple(self.former),
@@ -108,7 +109,7 @@ class History:
             head=self.head,
             types=self._types(),
             session=self._session(session_id) if session_id is not None else 0,
-            payloads=tuple((sequence_of(event), encode_event(event)) for event in behind[:most]),
+            payloads=tuple((sequence_of(event), encode_event(event)) for event in later[:most]),
         )
 
     def _types(self) -> dict[str, int]:
@@ -120,48 +121,48 @@ class History:
 
 
 class Follower:
-    """What a subscription does with one partition, without tasks; `given` is what its user saw."""
+    """A subscriber to one partition, without tasks; `given` are the events and gaps that its user received."""
 
-    def __init__(self, history: History, wanted: Wanted, mark: Mark | None = None) -> None:
+    def __init__(self, history: History, wanted: EventFilter, mark: LogPosition | None = None) -> None:
         self.history = history
         self.wanted = wanted
-        self.start = mark or (history.generation, history.head)
-        self.following = Following(wanted, self.start)
-        self.given: list[AnyEvent | Break] = []
+        self.start = mark or LogPosition(history.generation, history.head)
+        self.detector = GapDetector(wanted, self.start)
+        self.given: list[AnyEvent | HistoryGap] = []
         self.wire: list[AnyEvent] = []
         self.timeline: list[AnyEvent] = []
-        """What had survived when the last page was made; the page itself is `page`."""
+        """The events that had survived when the server made the last page, `page`."""
         self.page = history.page(0, 0)
         self._after: int | None = None
         self._page: EventPage | None = None
 
     @property
     def sequences(self) -> list[int]:
-        """What was given, as sequences."""
-        return [sequence_of(event) for event in self.given if not isinstance(event, Break)]
+        """The sequences of the delivered events."""
+        return [sequence_of(event) for event in self.given if not isinstance(event, HistoryGap)]
 
     @property
-    def breaks(self) -> list[Break]:
-        return [gone for gone in self.given if isinstance(gone, Break)]
+    def gaps(self) -> list[HistoryGap]:
+        return [gap for gap in self.given if isinstance(gap, HistoryGap)]
 
     def publish(self, events: Iterable[AnyEvent]) -> None:
-        """Let events be under way to it."""
-        self.wire += [event for event in events if self.wanted.concerns(event)]
+        """Send events to the follower."""
+        self.wire += [event for event in events if self.wanted.in_chain(event)]
 
-    def hear(self, *, room: bool = True) -> None:
-        """Hear the next event that is under way."""
-        self._heard(self.wire.pop(0), room=room)
+    def receive(self, *, room: bool = True) -> None:
+        """Receive the next live event in flight."""
+        self._receive(self.wire.pop(0), room=room)
 
     def reconnect(self) -> None:
-        """Lose the connection, and what was under way with it."""
+        """Lose the connection and the live events in flight."""
         self.wire.clear()
         self._after = self._page = None
-        self.following.interrupt()
+        self.detector.interrupt()
 
     def ask(self) -> None:
         """Ask for a page."""
-        self.following.reading()
-        self._after = self.following.behind
+        self.detector.start_page()
+        self._after = self.detector.sequence
 
     @property
     def is_asking(self) -> bool:
@@ -177,56 +178,56 @@ class Follower:
         self.page = self._page = self.history.page(self._after, most, self.wanted.session_id)
         self.timeline = list(self.history.timeline)
 
-    def arrive(self) -> Break | None:
-        """Take the page; return what it broke."""
+    def arrive(self) -> HistoryGap | None:
+        """Receive the page; return the gap before it."""
         after, page = self._after, self._page
         assert after is not None
         assert page is not None
         self._after = self._page = None
-        gone = self.following.continue_in(page)
-        if gone:
-            self.given.append(gone)
-        if self.following.behind >= after:
+        gap = self.detector.align(page)
+        if gap:
+            self.given.append(gap)
+        if self.detector.sequence >= after:
             self._take(page)
-        return gone
+        return gap
 
-    def read(self, most: int = 1000) -> Break | None:
+    def read(self, most: int = 1000) -> HistoryGap | None:
         """Read a page at once."""
         self.ask()
         self.answer(most)
         return self.arrive()
 
     def check(self) -> None:
-        """Look at the head, and hear all that was published before."""
+        """Read the head, receive every event published before, and compare."""
         page = self.history.page(0, 0, self.wanted.session_id)
         while self.wire:
-            self.hear()
-        self.following.check(page)
+            self.receive()
+        self.detector.check_head(page)
 
     def settle(self) -> None:
-        """Let everything become quiet; it must be live then."""
+        """Complete all reads; the partition must be live then."""
         if self.is_asking:
             self.answer(3)
             self.arrive()
         for _ in range(2):
             self.check()
             for _ in range(2 * len(self.history.timeline) + 8):
-                if not self.following.is_live:
+                if not self.detector.is_live:
                     self.read(3)
-        assert self.following.is_live
+        assert self.detector.is_live
 
     def _take(self, page: EventPage) -> None:
         for sequence, payload in page.payloads:
             event = decode_event(payload)
             assert event is not None
-            if self.wanted.concerns(event) and self.following.take(event, sequence):
+            if self.wanted.in_chain(event) and self.detector.accept_stored(event, sequence):
                 self._give(event)
-        self.following.advance(page)
-        for event, _ in self.following.held():
-            self._heard(event, room=True)
+        self.detector.finish_page(page)
+        for event, _ in self.detector.release_held():
+            self._receive(event, room=True)
 
-    def _heard(self, event: AnyEvent, *, room: bool) -> None:
-        if self.following.hear(event, 0, room=room):
+    def _receive(self, event: AnyEvent, *, room: bool) -> None:
+        if self.detector.accept_live(event, 0, room=room):
             self._give(event)
 
     def _give(self, event: AnyEvent) -> None:

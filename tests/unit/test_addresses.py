@@ -7,7 +7,7 @@ from redis.asyncio.connection import Connection, SSLConnection
 
 import turnstream.sync
 from turnstream import Turnstream
-from turnstream.adapters.redis.topology.addresses import Address, Target, read_settings, read_url
+from turnstream.adapters.redis.connection.addresses import Address, Target, read_settings, read_url
 from turnstream.errors import ConfigurationError
 from turnstream.settings import load_settings
 

@@ -11,22 +11,21 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from turnstream.adapters.redis.function_library import library
 from turnstream.adapters.redis.keys import Keys, PartitionKeys, tags
-from turnstream.adapters.redis.library import library
-from turnstream.application.intake import Accepted, Intake
-from turnstream.application.routing import partition_of
+from turnstream.application.commands.decoder import CommandDecoder, DecodedCommand
 from turnstream.asyncapi import asyncapi_document, render
 from turnstream.asyncapi.channels import PARAMETERS
 from turnstream.asyncapi.messages import HEADERS, name_of
 from turnstream.asyncapi.recording import DEFAULTS, GENERATION, KEYS, PARTITION
 from turnstream.asyncapi.schemas import FIELDS, OUTPUTS, JsonValue
-from turnstream.codec.commands import decode_command, encode_command
-from turnstream.codec.envelope import encode_entry
+from turnstream.codec.envelope import decode_command, encode_command, encode_entry
 from turnstream.codec.events import EventEnvelope, decode_event, encode_event
-from turnstream.codec.replies import REJECTIONS, decode_replies, encode_replies, error_of
+from turnstream.codec.records import REJECTIONS, decode_replies, encode_replies, error_of
+from turnstream.domain.command_specs import check_rules
 from turnstream.domain.commands import COMMANDS, OPERATIONS, QUERIES
 from turnstream.domain.events import EVENTS
-from turnstream.domain.rules import check_rules
+from turnstream.domain.partitioning import partition_of
 from turnstream.errors import Rejected
 from turnstream.ports import CommandEntry, RawEntry, Reply
 from turnstream.settings import Settings
@@ -134,7 +133,7 @@ def test_references_lead_somewhere() -> None:
 
 
 def test_no_schema_speaks_of_python() -> None:
-    foreign = re.compile(r"`(?:None|True|False)`|\\b(?:design|spec) §|`[a-z]+_[a-z_]+`")
+    foreign = re.compile(r"`(?:None|True|False)`|design §|contract\.md|`[a-z]+_[a-z_]+`")
     texts = [text for text in strings(DOCUMENT["components"]["schemas"]) if foreign.search(text)]
     assert texts == []
 
@@ -144,11 +143,11 @@ def test_no_schema_speaks_of_python() -> None:
 
 @pytest.mark.parametrize("command_type", ALL_COMMANDS)
 def test_the_examples_of_a_command_are_what_a_worker_takes(command_type: str) -> None:
-    intake = Intake(PARTITION, DEFAULTS.partitions, DEFAULTS.max_message_bytes, KEYS.is_reply_channel)
+    intake = CommandDecoder(PARTITION, DEFAULTS.partitions, DEFAULTS.max_message_bytes, KEYS.is_reply_channel)
     for example in MESSAGES[name_of(command_type)]["examples"]:
         data = msgspec.json.encode(example["payload"])
         fields = {name.encode(): value.encode() for name, value in example["headers"].items()}
-        assert isinstance(intake.read(RawEntry("1-0", {**fields, b"data": data})), Accepted)
+        assert isinstance(intake.read(RawEntry("1-0", {**fields, b"data": data})), DecodedCommand)
         command = decode_command(example["headers"]["type"], data, DEFAULTS.max_message_bytes)
         assert type(command) is ALL_COMMANDS[command_type]
         check_rules(command)

@@ -6,11 +6,10 @@ import msgspec
 from tests.unit.given import AT, CATALOGUE, MAX_BYTES, REPLY_TO, ROOM, SMALL, entry, fields_of, message
 
 from turnstream.adapters.memory import MemoryBackend
-from turnstream.application.batch import BatchInProgress
-from turnstream.application.intake import Accepted, Intake
-from turnstream.application.parking import BatchParking, ParkedSessions
-from turnstream.application.working import WorkingSession
-from turnstream.codec.replies import error_of
+from turnstream.application.commands.batch import BatchInProgress, WorkingSession
+from turnstream.application.commands.decoder import CommandDecoder, DecodedCommand
+from turnstream.application.commands.owner_memory import BatchParking, ParkedSessions
+from turnstream.codec.records import error_of, milliseconds
 from turnstream.domain.commands import (
     AddMessage,
     AddMessages,
@@ -22,7 +21,7 @@ from turnstream.domain.commands import (
 )
 from turnstream.domain.models import SessionConfig
 from turnstream.errors import DuplicateMismatch, InvalidCommand, SessionNotFound, VersionConflict
-from turnstream.ports import Batch, CommandEntry, Outcome, PartitionState, RawEntry, SessionPlace, milliseconds
+from turnstream.ports import Batch, CommandEntry, Outcome, PartitionState, RawEntry, SessionPlace
 
 STATE = PartitionState(
     partition=0,
@@ -36,10 +35,10 @@ STATE = PartitionState(
 MS = milliseconds(AT)
 
 
-def accepted(sent: CommandEntry) -> Accepted:
-    intake = Intake(0, 1, MAX_BYTES, partial(MemoryBackend(1).channels.is_reply_channel, 0))
+def accepted(sent: CommandEntry) -> DecodedCommand:
+    intake = CommandDecoder(0, 1, MAX_BYTES, partial(MemoryBackend(1).channels.is_reply_channel, 0))
     item = intake.read(RawEntry(f"{MS}-0", fields_of(sent)))
-    assert isinstance(item, Accepted)
+    assert isinstance(item, DecodedCommand)
     return item
 
 

@@ -15,7 +15,7 @@ from turnstream.catalogue import (
     context_window_size,
     default_catalogue,
 )
-from turnstream.domain.pricing import Catalogue, Price, PriceSource, TokenUsage
+from turnstream.domain.prices import Catalogue, Price, PriceSource, TokenUsage
 from turnstream.errors import ConfigurationError
 
 UNKNOWN = Price(0.0, PriceSource.UNKNOWN)
@@ -336,7 +336,7 @@ import sys
 from turnstream.catalogue import calculate_cost, context_window_size
 assert "genai_prices" not in sys.modules, "importing the catalogue"
 assert context_window_size("gpt-4") == 8192 and calculate_cost(1000, 0, "gpt-4") == 0.03
-assert "genai_prices" not in sys.modules, "a name of the spec"
+assert "genai_prices" not in sys.modules, "a name of the contract"
 assert context_window_size("gpt-4o") == 128000
 assert "genai_prices" in sys.modules
 """

@@ -15,7 +15,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from tests.unit.given import AT, MAX_BYTES, SMALL, any_command, arbitrary_command, json_values, message, unhurried
 
-from turnstream.codec.commands import MAX_DEPTH, decode_command, encode_command
+from turnstream.codec.envelope import MAX_DEPTH, decode_command, encode_command
+from turnstream.domain.command_specs import check_rules
 from turnstream.domain.commands import (
     COMMANDS,
     AddMessage,
@@ -32,7 +33,6 @@ from turnstream.domain.commands import (
 from turnstream.domain.content import TextContent, ToolCallContent
 from turnstream.domain.models import ChatMessage, ChatMessageRole, SessionConfig
 from turnstream.domain.patches import ChatMessagePatch, SessionConfigPatch, SessionPatch, TokenMetricsPatch
-from turnstream.domain.rules import check_rules
 from turnstream.errors import InvalidCommand
 
 SURROGATE = "\ud800"

@@ -129,7 +129,7 @@ def test_times_come_back_in_utc() -> None:
     assert event.timestamp.tzinfo == UTC
 
 
-# ── the constructors of the spec ─────────────────────────────────────────────────────────────────────────────────────
+# ── the constructors of the contract ──────────────────────────────────────────────────────────────────────────────────
 
 
 def test_should_have_the_correct_type_and_properties() -> None:

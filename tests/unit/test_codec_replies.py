@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.unit.given import arbitrary, message, unhurried
 
 from turnstream import errors
-from turnstream.codec.replies import (
+from turnstream.codec.records import (
     decode_flag,
     decode_removed,
     decode_replies,

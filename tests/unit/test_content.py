@@ -1,4 +1,4 @@
-"""Content parts: on the wire they keep the spec's own names, and `type` tells them apart."""
+"""Content parts: on the wire they keep the contract's own names, and `type` tells them apart."""
 
 from typing import Any
 

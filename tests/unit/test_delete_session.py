@@ -3,7 +3,7 @@
 from tests.unit.given import added, created, deleted, given
 
 from turnstream.domain.commands import DeleteSession
-from turnstream.domain.evolve import fold
+from turnstream.domain.evolution import fold
 from turnstream.errors import VersionConflict
 
 

@@ -1,21 +1,20 @@
-"""The tree of errors: drawn as it is, with the messages of the spec, and a type that says whether to try again."""
+"""The tree of errors: drawn as it is, with the messages of the contract, and a type that says whether to try again."""
 
 import inspect
 import re
+from types import ModuleType
 
 import pytest
 
-from turnstream import errors
+import turnstream
+from turnstream import errors, signals
 from turnstream.errors import (
-    BatchRefused,
-    Collision,
     CommandDiscarded,
     CommandExpired,
     CommandParked,
     CommandTimeout,
     ConfigurationError,
     DuplicateMismatch,
-    Fenced,
     InvalidCommand,
     KeyUnusable,
     MessageAlreadyExists,
@@ -31,12 +30,11 @@ from turnstream.errors import (
     StoredDataInvalid,
     SubscriptionInUse,
     SubscriptionNotFound,
-    TooLate,
     TurnstreamError,
     Unavailable,
     VersionConflict,
-    WorkerDied,
 )
+from turnstream.signals import BatchRefused, Collision, Fenced, PartitionRefused, TooLate, WorkerDied
 
 EVERY_ERROR: list[TurnstreamError] = [
     InvalidCommand("$.message.role", "Invalid enum value 'robot'"),
@@ -59,6 +57,7 @@ EVERY_ERROR: list[TurnstreamError] = [
     Collision(7),
     WorkerDied(3),
     BatchRefused(7, "a key is a string"),
+    PartitionRefused(7, "a key is a string"),
     StoredDataInvalid("ts:session:{1}:s", "it is a string, expected a hash", "s"),
     SubscriptionInUse("billing", 2),
     SubscriptionNotFound("billing", ["a"]),
@@ -69,18 +68,20 @@ EVERY_ERROR: list[TurnstreamError] = [
 ]
 
 
-def real_tree(error: type[Exception], level: int = 0) -> set[tuple[int, str, str]]:
-    own = [child for child in error.__subclasses__() if child.__module__ == errors.__name__]
-    children = {entry for child in own for entry in real_tree(child, level + 1)}
+def real_tree(
+    module: ModuleType, error: type[Exception] = TurnstreamError, level: int = 0
+) -> set[tuple[int, str, str]]:
+    own = [child for child in error.__subclasses__() if child.__module__ == module.__name__]
+    children = {entry for child in own for entry in real_tree(module, child, level + 1)}
     parent = error.__base__
     return {(level, error.__name__, parent.__name__ if level and parent else "")} | children
 
 
-def drawn_tree() -> set[tuple[int, str, str]]:
+def drawn_tree(module: ModuleType) -> set[tuple[int, str, str]]:
     """Read the drawing at the top of the module: four columns a level."""
     above: list[str] = []
     drawn: set[tuple[int, str, str]] = set()
-    for line in (errors.__doc__ or "").splitlines():
+    for line in (module.__doc__ or "").splitlines():
         match = re.match(r" {4}([│├└─ ]*)([A-Z]\w+)", line)
         if match:
             level = len(match[1]) // 4
@@ -89,13 +90,21 @@ def drawn_tree() -> set[tuple[int, str, str]]:
     return drawn
 
 
-def test_the_tree_is_drawn_as_it_is() -> None:
-    assert drawn_tree() == real_tree(TurnstreamError)
+@pytest.mark.parametrize("module", [errors, signals], ids=["errors", "signals"])
+def test_the_drawn_tree_is_the_real_one(module: ModuleType) -> None:
+    assert drawn_tree(module) == real_tree(module)
 
 
-def test_every_error_of_the_module_is_in_the_tree() -> None:
-    defined = {name for name, _ in inspect.getmembers(errors, inspect.isclass)} - {"ClassVar"}
-    assert defined == {name for _, name, _ in real_tree(TurnstreamError)}
+@pytest.mark.parametrize("module", [errors, signals], ids=["errors", "signals"])
+def test_every_error_of_a_module_is_in_its_tree(module: ModuleType) -> None:
+    defined = {name for name, _ in inspect.getmembers(module, inspect.isclass)} - {"ClassVar"}
+    assert defined == {name for _, name, _ in real_tree(module)}
+
+
+def test_no_signal_is_a_public_name() -> None:
+    internal = {name for _, name, _ in real_tree(signals)} - {"TurnstreamError"}
+    assert internal
+    assert not internal & {*turnstream.__all__, *vars(errors)}
 
 
 @pytest.mark.parametrize(
@@ -114,9 +123,7 @@ def test_should_have_the_messages_of_the_spec(error: Rejected, text: str) -> Non
 def test_a_message_names_all_of_the_fields(error: TurnstreamError) -> None:
     fields = vars(error).copy()
     if "message_id" in fields:
-        del fields["session_id"]  # as the spec has it
-    if isinstance(error, StoredDataInvalid):
-        del fields["partition"]  # its key says it
+        del fields["session_id"]  # as the contract has it
     for value in fields.values():
         # A command id is there only where one is known.
         assert value is None or (f"{value:g}" if isinstance(value, float) else str(value)) in str(error)

@@ -13,7 +13,7 @@ from typing import Any, cast, get_args, get_origin, get_type_hints
 
 import pytest
 
-from turnstream.codec.replies import error_of, rejection_of
+from turnstream.codec.records import error_of, rejection_of
 from turnstream.errors import CommandTimeout, NotHandled, SessionNotFound, TurnstreamError, Unavailable
 
 PACKAGES = ("turnstream", "turnstream_alerts", "turnstream_cli", "turnstream_relay", "turnstream_worker")

@@ -29,6 +29,7 @@ from tests.unit.given import (
     updated,
 )
 
+from turnstream.domain.command_specs import decide
 from turnstream.domain.commands import (
     AddMessage,
     AddMessages,
@@ -40,9 +41,8 @@ from turnstream.domain.commands import (
     UpdateSession,
 )
 from turnstream.domain.content import TextContent
-from turnstream.domain.decision import Context, Stamp
-from turnstream.domain.evolve import evolve_header, fold
-from turnstream.domain.handlers import decide
+from turnstream.domain.decision import Context, EventFactory
+from turnstream.domain.evolution import evolve_header, fold
 from turnstream.domain.models import ChatMessage, SessionConfig, SessionHeader
 from turnstream.domain.patches import ChatMessagePatch, SessionConfigPatch, SessionPatch
 from turnstream.errors import Rejected
@@ -75,7 +75,7 @@ def test_every_change_moves_the_version_and_the_time() -> None:
     changes = [added("m1"), message_updated("m1", ChatMessagePatch()), updated(), measured(FRESH), removed("m1")]
     before = header(created(), added("m1"))
     for change in changes:
-        after = evolve_header(before, change(Stamp("s", "c1", 7, LATER)))
+        after = evolve_header(before, change(EventFactory("s", "c1", 7, LATER)))
         assert after is not None
         assert (after.version, after.updated_at, after.created_at) == (7, LATER, AT)
 
@@ -83,7 +83,7 @@ def test_every_change_moves_the_version_and_the_time() -> None:
 def test_events_that_only_tell_change_nothing() -> None:
     before = header(created())
     for telling in (config_updated(temperature=0.5), critical(0.9, 1_000, crossed=True)):
-        assert evolve_header(before, telling(Stamp("s", "c1", 2, LATER))) == before
+        assert evolve_header(before, telling(EventFactory("s", "c1", 2, LATER))) == before
 
 
 def test_a_deletion_leaves_nothing() -> None:
@@ -109,11 +109,11 @@ def test_events_are_not_changed_by_what_comes_after_them() -> None:
     assert story.past == given(created(messages=(message("m1"),))).past + story.past[1:]
 
 
-# ── any commands, against the repository of the spec written down in the simplest way ────────────────────────────────
+# ── any commands, against the contract's repository written down in the simplest way ──────────────────────────────────
 
 
 class Repository:
-    """What the spec's in-memory repository does, with the extensions of design §9; a refusal is a ValueError."""
+    """What the contract's repository does, in memory (docs/contract.md, Repository); a refusal is a ValueError."""
 
     def __init__(self) -> None:
         self.session: dict[str, Any] | None = None

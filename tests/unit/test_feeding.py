@@ -10,18 +10,17 @@ from tests.unit.given import CATALOGUE, MAX_BYTES, SMALL, entry, message
 from tests.waiting import wait_until
 
 from turnstream.adapters.memory import MemoryBackend
-from turnstream.application.answers import Answers
-from turnstream.application.cache import OwnerMemory
-from turnstream.application.intake import Intake
-from turnstream.application.parking import ParkingLimits
+from turnstream.application.commands.decoder import CommandDecoder
+from turnstream.application.commands.owner_memory import OwnerMemory, ParkingLimits
 from turnstream.application.processor import PartitionProcessor
-from turnstream.application.routing import partition_of
+from turnstream.application.queries.query_handler import QueryHandler
 from turnstream.domain.commands import AddMessage, AnyCommand, CreateSession
 from turnstream.domain.models import SessionInfo
+from turnstream.domain.partitioning import partition_of
 from turnstream.ports import START, RawEntry
-from turnstream.worker import feeding as feeding_module
-from turnstream.worker.feeding import ROUND_BYTES, ROUND_ENTRIES, Feeder, ReadSize, Turns
-from turnstream.worker.partition import BatchLimits, OwnedPartition
+from turnstream.worker import stream_feeder as feeding_module
+from turnstream.worker.partition_worker import BatchLimits, PartitionWorker
+from turnstream.worker.stream_feeder import ROUND_BYTES, ROUND_ENTRIES, FairScheduler, ReadSize, StreamFeeder
 
 MOST = 512
 
@@ -82,7 +81,7 @@ def test_empty_rounds_change_nothing_of_what_is_known_of_sizes() -> None:
 
 
 def test_partitions_with_more_than_a_read_brings_take_turns_and_the_others_are_always_read() -> None:
-    turns = Turns()
+    turns = FairScheduler()
     partitions = range(6)
     assert turns.left_out(partitions, 2) == []
     full = answer(40, partitions=4)
@@ -96,7 +95,7 @@ def test_partitions_with_more_than_a_read_brings_take_turns_and_the_others_are_a
 
 
 def test_a_partition_that_has_caught_up_waits_for_no_turn() -> None:
-    turns = Turns()
+    turns = FairScheduler()
     turns.saw(range(4), answer(40, partitions=4), count=10)
     turns.saw([3], {3: answer(9)[0]}, count=10)
     assert set(turns.left_out(range(4), 1)) == {1, 2}
@@ -104,7 +103,7 @@ def test_a_partition_that_has_caught_up_waits_for_no_turn() -> None:
 
 def test_one_that_is_behind_no_more_has_no_turn() -> None:
     """Whether it brought nothing more, or brought its last and has no room by now."""
-    turns = Turns()
+    turns = FairScheduler()
     turns.saw([0, 1, 2], answer(30, partitions=3), count=10)
     assert set(turns.left_out(range(3), 0)) == {0, 1, 2}
     turns.saw([1], {0: answer(3)[0]}, count=10)
@@ -112,7 +111,7 @@ def test_one_that_is_behind_no_more_has_no_turn() -> None:
 
 
 def test_a_turn_is_not_spent_on_a_partition_that_cannot_be_read_now() -> None:
-    turns = Turns()
+    turns = FairScheduler()
     turns.saw(range(4), answer(40, partitions=4), count=10)
     assert turns.left_out([2, 3], 1) == [3]
 
@@ -125,18 +124,18 @@ def backend() -> MemoryBackend:
     return MemoryBackend(4)
 
 
-async def own(backend: MemoryBackend, number: int, limits: BatchLimits) -> OwnedPartition:
+async def own(backend: MemoryBackend, number: int, limits: BatchLimits) -> PartitionWorker:
     state = await backend.ownership.take(number, "worker-1")
     assert state is not None
-    intake = Intake(number, 4, MAX_BYTES, partial(backend.channels.is_reply_channel, number))
-    answers = Answers(backend.reader, 4)
+    intake = CommandDecoder(number, 4, MAX_BYTES, partial(backend.channels.is_reply_channel, number))
+    answers = QueryHandler(backend.reader, 4)
     memory = OwnerMemory.empty(backend.quarantine, number, 10, ParkingLimits())
-    return OwnedPartition(PartitionProcessor(state, intake, backend.store, answers, CATALOGUE, memory), limits)
+    return PartitionWorker(PartitionProcessor(state, intake, backend.store, answers, CATALOGUE, memory), limits)
 
 
 @asynccontextmanager
-async def feeding(backend: MemoryBackend, owned: Mapping[int, OwnedPartition]) -> AsyncGenerator[Feeder, None]:
-    feeder = Feeder(backend.queue, owned, 16)
+async def feeding(backend: MemoryBackend, owned: Mapping[int, PartitionWorker]) -> AsyncGenerator[StreamFeeder, None]:
+    feeder = StreamFeeder(backend.queue, owned, 16)
     task = asyncio.create_task(feeder.run())
     yield feeder
     task.cancel()
@@ -210,7 +209,7 @@ async def test_one_that_had_no_room_is_read_again_when_another_was_lost_without_
 
 
 async def test_a_partition_that_is_owned_later_is_fed_after_a_wake(backend: MemoryBackend) -> None:
-    owned: dict[int, OwnedPartition] = {}
+    owned: dict[int, PartitionWorker] = {}
     async with feeding(backend, owned) as feeder:
         await send(backend, 3, 5)
         owned[3] = await own(backend, 3, LIMITS)
@@ -264,7 +263,7 @@ async def test_what_was_read_for_a_partition_that_was_given_up_is_dropped(backen
 
 
 async def test_a_loop_that_is_stopped_ends_even_if_its_cancellation_is_swallowed(backend: MemoryBackend) -> None:
-    feeder = Feeder(backend.queue, {0: await own(backend, 0, LIMITS)}, 16)
+    feeder = StreamFeeder(backend.queue, {0: await own(backend, 0, LIMITS)}, 16)
     task = asyncio.create_task(feeder.run())
     await asyncio.sleep(0)
     feeder.stop()

@@ -9,18 +9,17 @@ from tests.unit.test_partition import ROOMY, Counting
 from tests.waiting import wait_until
 
 from turnstream.adapters.memory import MemoryBackend
-from turnstream.application.answers import Answers
-from turnstream.application.cache import OwnerMemory
-from turnstream.application.intake import Intake
-from turnstream.application.parking import ParkingLimits
+from turnstream.application.commands.decoder import CommandDecoder
+from turnstream.application.commands.owner_memory import OwnerMemory, ParkingLimits
 from turnstream.application.processor import PartitionProcessor
+from turnstream.application.queries.query_handler import QueryHandler
 from turnstream.catalogue import default_catalogue
 from turnstream.domain.commands import CreateSession
 from turnstream.errors import Unavailable
 from turnstream.ports import Batch, PartitionState, RawEntry
-from turnstream.worker import ownership
-from turnstream.worker.ownership import Holdings
-from turnstream.worker.partition import OwnedPartition
+from turnstream.worker import holdings as holdings_module
+from turnstream.worker.holdings import PartitionLeases
+from turnstream.worker.partition_worker import PartitionWorker
 
 FIRST, SECOND = (raw(entry(CreateSession(SMALL, name), name), n) for n, name in enumerate("st", start=1))
 
@@ -47,19 +46,19 @@ def store(backend: MemoryBackend) -> Away:
 
 
 @pytest.fixture
-def holdings(backend: MemoryBackend, store: Away) -> Holdings[PartitionState, OwnedPartition]:
+def holdings(backend: MemoryBackend, store: Away) -> PartitionLeases[PartitionState, PartitionWorker]:
     def processor(state: PartitionState) -> PartitionProcessor:
-        intake = Intake(0, 1, 1_000, lambda _: True)
+        intake = CommandDecoder(0, 1, 1_000, lambda _: True)
         memory = OwnerMemory.empty(backend.quarantine, 0, 10, ParkingLimits())
-        return PartitionProcessor(state, intake, store, Answers(backend.reader, 1), default_catalogue(), memory)
+        return PartitionProcessor(state, intake, store, QueryHandler(backend.reader, 1), default_catalogue(), memory)
 
-    def hold(state: PartitionState) -> OwnedPartition:
-        return OwnedPartition(processor(state), ROOMY)
+    def hold(state: PartitionState) -> PartitionWorker:
+        return PartitionWorker(processor(state), ROOMY)
 
-    return Holdings("w:1", 1, backend.ownership, hold, asyncio.Event(), 0.001)
+    return PartitionLeases("w:1", 1, backend.ownership, hold, asyncio.Event(), 0.001)
 
 
-async def try_to_apply(holdings: Holdings[PartitionState, OwnedPartition], waiting: RawEntry) -> None:
+async def try_to_apply(holdings: PartitionLeases[PartitionState, PartitionWorker], waiting: RawEntry) -> None:
     """Take the partition if need be, feed it, and wait until it is applied or given up."""
     await holdings.settle()
     owned = holdings.owned[0]
@@ -69,9 +68,9 @@ async def try_to_apply(holdings: Holdings[PartitionState, OwnedPartition], waiti
 
 
 async def test_a_batch_that_is_interrupted_again_and_again_is_told_once(
-    holdings: Holdings[PartitionState, OwnedPartition], store: Away, caplog: pytest.LogCaptureFixture
+    holdings: PartitionLeases[PartitionState, PartitionWorker], store: Away, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", "turnstream.worker.ownership")
+    caplog.set_level("INFO", "turnstream.worker.holdings")
 
     def told() -> list[str]:
         return [record.message for record in caplog.records if record.message.startswith("partition ")]
@@ -91,7 +90,7 @@ async def test_a_batch_that_is_interrupted_again_and_again_is_told_once(
 
 
 async def test_leases_are_renewed_although_the_registry_is_away(
-    holdings: Holdings[PartitionState, OwnedPartition], backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+    holdings: PartitionLeases[PartitionState, PartitionWorker], backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     renewed: list[int] = []
 
@@ -113,7 +112,7 @@ async def test_leases_are_renewed_although_the_registry_is_away(
 
 
 async def test_a_partition_on_which_nobody_works_any_more_is_dropped(
-    holdings: Holdings[PartitionState, OwnedPartition],
+    holdings: PartitionLeases[PartitionState, PartitionWorker],
 ) -> None:
     await holdings.settle()
     working = holdings._tasks[0]
@@ -152,8 +151,8 @@ class Stuck:
             raise
 
 
-async def held(backend: MemoryBackend, stuck: Stuck) -> Holdings[PartitionState, Stuck]:
-    holdings = Holdings("w:1", 1, backend.ownership, lambda _: stuck, asyncio.Event(), 0.001)
+async def held(backend: MemoryBackend, stuck: Stuck) -> PartitionLeases[PartitionState, Stuck]:
+    holdings = PartitionLeases("w:1", 1, backend.ownership, lambda _: stuck, asyncio.Event(), 0.001)
     await holdings.settle()
     await stuck.began.wait()
     return holdings
@@ -162,7 +161,7 @@ async def held(backend: MemoryBackend, stuck: Stuck) -> Holdings[PartitionState,
 async def test_a_partition_that_is_cut_short_is_released(
     backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ownership, "HANDOVER", 0.0)
+    monkeypatch.setattr(holdings_module, "HANDOVER", 0.0)
     stuck = Stuck(stubborn=False)
     holdings = await held(backend, stuck)
     assert await backend.ownership.take(0, "w:2") is None
@@ -188,7 +187,7 @@ async def test_until_its_work_has_ended_a_partition_is_kept(
     holdings = await held(backend, stuck)
     giving_up = asyncio.create_task(holdings.give_up([0]))
     await wait_until(lambda: renewals > 2)
-    monkeypatch.setattr(ownership, "HANDOVER", 0.0)
+    monkeypatch.setattr(holdings_module, "HANDOVER", 0.0)
     assert not stuck.cancelled.is_set()
     giving_up.cancel()
     await asyncio.wait([giving_up])
@@ -212,7 +211,7 @@ async def test_what_was_lost_is_taken_again_when_its_work_has_ended(
 
     bell, made = asyncio.Event(), [Stuck(stubborn=True), Stuck(stubborn=False)]
     making = iter(made)
-    holdings = Holdings("w:1", 1, backend.ownership, lambda _: next(making), bell, 0.001)
+    holdings = PartitionLeases("w:1", 1, backend.ownership, lambda _: next(making), bell, 0.001)
     await holdings.settle()
     await made[0].began.wait()
     with monkeypatch.context() as patch:

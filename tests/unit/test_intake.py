@@ -12,21 +12,22 @@ from hypothesis import strategies as st
 from tests.unit.given import MAX_BYTES, REPLY_TO, entry, fields_of, message, unhurried
 
 from turnstream.adapters.memory import MemoryBackend
-from turnstream.application import intake
-from turnstream.application.intake import Accepted, Intake, SetAside, payload_hash
-from turnstream.application.routing import partition_of
-from turnstream.codec.replies import error_of
+from turnstream.application.commands import decoder
+from turnstream.application.commands.decoder import CommandDecoder, DecodedCommand, MalformedCommand, payload_hash
+from turnstream.codec.envelope import entry_time
+from turnstream.codec.records import error_of
 from turnstream.domain.commands import AddMessage, AnyCommand, DeleteSession, ListSessions
+from turnstream.domain.partitioning import partition_of
 from turnstream.errors import InvalidCommand
-from turnstream.ports import CommandEntry, RawEntry, entry_time
+from turnstream.ports import CommandEntry, RawEntry
 from turnstream.ports.values import LAST_MS
 
 DATA = b'{"sessionId":"s"}'
 
 
-def read(fields: Mapping[bytes, bytes], partition: int = 0, partitions: int = 1) -> Accepted | SetAside:
+def read(fields: Mapping[bytes, bytes], partition: int = 0, partitions: int = 1) -> DecodedCommand | MalformedCommand:
     channels = MemoryBackend(partitions).channels
-    reader = Intake(partition, partitions, MAX_BYTES, partial(channels.is_reply_channel, partition))
+    reader = CommandDecoder(partition, partitions, MAX_BYTES, partial(channels.is_reply_channel, partition))
     return reader.read(RawEntry("1700000000123-4", fields))
 
 
@@ -35,14 +36,14 @@ def raw(**fields: bytes) -> dict[bytes, bytes]:
     return {name.encode(): value for name, value in whole.items()}
 
 
-def set_aside(fields: Mapping[bytes, bytes], partition: int = 0, partitions: int = 1) -> SetAside:
+def set_aside(fields: Mapping[bytes, bytes], partition: int = 0, partitions: int = 1) -> MalformedCommand:
     item = read(fields, partition, partitions)
-    assert isinstance(item, SetAside)
+    assert isinstance(item, MalformedCommand)
     assert item.raw.fields == fields
     return item
 
 
-def rejection(item: SetAside) -> InvalidCommand:
+def rejection(item: MalformedCommand) -> InvalidCommand:
     """What the producer is told."""
     assert item.reply_to == REPLY_TO
     assert item.reply is not None
@@ -60,7 +61,7 @@ def test_a_bug_of_the_reader_sets_the_entry_aside_and_says_no_more_than_its_clas
     def buggy(*_: object) -> None:
         raise OverflowError("a secret")
 
-    monkeypatch.setattr(intake, "decode_command", buggy)
+    monkeypatch.setattr(decoder, "decode_command", buggy)
     item = set_aside(raw())
     assert rejection(item).reason == "The worker failed on it: OverflowError"
     (line,) = caplog.records
@@ -79,7 +80,7 @@ def test_an_entry_has_a_time_that_a_date_can_have(time: int, understood: int) ->
 def test_a_command_comes_with_what_its_entry_says() -> None:
     sent = entry(AddMessage("s", message("m1")))
     item = read(fields_of(sent))
-    assert isinstance(item, Accepted)
+    assert isinstance(item, DecodedCommand)
     assert (item.command, item.entry, item.entry_ms) == (AddMessage("s", message("m1")), sent, 1_700_000_000_123)
     assert item.raw.entry_id == "1700000000123-4"
 
@@ -147,7 +148,7 @@ def test_a_malformed_command_with_a_forged_channel_is_not_replied_to() -> None:
 @for_all(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.integers(0, 7))
 def test_a_session_is_accepted_in_its_own_partition_only(session_id: str, partition: int) -> None:
     item = read(fields_of(entry(DeleteSession(session_id), reply_to=None)), partition, 8)
-    assert isinstance(item, Accepted) == (partition_of(session_id, 8) == partition)
+    assert isinstance(item, DecodedCommand) == (partition_of(session_id, 8) == partition)
 
 
 def test_the_error_says_where_the_session_belongs() -> None:
@@ -161,7 +162,7 @@ def test_the_error_says_where_the_session_belongs() -> None:
 
 @pytest.mark.parametrize("partition", range(4))
 def test_a_listing_may_go_to_any_partition(partition: int) -> None:
-    assert isinstance(read(fields_of(entry(ListSessions(), reply_to=None)), partition, 4), Accepted)
+    assert isinstance(read(fields_of(entry(ListSessions(), reply_to=None)), partition, 4), DecodedCommand)
 
 
 @pytest.mark.parametrize("name", [b"delete-session", b"create-session"])
@@ -169,7 +170,7 @@ def test_a_command_without_a_session_is_a_matter_of_the_rules(name: bytes) -> No
     """What decodes but breaks a rule is rejected, not set aside."""
     config = {"provider": "openai", "model": "small"}
     data = msgspec.json.encode({"sessionId": "", "config": config})
-    assert isinstance(read(raw(type=name, data=data)), Accepted)
+    assert isinstance(read(raw(type=name, data=data)), DecodedCommand)
 
 
 @settings(unhurried, max_examples=200)

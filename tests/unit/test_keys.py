@@ -9,8 +9,8 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 from tests.unit.given import unhurried
 
+from turnstream.adapters.redis.connection.slots import SLOTS, slot_of
 from turnstream.adapters.redis.keys import Keys, PartitionKeys, tags
-from turnstream.adapters.redis.topology.slots import SLOTS, slot_of
 
 POWERS = [1, 2, 4, 16, 64, 256, 1_024]
 

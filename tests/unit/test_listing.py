@@ -13,13 +13,14 @@ from msgspec.structs import replace
 from tests.unit.given import AT, created, given, unhurried
 
 from turnstream.adapters.memory import MemoryBackend
-from turnstream.application import listing
-from turnstream.application.listing import decode_cursor, encode_cursor, page, walk
-from turnstream.application.routing import partition_of
+from turnstream.application.queries import session_list
+from turnstream.application.queries.session_list import decode_cursor, encode_cursor, page, walk
+from turnstream.codec.records import milliseconds
 from turnstream.domain.commands import ListSessions
 from turnstream.domain.models import SessionConfig, SessionHeader, SessionInfo, SessionPage
+from turnstream.domain.partitioning import partition_of
 from turnstream.errors import InvalidCommand
-from turnstream.ports import Batch, IndexEntry, PartitionState, SessionWrite, StoredHeader, milliseconds
+from turnstream.ports import Batch, IndexEntry, PartitionState, SessionWrite, StoredHeader
 
 PARTITIONS = 4
 
@@ -133,7 +134,7 @@ async def test_the_last_page_has_no_cursor_even_when_it_is_full(sessions: Sessio
 
 
 async def test_more_sessions_than_are_read_at_a_time(sessions: Sessions) -> None:
-    names = [f"{number:03}" for number in range(listing.PAGE_CHUNK * PARTITIONS * 3)]
+    names = [f"{number:03}" for number in range(session_list.PAGE_CHUNK * PARTITIONS * 3)]
     for seconds, name in enumerate(names):
         await sessions.put(name, seconds=seconds)
     assert ids((await sessions.page(limit=1_000)).sessions) == names[::-1]
@@ -173,7 +174,7 @@ async def test_a_filter_fills_its_pages(sessions: Sessions) -> None:
 async def test_a_rare_filter_gives_a_short_page_with_a_cursor(
     sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "MAX_SCANNED", 64)
+    monkeypatch.setattr(session_list, "MAX_SCANNED", 64)
     await sessions.put("rare", config=SessionConfig("acme", "small"))
     for seconds in range(1, 400):
         await sessions.put(f"{seconds:03}", seconds=seconds)
@@ -227,7 +228,7 @@ async def collect(infos: AsyncIterator[SessionInfo]) -> list[str]:
 
 
 async def test_a_walk_is_in_the_order_of_the_last_update(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "WALK_CHUNK", 3)
+    monkeypatch.setattr(session_list, "WALK_CHUNK", 3)
     names: Sequence[str] = [f"{number:02}" for number in range(50)]
     for seconds, name in enumerate(names):
         await sessions.put(name, seconds=seconds // 2)
@@ -235,7 +236,7 @@ async def test_a_walk_is_in_the_order_of_the_last_update(sessions: Sessions, mon
 
 
 async def test_a_walk_meets_what_is_updated_meanwhile_once(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "WALK_CHUNK", 1)
+    monkeypatch.setattr(session_list, "WALK_CHUNK", 1)
     names = [f"{number:02}" for number in range(20)]
     for seconds, name in enumerate(names):
         await sessions.put(name, seconds=seconds)
@@ -250,7 +251,7 @@ async def test_a_walk_meets_what_is_updated_meanwhile_once(sessions: Sessions, m
 async def test_a_walk_passes_over_what_is_deleted_meanwhile(
     sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "WALK_CHUNK", 1)
+    monkeypatch.setattr(session_list, "WALK_CHUNK", 1)
     for seconds, name in enumerate("abcdefgh"):
         await sessions.put(name, seconds=seconds)
     met: list[str] = []

@@ -11,8 +11,8 @@ from turnstream.backoff import Backoff
 from turnstream.catalogue import default_catalogue
 from turnstream.errors import Unavailable
 from turnstream.settings import Settings
-from turnstream.worker import feeding, member
-from turnstream.worker.loop import Worker
+from turnstream.worker import member, stream_feeder
+from turnstream.worker.worker import Worker
 
 
 class Endless(Backoff):
@@ -79,7 +79,7 @@ async def test_a_worker_departs_although_it_could_not_release(
     await running
     assert await backend.ownership.beat("other") == ["other"]
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
-        "left without releasing all: the leases run out by themselves"
+        "left without releasing all partitions: their leases expire"
     ]
 
 
@@ -97,7 +97,7 @@ async def test_a_server_that_hangs_is_told_of_once_and_once_more_when_it_hangs_a
     monkeypatch.setattr(member, "LONGEST", 0.0)
     monkeypatch.setattr(member, "Backoff", Brief)
     monkeypatch.setattr(member, "WATCH_EVERY", 0.0)
-    monkeypatch.setattr(feeding, "BLOCK", 0.001)
+    monkeypatch.setattr(stream_feeder, "BLOCK", 0.001)
     backend = MemoryBackend(1)
     hanging = asyncio.Event()
     calls = Counter[str]()

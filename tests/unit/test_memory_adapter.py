@@ -16,19 +16,17 @@ from turnstream.adapters.memory import channels as memory_channels
 from turnstream.adapters.memory.partition import Partition
 from turnstream.adapters.memory.retention import EventLimits
 from turnstream.adapters.memory.stream import CommandStream
-from turnstream.application.answers import Answers
-from turnstream.application.cache import OwnerMemory
-from turnstream.application.intake import Intake
-from turnstream.application.parking import ParkingLimits
+from turnstream.application.commands.decoder import CommandDecoder
+from turnstream.application.commands.owner_memory import OwnerMemory, ParkingLimits
 from turnstream.application.processor import PartitionProcessor
+from turnstream.application.queries.query_handler import QueryHandler
 from turnstream.catalogue import default_catalogue
-from turnstream.codec.commands import encode_command
-from turnstream.codec.envelope import decode_entry
+from turnstream.codec.envelope import decode_entry, encode_command
 from turnstream.codec.events import decode_event
-from turnstream.codec.replies import decode_replies
+from turnstream.codec.records import decode_replies, milliseconds
 from turnstream.domain.commands import AddMessage, AddMessages, CreateSession, RemoveMessages, UpdateSession
 from turnstream.domain.events import AnyEvent, EventMeta, SessionDeleted
-from turnstream.domain.evolve import fold
+from turnstream.domain.evolution import fold
 from turnstream.domain.models import (
     ChatMessage,
     SessionConfig,
@@ -38,8 +36,8 @@ from turnstream.domain.models import (
     session_of,
 )
 from turnstream.domain.patches import SessionPatch
-from turnstream.domain.pricing import PriceSource
-from turnstream.errors import Collision, Fenced, MessageNotFound, Overloaded, SessionNotFound, Unavailable
+from turnstream.domain.prices import PriceSource
+from turnstream.errors import MessageNotFound, Overloaded, SessionNotFound, Unavailable
 from turnstream.ports import (
     START,
     Backend,
@@ -58,8 +56,8 @@ from turnstream.ports import (
     SessionNeeds,
     SessionWrite,
     StoredHeader,
-    milliseconds,
 )
+from turnstream.signals import Collision, Fenced
 
 ENTRY_MS = milliseconds(AT)
 SOON = 10.0
@@ -679,8 +677,8 @@ async def test_the_index_is_in_the_order_of_the_last_update(backend: MemoryBacke
 
 
 async def test_commands_travel_from_the_queue_to_the_reader(backend: MemoryBackend, state: PartitionState) -> None:
-    intake = Intake(0, 1, 100_000, lambda channel: backend.channels.is_reply_channel(0, channel))
-    answers = Answers(backend.reader, 1)
+    intake = CommandDecoder(0, 1, 100_000, lambda channel: backend.channels.is_reply_channel(0, channel))
+    answers = QueryHandler(backend.reader, 1)
     memory = OwnerMemory.empty(backend.quarantine, 0, 10, ParkingLimits())
     processor = PartitionProcessor(state, intake, backend.store, answers, default_catalogue(), memory)
     metadata = SessionPatch(metadata={"title": "New"})

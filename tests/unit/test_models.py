@@ -20,7 +20,7 @@ from turnstream.domain.models import (
     session_of,
 )
 from turnstream.domain.patches import ChatMessagePatch, SessionConfigPatch, SessionPatch
-from turnstream.domain.pricing import PriceSource
+from turnstream.domain.prices import PriceSource
 
 TEXT = TextContent("Hello")
 CALL = ToolCallContent("call-1", "search", {})

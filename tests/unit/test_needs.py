@@ -3,7 +3,7 @@
 import pytest
 from tests.unit.given import SMALL, message
 
-from turnstream.application.needs import needs_of
+from turnstream.application.commands.batch_decider import has_reads, needs_of
 from turnstream.domain.commands import (
     AddMessage,
     AddMessages,
@@ -26,7 +26,7 @@ HEADER_ONLY: list[ChangingCommand] = [
 
 def needs(*commands: ChangingCommand, cached: tuple[str, ...] = (), thorough: bool = False) -> Needs:
     numbered = [(f"c{number}", 1_000 + number, command) for number, command in enumerate(commands, start=1)]
-    return needs_of(numbered, cached.__contains__, thorough=thorough)
+    return needs_of(numbered, cached, thorough=thorough)
 
 
 @pytest.mark.parametrize("command", HEADER_ONLY, ids=lambda command: command.type)
@@ -56,7 +56,7 @@ def test_outcomes_are_looked_for_only_when_it_is_in_doubt() -> None:
 
 def test_an_outcome_is_looked_for_at_the_time_of_its_first_entry() -> None:
     twice = [("c1", 1_000, DeleteSession("s")), ("c1", 2_000, DeleteSession("s"))]
-    assert needs_of(twice, set[str]().__contains__, thorough=True).commands == {"c1": 1_000}
+    assert needs_of(twice, (), thorough=True).commands == {"c1": 1_000}
 
 
 @pytest.mark.parametrize("thorough", [False, True])
@@ -72,8 +72,8 @@ def test_each_session_has_needs_of_its_own() -> None:
 
 
 def test_appends_to_known_sessions_read_nothing() -> None:
-    assert needs(*ADDS, UpdateTokenMetrics("s"), cached=("s",)).nothing_to_read
-    assert not needs(*ADDS).nothing_to_read
-    assert not needs(*ADDS, cached=("s",), thorough=True).nothing_to_read
-    assert not needs(RemoveMessages("s", last=1), cached=("s",)).nothing_to_read
-    assert not needs(UpdateMessage("s", "m1", ChatMessagePatch()), cached=("s",)).nothing_to_read
+    assert not has_reads(needs(*ADDS, UpdateTokenMetrics("s"), cached=("s",)))
+    assert has_reads(needs(*ADDS))
+    assert has_reads(needs(*ADDS, cached=("s",), thorough=True))
+    assert has_reads(needs(RemoveMessages("s", last=1), cached=("s",)))
+    assert has_reads(needs(UpdateMessage("s", "m1", ChatMessagePatch()), cached=("s",)))

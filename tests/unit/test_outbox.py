@@ -10,8 +10,8 @@ from tests.unit.given import unhurried
 from tests.waiting import SOON, wait_until
 
 from turnstream.adapters.memory import MemoryBackend
-from turnstream.client.lane import MAX_BYTES_TOGETHER, MAX_TOGETHER
-from turnstream.client.outbox import Outbox
+from turnstream.client.sending.outbox import Outbox
+from turnstream.client.sending.partition_sender import MAX_BYTES_TOGETHER, MAX_TOGETHER
 from turnstream.codec.envelope import decode_entry
 from turnstream.errors import Overloaded, Unavailable
 from turnstream.ports import START, CommandEntry, RawEntry
@@ -290,7 +290,8 @@ async def test_what_was_published_before_goes_first(queue: Recorded) -> None:
     under_way = outbox.put(0, [command("c2")], SOON)
     outbox.hold([0], "gone")
     later = outbox.put(0, [command("c3")], SOON)
-    await asyncio.sleep(0.05)
+    for _ in range(100):
+        await asyncio.sleep(0)
     assert not under_way.done()
     outbox.resume({0: [command("c1")], 1: [command("other")]})
     await asyncio.gather(under_way, later)

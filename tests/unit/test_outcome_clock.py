@@ -2,7 +2,7 @@
 
 import pytest
 
-from turnstream.adapters.redis.outcome_clock import OutcomeClock
+from turnstream.adapters.redis.outcome_times import OutcomeClock
 
 NOW = 1_800_000_000_000
 HOUR = 3_600_000

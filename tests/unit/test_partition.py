@@ -10,11 +10,11 @@ from tests.unit.given import SMALL, entry, message, owner, raw
 from tests.waiting import wait_until
 
 from turnstream.adapters.memory import MemoryBackend
-from turnstream.application.intake import Intake
+from turnstream.application.commands.decoder import CommandDecoder
 from turnstream.domain.commands import AddMessage, AnyCommand, CreateSession, GetSession
-from turnstream.errors import BatchRefused, Fenced
 from turnstream.ports import START, Batch, Loaded, MessageRange, Needs, RawEntry
-from turnstream.worker.partition import BatchLimits, OwnedPartition, entry_size
+from turnstream.signals import BatchRefused, Fenced
+from turnstream.worker.partition_worker import BatchLimits, PartitionWorker, entry_size
 
 ROOMY = BatchLimits(commands=100, size=1_000_000)
 
@@ -48,9 +48,11 @@ def store(backend: MemoryBackend) -> Counting:
 
 
 @asynccontextmanager
-async def running(backend: MemoryBackend, store: Counting, limits: BatchLimits) -> AsyncGenerator[OwnedPartition, None]:
+async def running(
+    backend: MemoryBackend, store: Counting, limits: BatchLimits
+) -> AsyncGenerator[PartitionWorker, None]:
     """Own the partition, and give it up at the end."""
-    owned = OwnedPartition(await owner(backend, store), limits)
+    owned = PartitionWorker(await owner(backend, store), limits)
     task = asyncio.create_task(owned.run())
     yield owned
     owned.stop()
@@ -185,14 +187,14 @@ async def test_a_bug_beside_deciding_is_logged_once_and_without_what_the_message
 ) -> None:
     met = 0
 
-    def buggy(self: Intake, entry: RawEntry) -> None:
+    def buggy(self: CommandDecoder, entry: RawEntry) -> None:
         nonlocal met
         met += 1
         raise RuntimeError(f"a bug on {entry}")
 
     async with running(backend, store, ROOMY) as owned:
         with monkeypatch.context() as bug:
-            bug.setattr(Intake, "read", buggy)
+            bug.setattr(CommandDecoder, "read", buggy)
             owned.feed(START, entries(2, text="a secret"))
             await wait_until(lambda: met >= 3)
         await wait_until(lambda: store.commits == [2])
@@ -204,7 +206,7 @@ async def test_a_bug_beside_deciding_is_logged_once_and_without_what_the_message
 
 
 async def test_losing_the_partition_ends_it(backend: MemoryBackend, store: Counting) -> None:
-    owned = OwnedPartition(await owner(backend, store), ROOMY)
+    owned = PartitionWorker(await owner(backend, store), ROOMY)
     await owner(backend)
     owned.feed(START, entries(1))
     with pytest.raises(Fenced):

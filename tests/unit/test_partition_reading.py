@@ -9,7 +9,7 @@ from redis.exceptions import MovedError
 from tests.waiting import wait_until
 
 from turnstream.adapters.redis.backend import one_server
-from turnstream.adapters.redis.partition_reading import _Reader
+from turnstream.adapters.redis.command_stream.cluster_reader import _PartitionReader
 from turnstream.adapters.redis.scripting import Scripts
 from turnstream.errors import Unavailable
 from turnstream.ports import RawEntry
@@ -19,7 +19,7 @@ from turnstream.settings import Settings
 async def test_a_failure_behind_a_redirection_is_told_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    reader = _Reader(one_server(Settings(), cast("Any", None), Scripts()), cast("Any", None), 0, lambda: None)
+    reader = _PartitionReader(one_server(Settings(), cast("Any", None), Scripts()), cast("Any", None), 0, lambda: None)
     away = Unavailable("away")
     answers: list[Exception | None] = [MovedError("1 127.0.0.1:7000"), away, MovedError("1 127.0.0.1:7001"), away, None]
 
@@ -38,7 +38,7 @@ async def test_a_failure_behind_a_redirection_is_told_once(
 
 async def test_what_was_read_behind_another_cursor_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer to the old question comes in the same moment in which the new one is asked."""
-    reader = _Reader(one_server(Settings(), cast("Any", None), Scripts()), cast("Any", None), 0, lambda: None)
+    reader = _PartitionReader(one_server(Settings(), cast("Any", None), Scripts()), cast("Any", None), 0, lambda: None)
     loop = asyncio.get_running_loop()
     answers: dict[str, asyncio.Future[Sequence[RawEntry]]] = {"10-0": loop.create_future(), "5-0": loop.create_future()}
 

@@ -24,8 +24,9 @@ from tests.unit.given import (
 
 from turnstream.adapters.memory import MemoryBackend
 from turnstream.application.processor import PartitionProcessor
-from turnstream.codec.replies import decode_progress, error_of
-from turnstream.domain import handlers
+from turnstream.codec.records import decode_progress, error_of
+from turnstream.domain import command_specs
+from turnstream.domain.command_specs import HANDLERS
 from turnstream.domain.commands import (
     AddMessage,
     AddMessages,
@@ -42,20 +43,12 @@ from turnstream.domain.commands import (
 )
 from turnstream.domain.decision import Context, Decision, SessionView, existing, stamp
 from turnstream.domain.events import MessageAdded, MessageRemoved
-from turnstream.domain.handlers import HANDLERS
 from turnstream.domain.models import Session, SessionPage, session_of
 from turnstream.domain.patches import ChatMessagePatch
-from turnstream.domain.pricing import Price, TokenUsage
-from turnstream.errors import (
-    BatchRefused,
-    DuplicateMismatch,
-    Fenced,
-    InvalidCommand,
-    MessageAlreadyExists,
-    Rejected,
-    VersionConflict,
-)
+from turnstream.domain.prices import Price, TokenUsage
+from turnstream.errors import DuplicateMismatch, InvalidCommand, MessageAlreadyExists, Rejected, VersionConflict
 from turnstream.ports import Batch, CommandEntry, Loaded, MessageRange, Needs, RawEntry, Reply, SessionStore
+from turnstream.signals import BatchRefused, Fenced
 
 
 class Recording:
@@ -329,7 +322,7 @@ async def test_a_bug_on_a_command_without_a_session_refuses_it(
     await processor.process(entries(CREATE))
     nobody = raw(CommandEntry("c2", "delete-session", b'{"sessionId":""}', REPLY_TO), 2)
     with monkeypatch.context() as bug:
-        bug.setattr(handlers, "check_rules", buggy)
+        bug.setattr(command_specs, "check_rules", buggy)
         await processor.process([nobody])
     await processor.process(entries(ADD, first=3))
     assert [(reply.command_id, reply.status) for reply in store.replies] == [

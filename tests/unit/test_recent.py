@@ -4,10 +4,11 @@ import pytest
 from msgspec.structs import replace
 from tests.unit.given import AT, SMALL, message
 
-from turnstream.client.recent import Kept, RecentSessions
+from turnstream.client.session_cache import CachedSession, SessionCache
+from turnstream.codec.records import milliseconds
 from turnstream.domain.models import ChatMessage, SessionHeader, TokenMetrics
-from turnstream.domain.pricing import PriceSource
-from turnstream.ports import SessionPlace, milliseconds
+from turnstream.domain.prices import PriceSource
+from turnstream.ports import SessionPlace
 
 METRICS = TokenMetrics(0, 0, 0, 0.0, 0.0, 8_192, PriceSource.SPEC)
 
@@ -24,8 +25,8 @@ def holding(count: int) -> tuple[ChatMessage, ...]:
     return tuple(message(f"m{number}") for number in range(count))
 
 
-def kept(session_id: str, messages: tuple[ChatMessage, ...], sequence: int) -> Kept:
-    found = Kept.of(
+def kept(session_id: str, messages: tuple[ChatMessage, ...], sequence: int) -> CachedSession:
+    found = CachedSession.of(
         header(session_id, len(messages)), messages, replace(place(0, sequence), updated_ms=milliseconds(AT))
     )
     assert found is not None
@@ -66,11 +67,11 @@ def test_what_a_caller_changes_in_a_result_is_not_in_the_next_one() -> None:
 
 def test_a_session_that_was_changed_before_it_was_read_is_not_kept() -> None:
     """Another life of it may have come to the same version."""
-    assert Kept.of(header(), (), place(0, 7)) is None
+    assert CachedSession.of(header(), (), place(0, 7)) is None
 
 
 def test_the_least_recently_kept_make_room() -> None:
-    recent = RecentSessions(most=4_000)
+    recent = SessionCache(most=4_000)
     for number, name in enumerate("abc"):
         recent.keep(kept(name, holding(2), number + 1))
     assert recent.take("a") is None
@@ -81,7 +82,7 @@ def test_the_least_recently_kept_make_room() -> None:
 
 
 def test_a_session_that_is_too_large_alone_drives_nobody_out() -> None:
-    recent = RecentSessions(most=4_000)
+    recent = SessionCache(most=4_000)
     recent.keep(kept("small", (), 1))
     recent.keep(kept("large", (message(text="x" * 4_000),), 2))
     recent.keep(kept("tagged", (message(tags=["x" * 4_000]),), 3))

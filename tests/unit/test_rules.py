@@ -5,7 +5,8 @@ from typing import get_args
 import pytest
 from tests.unit.given import AT, LATER, MAX_BYTES, SMALL, Happening, added, created, given, message, updated
 
-from turnstream.codec.commands import encode_command
+from turnstream.codec.envelope import encode_command
+from turnstream.domain.command_specs import HANDLERS, check_rules
 from turnstream.domain.commands import (
     COMMANDS,
     OPERATIONS,
@@ -23,10 +24,8 @@ from turnstream.domain.commands import (
     UpdateSession,
     UpdateTokenMetrics,
 )
-from turnstream.domain.handlers import HANDLERS
 from turnstream.domain.models import SessionConfig
 from turnstream.domain.patches import ChatMessagePatch, SessionConfigPatch, SessionPatch, TokenMetricsPatch
-from turnstream.domain.rules import check_rules
 from turnstream.errors import InvalidCommand, SessionNotFound, VersionConflict
 
 PAST: tuple[Happening, ...] = (created(), added("m1"))

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 import turnstream
 from turnstream import PriceSource, Session, SessionConfig, SessionPage, TokenMetrics, user_message
-from turnstream.domain.showing import SHOWN
+from turnstream.domain.representation import SHOWN
 
 SECRET = "what nobody is to read"
 PUBLIC = [

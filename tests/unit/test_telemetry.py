@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import structlog
 
-from turnstream.telemetry import MOST_FRAMES, configure_logging, get_logger, printable, printable_json, where_of
+from turnstream.logging import MOST_FRAMES, configure_logging, get_logger, printable, printable_json, where_of
 
 
 @pytest.fixture(autouse=True)

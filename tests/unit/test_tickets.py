@@ -5,21 +5,22 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from tests.waiting import SOON, time_passes, wait_until
 
 from turnstream.adapters.memory import MemoryBackend
 from turnstream.adapters.memory import channels as memory_channels
 from turnstream.adapters.memory.channels import MemoryChannels, MemorySubscription
-from turnstream.application.intake import payload_hash
-from turnstream.client.addressing import Addressed
-from turnstream.client.diagnosis import Diagnosis
-from turnstream.client.home import Home
-from turnstream.client.outbox import Outbox
-from turnstream.client.reminding import FORGOTTEN
-from turnstream.client.replies import Replies
-from turnstream.client.tickets import Applied, Ticket
+from turnstream.application.commands.decoder import payload_hash
+from turnstream.client.guard import LoopGuard
+from turnstream.client.replies.diagnosis import Diagnosis
+from turnstream.client.replies.resender import EXPIRY_WINDOWS
+from turnstream.client.replies.router import ReplyRouter
+from turnstream.client.replies.ticket import Applied, Ticket
+from turnstream.client.sending.envelope import AddressedCommand
+from turnstream.client.sending.outbox import Outbox
 from turnstream.codec.envelope import decode_entry
-from turnstream.codec.replies import encode_replies, rejection_of
+from turnstream.codec.records import encode_replies, rejection_of
 from turnstream.errors import CommandTimeout, DuplicateMismatch, SessionNotFound, Unavailable
 from turnstream.ports import START, CommandEntry, Reply, Subscription
 
@@ -30,41 +31,43 @@ def backend() -> MemoryBackend:
 
 
 @pytest.fixture
-async def replies(backend: MemoryBackend) -> AsyncIterator[Replies]:
+async def replies(backend: MemoryBackend) -> AsyncIterator[ReplyRouter]:
     opened = replies_of(backend)
     await opened.open(0)
     yield opened
     await opened.aclose()
 
 
-def replies_of(backend: MemoryBackend, window: float = 600.0) -> Replies:
-    return Replies(backend.channels, 2, "client", Outbox(backend.queue, window))
+def replies_of(backend: MemoryBackend, window: float = 600.0) -> ReplyRouter:
+    return ReplyRouter(backend.channels, 2, "client", Outbox(backend.queue, window))
 
 
-def command(command_id: str, data: bytes = b"{}") -> Addressed:
-    return Addressed(0, "s", CommandEntry(command_id, "delete-session", data))
+def command(command_id: str, data: bytes = b"{}") -> AddressedCommand:
+    return AddressedCommand(0, "s", CommandEntry(command_id, "delete-session", data))
 
 
-def tickets(replies: Replies, *command_ids: str, timeout: float = SOON) -> list[Ticket]:
+def tickets(replies: ReplyRouter, *command_ids: str, timeout: float = SOON) -> list[Ticket]:
     sent = [command(command_id) for command_id in command_ids]
     with replies.expecting(sent, timeout) as answers:
         replies.queued(0, [each.entry for each in sent])
         diagnosis = Diagnosis(MemoryBackend(1).ownership)
-        return [Ticket(each, answer, timeout, diagnosis, Home()) for each, answer in zip(sent, answers, strict=True)]
+        return [
+            Ticket(each, answer, timeout, diagnosis, LoopGuard()) for each, answer in zip(sent, answers, strict=True)
+        ]
 
 
 def answer(backend: MemoryBackend, *answers: Reply, partition: int = 0, client: str = "client") -> None:
     backend.channels.publish(backend.channels.reply_channel(partition, client), encode_replies(answers))
 
 
-async def test_a_ticket_gives_the_session_and_its_version(backend: MemoryBackend, replies: Replies) -> None:
+async def test_a_ticket_gives_the_session_and_its_version(backend: MemoryBackend, replies: ReplyRouter) -> None:
     (ticket,) = tickets(replies, "c1")
     answer(backend, Reply("c1", "ok", 7, output=msgspec.Raw(b"true")))
     applied = await ticket
     assert (applied.session_id, applied.version, applied.output) == ("s", 7, msgspec.Raw(b"true"))
 
 
-async def test_a_ticket_can_be_awaited_again_and_by_many(backend: MemoryBackend, replies: Replies) -> None:
+async def test_a_ticket_can_be_awaited_again_and_by_many(backend: MemoryBackend, replies: ReplyRouter) -> None:
     (ticket,) = tickets(replies, "c1")
 
     async def wait() -> Applied:
@@ -75,7 +78,7 @@ async def test_a_ticket_can_be_awaited_again_and_by_many(backend: MemoryBackend,
     assert [applied.version for applied in (*await asyncio.gather(*waiting), await ticket, await ticket)] == [7] * 5
 
 
-async def test_who_gives_up_does_not_take_the_answer_from_others(backend: MemoryBackend, replies: Replies) -> None:
+async def test_who_gives_up_does_not_take_the_answer_from_others(backend: MemoryBackend, replies: ReplyRouter) -> None:
     (ticket,) = tickets(replies, "c1")
 
     async def wait() -> Applied:
@@ -90,9 +93,9 @@ async def test_who_gives_up_does_not_take_the_answer_from_others(backend: Memory
     assert ticket._expected.waiting == []
 
 
-async def test_many_wait_each_for_a_time_of_its_own(backend: MemoryBackend, replies: Replies) -> None:
+async def test_many_wait_each_for_a_time_of_its_own(backend: MemoryBackend, replies: ReplyRouter) -> None:
     (ticket,) = tickets(replies, "c1", timeout=0.0)
-    patient = Ticket(command("c1"), ticket._expected, SOON, ticket._diagnosis, Home())
+    patient = Ticket(command("c1"), ticket._expected, SOON, ticket._diagnosis, LoopGuard())
 
     async def wait() -> Applied:
         return await patient
@@ -125,7 +128,7 @@ async def test_what_was_closed_while_it_opened_stays_closed(
     assert asyncio.all_tasks() == tasks
 
 
-async def test_a_rejection_is_raised_as_its_class_each_time(backend: MemoryBackend, replies: Replies) -> None:
+async def test_a_rejection_is_raised_as_its_class_each_time(backend: MemoryBackend, replies: ReplyRouter) -> None:
     (ticket,) = tickets(replies, "c1")
     answer(backend, Reply("c1", "rejected", 0, rejection_of(SessionNotFound("s"))))
     for _ in range(2):
@@ -133,21 +136,21 @@ async def test_a_rejection_is_raised_as_its_class_each_time(backend: MemoryBacke
             await ticket
 
 
-async def test_each_reply_reaches_its_own_ticket(backend: MemoryBackend, replies: Replies) -> None:
+async def test_each_reply_reaches_its_own_ticket(backend: MemoryBackend, replies: ReplyRouter) -> None:
     one, two, three = tickets(replies, "c1", "c2", "c3")
     answer(backend, Reply("c3", "ok", 3), Reply("unknown", "ok", 9), Reply("c1", "ok", 1), partition=1)
     answer(backend, Reply("c2", "ok", 2))
     assert [(await ticket).version for ticket in (one, two, three)] == [1, 2, 3]
 
 
-async def test_replies_of_other_clients_are_not_heard(backend: MemoryBackend, replies: Replies) -> None:
+async def test_replies_of_other_clients_are_not_heard(backend: MemoryBackend, replies: ReplyRouter) -> None:
     (ticket,) = tickets(replies, "c1")
     answer(backend, Reply("c1", "ok", 9), client="other")
     answer(backend, Reply("c1", "ok", 7))
     assert (await ticket).version == 7
 
 
-async def test_no_answer_in_time_names_the_command_for_a_resend(replies: Replies) -> None:
+async def test_no_answer_in_time_names_the_command_for_a_resend(replies: ReplyRouter) -> None:
     (ticket,) = tickets(replies, "c1", timeout=0.01)
     with pytest.raises(CommandTimeout) as caught:
         await ticket
@@ -155,7 +158,7 @@ async def test_no_answer_in_time_names_the_command_for_a_resend(replies: Replies
     assert 0.01 <= caught.value.timeout < SOON
 
 
-async def test_an_answer_after_the_time_is_still_there(backend: MemoryBackend, replies: Replies) -> None:
+async def test_an_answer_after_the_time_is_still_there(backend: MemoryBackend, replies: ReplyRouter) -> None:
     (ticket,) = tickets(replies, "c1", timeout=0.01)
     with pytest.raises(CommandTimeout):
         await ticket
@@ -164,7 +167,7 @@ async def test_an_answer_after_the_time_is_still_there(backend: MemoryBackend, r
     assert (await ticket).version == 7
 
 
-async def test_a_command_that_is_sent_again_has_one_answer(backend: MemoryBackend, replies: Replies) -> None:
+async def test_a_command_that_is_sent_again_has_one_answer(backend: MemoryBackend, replies: ReplyRouter) -> None:
     (first,) = tickets(replies, "c1")
     (again,) = tickets(replies, "c1")
     answer(backend, Reply("c1", "ok", 7))
@@ -172,7 +175,7 @@ async def test_a_command_that_is_sent_again_has_one_answer(backend: MemoryBacken
 
 
 async def test_another_payload_under_an_id_that_is_under_way_is_refused_and_harms_nobody(
-    backend: MemoryBackend, replies: Replies
+    backend: MemoryBackend, replies: ReplyRouter
 ) -> None:
     (first,) = tickets(replies, "c1")
     with pytest.raises(DuplicateMismatch), replies.expecting([command("c2"), command("c1", b"[]")]):
@@ -182,7 +185,7 @@ async def test_another_payload_under_an_id_that_is_under_way_is_refused_and_harm
 
 
 async def test_a_resend_that_could_not_be_queued_leaves_the_first_ticket_waiting(
-    backend: MemoryBackend, replies: Replies
+    backend: MemoryBackend, replies: ReplyRouter
 ) -> None:
     (first,) = tickets(replies, "c1")
     with pytest.raises(Unavailable), replies.expecting([command("c1")]):
@@ -192,7 +195,7 @@ async def test_a_resend_that_could_not_be_queued_leaves_the_first_ticket_waiting
 
 
 async def test_a_send_that_fails_takes_no_answer_from_another_of_the_same_command(
-    backend: MemoryBackend, replies: Replies
+    backend: MemoryBackend, replies: ReplyRouter
 ) -> None:
     sent, queued = command("c1"), asyncio.Event()
 
@@ -200,7 +203,7 @@ async def test_a_send_that_fails_takes_no_answer_from_another_of_the_same_comman
         with replies.expecting([sent]) as (answered,):
             await queued.wait()
             replies.queued(0, [sent.entry])
-            return Ticket(sent, answered, SOON, Diagnosis(MemoryBackend(1).ownership), Home())
+            return Ticket(sent, answered, SOON, Diagnosis(MemoryBackend(1).ownership), LoopGuard())
 
     first, second = asyncio.create_task(send()), asyncio.create_task(send())
     await asyncio.sleep(0)
@@ -212,7 +215,7 @@ async def test_a_send_that_fails_takes_no_answer_from_another_of_the_same_comman
     assert (await ticket).version == 7
 
 
-async def test_when_all_sends_of_a_command_have_failed_no_answer_is_expected(replies: Replies) -> None:
+async def test_when_all_sends_of_a_command_have_failed_no_answer_is_expected(replies: ReplyRouter) -> None:
     with pytest.raises(Unavailable), replies.expecting([command("c1")]), replies.expecting([command("c1")]):
         raise Unavailable("not queued")
     with replies.expecting([command("c1", b"other")]) as (answered,):
@@ -220,7 +223,7 @@ async def test_when_all_sends_of_a_command_have_failed_no_answer_is_expected(rep
 
 
 async def test_another_command_under_an_id_that_is_waited_for_is_a_mismatch(
-    backend: MemoryBackend, replies: Replies
+    backend: MemoryBackend, replies: ReplyRouter
 ) -> None:
     (first,) = tickets(replies, "c1")
     with pytest.raises(DuplicateMismatch), replies.expecting([command("c0"), command("c1", b"other")]):
@@ -231,15 +234,15 @@ async def test_another_command_under_an_id_that_is_waited_for_is_a_mismatch(
 
 
 async def test_a_late_answer_to_another_command_under_the_id_is_not_taken_for_ones_own(
-    backend: MemoryBackend, replies: Replies
+    backend: MemoryBackend, replies: ReplyRouter
 ) -> None:
     """The first was sent twice, so it is answered twice."""
-    first, other = command("mine"), command("mine", b'{"sessionId":"s"}')
-    with replies.expecting([first], own_ids=True) as (answered,):
+    first, other = (replace(command("mine", data), own_id=True) for data in (b"{}", b'{"sessionId":"s"}'))
+    with replies.expecting([first]) as (answered,):
         pass
     answer(backend, Reply("mine", "ok", 7, payload_hash=payload_hash(first.entry)))
     await answered.within(SOON)
-    with replies.expecting([other], own_ids=True) as (waiting,):
+    with replies.expecting([other]) as (waiting,):
         pass
     answer(backend, Reply("mine", "ok", 7, payload_hash=payload_hash(first.entry)))
     answer(backend, Reply("mine", "rejected", 8, payload_hash=payload_hash(other.entry)))
@@ -249,7 +252,7 @@ async def test_a_late_answer_to_another_command_under_the_id_is_not_taken_for_on
 
 
 @pytest.mark.parametrize("payload", [b"", b"hello", b"[1]", b'[{"commandId":"\xff","status":"ok"}]', b"[" * 10_000])
-async def test_what_is_no_reply_is_passed_over(backend: MemoryBackend, replies: Replies, payload: bytes) -> None:
+async def test_what_is_no_reply_is_passed_over(backend: MemoryBackend, replies: ReplyRouter, payload: bytes) -> None:
     """Anybody may publish on a reply channel."""
     (ticket,) = tickets(replies, "c1")
     backend.channels.publish(backend.channels.reply_channel(0, "client"), payload)
@@ -260,14 +263,14 @@ async def test_what_is_no_reply_is_passed_over(backend: MemoryBackend, replies: 
 # ── the end of listening ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_closing_tells_those_who_still_wait(replies: Replies) -> None:
+async def test_closing_tells_those_who_still_wait(replies: ReplyRouter) -> None:
     (ticket,) = tickets(replies, "c1")
     await replies.aclose()
     with pytest.raises(Unavailable, match="may still be applied"):
         await ticket
 
 
-async def test_an_answer_that_came_before_the_end_stays(backend: MemoryBackend, replies: Replies) -> None:
+async def test_an_answer_that_came_before_the_end_stays(backend: MemoryBackend, replies: ReplyRouter) -> None:
     (ticket,) = tickets(replies, "c1")
     answer(backend, Reply("c1", "ok", 7))
     await wait_until(lambda: "done=True" in repr(ticket))
@@ -289,7 +292,7 @@ async def queued(backend: MemoryBackend) -> list[str]:
 
 
 async def test_what_is_unanswered_when_the_subscription_is_lost_is_sent_again(
-    backend: MemoryBackend, replies: Replies, monkeypatch: pytest.MonkeyPatch
+    backend: MemoryBackend, replies: ReplyRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ["c1", "c2", "c3"]
     answered, *lost = tickets(replies, *names)
@@ -303,7 +306,7 @@ async def test_what_is_unanswered_when_the_subscription_is_lost_is_sent_again(
 
 @pytest.mark.parametrize("queued_before", [True, False])
 async def test_what_was_asked_for_behind_a_new_connection_is_not_asked_for_when_its_caller_sends_it_again(
-    backend: MemoryBackend, replies: Replies, monkeypatch: pytest.MonkeyPatch, *, queued_before: bool
+    backend: MemoryBackend, replies: ReplyRouter, monkeypatch: pytest.MonkeyPatch, *, queued_before: bool
 ) -> None:
     sent = [command("c1").entry]
     with replies.expecting([command("c1")]):
@@ -324,7 +327,7 @@ async def _sent(backend: MemoryBackend, names: list[str]) -> bool:
 
 
 async def test_what_was_under_way_when_the_subscription_was_lost_is_asked_for_as_well(
-    backend: MemoryBackend, replies: Replies, monkeypatch: pytest.MonkeyPatch
+    backend: MemoryBackend, replies: ReplyRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may have been applied, and answered, before its sender knew that it was queued."""
     sent = command("c1")
@@ -405,14 +408,14 @@ async def test_a_connection_that_is_lost_concerns_only_what_it_served(
 ) -> None:
     backend.channels = channels = Apart()
     outbox = Outbox(backend.queue, 600.0)
-    replies = Replies(channels, 2, "client", outbox)
+    replies = ReplyRouter(channels, 2, "client", outbox)
     for partition in range(2):
         await replies.open(partition)
     (unanswered,) = tickets(replies, "c1")
-    channels.gone = {replies.channel(0)}
+    channels.gone = {replies.channels[0]}
     await lose_the_subscription(backend, monkeypatch)
     await wait_until(lambda: replies._deaf == {0})
-    with replies.expecting([Addressed(1, "t", command("d1").entry)]) as (elsewhere,):
+    with replies.expecting([AddressedCommand(1, "t", command("d1").entry)]) as (elsewhere,):
         await outbox.put(1, [command("d1").entry])
         answer(backend, Reply("d1", "ok", 3), partition=1)
         await elsewhere.within(SOON)
@@ -447,7 +450,7 @@ async def test_what_workers_would_not_recognise_is_not_sent_again_but_told(
 async def test_commands_that_are_never_answered_are_forgotten_in_the_end(backend: MemoryBackend) -> None:
     replies = replies_of(backend, window=0.01)
     tickets(replies, "c1")
-    look(replies, SOON + FORGOTTEN)
+    look(replies, SOON + EXPIRY_WINDOWS)
     tickets(replies, "c2")
     look(replies, 0.0)
     assert list(replies._pending) == ["c2"]
@@ -459,12 +462,12 @@ OVERDUE = 10.0
 """Seconds after which commands are overdue for which somebody waits `SOON` seconds."""
 
 
-def look(replies: Replies, later: float) -> None:
+def look(replies: ReplyRouter, later: float) -> None:
     """Look at what is unanswered as if so many seconds had passed."""
     replies._reminder._look(asyncio.get_running_loop().time() + later)
 
 
-async def reminded(backend: MemoryBackend, replies: Replies, later: float) -> list[str]:
+async def reminded(backend: MemoryBackend, replies: ReplyRouter, later: float) -> list[str]:
     """Look, and return all that was published again up to now."""
     look(replies, later)
     lanes = replies._outbox._lanes.values()
@@ -472,7 +475,7 @@ async def reminded(backend: MemoryBackend, replies: Replies, later: float) -> li
     return await queued(backend)
 
 
-async def test_who_is_not_answered_asks_once_more(backend: MemoryBackend, replies: Replies) -> None:
+async def test_who_is_not_answered_asks_once_more(backend: MemoryBackend, replies: ReplyRouter) -> None:
     (ticket,) = tickets(replies, "c1")
     assert await reminded(backend, replies, OVERDUE - 1.0) == []
     for later in (OVERDUE, OVERDUE + 1.0, 2 * OVERDUE):
@@ -481,19 +484,19 @@ async def test_who_is_not_answered_asks_once_more(backend: MemoryBackend, replie
     assert (await ticket).version == 7
 
 
-async def test_what_is_answered_is_not_asked_for(backend: MemoryBackend, replies: Replies) -> None:
+async def test_what_is_answered_is_not_asked_for(backend: MemoryBackend, replies: ReplyRouter) -> None:
     (ticket,) = tickets(replies, "c1")
     answer(backend, Reply("c1", "ok", 7))
     await ticket
     assert await reminded(backend, replies, OVERDUE) == []
 
 
-async def test_what_is_not_queued_yet_is_not_asked_for(backend: MemoryBackend, replies: Replies) -> None:
+async def test_what_is_not_queued_yet_is_not_asked_for(backend: MemoryBackend, replies: ReplyRouter) -> None:
     with replies.expecting([command("c1")], SOON):
         assert await reminded(backend, replies, OVERDUE) == []
 
 
-async def test_a_long_backlog_gets_one_command_more(backend: MemoryBackend, replies: Replies) -> None:
+async def test_a_long_backlog_gets_one_command_more(backend: MemoryBackend, replies: ReplyRouter) -> None:
     """Nobody has answered what was asked for: so the others may still wait to be applied."""
     names = [f"c{number}" for number in range(100)]
     waiting = tickets(replies, *names)
@@ -504,7 +507,7 @@ async def test_a_long_backlog_gets_one_command_more(backend: MemoryBackend, repl
 
 
 async def test_what_was_sent_before_a_command_that_is_answered_has_lost_its_answer(
-    backend: MemoryBackend, replies: Replies
+    backend: MemoryBackend, replies: ReplyRouter
 ) -> None:
     *lost, last = tickets(replies, "c1", "c2", "c3")
     assert await reminded(backend, replies, OVERDUE) == ["c3"]
@@ -516,7 +519,7 @@ async def test_what_was_sent_before_a_command_that_is_answered_has_lost_its_answ
 
 
 async def test_a_command_that_was_asked_for_in_vain_holds_no_later_one_back(
-    backend: MemoryBackend, replies: Replies
+    backend: MemoryBackend, replies: ReplyRouter
 ) -> None:
     tickets(replies, "c1")
     await reminded(backend, replies, OVERDUE)
@@ -554,6 +557,6 @@ async def test_many_that_open_at_once_listen_once(backend: MemoryBackend) -> Non
     assert backend.channels._listeners == {}
 
 
-async def test_a_ticket_shows_its_command_and_no_content(replies: Replies) -> None:
+async def test_a_ticket_shows_its_command_and_no_content(replies: ReplyRouter) -> None:
     (ticket,) = tickets(replies, "c1")
     assert repr(ticket) == "Ticket(command_id='c1', session_id='s', done=False)"

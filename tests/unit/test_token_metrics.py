@@ -22,13 +22,13 @@ from tests.unit.given import (
 )
 
 from turnstream.catalogue import default_catalogue
+from turnstream.domain.command_specs import decide
 from turnstream.domain.commands import ChangingCommand, CreateSession, UpdateSession, UpdateTokenMetrics
 from turnstream.domain.decision import Context
 from turnstream.domain.events import AnyEvent, ContextWindowCritical
-from turnstream.domain.handlers import decide
 from turnstream.domain.models import SessionConfig, TokenMetrics
 from turnstream.domain.patches import SessionConfigPatch, SessionPatch, TokenMetricsPatch
-from turnstream.domain.pricing import PriceSource, TokenUsage
+from turnstream.domain.prices import PriceSource, TokenUsage
 from turnstream.errors import InvalidCommand, SessionNotFound, VersionConflict
 
 

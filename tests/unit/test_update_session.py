@@ -22,7 +22,7 @@ from turnstream.domain.commands import UpdateSession
 from turnstream.domain.events import SessionUpdated
 from turnstream.domain.models import SessionConfig, TokenMetrics
 from turnstream.domain.patches import SessionConfigPatch, SessionPatch, TokenMetricsPatch
-from turnstream.domain.pricing import PriceSource
+from turnstream.domain.prices import PriceSource
 from turnstream.errors import SessionNotFound, VersionConflict
 
 HALF_FULL = TokenMetrics(300, 200, 500, 700.0, 0.5, 1_000, PriceSource.OVERRIDE)

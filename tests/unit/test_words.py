@@ -4,8 +4,8 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 from tests.unit.given import unhurried
 
-from turnstream.adapters.redis.topology.connection import Word
-from turnstream.adapters.redis.words import MAX_WORDS, WordList, portions_of
+from turnstream.adapters.redis.connection.pipelined import Word
+from turnstream.adapters.redis.scripting import MAX_WORDS, ScriptArgs, portions_of
 
 
 def commands(words: list[Word]) -> list[list[Word]]:
@@ -21,7 +21,7 @@ def commands(words: list[Word]) -> list[list[Word]]:
 
 
 def test_a_command_is_counted() -> None:
-    words = WordList(["token"])
+    words = ScriptArgs(["token"])
     words.add("HSET", "key", "field", b"value")
     words.add("XTRIM", "stream", "MINID", "1-0")
     assert words.words == ["token", 4, "HSET", "key", "field", b"value", 4, "XTRIM", "stream", "MINID", "1-0"]
@@ -32,7 +32,7 @@ def test_a_command_is_counted() -> None:
 def test_many_items_are_cut_into_commands_that_hold_all_of_them(count: int, group: int, head_length: int) -> None:
     items: list[Word] = list(range(count * group))
     head: list[Word] = [f"head{number}" for number in range(head_length)]
-    words = WordList()
+    words = ScriptArgs()
     appended = words.add_many(head, items, group=group)
     written = commands(words.words)
     assert len(written) == appended
@@ -42,7 +42,7 @@ def test_many_items_are_cut_into_commands_that_hold_all_of_them(count: int, grou
 
 
 def test_no_items_are_no_command() -> None:
-    words = WordList()
+    words = ScriptArgs()
     assert words.add_many(("HDEL", "key"), []) == 0
     assert words.words == []
 

@@ -21,12 +21,12 @@ from tests.unit.given import (
     updated,
 )
 
-from turnstream.application.working import WorkingSession
+from turnstream.application.commands.batch import WorkingSession
+from turnstream.domain.command_specs import decide
 from turnstream.domain.commands import ChangingCommand, CreateSession
-from turnstream.domain.decision import Context, Stamp
+from turnstream.domain.decision import Context, EventFactory
 from turnstream.domain.events import AnyEvent
-from turnstream.domain.evolve import evolve_header, evolve_messages
-from turnstream.domain.handlers import decide
+from turnstream.domain.evolution import evolve_header, evolve_messages
 from turnstream.domain.models import ChatMessage, SessionHeader
 from turnstream.domain.patches import ChatMessagePatch, apply_patch
 from turnstream.errors import Rejected
@@ -92,7 +92,9 @@ def batch(session: WorkingSession, *happenings: Happening) -> SessionWrite:
     """Let this happen in one batch, one version each."""
     for number, happening in enumerate(happenings, start=2):
         header = session.header
-        stamp = Stamp("s", "c1", header.version + 1, LATER) if header else Stamp("s", f"b{number}", 1, LATER)
+        stamp = (
+            EventFactory("s", "c1", header.version + 1, LATER) if header else EventFactory("s", f"b{number}", 1, LATER)
+        )
         session.apply(happening(stamp), number)
     return session.finished()
 

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.unit.given import AT, LATER, Happening, added, created, deleted, given, message, unhurried, updated
 
-from turnstream.adapters.redis.buckets import Buckets
+from turnstream.adapters.redis.commit.batch_encoder import BatchEncoder, RetentionLimits
+from turnstream.adapters.redis.connection.pipelined import Word
 from turnstream.adapters.redis.keys import Keys
-from turnstream.adapters.redis.topology.connection import Word
-from turnstream.adapters.redis.words import MAX_WORDS
-from turnstream.adapters.redis.writing import Keeping, Writing
-from turnstream.application.working import WorkingSession
+from turnstream.adapters.redis.outcome_times import OutcomeBuckets
+from turnstream.adapters.redis.scripting import MAX_WORDS
+from turnstream.application.commands.batch import WorkingSession
 from turnstream.codec.events import decode_event
-from turnstream.codec.records import decode_header, decode_message, decode_outcome
-from turnstream.domain.decision import Stamp
+from turnstream.codec.records import decode_header, decode_message, decode_outcome, milliseconds
+from turnstream.domain.decision import EventFactory
 from turnstream.domain.events import AnyEvent, EventMeta
 from turnstream.ports import (
     START,
@@ -33,7 +33,6 @@ from turnstream.ports import (
     Reply,
     SessionWrite,
     StoredHeader,
-    milliseconds,
 )
 
 KEYS = Keys("ts", 4)
@@ -89,7 +88,11 @@ def script(
 ) -> Script:
     after = replace(before, cursor=cursor, sequence=before.sequence + len(events))
     batch = Batch(before, after, writes, events, outcomes, replies or {}, malformed)
-    return Script(Writing(KEYS, batch, Buckets(WINDOW), Keeping(RETENTION, BETWEEN_MARKS)).words)
+    return Script(
+        BatchEncoder(
+            KEYS, batch, OutcomeBuckets(WINDOW).for_batch(batch), RetentionLimits(RETENTION, BETWEEN_MARKS)
+        ).words()
+    )
 
 
 def write(past: Sequence[Happening], *happenings: Happening) -> SessionWrite:
@@ -102,7 +105,7 @@ def write(past: Sequence[Happening], *happenings: Happening) -> SessionWrite:
     for happening in happenings:
         header = session.header
         version = header.version + 1 if header else 1
-        session.apply(happening(Stamp("s", header.incarnation if header else "b1", version, LATER)), 2)
+        session.apply(happening(EventFactory("s", header.incarnation if header else "b1", version, LATER)), 2)
     return session.finished()
 
 
@@ -201,7 +204,7 @@ def happened(sequence: int, happening: Happening, time: datetime = AT) -> AnyEve
         previous_of_session=0,
         command_id="c1",
     )
-    return replace(happening(Stamp("s", "c0", 2, time)), meta=meta)
+    return replace(happening(EventFactory("s", "c0", 2, time)), meta=meta)
 
 
 def test_events_are_kept_under_their_sequence_and_announced_on_both_channels() -> None:

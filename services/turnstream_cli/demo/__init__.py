@@ -1,1 +1,1 @@
-"""`turnstream demo`: a conversation as in the spec, then a crowd of them, on a server and workers of its own."""
+"""`turnstream demo`: a conversation, then a crowd of them, on a separate server and workers."""

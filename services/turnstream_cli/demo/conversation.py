@@ -1,4 +1,4 @@
-"""Act one: the demo of the spec (step 7), line by line; only its events come from other processes."""
+"""Act one: the conversation of docs/contract.md, Demo; its events come from other processes."""
 
 import asyncio
 from collections import Counter
@@ -39,10 +39,10 @@ DEADLINE: Final = 30.0
 
 
 async def converse(ts: Turnstream) -> None:
-    """Hold a conversation that fills its context window, and tell what happens.
+    """Hold a conversation that fills its context window, and print the events.
 
     Raises:
-        Unavailable: nobody answers, or the events do not arrive.
+        Unavailable: the server does not answer, or the events do not arrive.
 
     """
     async with _listening(ts) as listening:

@@ -6,35 +6,31 @@ from itertools import pairwise
 
 from msgspec.structs import replace
 
-from turnstream.application.answers import Answers
-from turnstream.application.batch import BatchInProgress
-from turnstream.application.cache import OwnerMemory
-from turnstream.application.deciding import NO_FAILURES, Deciding, Failures, Item
-from turnstream.application.intake import Accepted, Intake, SetAside, set_aside
-from turnstream.application.parking import BatchParking, CannotBeParked, can_be_parked, reason_of
-from turnstream.application.redriving import PIECE, Redriving
-from turnstream.application.suspicion import Suspicion
+from turnstream.application.commands.batch import BatchInProgress
+from turnstream.application.commands.batch_decider import NO_FAILURES, BatchDecider, Failures, Item
+from turnstream.application.commands.decoder import CommandDecoder, DecodedCommand, MalformedCommand, set_aside
+from turnstream.application.commands.owner_memory import (
+    BatchParking,
+    CannotBeParked,
+    OwnerMemory,
+    can_be_parked,
+    reason_of,
+)
+from turnstream.application.queries.query_handler import QueryHandler
+from turnstream.application.recovery.crash_isolation import CrashIsolation
+from turnstream.application.recovery.redrive import PIECE, ParkedQueueProcessor
 from turnstream.codec.envelope import decode_command_id, decode_sender
 from turnstream.domain.commands import ALONE, QUERIES, Query
-from turnstream.domain.pricing import Catalogue
-from turnstream.errors import (
-    BatchRefused,
-    Collision,
-    InvalidCommand,
-    KeyUnusable,
-    PartitionRefused,
-    StoredDataInvalid,
-    TooLate,
-    TurnstreamError,
-    Unavailable,
-)
+from turnstream.domain.prices import Catalogue
+from turnstream.errors import InvalidCommand, KeyUnusable, StoredDataInvalid, TurnstreamError, Unavailable
+from turnstream.logging import get_logger, where_of
 from turnstream.ports import Batch, MalformedEntry, PartitionState, RawEntry, SessionStore
-from turnstream.telemetry import get_logger, where_of
+from turnstream.signals import BatchRefused, Collision, PartitionRefused, TooLate
 
 log = get_logger(__name__)
 
 QUOTED = re.compile(r"""(['"]).*\1""", re.DOTALL)
-"""What an error quotes of an entry, at most: to be left out of logs."""
+"""The quoted part of an error, which may hold content and is left out of logs."""
 
 
 class PartitionProcessor:
@@ -43,13 +39,13 @@ class PartitionProcessor:
     def __init__(
         self,
         state: PartitionState,
-        intake: Intake,
+        intake: CommandDecoder,
         store: SessionStore,
-        answers: Answers,
+        answers: QueryHandler,
         catalogue: Catalogue,
         memory: OwnerMemory,
     ) -> None:
-        """Start where the partition stands, as its new owner, with an empty memory."""
+        """Start from the state of the partition, as its new owner, with an empty memory."""
         self.state = state
         self._stopping = False
         self._intake = intake
@@ -57,19 +53,19 @@ class PartitionProcessor:
         self._answers = answers
         self._memory = memory
         self._frees = False
-        self._deciding = Deciding(store, catalogue, memory)
-        self._redriving = Redriving(self._deciding, intake, memory)
-        self._suspicion = Suspicion(memory.parked.quarantine, intake, state.suspects)
+        self._deciding = BatchDecider(store, catalogue, memory)
+        self._redriving = ParkedQueueProcessor(self._deciding, intake, memory)
+        self._suspicion = CrashIsolation(memory.parked.quarantine, intake, state.suspects)
 
     def stop(self) -> None:
         """Leave what is tried a few at a time to the next owner, who need not wait for all of it."""
         self._stopping = True
 
     async def process(self, entries: Sequence[RawEntry], *, frees: bool = False) -> None:
-        """Apply entries, the ones right behind the cursor, in their order.
+        """Apply the entries right after the cursor, in order.
 
         Args:
-            entries: what the stream holds there.
+            entries: the entries of the stream.
             frees: the last of them only frees memory, so they are applied on a full server as well.
 
         Raises:
@@ -103,12 +99,12 @@ class PartitionProcessor:
             await self._apply(run)
 
     async def _apply(self, run: Sequence[Item], failures: Failures = NO_FAILURES) -> None:
-        """Apply commands that change something in one step; any other is a run of its own."""
+        """Apply commands that change something in one step; a query or an operation is a separate run."""
         first = run[0]
-        if isinstance(first, Accepted) and isinstance(first.command, QUERIES):
+        if isinstance(first, DecodedCommand) and isinstance(first.command, QUERIES):
             batch = await self._answered(first, first.command)
             await self._commit(batch.finished(first.raw.entry_id))
-        elif isinstance(first, Accepted) and isinstance(first.command, ALONE):
+        elif isinstance(first, DecodedCommand) and isinstance(first.command, ALONE):
             await self._operate(first)
         else:
             try:
@@ -125,11 +121,11 @@ class PartitionProcessor:
             try:
                 await self._in_time(run, failures, thorough=True)
             except Collision as again:
-                # All that could collide was read.
+                # Everything that could collide was read.
                 raise BatchRefused(self.state.partition, str(again)) from again
 
     async def _in_time(self, run: Sequence[Item], failures: Failures, *, thorough: bool) -> None:
-        """Decide and commit; commands whose time is over by the server's clock are told so, each time some more."""
+        """Decide and commit; each attempt rejects further commands whose time is over by the server's clock."""
         while True:
             batch = await self._deciding.decided(self.state, run, failures, thorough=thorough)
             try:
@@ -141,7 +137,7 @@ class PartitionProcessor:
                 return
 
     async def _isolate(self, run: Sequence[Item], failures: Failures) -> None:
-        """Find, in order, the commands that the store does not take, and park them; what is stored is read again."""
+        """Find, in order, the commands that the store refuses, and park them; headers are read again."""
         self._memory.headers.clear()
         if len(run) > 1:
             half = len(run) // 2
@@ -152,12 +148,12 @@ class PartitionProcessor:
         try:
             await self._together(run, failures)
         except Exception as fault:
-            if not _is_fault(fault) or isinstance(item, SetAside) or not can_be_parked(item):
+            if not _is_fault(fault) or isinstance(item, MalformedCommand) or not can_be_parked(item):
                 raise
             await self._park(item, fault, failures)
 
-    async def _park(self, item: Accepted, fault: Exception, failures: Failures) -> None:
-        """Park a command; where not even its session's queue takes it, refuse it, so that other sessions go on."""
+    async def _park(self, item: DecodedCommand, fault: Exception, failures: Failures) -> None:
+        """Park a command. If not even the queue of its session takes it, reject it, so that other sessions continue."""
         try:
             await self._together([item], {item.raw.entry_id: fault})
         except Exception as again:
@@ -166,7 +162,7 @@ class PartitionProcessor:
             first = await self._undecided(item, failures) or fault
             await self._together([item], {item.raw.entry_id: CannotBeParked(first, again)})
 
-    async def _undecided(self, item: Accepted, failures: Failures) -> Exception | None:
+    async def _undecided(self, item: DecodedCommand, failures: Failures) -> Exception | None:
         """Return what kept a command from being decided, before the store did not take its place in a queue."""
         try:
             batch = await self._deciding.decided(self.state, [item], failures, thorough=False)
@@ -176,7 +172,7 @@ class PartitionProcessor:
             return None
         return next((failure for _, failure in batch.parking.failed), None)
 
-    async def _operate(self, operation: Accepted) -> None:
+    async def _operate(self, operation: DecodedCommand) -> None:
         """Apply an operator's command, with fewer and fewer parked ones for as long as the store does not take them."""
         most: int = PIECE
         failure: Exception | None = None
@@ -204,7 +200,7 @@ class PartitionProcessor:
             log.info("parked commands redriven or discarded", count=len(batch.parking.taken), left=left)
         self._memory.keep(batch)
 
-    async def _answered(self, accepted: Accepted, query: Query) -> BatchInProgress:
+    async def _answered(self, accepted: DecodedCommand, query: Query) -> BatchInProgress:
         batch = self._deciding.begun(self.state)
         if not accepted.entry.reply_to:
             return batch
@@ -247,15 +243,15 @@ class PartitionProcessor:
 
 
 def _is_fault(failure: Exception) -> bool:
-    """Tell a fault of the batch itself, which would fail each time, from a state of server, partition or ownership."""
+    """Return whether the batch itself is at fault, and would fail again, and not the server, partition or ownership."""
     if isinstance(failure, TurnstreamError):
-        return isinstance(failure, BatchRefused) and not isinstance(failure, PartitionRefused)
+        return isinstance(failure, (BatchRefused, StoredDataInvalid)) and not isinstance(failure, PartitionRefused)
     return True
 
 
 def _runs(items: Sequence[Item]) -> Iterable[Sequence[Item]]:
-    """Cut before and behind each query or operation, so that it sees all that was committed before it."""
-    alone = [n for n, item in enumerate(items) if isinstance(item, Accepted) and isinstance(item.command, ALONE)]
+    """Divide before and after each query or operation, so that it sees everything committed before it."""
+    alone = [n for n, item in enumerate(items) if isinstance(item, DecodedCommand) and isinstance(item.command, ALONE)]
     if not alone:
         return (items,) if items else ()
     cuts = sorted({0, len(items), *alone, *(n + 1 for n in alone)})

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from turnstream.adapters.redis.function_library import library
 from turnstream.adapters.redis.keys import CLIENT_ID, Keys, PartitionKeys
-from turnstream.adapters.redis.library import library
 from turnstream.asyncapi.messages import REPLIES, Json, name_of
 from turnstream.asyncapi.recording import DEFAULTS, KEYS
 from turnstream.asyncapi.schemas import OUTPUTS, reference, words_of

@@ -3,19 +3,19 @@
 import json
 
 from turnstream.adapters.redis.keys import LAYOUT, Keys
-from turnstream.application.routing import partition_of
 from turnstream.asyncapi.channels import CLUSTER, STANDALONE, channels, operations
 from turnstream.asyncapi.guide import guide
 from turnstream.asyncapi.messages import Json, messages
 from turnstream.asyncapi.recording import DEFAULTS
 from turnstream.asyncapi.schemas import components
 from turnstream.asyncapi.story import SESSION
+from turnstream.domain.partitioning import partition_of
 
 VERSION = "3.0.0"
 """Of AsyncAPI."""
 
 SAMPLES = (SESSION, "123456789", "019d3f7e-8000-7000-8000-000000000001", "Sitzung-ä")
-"""Session ids of which the document tells the partition."""
+"""Session ids with their partitions in the document."""
 
 
 def asyncapi_document() -> Json:

@@ -3,17 +3,16 @@
 from importlib.resources import files
 from string import Template
 
+from turnstream.adapters.redis.connection.slots import SLOTS
 from turnstream.adapters.redis.keys import CLIENT_ID, LAYOUT, TAGS
-from turnstream.adapters.redis.topology.slots import SLOTS
-from turnstream.application.answers import MAX_ANSWER_BYTES
-from turnstream.application.routing import BUCKETS
+from turnstream.application.queries.query_handler import MAX_ANSWER_BYTES
 from turnstream.asyncapi.recording import DEFAULTS, KEYS
 from turnstream.asyncapi.replies import rejections
 from turnstream.asyncapi.schemas import words_of
-from turnstream.codec.commands import MAX_DEPTH
-from turnstream.codec.envelope import MAX_NAME_BYTES
-from turnstream.codec.replies import REJECTIONS
+from turnstream.codec.envelope import MAX_DEPTH, MAX_NAME_BYTES
+from turnstream.codec.records import REJECTIONS
 from turnstream.domain.limits import MAX_ID_LENGTH, MAX_ITEMS, MAX_PAGE, MAX_TOKENS
+from turnstream.domain.partitioning import BUCKETS
 
 
 def guide() -> str:

@@ -27,7 +27,7 @@ HEADERS: Mapping[str, str] = {
     "applyWithin": "A whole number of milliseconds. When so many have passed since the entry was appended, by the "
     "server's clock, the command is not applied any more, and rejected as `command-expired`. Not for queries.",
 }
-"""What the fields of a stream entry mean."""
+"""The meaning of the fields of a stream entry."""
 
 _entry = encode_entry(CommandEntry("", "", b"", "", "", "", wants_place=True, apply_within_ms=0))
 _required = encode_entry(CommandEntry("", "", b""))

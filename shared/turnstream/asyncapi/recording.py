@@ -1,4 +1,4 @@
-"""The examples: the commands of the story as they are sent, applied as a worker applies them, and what it tells."""
+"""The examples: the commands of the story as they are sent and applied, with the replies and events of the worker."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -10,24 +10,22 @@ from msgspec.structs import replace
 
 from turnstream.adapters.memory import MemoryBackend
 from turnstream.adapters.redis.keys import Keys
-from turnstream.application.answers import Answers
-from turnstream.application.cache import OwnerMemory
-from turnstream.application.intake import Intake
-from turnstream.application.parking import ParkingLimits
+from turnstream.application.commands.decoder import CommandDecoder
+from turnstream.application.commands.owner_memory import OwnerMemory, ParkingLimits
 from turnstream.application.processor import PartitionProcessor
-from turnstream.application.routing import partition_of
+from turnstream.application.queries.query_handler import QueryHandler
 from turnstream.asyncapi.story import BEGINNING, CLIENT, SESSION, STORY, Step
 from turnstream.catalogue import ModelCatalogue
-from turnstream.codec.commands import encode_command
-from turnstream.codec.envelope import encode_entry
+from turnstream.codec.envelope import encode_command, encode_entry
 from turnstream.codec.events import encode_event
-from turnstream.codec.replies import encode_replies
+from turnstream.codec.records import encode_replies, milliseconds
 from turnstream.domain.events import AnyEvent
-from turnstream.ports import Batch, CommandEntry, Loaded, Needs, RawEntry, SessionStore, milliseconds
+from turnstream.domain.partitioning import partition_of
+from turnstream.ports import Batch, CommandEntry, Loaded, Needs, RawEntry, SessionStore
 from turnstream.settings import Settings
 
 DEFAULTS = Settings.model_construct()
-"""The settings as they are where nobody chooses others, whatever the environment of this process says."""
+"""The default settings, whatever the environment of this process says."""
 PARTITION = partition_of(SESSION, DEFAULTS.partitions)
 KEYS = Keys(DEFAULTS.namespace, DEFAULTS.partitions).partitions[PARTITION]
 
@@ -93,8 +91,8 @@ async def _owner(backend: MemoryBackend, store: SessionStore) -> PartitionProces
     state = await backend.ownership.take(PARTITION, "worker-1")
     if state is None:
         raise RuntimeError("a partition that was just made has an owner")
-    intake = Intake(PARTITION, DEFAULTS.partitions, DEFAULTS.max_message_bytes, KEYS.is_reply_channel)
-    answers = Answers(backend.reader, DEFAULTS.partitions)
+    intake = CommandDecoder(PARTITION, DEFAULTS.partitions, DEFAULTS.max_message_bytes, KEYS.is_reply_channel)
+    answers = QueryHandler(backend.reader, DEFAULTS.partitions)
     memory = OwnerMemory.empty(backend.quarantine, PARTITION, 1, ParkingLimits())
     return PartitionProcessor(replace(state, generation=GENERATION), intake, store, answers, ModelCatalogue(), memory)
 

@@ -7,7 +7,7 @@ import msgspec
 
 from turnstream.asyncapi.recording import recording
 from turnstream.asyncapi.story import SESSION, command_id
-from turnstream.codec.replies import decode_replies, encode_replies, rejection_of
+from turnstream.codec.records import decode_replies, encode_replies, rejection_of
 from turnstream.errors import CommandDiscarded, CommandExpired, InvalidCommand, ParkedQueueFull, Rejected
 from turnstream.ports import Rejection, Reply
 

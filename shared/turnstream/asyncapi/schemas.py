@@ -29,7 +29,7 @@ from turnstream.ports import Rejection, Reply, SessionPlace
 
 JsonValue: TypeAlias = "dict[str, JsonValue] | list[JsonValue] | str | float | bool | None"
 
-_ASIDE = re.compile(r" \((?:design|spec)[^)]*\)")
+_ASIDE = re.compile(r" \((?:design §|docs/contract\.md)[^)]*\)")
 _JSON = {"None": "null", "True": "true", "False": "false"}
 
 REFERENCE = "#/components/schemas/"
@@ -44,7 +44,7 @@ OUTPUTS: Mapping[str, tuple[Any, ...]] = {
     RedriveParked.type: (QueueProgress,),
     DiscardParked.type: (QueueProgress,),
 }
-"""What the field `output` of a reply may hold, by the type of the command; all others have none."""
+"""The field `output` of a reply, by the type of the command; other commands have none."""
 
 FIELDS: Mapping[type, Mapping[str, str]] = {
     Reply: {
@@ -72,7 +72,7 @@ FIELDS: Mapping[type, Mapping[str, str]] = {
         "fields": "What the error is about, by names that depend on the code, in snake_case.",
     },
 }
-"""What the fields of these mean; those of the envelope say it themselves."""
+"""The meaning of their fields; those of the envelope have descriptions."""
 
 
 @cache

@@ -4,8 +4,8 @@
     catalogue.context_window("gpt-4")                        # 8192
     calculate_cost(1000, 500, "gpt-4")                       # 0.06
 
-A model is looked up in the operator's table; among the exact names of the spec; in the package genai-prices; in
-`windows.toml` (windows only); in the families of the spec; and ends at a window of 4096 tokens and the cost 0 of
+A model is looked up in the operator's table; among the exact names of the contract; in the package genai-prices; in
+`windows.toml` (windows only); in the families of the contract; and ends at a window of 4096 tokens and the cost 0 of
 the source `unknown`.
 """
 

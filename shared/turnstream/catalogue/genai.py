@@ -1,4 +1,4 @@
-"""What the package genai-prices knows: windows and prices of over 2,000 models, dated ids and dated prices included.
+"""The data of the package genai-prices: windows and prices of over 2,000 models, dated ids and dated prices included.
 
 Its import takes 0.3 s, so it happens at the first model that needs it. Its own `calc_price` takes 0.1 ms, five times
 what a command may take, so the sum is done here, with its rates; a test compares the two for every model it has.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice
 
     from turnstream.catalogue.model_name import ModelName
-    from turnstream.domain.pricing import TokenUsage
+    from turnstream.domain.prices import TokenUsage
 
 REQUESTS_OF_A_RATE = 1_000
 
@@ -79,7 +79,7 @@ def _models(name: ModelName) -> tuple[ModelInfo, ...]:
 def _find(model: str, provider: str | None) -> ModelInfo | None:
     from genai_prices.data_snapshot import DataSnapshot, get_snapshot  # noqa: PLC0415 - see the top of this module
 
-    # A snapshot of its own: the shared one keeps every name it was ever asked for, and names are free text.
+    # A separate snapshot: the shared one keeps every name that was looked up, and names are free text.
     snapshot = DataSnapshot(providers=get_snapshot().providers, from_auto_update=False)
     try:
         return snapshot.find_provider_model(model, None, provider, None)[1]

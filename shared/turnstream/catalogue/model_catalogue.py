@@ -1,4 +1,4 @@
-"""The catalogue: one look-up order over the operator's table, the spec's, genai-prices and our own windows."""
+"""The catalogue: one look-up order over the operator's table, the contract's, genai-prices and our own windows."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,10 +10,10 @@ from turnstream.catalogue import genai
 from turnstream.catalogue.model_name import REMEMBERED_NAMES, ModelName, model_name
 from turnstream.catalogue.model_table import ModelEntry, ModelTable, first_price, first_window, read_table
 from turnstream.catalogue.packaged_tables import spec_table, windows_table
-from turnstream.domain.pricing import Price, PriceSource, TokenUsage
+from turnstream.domain.prices import Price, PriceSource, TokenUsage
 
 DEFAULT_CONTEXT_WINDOW = 4096
-"""Tokens; the window of a model that nobody knows (spec, `getContextWindowSize`)."""
+"""Tokens; the window of an unknown model (docs/contract.md, Windows and prices)."""
 
 UNKNOWN_PRICE = Price(0.0, PriceSource.UNKNOWN)
 
@@ -44,7 +44,7 @@ class ModelCatalogue:
         return cls(read_table(Path(path)))
 
     def context_window(self, model: str, provider: str | None = None) -> int:
-        """Return the model's context window in tokens; 4096 if nobody knows it (design §9)."""
+        """Return the model's context window in tokens; 4096 if it is unknown (design §9)."""
         return self._window(model_name(model, provider))
 
     def price(self, usage: TokenUsage, model: str, provider: str | None, at: datetime) -> Price:
@@ -53,16 +53,16 @@ class ModelCatalogue:
         Args:
             usage: the call's tokens; the cached ones are parts of the prompt's.
             model: the model's name.
-            provider: who runs it: free text, used where it is known.
+            provider: the provider of the model: free text, used if it is known.
             at: when the call was made; prices change.
 
         Returns:
-            The cost in USD and its source; 0 and `UNKNOWN` for a model that nobody knows.
+            The cost in USD and its source; 0 and `UNKNOWN` for an unknown model.
         """
         name = model_name(model, provider)
         if override := first_price(self._overrides.exact(name.spellings)):
             return Price(override.cost(usage), PriceSource.OVERRIDE)
-        # The spec has no rates for cached tokens; genai-prices often has.
+        # The contract has no rates for cached tokens; genai-prices often has.
         uses_cache = bool(usage.cache_read_tokens or usage.cache_write_tokens)
         if not uses_cache and (entry := first_price(spec_table().exact(name.spellings))):
             return Price(entry.cost(usage), PriceSource.SPEC)
@@ -90,11 +90,11 @@ def default_catalogue() -> ModelCatalogue:
 
 
 def context_window_size(model: str, provider: str | None = None) -> int:
-    """Return the model's context window in tokens, by the default catalogue (spec, `getContextWindowSize`)."""
+    """Return the model's context window in tokens, by the default catalogue."""
     return default_catalogue().context_window(model, provider)
 
 
 def calculate_cost(prompt_tokens: int, completion_tokens: int, model: str, provider: str | None = None) -> float:
-    """Return the USD that a call costs now, by the default catalogue (spec, `calculateCost`); 0 if nobody knows it."""
+    """Return the USD that a call costs now, by the default catalogue; 0 if the model is unknown."""
     usage = TokenUsage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
     return default_catalogue().price(usage, model, provider, datetime.now(UTC)).cost

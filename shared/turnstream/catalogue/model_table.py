@@ -17,7 +17,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from turnstream.domain.pricing import TokenUsage
+from turnstream.domain.prices import TokenUsage
 from turnstream.errors import ConfigurationError
 
 TOKENS_OF_A_RATE = 1_000_000
@@ -26,7 +26,7 @@ Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class ModelEntry(BaseModel):
-    """What a table says of one model; what it leaves out is looked up elsewhere.
+    """The entry of one model in a table; absent fields are looked up elsewhere.
 
     Attributes:
         window: the context window in tokens.
@@ -46,7 +46,7 @@ class ModelEntry(BaseModel):
 
     @model_validator(mode="after")
     def _check_whole_price(self) -> Self:
-        # Half a price would charge 0 for the other half, and nobody could tell that from a free model.
+        # Half a price would charge 0 for the other half, like a free model.
         wanted = {self.prompt is None, self.completion is None}
         if len(wanted) > 1 or (not self.has_price and (self.cache_read, self.cache_write) != (None, None)):
             message = "a price needs both prompt and completion; write 0 for tokens that are free"

@@ -1,4 +1,4 @@
-"""The tables that come with the package: what the spec says, and the windows that genai-prices lacks."""
+"""The tables that come with the package: the values of the contract, and the windows that genai-prices lacks."""
 
 from functools import cache
 from importlib.resources import files
@@ -8,7 +8,7 @@ from turnstream.catalogue.model_table import ModelTable, read_table
 
 @cache
 def spec_table() -> ModelTable:
-    """Return the windows and prices of the spec's `getContextWindowSize` and `calculateCost`."""
+    """Return the windows and prices that the contract fixes (docs/contract.md, Windows and prices)."""
     return _packaged("spec.toml")
 
 

@@ -1,1 +1,1 @@
-"""What producers and subscribers use: the facade, tickets, the repository's methods, subscriptions (design §10)."""
+"""The client of producers and subscribers: tickets, the repository's methods, subscriptions (design §10)."""

@@ -5,20 +5,19 @@ from typing import Any, cast
 
 import msgspec
 
-from turnstream.client.deadline import Deadline
-from turnstream.client.recent import Kept, RecentSessions
-from turnstream.client.tickets import Applied
-from turnstream.codec.commands import decode_command
-from turnstream.codec.replies import decode_flag, decode_progress, decode_removed
+from turnstream.client.replies.ticket import Applied, Deadline
+from turnstream.client.session_cache import CachedSession, SessionCache
+from turnstream.codec.envelope import decode_command
+from turnstream.codec.records import decode_flag, decode_progress, decode_removed
 from turnstream.domain.commands import AddMessage, AddMessages, Command, DeleteSession, ParkedCommands, RemoveMessages
 from turnstream.domain.models import ChatMessage, SessionHeader, session_of
-from turnstream.domain.showing import show
+from turnstream.domain.representation import show
 from turnstream.errors import SessionGone, SessionNotFound, Unavailable
 from turnstream.ports import CommandEntry, MessageRange, SessionReader
 
 
 class CommandResult(msgspec.Struct, frozen=True):
-    """The spec's result of a dispatched command: `data` when it succeeded, else `error`, the rejection's message."""
+    """The result of a dispatched command: `data` when it succeeded, else `error`, the rejection's message."""
 
     success: bool
     data: Any = None
@@ -33,15 +32,15 @@ class Results:
     """Gives the results of one client's commands."""
 
     def __init__(self, reader: SessionReader) -> None:
-        """Read sessions from the repository, but for those that the client's own results tell."""
+        """Read sessions from the repository, except those that the client knows from its own results."""
         self._reader = reader
-        self._recent = RecentSessions()
+        self._recent = SessionCache()
 
     async def of(self, command: Command[Any], sent: CommandEntry, applied: Applied, deadline: Deadline) -> Any:  # noqa: ANN401 - each command has a result of its own
-        """Return the result of an applied command: what it gave back, or the session as stored now.
+        """Return the result of an applied command: its output, or the session as it is stored now.
 
         Raises:
-            SessionGone: the session was deleted since, or the command taken back by a failover.
+            SessionGone: the session was deleted since, or a failover rolled the command back.
             Unavailable: the session could not be read, or not before the deadline.
 
         """
@@ -55,18 +54,18 @@ class Results:
         if kept is None:
             header, messages = await self._read(sent.command_id, applied, deadline)
             place = applied.place if header.version == applied.version else None
-            kept = Kept.of(header, messages, place) if place else None
+            kept = CachedSession.of(header, messages, place) if place else None
             if kept is None:
                 return session_of(header, messages)
         self._recent.keep(kept)
         return kept.session()
 
-    def _appended(self, sent: CommandEntry, applied: Applied) -> Kept | None:
-        """Return the session behind a command that did nothing but append, as far as it is known without a read."""
+    def _appended(self, sent: CommandEntry, applied: Applied) -> CachedSession | None:
+        """Return the session after a command that only appended, if it is known without a read."""
         kept = self._recent.take(applied.session_id)
         if kept is None or applied.place is None or sent.type not in {AddMessage.type, AddMessages.type}:
             return None
-        # What was sent, and not what the caller holds: that may have been changed since.
+        # The command as it was sent: the caller may have changed its own objects since.
         command = decode_command(sent.type, sent.data, len(sent.data))
         added = (command.message,) if isinstance(command, AddMessage) else cast("AddMessages", command).messages
         return kept.followed_by(added, applied.version, applied.place)
@@ -88,8 +87,3 @@ class Results:
         if header.version < applied.version:
             raise SessionGone(applied.session_id, applied.version, command_id)
         return header, messages
-
-
-def gives_session(command: Command[Any]) -> bool:
-    """Tell whether the result of a command is its session."""
-    return not isinstance(command, (DeleteSession, RemoveMessages, ParkedCommands))

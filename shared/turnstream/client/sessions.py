@@ -1,10 +1,10 @@
-"""The repository's methods of the spec (step 2): reads go to the store, writes execute the command of the same name."""
+"""The repository (docs/contract.md, Repository): reads go to the store, writes execute the command of the same name."""
 
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
-from turnstream.application.listing import walk
-from turnstream.codec.commands import check_session_id
+from turnstream.application.queries.session_list import walk
+from turnstream.codec.envelope import check_session_id
 from turnstream.codec.inspection import LONE_SURROGATE, is_unicode
 from turnstream.domain.commands import (
     AddMessage,
@@ -82,17 +82,17 @@ class Sessions:
 
         Args:
             session_id: whose messages.
-            last: of the messages in the range, only so many at its end.
-            before: the id of the message behind the range, itself not in it.
+            last: only so many messages, from the end of the range.
+            before: the id of the message after the range, not included.
             after: the id of the message before the range, itself not in it.
             limit: of the messages in the range, only so many: those next to `before` where only that is given, else
-                those at its start.
+                those from its start.
 
         Raises:
             SessionNotFound: there is no such session.
             MessageNotFound: it has no message `before` or `after`.
-            InvalidCommand: an id is none, `last` and `limit` are both given, or one of them is no count.
-            StoredDataInvalid: what is stored of the session cannot be read; names the key.
+            InvalidCommand: an id is invalid, `last` and `limit` are both given, or one of them is not a count.
+            StoredDataInvalid: the stored data of the session cannot be read; names the key.
 
         """
         check_session_id(session_id)
@@ -112,12 +112,12 @@ class Sessions:
         cursor: str | None = None,
         provider: str | None = None,
         model: str | None = None,
-        is_active: bool | None = None,  # noqa: FBT001 - the name of the spec's field
+        is_active: bool | None = None,  # noqa: FBT001 - the name of the contract's field
     ) -> SessionPage:
         """Return a page of sessions, most recently updated first.
 
-        What is updated while you page moves to the front, so pages may skip it; `iterate` sees every session. The
-        `unreadable` ones of a page are the ids of sessions of which something else is stored; they count for `limit`.
+        A session that is updated between two pages moves to the front, so pages may skip it; `iterate` sees every
+        session. `unreadable` holds the ids of sessions whose stored data cannot be read; they count for `limit`.
 
         Args:
             limit: sessions of the page, up to 1,000.
@@ -127,7 +127,7 @@ class Sessions:
             is_active: only active or only inactive sessions.
 
         Raises:
-            InvalidCommand: one of the arguments is none.
+            InvalidCommand: one of the arguments is invalid.
 
         """
         return await self._client.execute(ListSessions(limit, cursor, provider, model, is_active))
@@ -142,7 +142,7 @@ class Sessions:
         return walk(self._reader, self._partitions)
 
     async def session_exists(self, session_id: str) -> bool:
-        """Tell whether there is such a session."""
+        """Return whether there is such a session."""
         check_session_id(session_id)
         (info,) = await self._reader.infos([session_id])
         if isinstance(info, StoredDataInvalid):

@@ -1,13 +1,115 @@
-"""Stream entries of commands: `id`, `type`, `data`, and optional fields (`encode_optional`)."""
+"""Commands and their stream entries: JSON and back, and the fields of an entry (design §1, §10).
+
+An entry has `id`, `type`, `data` and optional fields (`encode_optional`). The client encodes a command and decodes it
+again with the decoder of the worker: the result must equal the input, so both sides refuse the same commands.
+"""
 
 import re
+import sys
 from collections.abc import Mapping
+from functools import lru_cache
 
 import msgspec
 
-from turnstream.codec.inspection import LONE_SURROGATE
+from turnstream.codec.inspection import LONE_SURROGATE, find_changed, find_unencodable, has_lone_surrogate
+from turnstream.domain.command_specs import check_rules
+from turnstream.domain.commands import COMMANDS, OPERATIONS, AnyCommand, GetSession
 from turnstream.errors import InvalidCommand
 from turnstream.ports import CommandEntry
+from turnstream.ports.values import LAST_MS
+
+_STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_SQUARE = bytes.maketrans(b"{}", b"[]")
+
+
+def deeper_than(data: bytes, limit: int) -> bool:
+    """Return whether JSON has more than `limit` levels of arrays and objects; of other bytes, whether it may have.
+
+    It is asked before parsing: a parser recurses, and hostile input must not choose how far.
+    """
+    if data.count(b"[") + data.count(b"{") <= limit:
+        return False
+    brackets = _STRINGS.sub(b"", data).translate(_SQUARE, _NOT_BRACKETS)
+    for _ in range(limit):
+        brackets = brackets.replace(b"[]", b"")
+    return bool(brackets)
+
+
+MAX_DEPTH = 64
+"""Levels of nesting that a command may have (msgspec's own recursion ends near 1,000)."""
+
+_KNOWN = frozenset((COMMANDS | OPERATIONS).values())
+_encoder = msgspec.json.Encoder()
+_decoders = {name: msgspec.json.Decoder(command) for name, command in (COMMANDS | OPERATIONS).items()}
+
+
+def encode_command(command: AnyCommand, max_bytes: int) -> bytes:
+    """Return a command's data as JSON.
+
+    Args:
+        command: the command; its fields may hold anything, structs do not check themselves.
+        max_bytes: the largest size of the JSON.
+
+    Raises:
+        InvalidCommand: a worker would refuse it; names the field.
+
+    """
+    if type(command) not in _KNOWN:
+        raise InvalidCommand("type", f"Expected a command, got {_name(command)}")
+    try:
+        data = _encoder.encode(command)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise find_unencodable(command, MAX_DEPTH) or InvalidCommand("$", str(error)) from error
+    try:
+        decoded = decode_command(command.type, data, max_bytes)
+    except InvalidCommand as error:
+        # JSON writes null for NaN, and the error would speak of a null.
+        raise find_unencodable(command, MAX_DEPTH) or error from None
+    if decoded != command and (problem := find_changed(command, decoded)):
+        raise problem
+    check_rules(decoded)
+    return data
+
+
+def check_session_id(session_id: str) -> None:
+    """Raise `InvalidCommand` for an invalid session id, as for a command that names it."""
+    encode_command(GetSession(session_id), sys.maxsize)
+
+
+def decode_command(name: str, data: bytes, max_bytes: int) -> AnyCommand:
+    """Return the command of a wire type.
+
+    Raises:
+        InvalidCommand: too large, too deep, not JSON, an unknown type or a field of a wrong one.
+
+    """
+    decoder = _decoders.get(name)
+    if decoder is None:
+        raise InvalidCommand("type", f"Unknown command type {name[:64]!r}")
+    if len(data) > max_bytes:
+        raise InvalidCommand("$", f"Expected at most {max_bytes} bytes, got {len(data)}")
+    if deeper_than(data, MAX_DEPTH):
+        raise InvalidCommand("$", f"Nested deeper than {MAX_DEPTH} levels, or not JSON")
+    try:
+        return decoder.decode(data)
+    except msgspec.ValidationError as error:
+        raise invalid(error) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        # The parser takes half a character for the end of the input, or for one of several other things.
+        reason = "a lone surrogate" if has_lone_surrogate(data) else error
+        raise InvalidCommand("$", f"Not JSON: {reason}") from error
+
+
+def _name(given: object) -> str:
+    return f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
+
+
+def invalid(error: msgspec.ValidationError) -> InvalidCommand:
+    """Split msgspec's message into what is wrong and where."""
+    reason, _, path = str(error).rpartition(" - at `")
+    return InvalidCommand(path.rstrip("`"), reason) if reason else InvalidCommand("$", str(error))
+
 
 MAX_APPLY_WITHIN_MS = 10**12
 """The longest time in which a command may have to be applied, in milliseconds: some thirty years."""
@@ -17,7 +119,7 @@ MAX_NAME_BYTES = 256
 
 
 class Sender(msgspec.Struct, frozen=True):
-    """Who sent a command: its id, and the channel for the reply."""
+    """The sender of a command: the id of the command, and the channel for the reply."""
 
     command_id: str
     reply_to: str
@@ -76,7 +178,7 @@ def decode_command_id(fields: Mapping[bytes, bytes]) -> str | None:
 
 
 def decode_sender(fields: Mapping[bytes, bytes]) -> Sender | None:
-    """Return who is to be told about an entry, whatever is wrong with the rest of it; `None` if it does not say."""
+    """Return the sender of an entry, even if the rest of it is malformed; `None` if it names none."""
     try:
         sender = Sender(_required(b"id", fields.get(b"id")), _required(b"replyTo", fields.get(b"replyTo")))
     except InvalidCommand:
@@ -126,3 +228,10 @@ def _text(name: bytes, value: bytes | None) -> str | None:
         return value.decode()
     except UnicodeDecodeError as error:
         raise InvalidCommand(name.decode(), "Expected UTF-8 text") from error
+
+
+# A batch asks for the time of the same few entries again and again.
+@lru_cache(8)
+def entry_time(entry_id: str) -> int:
+    """Return the time of a stream entry in milliseconds since 1970; one that no date can have is the last date's."""
+    return min(int(entry_id.partition("-")[0]), LAST_MS)

@@ -22,7 +22,7 @@ def encode_error(error: TurnstreamError) -> bytes:
 
 
 def _encodable(value: Any) -> Any:  # noqa: ANN401 - any field
-    """Return a value that JSON can hold: what was typed may not be Unicode."""
+    """Return a value that JSON can hold: typed text may not be Unicode."""
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 

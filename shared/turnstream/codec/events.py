@@ -10,7 +10,7 @@ from turnstream.domain.events import EVENTS, AnyEvent, Event, EventMeta
 
 
 class EventEnvelope(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel", omit_defaults=True):
-    """An event as it is published and kept: what is common to all, and `data`, the fields of its type."""
+    """An event as it is published and kept: the common fields, and `data` with the fields of its type."""
 
     id: Annotated[
         str,
@@ -20,7 +20,7 @@ class EventEnvelope(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename=
             "as long as command ids are: a producer that uses one again, once it is forgotten, uses its events' again."
         ),
     ]
-    type: Annotated[str, Meta(description="What happened; says which fields `data` has.")]
+    type: Annotated[str, Meta(description="The type of the event; it determines the fields of `data`.")]
     session_id: Annotated[str, Meta(description="The session that it happened to.")]
     session_version: Annotated[
         int,
@@ -73,15 +73,15 @@ class EventEnvelope(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename=
     traceparent: Annotated[
         str | None, Meta(description="The W3C trace context of that command's stream entry; absent where it had none.")
     ] = None
-    data: Annotated[Any, Meta(description="What is particular to the type.")]
+    data: Annotated[Any, Meta(description="The fields of the type.")]
 
 
 class _Timed(msgspec.Struct):
     timestamp: datetime
 
 
-class Place(msgspec.Struct, frozen=True, gc=False):
-    """In which stream an event stands, and what it is, for who needs not know more."""
+class EventRoute(msgspec.Struct, frozen=True, gc=False):
+    """The stream, type and session of an event, decoded without the rest."""
 
     partition: int
     type: str
@@ -99,7 +99,7 @@ _COMMON = frozenset(Event.__struct_fields__)
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(_ReadEnvelope)
 _timed_decoder = msgspec.json.Decoder(_Timed)
-_place_decoder = msgspec.json.Decoder(Place)
+_place_decoder = msgspec.json.Decoder(EventRoute)
 _session_decoder = msgspec.json.Decoder(_SessionOnly)
 _own_fields = {
     name: tuple((f.name, f.encode_name) for f in msgspec.structs.fields(event) if f.name not in _COMMON)
@@ -180,8 +180,8 @@ def decode_timestamp(payload: bytes) -> datetime:
     return _timed_decoder.decode(payload).timestamp
 
 
-def decode_place(payload: bytes) -> Place | None:
-    """Return where the event of an envelope stands; `None` for what is no event."""
+def decode_place(payload: bytes) -> EventRoute | None:
+    """Return the stream, type and session of an envelope's event; `None` if it is not an event."""
     try:
         return _place_decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError):

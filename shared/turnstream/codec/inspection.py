@@ -1,4 +1,4 @@
-"""Which field of a command cannot be put into JSON as it is: the slow road, taken only when something is wrong."""
+"""The search for the field of a command that JSON cannot hold: slow, and only done after an error."""
 
 import math
 import re
@@ -49,7 +49,7 @@ def _difference(path: str, value: Any, decoded: Any) -> InvalidCommand | None:  
 
 
 def _walk(path: str, value: object, depth: int) -> Iterator[tuple[str, object, int]]:
-    """Yield every value with its path and level, depth first; whoever asks stops before it gets too deep."""
+    """Yield every value with its path and level, depth first; the caller stops before it gets too deep."""
     yield path, value, depth
     for name, child in _children(value):
         yield from _walk(f"{path}{name}", child, depth + 1)
@@ -113,12 +113,12 @@ def _kind(value: object) -> str:
 
 
 def is_unicode(text: str) -> bool:
-    """Tell whether text can be encoded: Python's may hold halves of characters."""
+    """Return whether text can be encoded: Python's may hold halves of characters."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def has_lone_surrogate(data: bytes) -> bool:
-    """Tell whether JSON escapes half a character, which no UTF-8 text can hold."""
+    """Return whether JSON escapes half a character, which no UTF-8 text can hold."""
     return any(escape[1] for escape in _ESCAPES.finditer(data))
 
 

@@ -1,4 +1,4 @@
-"""The commands of the spec (step 4) and of design §9; each carries the type of its result.
+"""The commands (docs/contract.md, Commands); each carries the type of its result.
 
 The wire type (`add-message`) is outside of a command's data, in the stream entry that carries it.
 """
@@ -10,7 +10,7 @@ import msgspec
 from turnstream.domain.limits import AtMostMaxItems
 from turnstream.domain.models import ChatMessage, Entity, Session, SessionConfig, SessionPage, freeze_sequences
 from turnstream.domain.patches import ChatMessagePatch, SessionPatch
-from turnstream.domain.showing import show
+from turnstream.domain.representation import show
 
 Result = TypeVar("Result", covariant=True)
 
@@ -137,10 +137,10 @@ class ListSessions(Command[SessionPage], frozen=True):
 
 
 class QueueProgress(Entity, frozen=True):
-    """What a redrive or a discarding has done of a parked session's queue.
+    """The result of redriving or discarding the queue of a parked session.
 
     `done` commands have left it, `left` wait still; `error` says what keeps the first of them from being applied, and
-    is `None` where there is nothing in their way.
+    is `None` if nothing does.
     """
 
     done: int
@@ -212,4 +212,4 @@ COMMANDS: dict[str, type[AnyCommand]] = {
 """Every command by its wire type."""
 
 OPERATIONS: dict[str, type[Operation]] = {command.type: command for command in (RedriveParked, DiscardParked)}
-"""What operators send, by its wire type; clients have `ts.parked` for it."""
+"""The commands of operators, by wire type; clients have `ts.parked` for them."""

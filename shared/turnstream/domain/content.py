@@ -1,6 +1,6 @@
-"""What a message may hold: text, images, tool calls and tool results (spec, step 1).
+"""The content of messages: text, images, tool calls and tool results (docs/contract.md, Content parts).
 
-The parts keep the spec's own field names on the wire (`tool_call_id`, `alt_text`, `args`), unlike everything else,
+The parts keep the contract's own field names on the wire (`tool_call_id`, `alt_text`, `args`), unlike everything else,
 which is camelCase there.
 """
 
@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from turnstream.domain.showing import show
+from turnstream.domain.representation import show
 
 
 class MessageContentType(StrEnum):
@@ -55,7 +55,7 @@ class ToolCallContent(ContentPart, frozen=True, tag="tool_call"):
 
 
 class ToolResultContent(ContentPart, frozen=True, tag="tool_result"):
-    """What a tool answered to a call."""
+    """The answer of a tool to a call."""
 
     type: ClassVar[MessageContentType] = MessageContentType.TOOL_RESULT
     tool_call_id: str

@@ -14,15 +14,15 @@ import msgspec
 from turnstream.domain.commands import ChangingCommand, RemovedMessage
 from turnstream.domain.events import AnyEvent
 from turnstream.domain.models import ChatMessage, SessionHeader
-from turnstream.domain.pricing import Catalogue
+from turnstream.domain.prices import Catalogue
 from turnstream.errors import SessionNotFound, VersionConflict
 
 CommandOutput = bool | tuple[ChatMessage | RemovedMessage, ...] | None
-"""What a command gives back besides the session: whether it deleted, or what it removed."""
+"""The output of a command besides the session: whether it deleted, or the messages that it removed."""
 
 
 class SessionView(Protocol):
-    """What a decision may look at: one session as the commands before this one left it."""
+    """The input of a decision: one session after all earlier commands."""
 
     @property
     def header(self) -> SessionHeader | None:
@@ -39,7 +39,7 @@ class SessionView(Protocol):
 
 
 class Context(msgspec.Struct, frozen=True, gc=False):
-    """What else a decision needs: the command's id, the time its stream entry was made, windows and prices."""
+    """The context of a decision: the command's id, the time of its stream entry, windows and prices."""
 
     command_id: str
     time: datetime
@@ -53,8 +53,8 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     output: CommandOutput = None
 
 
-class Stamp(msgspec.Struct, frozen=True, gc=False):
-    """What the events of one decision have in common."""
+class EventFactory(msgspec.Struct, frozen=True, gc=False):
+    """Makes the events of one decision, with their common fields."""
 
     session_id: str
     incarnation: str
@@ -77,9 +77,9 @@ def version_of(header: SessionHeader | None) -> int:
     return header.version if header else 0
 
 
-def stamp(header: SessionHeader, context: Context) -> Stamp:
+def stamp(header: SessionHeader, context: Context) -> EventFactory:
     """Stamp the next change of a session; its time never runs backwards."""
-    return Stamp(header.id, header.incarnation, header.version + 1, max(context.time, header.updated_at))
+    return EventFactory(header.id, header.incarnation, header.version + 1, max(context.time, header.updated_at))
 
 
 def existing(view: SessionView, command: ChangingCommand) -> SessionHeader:

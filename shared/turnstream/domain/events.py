@@ -1,4 +1,4 @@
-"""The domain events of the spec (step 3) and of design §6.
+"""The domain events (docs/contract.md, Events; design §6).
 
 An event carries enough for `evolve` to look nothing up. Who, where and in which order is the envelope's, in `meta`.
 """
@@ -11,11 +11,11 @@ from turnstream.domain.position import Position
 
 
 class EventMeta(Entity, frozen=True, kw_only=True):
-    """Where an event stands in its partition's stream, and what caused it (design §6).
+    """The position of an event in the stream of its partition, and its cause (design §6).
 
     `previous_of_type` and `previous_of_session` are the sequences of the events before it of its type and of its
     session (0: none), so that a filtered listener can see a broken chain. `position` is for a subscriber to store:
-    `ts.subscribe(start=position)` goes on behind this event; only a subscription knows it.
+    `ts.subscribe(start=position)` continues after this event; only a subscription knows it.
     """
 
     event_id: str
@@ -91,7 +91,7 @@ class TokenMetricsUpdated(Event, frozen=True, kw_only=True):
 
 
 class SessionConfigUpdated(Event, frozen=True, kw_only=True):
-    """The configuration was touched by an update; tells only, the change itself is in `SessionUpdated`."""
+    """An update touched the configuration. This event only announces it: the change itself is in `SessionUpdated`."""
 
     type: ClassVar[str] = "session-config-updated"
     config: SessionConfigPatch

@@ -1,4 +1,4 @@
-"""The entities of the spec (step 1): messages, sessions and what is counted about them.
+"""The entities (docs/contract.md, Entities): messages, sessions and what is counted about them.
 
 Sequences are tuples; constructors take lists too. Every time is timezone-aware. On the wire the names are camelCase.
 """
@@ -12,8 +12,8 @@ from msgspec.structs import force_setattr
 
 from turnstream.domain.content import MessageContent, ToolCallContent
 from turnstream.domain.limits import AtMostMaxItems, WithTimezone
-from turnstream.domain.pricing import PriceSource
-from turnstream.domain.showing import show
+from turnstream.domain.prices import PriceSource
+from turnstream.domain.representation import show
 
 ContextStrategy = Literal["summarize", "truncate", "relevance", "adaptive"]
 Contents = Annotated[tuple[MessageContent, ...], AtMostMaxItems]
@@ -22,7 +22,7 @@ Timestamp = Annotated[datetime, WithTimezone]
 
 
 class ChatMessageRole(StrEnum):
-    """Who a message is from."""
+    """The author of a message."""
 
     SYSTEM = "system"
     USER = "user"
@@ -33,7 +33,7 @@ class ChatMessageRole(StrEnum):
 
 
 class Entity(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
-    """An immutable value with the spec's names; what is absent is left out on the wire."""
+    """An immutable value with the contract's names; absent fields are left out on the wire."""
 
     def __repr__(self) -> str:
         """Show what it is, without content."""
@@ -101,7 +101,7 @@ class TokenMetrics(Entity, frozen=True):
 
 
 class SessionHeader(Entity, frozen=True):
-    """A session without its messages: what a worker keeps in memory and an append rewrites.
+    """A session without its messages: a worker keeps it in memory, and an append rewrites it.
 
     `version` counts changing commands from 1; `incarnation` tells two sessions apart that had the same id one after
     the other; `next_position` is the position of the next message, never reused.
@@ -151,7 +151,7 @@ class SessionInfo(Entity, frozen=True):
 
 
 class SessionPage(Entity, frozen=True):
-    """Some sessions, most recently updated first; `next_cursor` asks for the page behind, absent at the end.
+    """Some sessions, most recently updated first; `next_cursor` requests the next page, absent at the end.
 
     `unreadable` are the ids of sessions that belong there, too, but of which something else is stored.
     """

@@ -20,7 +20,7 @@ from turnstream.domain.models import (
     ToolCalls,
     freeze_sequences,
 )
-from turnstream.domain.pricing import PriceSource
+from turnstream.domain.prices import PriceSource
 
 Patched = TypeVar("Patched", ChatMessage, SessionConfig, TokenMetrics)
 

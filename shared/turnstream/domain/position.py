@@ -1,46 +1,53 @@
-"""Where a subscriber stands in the history of a deployment (design §6)."""
+"""Points in the event logs of a deployment, from which a subscriber can resume (design §6)."""
 
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 
-from turnstream.domain.showing import show
+from turnstream.domain.representation import show
 
-Mark = tuple[str, int]
-"""A place in one partition's history: the generation, and the sequence of the last event before it."""
+
+class LogPosition(NamedTuple):
+    """A point in the event log of one partition: the generation, and the sequence of the last event before it.
+
+    On the wire and in the store it is the plain pair. The generation is "" while the partition has had no worker.
+    """
+
+    generation: str
+    sequence: int
 
 
 class Position(msgspec.Struct, frozen=True, gc=False):
-    """What a subscriber has seen: a mark for each partition, `None` for those that it does not listen to.
+    """The point up to which a subscriber has received events: a log position for each partition.
 
-    Store `str(position)`; `Position.parse` reads it again.
+    It is `None` for a partition that the subscriber does not follow. Store `str(position)`; `Position.parse` reads it.
     """
 
-    marks: tuple[Mark | None, ...]
+    marks: tuple[LogPosition | None, ...]
 
     def __repr__(self) -> str:
-        """Show of how many partitions it is: whole, `str` gives it."""
+        """Return the number of partitions; `str` gives the position itself."""
         return show(self)
 
     def __str__(self) -> str:
-        """Return it as text: `generation:sequence` of each partition, with commas between, nothing for `None`."""
-        return ",".join(f"{mark[0]}:{mark[1]}" if mark else "" for mark in self.marks)
+        """Return the position as text: `generation:sequence` for each partition, separated by commas, "" for `None`."""
+        return ",".join(f"{mark.generation}:{mark.sequence}" if mark else "" for mark in self.marks)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a position that was stored as text.
+        """Return the position that `str(position)` wrote.
 
         Raises:
-            ValueError: it is none.
+            ValueError: the text is not a position.
 
         """
-        return cls(tuple(_mark(part) for part in text.split(",")))
+        return cls(tuple(_parse(part) for part in text.split(",")))
 
 
-def _mark(text: str) -> Mark | None:
+def _parse(text: str) -> LogPosition | None:
     if not text:
         return None
     generation, colon, sequence = text.rpartition(":")
     if not colon or not sequence.isascii() or not sequence.isdigit():
         raise ValueError(f"Not a position, as `str(position)` writes it: {text[:80]!r}")
-    return generation, int(sequence)
+    return LogPosition(generation, int(sequence))

@@ -1,4 +1,4 @@
-"""What the application asks of the outside: protocols, and the values that pass through them (design §8).
+"""The ports of the application: protocols, and the values that pass through them (design §8).
 
 An adapter is a bundle of them, a `Backend`; `turnstream.adapters.memory` and `turnstream.adapters.redis` each make one.
 """
@@ -11,23 +11,23 @@ from turnstream.ports.protocols import (
     Backend,
     Channels,
     CommandQueue,
-    InHand,
+    InFlight,
     Ownership,
     Quarantine,
     SessionReader,
     SessionStore,
     Subscription,
-    nothing_in_hand,
+    nothing_in_flight,
 )
 from turnstream.ports.subscriptions import (
     SUBSCRIPTION_NAME,
+    ConsumerStore,
     DueSessions,
     FailedEvent,
     Failure,
     ParkedEvents,
+    ParkResult,
     Request,
-    SetAside,
-    Subscriptions,
     SubscriptionState,
 )
 from turnstream.ports.values import (
@@ -53,8 +53,6 @@ from turnstream.ports.values import (
     SessionWrite,
     Status,
     StoredHeader,
-    entry_time,
-    milliseconds,
 )
 
 __all__ = [
@@ -69,13 +67,14 @@ __all__ = [
     "CommandEntry",
     "CommandQueue",
     "Condition",
+    "ConsumerStore",
     "DueSessions",
     "EventLog",
     "EventPage",
     "FailedEvent",
     "Failure",
     "FoundInfo",
-    "InHand",
+    "InFlight",
     "IndexEntry",
     "Lease",
     "Loaded",
@@ -86,6 +85,7 @@ __all__ = [
     "Needs",
     "Outcome",
     "Ownership",
+    "ParkResult",
     "ParkedCommand",
     "ParkedEvents",
     "ParkedSession",
@@ -102,13 +102,9 @@ __all__ = [
     "SessionReader",
     "SessionStore",
     "SessionWrite",
-    "SetAside",
     "Status",
     "StoredHeader",
     "Subscription",
     "SubscriptionState",
-    "Subscriptions",
-    "entry_time",
-    "milliseconds",
-    "nothing_in_hand",
+    "nothing_in_flight",
 ]

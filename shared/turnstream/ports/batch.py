@@ -1,4 +1,4 @@
-"""What a commit writes (design §3)."""
+"""A batch: the content of one commit (design §3)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +12,7 @@ from turnstream.ports.values import MalformedEntry, PartitionState, RecordedOutc
 class Batch(msgspec.Struct, frozen=True, gc=False):
     """Everything that applying some commands of a partition changes, in one atomic step.
 
-    It must be written before `until`, in milliseconds since 1970 by the clock of who stores it, or not at all.
+    It must be written before `until`, in milliseconds since 1970 by the clock of the server, or not at all.
     """
 
     before: PartitionState

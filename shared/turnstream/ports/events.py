@@ -14,14 +14,14 @@ SIZE_PRECISION = 64
 
 
 class EventPage(msgspec.Struct, frozen=True, gc=False):
-    """What a partition's event stream holds behind a sequence, read in one step.
+    """The events of a partition after a sequence, and the state of its stream, read in one step.
 
-    `generation` is "" where no worker ever took the partition. `former` are the generations before it, newest first,
-    each with the last sequence that survived of it. `oldest` is the sequence of the oldest event that is kept,
-    `head + 1` where none is; `head` is the last one that may be told: in the stricter modes of durability the last
-    that is safe. `types` are the last sequences of each type of event, `session` is the last sequence of the events of
-    the session that was asked for (0: it is not there, or none was asked for); both may lie above `head`, as events do
-    that may not be told yet. `payloads` are sequences and envelopes, ascending, none above `head`.
+    `generation` is "" if no worker ever took the partition. `former` are the generations before it, newest first, each
+    with the last sequence that survived of it. `oldest` is the sequence of the oldest kept event, `head + 1` if there
+    is none. `head` is the last event that may be published: at the stricter durability levels the last durable one.
+    `types` are the last sequences of each type of event, and `session` is the last sequence of the requested session
+    (0: it is not there, or none was requested). Both may be above `head`, like events that may not be published yet.
+    `payloads` are sequences and envelopes, ascending, none above `head`.
     """
 
     generation: str
@@ -34,13 +34,13 @@ class EventPage(msgspec.Struct, frozen=True, gc=False):
 
 
 class EventLog(Protocol):
-    """The event streams, as anybody may read them."""
+    """Reads of the event streams, for every client."""
 
     async def read(self, partition: int, after: int, count: int, session_id: str | None = None) -> EventPage:
-        """Return up to `count` events behind a sequence (0: none, only how things stand), all of one moment.
+        """Return up to `count` events after a sequence (0: only the state of the stream), all of one moment.
 
-        There may be fewer although more are kept, where they are large; at least one, if there is one. `session_id`
-        names a session of the partition, whose last sequence is wanted as well.
+        Fewer events may be returned if they are large, but at least one if there is one. `session_id` requests the
+        last sequence of a session of the partition as well.
 
         Raises:
             Unavailable: the server does not answer.
@@ -49,10 +49,10 @@ class EventLog(Protocol):
         ...
 
     async def written_before(self, partition: int, moment: datetime) -> int:
-        """Return a sequence up to which all events were written before a moment; 0 where nothing is known of that.
+        """Return a sequence up to which all events were written before a moment; 0 if it is not known.
 
-        It may be an earlier one by `1 / AGE_PRECISION` of the age for which events are kept. What tells it are the
-        marks of retention: an event's own time is that of its command, which may have waited.
+        It may be too early by `1 / AGE_PRECISION` of the age for which events are kept. It comes from the marks of
+        retention: the time in an event is that of its command, which may have waited.
 
         Raises:
             Unavailable: the server does not answer.

@@ -5,7 +5,7 @@ from typing import Protocol, TypeVar
 
 
 class Lease(Protocol):
-    """What the states of all owners have in common."""
+    """The common part of the states of all owners."""
 
     @property
     def partition(self) -> int:
@@ -14,7 +14,7 @@ class Lease(Protocol):
 
     @property
     def token(self) -> str:
-        """What fences its owner: every owner gets another one."""
+        """The fencing token: every owner gets another one."""
         ...
 
 
@@ -22,14 +22,14 @@ State = TypeVar("State", bound=Lease)
 
 
 class Membership(Protocol[State]):
-    """Who owns which partition, and who is there to own one."""
+    """The members of a group, and the leases on the partitions that they share."""
 
     async def beat(self, member_id: str) -> Sequence[str]:
         """Announce that a member lives; return all live members."""
         ...
 
     async def watch(self, member_id: str) -> None:
-        """Look whether another member died without a word, and forget it; all together watch all."""
+        """Check that the next member is connected, and forget it if not; together the members watch all."""
         ...
 
     async def depart(self, member_id: str) -> None:
@@ -45,7 +45,7 @@ class Membership(Protocol[State]):
         ...
 
     async def release(self, states: Sequence[State]) -> None:
-        """Give partitions up, and ring the bell for who waits for them."""
+        """Release partitions, and notify the members that wait for them."""
         ...
 
     def changes(self) -> AsyncIterator[None]:

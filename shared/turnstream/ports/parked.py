@@ -8,7 +8,7 @@ from turnstream.ports.values import RawEntry, RecordedOutcome
 
 
 class ParkedSession(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """What the registry says of a parked session.
+    """The registry entry of a parked session.
 
     `count` commands of together `size` bytes wait; `since_ms` is when the command was sent that parked it, in
     milliseconds since 1970; `error` says what keeps the first of them from being applied.
@@ -34,7 +34,7 @@ class ParkedCommand(msgspec.Struct, frozen=True, gc=False):
 
 
 class ParkingChanges(msgspec.Struct, frozen=True, gc=False):
-    """What a batch changes of what is parked.
+    """The changes of parked commands in a batch.
 
     `queued` go to the ends of their queues, `taken` leave the heads of theirs, with `outcomes` in place of those that
     said `parked`. `sessions` are the changed entries of the registry; `None` unparks a session and ends its queue.

@@ -1,4 +1,4 @@
-"""What the application asks of the outside (design §8)."""
+"""The ports: the interfaces between the application and its adapters (design §8)."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
@@ -8,7 +8,7 @@ from turnstream.ports.batch import Batch
 from turnstream.ports.events import EventLog
 from turnstream.ports.membership import Membership
 from turnstream.ports.parked import ParkedCommand, ParkedSession
-from turnstream.ports.subscriptions import Subscriptions
+from turnstream.ports.subscriptions import ConsumerStore
 from turnstream.ports.values import (
     CommandEntry,
     Condition,
@@ -46,18 +46,18 @@ class SessionStore(Protocol):
 
 
 class Quarantine(Protocol):
-    """What could not be applied: for the owner, who parks it, and for operators, who look at it (design §4)."""
+    """Parked commands and malformed entries: the owner parks, operators look (design §4)."""
 
     async def parked(self, partition: int) -> Mapping[str, ParkedSession]:
         """Return the registry of a partition's parked sessions."""
         ...
 
-    async def queue(self, partition: int, session_id: str, count: int, behind: str = "") -> Sequence[ParkedCommand]:
-        """Return up to `count` parked commands of a session, from the head or from behind a place in its queue."""
+    async def queue(self, partition: int, session_id: str, count: int, after: str = "") -> Sequence[ParkedCommand]:
+        """Return up to `count` parked commands of a session, from the head of its queue or after a command of it."""
         ...
 
     async def attempt(self, state: PartitionState, entry_id: str) -> int:
-        """Note that the command behind the cursor is tried alone; return how many owners have died of it so far.
+        """Note that the command after the cursor is tried alone; return the number of owners that it has crashed.
 
         Raises:
             Fenced: the partition has another owner.
@@ -65,8 +65,8 @@ class Quarantine(Protocol):
         """
         ...
 
-    async def malformed(self, partition: int, count: int, behind: str = "") -> Sequence[tuple[str, MalformedEntry]]:
-        """Return up to `count` entries that could not be read, with their ids, oldest first, from behind an id on."""
+    async def malformed(self, partition: int, count: int, after: str = "") -> Sequence[tuple[str, MalformedEntry]]:
+        """Return up to `count` malformed entries with their ids, oldest first, after an id."""
         ...
 
     async def requeue(self, partition: int, malformed_id: str) -> bool:
@@ -84,7 +84,7 @@ class Quarantine(Protocol):
 
 
 class SessionReader(Protocol):
-    """The repository as anybody may read it."""
+    """Reads of the repository, for every client."""
 
     async def infos(self, session_ids: Sequence[str]) -> list[FoundInfo]:
         """Return the summaries of these sessions, in their order; `None` for those that are not there.
@@ -99,7 +99,7 @@ class SessionReader(Protocol):
         Raises:
             SessionNotFound: there is no such session.
             MessageNotFound: a message that bounds the range is not there.
-            StoredDataInvalid: what is stored of the session cannot be read.
+            StoredDataInvalid: the stored data of the session cannot be read.
 
         """
         ...
@@ -137,7 +137,7 @@ class CommandQueue(Protocol):
     async def read(self, cursors: Mapping[int, str], count: int, block: float) -> Mapping[int, Sequence[RawEntry]]:
         """Return up to `count` entries a partition behind its cursor; wait up to `block` seconds for the first.
 
-        What else is there may come with a later call, where partitions lie on several servers.
+        If the partitions are on several servers, other entries may come with a later call.
         """
         ...
 
@@ -146,19 +146,19 @@ class CommandQueue(Protocol):
         ...
 
 
-InHand = Callable[[int], Sequence[str]]
+InFlight = Callable[[int], Sequence[str]]
 
 
-def nothing_in_hand(_: int) -> Sequence[str]:
+def nothing_in_flight(_: int) -> Sequence[str]:
     """Return no entries."""
     return ()
 
 
 class Ownership(Membership[PartitionState], Protocol):
-    """Who applies the commands of which partition: the members are the workers (design §5)."""
+    """The distribution of the partitions to workers: the members are the workers (design §5)."""
 
     async def condition(self, partition: int) -> Condition:
-        """Return which workers there are, and whether the server of a partition has room, as a time-out tells it.
+        """Return which workers are alive and whether the server of a partition has room, for the text of a time-out.
 
         Raises:
             Unavailable: the server does not answer.
@@ -166,15 +166,15 @@ class Ownership(Membership[PartitionState], Protocol):
         """
         ...
 
-    async def tidy(self, states: Sequence[PartitionState], in_hand: InHand = nothing_in_hand) -> Sequence[int]:
-        """Take events that are not kept any longer and show progress to standard tools, off the hot path.
+    async def tidy(self, states: Sequence[PartitionState], in_flight: InFlight = nothing_in_flight) -> Sequence[int]:
+        """Trim events beyond retention and show the progress to standard tools, off the hot path.
 
-        Partitions that have another owner by now are left alone, and one that fails holds up no other. Commands that
-        somebody took from a stream before they were applied are counted and told, but for those that are in hand.
+        Partitions that have another owner are skipped, and one that fails holds up no other. Commands that were removed
+        from a stream before they were applied are counted and announced, except those in flight.
 
         Args:
-            states: where the owned partitions stand.
-            in_hand: returns the ids of the entries of a partition that were read and are not applied, in their order.
+            states: the states of the owned partitions.
+            in_flight: returns the ids of the entries of a partition that were read and are not applied, in their order.
 
         Returns:
             The partitions that must be taken again.
@@ -190,10 +190,10 @@ class Subscription(Protocol):
         """Yield (channel, payload); raises `Unavailable` when the connection is lost."""
         ...
 
-    async def hear(self, take: Callable[[bytes], None]) -> None:
-        """Give each payload to `take` as it comes, first those that have come, and return when it is closed.
+    async def consume(self, callback: Callable[[bytes], None]) -> None:
+        """Give each payload to `callback` as it comes, first those that have come, and return when it is closed.
 
-        Instead of iterating, and once. What `take` raises ends it and is raised here.
+        This replaces iterating, and can be called once. An error that `callback` raises ends it and is raised here.
 
         Raises:
             Unavailable: the connection was lost.
@@ -202,7 +202,7 @@ class Subscription(Protocol):
         ...
 
     async def ping(self) -> None:
-        """Return when all that was published before has been taken.
+        """Return after everything published before the call has been received.
 
         Raises:
             Unavailable: the connection was lost, or the server does not answer.
@@ -227,21 +227,21 @@ class Channels(Protocol):
         ...
 
     def is_reply_channel(self, partition: int, channel: str) -> bool:
-        """Tell whether a channel is for replies from this partition: nothing else may be named by a producer."""
+        """Return whether a channel is for replies from this partition: nothing else may be named by a producer."""
         ...
 
     def event_channels(self, types: Sequence[str], session_id: str | None) -> list[str]:
         """Return the channels that carry these types of event (none: all), or the events of one session.
 
-        They may carry others as well: who listens looks at what arrives.
+        They may carry other events as well: the receiver filters them.
         """
         ...
 
     async def grouped(self, channels: Sequence[str]) -> list[list[str]]:
-        """Return channels by where they lie now: those of one group are lost together, and no others with them.
+        """Return channels in groups that share a server now: the channels of one group are lost together.
 
         Raises:
-            Unavailable: nobody can tell.
+            Unavailable: no server answers that.
 
         """
         ...
@@ -252,7 +252,7 @@ class Channels(Protocol):
 
 
 class Backend(Protocol):
-    """Everything behind one deployment."""
+    """All ports of one deployment."""
 
     @property
     def partitions(self) -> int:
@@ -295,7 +295,7 @@ class Backend(Protocol):
         ...
 
     @property
-    def subscriptions(self) -> Subscriptions:
+    def subscriptions(self) -> ConsumerStore:
         """Checkpoints and parked events of durable subscriptions."""
         ...
 

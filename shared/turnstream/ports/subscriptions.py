@@ -1,4 +1,4 @@
-"""What durable subscriptions store: how far each partition is handled, and what is set aside (design §6)."""
+"""The store of durable subscriptions: checkpoints, and the sessions that are retried or parked (design §6)."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -7,45 +7,47 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from turnstream.domain.position import Mark
+from turnstream.domain.position import LogPosition
 from turnstream.ports.membership import Membership
 
 SUBSCRIPTION_NAME = r"[A-Za-z0-9_.-]{1,64}"
-"""What a subscription may be called; whoever makes one checks it."""
+"""The pattern of subscription names, checked when a subscription is created."""
 
 Request = Literal["redrive", "discard"]
-"""What an operator asks for a session that is set aside: handle its events again, or drop them."""
+"""A request of an operator for a retried or parked session: handle its events again, or drop them."""
 
 
-class SetAside(IntEnum):
-    """What became of an event that should be set aside."""
+class ParkResult(IntEnum):
+    """The result of queueing an event for a retry."""
 
     LOST = 0
-    """The partition's events that are set aside are at their limit: it is counted, and its session set aside."""
+    """The partition is at its limit for queued events: the event is counted as lost, and its session is retried."""
     KEPT = 1
     """It waits in its session's queue, or did before."""
     FULL = 2
-    """They are at their limit, and it may not be lost: nothing was written."""
+    """The partition is at its limit, and the event may not be lost: nothing was written."""
     ABSENT = 3
-    """Its session, behind whose events it should wait, is not set aside any more: nothing was written."""
+    """Its session has no queue in which the event could wait: nothing was written."""
 
 
 class SubscriptionState(msgspec.Struct, frozen=True, gc=False):
-    """What a member must know of a partition that it owns.
+    """The state of a partition as the consumer that owns it knows it.
 
-    `mark` is the checkpoint: the last event that is handled or set aside, as all before it are; `None` without one.
+    `mark` is the checkpoint: every event up to it is handled or queued for a retry; `None` if there is none.
+    `replication_id` identifies the history of the server ("" if it is not known).
     """
 
     partition: int
     token: str
-    mark: Mark | None
+    mark: LogPosition | None
+    replication_id: str = ""
 
 
 class FailedEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event to be set aside: its envelope as `payload`, and why.
+    """An event to be queued for a retry: its envelope as `payload`, and the reason.
 
-    `reason` is that of a `NotHandled`, of other errors the class name, never the text, which may quote contents;
-    `attempts` is how often the event was handled in vain. An event that waits after a failed one has "" and 0.
+    `reason` is that of a `NotHandled`, or the class of another error, never its text, which may quote contents.
+    `attempts` is the number of failed attempts. An event that waits after a failed one has "" and 0.
     """
 
     session_id: str
@@ -72,11 +74,11 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
 
 
 class ParkedEvents(msgspec.Struct, frozen=True, gc=False):
-    """The queue of a session that is set aside: `count` events of together `size` bytes, in order.
+    """The queue of a retried or parked session: `count` events of together `size` bytes, in order.
 
-    It waits since `since`. `reason`, `attempts`, `first`, `doublings` and `is_parked` are those of the last `Failure`;
-    of an event that came to the head since then, nothing is known but `is_parked`. `next_try` is when the head is to be
-    handled again. `lost` events are not in the queue, for it was full when they came.
+    It exists since `since`. `reason`, `attempts`, `first`, `doublings` and `is_parked` are those of the last `Failure`;
+    an event that came to the head later has only `is_parked`. `next_try` is the time of the next attempt at the head.
+    `lost` events are not in the queue, because it was full when they came.
     """
 
     count: int
@@ -99,14 +101,14 @@ class DueSessions(msgspec.Struct, frozen=True, gc=False):
     next_in: float | None
 
 
-class Subscriptions(Protocol):
+class ConsumerStore(Protocol):
     """The stored side of durable subscriptions, by their names."""
 
     def membership(self, name: str) -> Membership[SubscriptionState]:
         """Return how members share the partitions of a subscription; requests and resets ring its `changes` too."""
         ...
 
-    async def checkpoint(self, name: str, state: SubscriptionState, mark: Mark) -> None:
+    async def checkpoint(self, name: str, state: SubscriptionState, mark: LogPosition) -> None:
         """Note how far a partition is handled.
 
         Raises:
@@ -116,7 +118,7 @@ class Subscriptions(Protocol):
         ...
 
     async def parked(self, name: str, partition: int) -> Mapping[str, ParkedEvents]:
-        """Return the sessions of a partition that are set aside."""
+        """Return the retried and parked sessions of a partition."""
         ...
 
     async def due(self, name: str, partition: int, count: int) -> DueSessions:
@@ -124,7 +126,7 @@ class Subscriptions(Protocol):
         ...
 
     async def parked_session(self, name: str, partition: int, session_id: str) -> ParkedEvents | None:
-        """Return one session of a partition, `None` if it is not set aside; without its next try."""
+        """Return one retried or parked session without its next attempt; `None` if it is neither."""
         ...
 
     async def queue(self, name: str, partition: int, session_id: str, count: int) -> Sequence[tuple[int, bytes]]:
@@ -139,17 +141,17 @@ class Subscriptions(Protocol):
         failure: Failure | None = None,
         *,
         lose: bool = True,
-    ) -> SetAside:
-        """Put an event at the end of its session's queue; one that failed sets the session aside.
+    ) -> ParkResult:
+        """Append an event to the queue of its session; an event that failed creates the queue.
 
-        An event that is not newer than all that came before it is not queued again: it is there, or has left already.
+        An event that is not newer than all earlier ones is not queued again: it is in the queue, or has left it.
 
         Args:
             name: the subscription.
-            state: what the owner knows of the partition.
-            event: the event; with no `attempts` it waits after others, and is left alone where there are none.
-            failure: what follows for a session that is set aside by it; by default it is parked.
-            lose: where the partition's events are at their limit, count it as lost.
+            state: the state of the partition.
+            event: the event; without `attempts` it waits after others, and is not queued if there are none.
+            failure: the consequence for a session that gets a queue now; by default it is parked.
+            lose: if the partition is at its limit for queued events, count the event as lost.
 
         Raises:
             Fenced: the partition has another owner.
@@ -158,7 +160,7 @@ class Subscriptions(Protocol):
         ...
 
     async def postpone(self, name: str, state: SubscriptionState, session_id: str, failure: Failure) -> bool:
-        """Note how the head of a session's queue failed, and when it is to be tried again; False where there is none.
+        """Note how the head of a session's queue failed, and the time of the next attempt; False if there is no queue.
 
         Raises:
             Fenced: the partition has another owner.
@@ -167,7 +169,7 @@ class Subscriptions(Protocol):
         ...
 
     async def hasten(self, name: str, state: SubscriptionState, count: int) -> int:
-        """Make the next `count` sessions due that would be later; return how many there were.
+        """Make the next `count` sessions due now; return how many there were.
 
         Raises:
             Fenced: the partition has another owner.
@@ -180,10 +182,10 @@ class Subscriptions(Protocol):
     ) -> int:
         """Drop the head of a session's queue if it has this sequence; return how many are left.
 
-        The last one stays where more than `lost` events were lost, unless that is `None`: 1 is returned.
+        The last event stays if more than `lost` events were lost, unless `lost` is `None`: 1 is returned.
 
-        With none left the session is not set aside any more, and what was lost of it is forgotten. Where all of it was
-        lost, so that the queue is empty, any sequence does that.
+        With no event left the queue and the count of lost events are removed. If all events were lost, so that the
+        queue is empty, any sequence does that.
 
         Raises:
             Fenced: the partition has another owner.
@@ -192,33 +194,33 @@ class Subscriptions(Protocol):
         ...
 
     async def request(self, name: str, partition: int, session_id: str, what: Request) -> None:
-        """Ask a partition's owner to redrive or discard a parked session, and ring the bell for it."""
+        """Ask the owner of a partition to redrive or discard a parked session, and notify it."""
         ...
 
     async def requests(self, name: str, partition: int) -> Mapping[str, Request]:
-        """Return what is asked for, by session."""
+        """Return the requests, by session."""
         ...
 
     async def withdraw(self, name: str, partition: int, session_id: str) -> None:
-        """Forget a request: it is done."""
+        """Remove a request after it was carried out."""
         ...
 
     async def names(self) -> Sequence[str]:
-        """Return all subscriptions that ever had a member, but for those forgotten since."""
+        """Return all subscriptions that had a member, except those that were forgotten."""
         ...
 
     async def members(self, name: str) -> Sequence[str]:
         """Return the live members of a subscription."""
         ...
 
-    async def marks(self, name: str) -> Mapping[int, Mark]:
+    async def marks(self, name: str) -> Mapping[int, LogPosition]:
         """Return the checkpoints, by partition."""
         ...
 
-    async def reset(self, name: str, marks: Mapping[int, Mark]) -> None:
-        """Set checkpoints; who owns one of these partitions is fenced, and has to take it again.
+    async def reset(self, name: str, marks: Mapping[int, LogPosition]) -> None:
+        """Set checkpoints. The owners of these partitions are fenced, and have to take them again.
 
-        Sessions that are parked stay so: of what is read again, their queues take no event that they had before.
+        Parked sessions stay parked: their queues take no event again that they had before.
         """
         ...
 

@@ -1,8 +1,7 @@
-"""The values that pass through the ports: what is read, what is written, and what a batch changes (design §3)."""
+"""The values that pass through the ports: reads, writes and the changes of a batch (design §3)."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Literal
 
@@ -14,27 +13,26 @@ from turnstream.errors import StoredDataInvalid
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 LAST_MS = 253_402_300_799_999
-"""The last millisecond of the year 9999, behind which Python knows no time; a stream entry's id can lie behind it."""
-MILLISECOND = timedelta(milliseconds=1)
+"""The last millisecond of the year 9999. Python has no later time, but the id of a stream entry can have one."""
 
 MAX_KEPT_FIELDS = 50
 MAX_KEPT_BYTES = 65_536
-"""What is kept of a malformed entry: so many fields, and so many bytes of each."""
+"""The limits for a quarantined entry: the number of its fields, and the bytes of each."""
 
 START = "0-0"
 """The cursor of a partition that has applied nothing."""
 
 FoundInfo = SessionInfo | StoredDataInvalid | None
-"""A session's summary, or why it cannot be read; `None` where there is no such session."""
+"""A session's summary, or why it cannot be read; `None` if there is no such session."""
 
 Status = Literal["ok", "rejected", "parked"]
-"""What became of a command (design §4)."""
+"""The status of a command after it was processed (design §4)."""
 
 
 class CommandEntry(msgspec.Struct, frozen=True, gc=False):
     """A command as a producer publishes it: `data` is its JSON, `reply_to` the channel for its reply.
 
-    With `wants_place` its reply is to say where it stands in the history of its session. It is not applied when
+    With `wants_place` its reply gives the position of the command in the history of its session. It is not applied when
     `apply_within_ms` milliseconds have passed since it was queued; `apply_until` is the same moment by the clock of its
     producer's event loop, in seconds, which only the producer knows.
     """
@@ -51,7 +49,7 @@ class CommandEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 class RawEntry(msgspec.Struct, frozen=True, gc=False):
-    """An entry of a command stream as a worker reads it: anybody may have written anything."""
+    """An entry of a command stream as a worker reads it: untrusted."""
 
     entry_id: str
     fields: Mapping[bytes, bytes]
@@ -66,7 +64,7 @@ class Rejection(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
-    """What became of a command; kept for the deduplication window.
+    """The outcome of a command, kept for the deduplication window.
 
     `payload_hash` tells a resend from another payload; `version` is the session's after the command; `output` is what
     the command gave back besides the session, as JSON.
@@ -80,9 +78,9 @@ class Outcome(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaul
 
 
 class SessionPlace(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """Where the last event of a command stands, and the one before the command in the same session (0: none).
+    """The sequences of a command's last event, and of the last one before the command in the same session (0: none).
 
-    `updated_ms` is the session's time behind the command, in milliseconds since 1970.
+    `updated_ms` is the time of the session after the command, in milliseconds since 1970.
     """
 
     generation: str
@@ -92,9 +90,9 @@ class SessionPlace(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
-    """What a producer is told about its command.
+    """The answer of a worker to the producer of a command.
 
-    `payload_hash` says which command it is about, where several were sent under one id; "" where it is not known.
+    `payload_hash` identifies the command if several were sent with one id; "" if it is not known.
     `place` is there where the command asked for it and was applied just now.
     """
 
@@ -115,7 +113,7 @@ class StoredHeader(msgspec.Struct, frozen=True, gc=False):
 
 
 class SessionNeeds(msgspec.Struct):
-    """What deciding a batch needs of one session: its header, these messages, and the last `tail` ones."""
+    """The data of one session that a batch needs: its header, these messages, and the last `tail` ones."""
 
     header: bool = True
     message_ids: set[str] = msgspec.field(default_factory=set[str])
@@ -123,19 +121,14 @@ class SessionNeeds(msgspec.Struct):
 
 
 class Needs(msgspec.Struct, frozen=True, gc=False):
-    """What deciding a batch needs: of sessions, and earlier outcomes of these commands (id → entry time in ms)."""
+    """The data that a batch needs: of sessions, and earlier outcomes of commands (id → entry time in ms)."""
 
     sessions: Mapping[str, SessionNeeds]
     commands: Mapping[str, int]
 
-    @property
-    def nothing_to_read(self) -> bool:
-        """Tell whether all that is needed is known already."""
-        return not self.commands and not any(n.header or n.message_ids or n.tail for n in self.sessions.values())
-
 
 class LoadedSession(msgspec.Struct, frozen=True, gc=False):
-    """What is stored of a session, as far as it was needed; the tail is oldest first."""
+    """The stored data of a session, as far as it was needed; the tail is oldest first."""
 
     stored: StoredHeader | None
     messages: Mapping[str, ChatMessage]
@@ -150,12 +143,12 @@ class Loaded(msgspec.Struct, frozen=True, gc=False):
 
 
 class PartitionState(msgspec.Struct, frozen=True, gc=False):
-    """What the owner of a partition must know; every commit checks it and moves it on (design §3).
+    """The state of a partition as its owner knows it; every commit checks and advances it (design §3).
 
-    `token` fences, `replication_id` names the server's history ("" where it is not known), `cursor` is the stream id of
-    the last applied command, `sequence` and `type_sequences` number the events of the `generation`, `passed` is how
-    many entries the cursor has passed. `suspects` is how many of the commands behind the cursor the owner before may
-    have died of, as of the take.
+    `token` is the fencing token, `replication_id` identifies the history of the server ("" if it is not known), and
+    `cursor` is the stream id of the last applied command. `sequence` and `type_sequences` number the events of the
+    `generation`, and `passed` counts the entries up to the cursor. `suspects` is the number of commands after the
+    cursor that may have crashed the previous owner, as of the take.
     """
 
     partition: int
@@ -170,7 +163,7 @@ class PartitionState(msgspec.Struct, frozen=True, gc=False):
 
 
 class SessionWrite(msgspec.Struct):
-    """What a batch changes of one session. Applied in this order: `cleared`, `removed`, then `put` and `placed`.
+    """The changes of one session in a batch, applied in this order: `cleared`, `removed`, then `put` and `placed`.
 
     `put` are messages to be written, `placed` the positions of the new ones among them; `cleared` takes all messages
     away that were stored before the batch. `unseen` are messages that the batch took to be new, without having looked.
@@ -195,7 +188,7 @@ class RecordedOutcome(msgspec.Struct, frozen=True, gc=False):
 
 
 class MalformedEntry(msgspec.Struct, frozen=True, gc=False):
-    """A stream entry that is set aside, and why."""
+    """A quarantined stream entry, and the reason."""
 
     entry: RawEntry
     error: str
@@ -208,7 +201,7 @@ class MalformedEntry(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_shortened(self) -> bool:
-        """Tell of an entry that was kept whether it may have been larger."""
+        """Whether the quarantined entry may have been larger than what is kept."""
         longest = max((max(len(name), len(value)) for name, value in self.entry.fields.items()), default=0)
         return len(self.entry.fields) >= MAX_KEPT_FIELDS or longest >= MAX_KEPT_BYTES
 
@@ -238,16 +231,3 @@ class Condition(msgspec.Struct, frozen=True, gc=False):
     workers: Mapping[str, float]
     lease: float
     is_full: bool = False
-
-
-# A batch asks for the time of the same few entries again and again.
-@lru_cache(8)
-def entry_time(entry_id: str) -> int:
-    """Return the time of a stream entry in milliseconds since 1970; one that no date can have is the last date's."""
-    return min(int(entry_id.partition("-")[0]), LAST_MS)
-
-
-def milliseconds(time: datetime) -> int:
-    """Return a time as whole milliseconds since 1970."""
-    # Not by way of a float, which rounds some of them down to the millisecond before.
-    return (time - EPOCH) // MILLISECOND

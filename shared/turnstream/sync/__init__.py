@@ -9,11 +9,11 @@ Every client has a thread with an event loop, in which a client of asyncio does 
 to it. A fork does not copy that thread: open the client after the fork.
 """
 
-from turnstream.sync.aside import Malformed, Parked
+from turnstream.sync.admin import Malformed, Parked
 from turnstream.sync.client import Turnstream
-from turnstream.sync.durable import DurableSubscription, Subscriptions
+from turnstream.sync.consumer import DurableSubscription, Subscriptions
 from turnstream.sync.sessions import Sessions
-from turnstream.sync.subscribe import EventSubscription
+from turnstream.sync.subscriptions import EventSubscription
 from turnstream.sync.tickets import Ticket
 
 __all__ = [

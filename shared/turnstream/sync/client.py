@@ -6,23 +6,24 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self, overload
 
-from turnstream.application.verifying import Verification
-from turnstream.client.addressing import Trace
-from turnstream.client.durable.retries import ATTEMPTS, Retries
-from turnstream.client.durable.subscription import is_handler
-from turnstream.client.facade import Turnstream as AsyncTurnstream
-from turnstream.client.listening.choosing import Start
+from turnstream.application.queries.verifier import Verification
+from turnstream.client.client import Turnstream as AsyncTurnstream
+from turnstream.client.consumers.consumer import is_handler
+from turnstream.client.consumers.retry_policy import ATTEMPTS, RetryPolicy
 from turnstream.client.results import CommandResult
-from turnstream.client.subscribing import A, B, C, D
+from turnstream.client.sending.envelope import Trace
+from turnstream.client.sending.outbox import WhenFull
+from turnstream.client.subscriber import A, B, C, D
+from turnstream.client.subscriptions.start import Start
 from turnstream.domain.commands import Command, Result
 from turnstream.domain.events import Event
 from turnstream.domain.position import Position
 from turnstream.settings import Settings
-from turnstream.sync.aside import Malformed, Parked
-from turnstream.sync.durable import DurableSubscription, Subscriptions
+from turnstream.sync.admin import Malformed, Parked
+from turnstream.sync.consumer import DurableSubscription, Subscriptions
 from turnstream.sync.portal import Portal
 from turnstream.sync.sessions import Sessions
-from turnstream.sync.subscribe import EventSubscription
+from turnstream.sync.subscriptions import EventSubscription
 from turnstream.sync.tickets import Ticket
 
 
@@ -49,7 +50,7 @@ class Turnstream:
         and `redis+sentinel://`.
 
         Raises:
-            Unavailable: nobody answers there.
+            Unavailable: no server answers there.
             ConfigurationError: the server or the deployment there does not fit.
 
         """
@@ -57,7 +58,7 @@ class Turnstream:
 
     @classmethod
     def embedded(cls, directory: str | Path | None = None, *, settings: Settings | None = None) -> Self:
-        """Start a server and a worker of your own; without a directory its data is thrown away.
+        """Start an embedded server and a worker; without a directory its data is thrown away.
 
         Raises:
             ConfigurationError: there is no server to start, or the directory is in use.
@@ -67,7 +68,7 @@ class Turnstream:
 
     @classmethod
     def in_memory(cls, *, settings: Settings | None = None) -> Self:
-        """Keep everything in this process, with a worker of its own; for tests and trials."""
+        """Keep everything in this process, with a worker; for tests and trials."""
         return cls._open(AsyncTurnstream.in_memory(settings=settings))
 
     @classmethod
@@ -89,27 +90,30 @@ class Turnstream:
         *,
         command_id: str | None = None,
         timeout: float | None = None,
-        wait: bool = False,
+        when_full: WhenFull = "raise",
         trace: Trace | None = None,
         apply_within: float | None = None,
     ) -> Ticket:
         """Queue a command; on return it is durable, and will be applied also if this client goes away."""
         sending = self._client.send(
-            command, command_id=command_id, timeout=timeout, wait=wait, trace=trace, apply_within=apply_within
+            command, command_id=command_id, timeout=timeout, when_full=when_full, trace=trace, apply_within=apply_within
         )
         return Ticket(self._portal, self._portal.call(sending))
 
     def send_many(
         self,
-        commands: Iterable[Command[Any]],
+        commands: Iterable[Command[Any] | tuple[Command[Any], str]],
         *,
         timeout: float | None = None,
-        wait: bool = False,
+        when_full: WhenFull = "raise",
+        trace: Trace | None = None,
         apply_within: float | None = None,
     ) -> list[Ticket]:
         """Queue commands, each session's in the order given; on return all are durable."""
         # The caller's iterable is the caller's to run: it may itself call this client.
-        sending = self._client.send_many(tuple(commands), timeout=timeout, wait=wait, apply_within=apply_within)
+        sending = self._client.send_many(
+            tuple(commands), timeout=timeout, when_full=when_full, trace=trace, apply_within=apply_within
+        )
         return [Ticket(self._portal, ticket) for ticket in self._portal.call(sending)]
 
     def execute(
@@ -118,12 +122,13 @@ class Turnstream:
         *,
         command_id: str | None = None,
         timeout: float | None = None,
-        wait: bool = False,
+        when_full: WhenFull = "raise",
+        trace: Trace | None = None,
         apply_within: float | None = None,
     ) -> Result:
         """Have a command applied and return its result: for most the session, as stored when it is read."""
         executing = self._client.execute(
-            command, command_id=command_id, timeout=timeout, wait=wait, apply_within=apply_within
+            command, command_id=command_id, timeout=timeout, when_full=when_full, trace=trace, apply_within=apply_within
         )
         return self._portal.call(executing)
 
@@ -133,12 +138,13 @@ class Turnstream:
         *,
         command_id: str | None = None,
         timeout: float | None = None,
-        wait: bool = False,
+        when_full: WhenFull = "raise",
+        trace: Trace | None = None,
         apply_within: float | None = None,
     ) -> CommandResult:
-        """Execute a command and return the spec's `CommandResult`; only a rejection becomes one, the rest is raised."""
+        """Execute a command and return a `CommandResult`; only a rejection becomes one, the rest is raised."""
         dispatching = self._client.dispatch(
-            command, command_id=command_id, timeout=timeout, wait=wait, apply_within=apply_within
+            command, command_id=command_id, timeout=timeout, when_full=when_full, trace=trace, apply_within=apply_within
         )
         return self._portal.call(dispatching)
 
@@ -181,7 +187,7 @@ class Turnstream:
     # As for `subscribe`.
     @overload
     def subscription(
-        self, name: str, /, *, start: Start = "now", attempts: int | Retries = ATTEMPTS, session_prefix: str = ""
+        self, name: str, /, *, start: Start = "now", attempts: int | RetryPolicy = ATTEMPTS, session_prefix: str = ""
     ) -> DurableSubscription[Event]: ...
 
     @overload
@@ -192,7 +198,7 @@ class Turnstream:
         /,
         *,
         start: Start = "now",
-        attempts: int | Retries = ATTEMPTS,
+        attempts: int | RetryPolicy = ATTEMPTS,
         session_prefix: str = "",
     ) -> DurableSubscription[A]: ...
 
@@ -205,7 +211,7 @@ class Turnstream:
         /,
         *,
         start: Start = "now",
-        attempts: int | Retries = ATTEMPTS,
+        attempts: int | RetryPolicy = ATTEMPTS,
         session_prefix: str = "",
     ) -> DurableSubscription[A | B]: ...
 
@@ -219,7 +225,7 @@ class Turnstream:
         /,
         *,
         start: Start = "now",
-        attempts: int | Retries = ATTEMPTS,
+        attempts: int | RetryPolicy = ATTEMPTS,
         session_prefix: str = "",
     ) -> DurableSubscription[A | B | C]: ...
 
@@ -230,7 +236,7 @@ class Turnstream:
         /,
         *types: type[A],
         start: Start = "now",
-        attempts: int | Retries = ATTEMPTS,
+        attempts: int | RetryPolicy = ATTEMPTS,
         session_prefix: str = "",
     ) -> DurableSubscription[A]: ...
 
@@ -240,7 +246,7 @@ class Turnstream:
         /,
         *types: type[Any],
         start: Start = "now",
-        attempts: int | Retries = ATTEMPTS,
+        attempts: int | RetryPolicy = ATTEMPTS,
         session_prefix: str = "",
     ) -> DurableSubscription[Any]:
         """Return a member of a durable subscription; `run(handler)` handles its share of the events."""
@@ -259,5 +265,5 @@ class Turnstream:
         return self._portal.call(self._client.verify(session_id))
 
     def close(self) -> None:
-        """Close the client; queued commands outlive it, subscriptions end, durable ones with the events in hand."""
+        """Close the client. Queued commands outlive it; subscriptions end, durable ones after events in flight."""
         self._portal.close(join=not is_handler())

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for callers without one."""
+"""An event loop in a separate thread, for callers without one."""
 
 import asyncio
 import os
@@ -41,7 +41,7 @@ class _Call(Generic[Value]):
 
 
 class Portal:
-    """An event loop in a thread of its own: other threads have it run coroutines, and wait for them."""
+    """An event loop in a separate thread: other threads run coroutines in it, and wait for them."""
 
     def __init__(self) -> None:
         """Start the thread."""
@@ -56,7 +56,7 @@ class Portal:
         self._thread.start()
 
     def open(self, resource: AbstractAsyncContextManager[Value]) -> Value:
-        """Enter a resource and hold it until `close`; where that fails or is interrupted, the thread ends."""
+        """Enter a resource and hold it until `close`; if that fails or is interrupted, the thread ends."""
         try:
             return self.call(self._enter(resource))
         except BaseException:
@@ -64,7 +64,7 @@ class Portal:
             raise
 
     def call(self, work: Coroutine[Any, Any, Value]) -> Value:
-        """Run a coroutine in the loop and return its result; where the wait is interrupted, it is cancelled.
+        """Run a coroutine in the loop and return its result; if the wait is interrupted, it is cancelled.
 
         Raises:
             OpenedElsewhere: another process opened it.
@@ -91,7 +91,7 @@ class Portal:
     def close(self, *, join: bool = True) -> None:
         """Leave all resources, end what still runs, and join the thread; a second call waits for the first.
 
-        Who does work of the loop in another thread must not join: the loop ends behind it.
+        A thread that does work for the loop must not join it: the loop ends after that work.
         """
         if os.getpid() != self._process:
             return
@@ -122,6 +122,6 @@ class Portal:
             return await self._resources.enter_async_context(resource)
 
     async def _leave(self) -> None:
-        # Behind an opening that was interrupted, which may still have a server to stop.
+        # After an interrupted opening, which may still have a server to stop.
         async with self._changing:
             await self._resources.aclose()

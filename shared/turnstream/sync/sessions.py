@@ -69,7 +69,7 @@ class Sessions:
         cursor: str | None = None,
         provider: str | None = None,
         model: str | None = None,
-        is_active: bool | None = None,  # noqa: FBT001 - the name of the spec's field
+        is_active: bool | None = None,  # noqa: FBT001 - the name of the contract's field
     ) -> SessionPage:
         """Return a page of sessions, most recently updated first; the arguments are those of the client of asyncio."""
         return self._portal.call(self._sessions.list_sessions(limit, cursor, provider, model, is_active))
@@ -81,7 +81,7 @@ class Sessions:
             yield from found
 
     def session_exists(self, session_id: str) -> bool:
-        """Tell whether there is such a session."""
+        """Return whether there is such a session."""
         return self._portal.call(self._sessions.session_exists(session_id))
 
     def count(self) -> int:

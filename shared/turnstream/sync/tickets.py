@@ -1,7 +1,7 @@
 """Tickets of the client without asyncio."""
 
-from turnstream.client.tickets import Applied
-from turnstream.client.tickets import Ticket as AsyncTicket
+from turnstream.client.replies.ticket import Applied
+from turnstream.client.replies.ticket import Ticket as AsyncTicket
 from turnstream.sync.portal import Portal
 
 

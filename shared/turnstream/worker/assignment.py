@@ -1,4 +1,4 @@
-"""Which partitions a worker should own, computed by each from who is alive: no leader (design §5)."""
+"""The share of each worker, which every worker computes from the live ones: there is no leader (design §5)."""
 
 from collections.abc import Iterable
 from functools import lru_cache

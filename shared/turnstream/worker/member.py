@@ -10,9 +10,9 @@ from typing import Generic
 
 from turnstream.backoff import FIRST, LONGEST, Backoff
 from turnstream.errors import Unavailable
+from turnstream.logging import get_logger
 from turnstream.ports import Membership
-from turnstream.telemetry import get_logger
-from turnstream.worker.ownership import LEAVING, Holdings, Owned, State
+from turnstream.worker.holdings import LEAVING, Owned, PartitionLeases, State
 
 log = get_logger(__name__)
 
@@ -28,7 +28,7 @@ async def _nothing() -> None:
 
 
 class Member(Generic[State, Owned]):
-    """One of those who share the partitions: it works on its share until it is stopped."""
+    """A member of the group that shares the partitions: it works on its share until it is stopped."""
 
     def __init__(
         self,
@@ -38,12 +38,12 @@ class Member(Generic[State, Owned]):
         hold: Callable[[State], Owned],
         lease: float,
     ) -> None:
-        """Own nothing yet; the arguments are those of `Holdings`, and the seconds that a lease lasts."""
+        """Own nothing yet; the arguments are those of `PartitionLeases`, and the seconds that a lease lasts."""
         self._member_id = member_id
         self._membership = membership
         self._lease = lease
         self._bell = asyncio.Event()
-        self._holdings = Holdings(member_id, partitions, membership, hold, self._bell, lease / RENEWALS)
+        self._holdings = PartitionLeases(member_id, partitions, membership, hold, self._bell, lease / RENEWALS)
         self._stopped = asyncio.Event()
         self._moved: Callable[[], Awaitable[None]] = _nothing
         self._changed: Callable[[], None] = lambda: None
@@ -55,11 +55,11 @@ class Member(Generic[State, Owned]):
 
     @property
     def owned(self) -> Mapping[int, Owned]:
-        """What it works on now."""
+        """The partitions that it works on now."""
         return self._holdings.owned
 
     def stop(self) -> None:
-        """Finish what is in hand, give all up and end `run`."""
+        """Finish the work in flight, give up all partitions and end `run`."""
         self.stopping = True
         self._stopped.set()
         self._bell.set()
@@ -69,7 +69,7 @@ class Member(Generic[State, Owned]):
                 self._settling.reschedule(asyncio.get_running_loop().time() + LEAVING)
 
     def take_again(self, partitions: Iterable[int]) -> None:
-        """Take partitions again that stand somewhere else by now."""
+        """Take partitions again whose stored state has changed."""
         self._holdings.let_go(partitions)
 
     async def run(
@@ -83,10 +83,10 @@ class Member(Generic[State, Owned]):
         """Take part until stopped; a server that goes away is waited for.
 
         Args:
-            loops: what else it does until it is stopped, by names for the log.
-            moved: called when it owns something else than before.
-            changed: called when the membership's bell rings.
-            ending: called when all is finished that was in hand, before the loops are cancelled.
+            loops: the other loops that run until it is stopped, by their names in the log.
+            moved: called when the owned partitions have changed.
+            changed: called after a notification of the membership.
+            ending: called after the work in flight has ended, before the loops are cancelled.
 
         """
         self._moved, self._changed = moved, changed
@@ -116,7 +116,7 @@ class Member(Generic[State, Owned]):
             try:
                 await loop()
             except Unavailable as error:
-                # Where a server hangs, an attempt takes long as well; but then nothing is answered meanwhile.
+                # A long attempt may also be a server that hangs, but then nothing was answered since it began.
                 if started + LONGEST < monotonic() and started < self._answered:
                     backoff.succeeded()
                 if not backoff.failing:
@@ -127,7 +127,7 @@ class Member(Generic[State, Owned]):
                 self.stopping = True
                 raise
             else:
-                # One that just returned would do so again, and let nobody else have a turn.
+                # A loop that just returned would do so again, and no other task would get a turn.
                 await self._pause(FIRST)
 
     async def _keep(self) -> None:
@@ -161,7 +161,7 @@ class Member(Generic[State, Owned]):
             return False
 
     async def _pause(self, seconds: float) -> None:
-        """Let time pass; who asks it to stop does not wait for its end."""
+        """Let time pass, until a stop at most."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopped.wait()
@@ -173,7 +173,7 @@ class Member(Generic[State, Owned]):
 
     async def _renew(self) -> None:
         while not self.stopping:
-            # Of several nodes one may not answer; the others are asked in time all the same.
+            # One of several nodes may not answer; the others must still be asked in time.
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._lease / RENEWALS):
                     await self._holdings.keep()
@@ -189,7 +189,7 @@ class Member(Generic[State, Owned]):
     async def _leave(self) -> None:
         failures: list[str] = []
         give_up = partial(self._holdings.give_up, list(self._holdings.owned), last=True)
-        # Also where a partition could not be released: others need not wait for what this member would take.
+        # Also if a partition could not be released: the others need not wait for the share of this member.
         for leave in (give_up, self._depart, self._holdings.ended):
             try:
                 await leave()
@@ -198,7 +198,7 @@ class Member(Generic[State, Owned]):
             except TimeoutError:
                 failures.append("The server does not answer")
         if failures:
-            log.warning("left without releasing all: the leases run out by themselves", error=failures[0])
+            log.warning("left without releasing all partitions: their leases expire", error=failures[0])
 
     async def _depart(self) -> None:
         async with asyncio.timeout(LEAVING):

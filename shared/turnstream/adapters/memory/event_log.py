@@ -1,4 +1,4 @@
-"""Reading the events of the past, and where a partition's stream stands (design §6)."""
+"""Reads past events and the state of a partition's event log (design §6)."""
 
 import asyncio
 import time
@@ -8,28 +8,28 @@ from itertools import islice
 
 from turnstream.adapters.memory.partition import Partition, StoredEvent
 from turnstream.codec.records import decode_type_sequences
-from turnstream.ports import EventPage
+from turnstream.ports import EventLog, EventPage
 
 PAGE_BYTES = 1024 * 1024
-"""Bytes of payloads at which a page ends: nothing needs that here, but who reads should see it happen."""
+"""Bytes of payloads at which a page ends, as on a server, so that tests of readers see short pages."""
 
 
-class MemoryEventLog:
-    """The events of these partitions; their history is never another one's."""
+class MemoryEventLog(EventLog):
+    """The event log in memory; a partition always keeps its generation."""
 
     def __init__(self, partitions: Sequence[Partition]) -> None:
         """Read these partitions."""
         self._partitions = partitions
 
     async def read(self, partition: int, after: int, count: int, session_id: str | None = None) -> EventPage:
-        """Return up to `count` events behind a sequence (0: none, only how things stand), all of one moment."""
-        # Who reads page after page waits for nothing else: others need a turn.
+        """Return up to `count` events after a sequence, as of one point in time; with 0 only the log's state."""
+        # A reader of many pages never waits for anything else, so other tasks get their turn here.
         await asyncio.sleep(0)
         stored = self._partitions[partition]
         session = stored.sessions.get(session_id) if session_id is not None else None
         oldest = stored.events[0].sequence if stored.events else stored.sequence + 1
-        # Sequences have no gaps, so a place in the stream can be computed.
-        behind = islice(stored.events, max(after + 1 - oldest, 0), None)
+        # Sequences have no gaps, so an index in the stream can be computed.
+        later = islice(stored.events, max(after + 1 - oldest, 0), None)
         return EventPage(
             generation=stored.generation if stored.token else "",
             former=(),
@@ -37,12 +37,12 @@ class MemoryEventLog:
             head=stored.sequence,
             types=decode_type_sequences(stored.type_sequences),
             session=session.decoded_header().last_sequence if session else 0,
-            payloads=tuple(_page(islice(behind, count))),
+            payloads=tuple(_page(islice(later, count))),
         )
 
     async def written_before(self, partition: int, moment: datetime) -> int:
-        """Return a sequence up to which all events were written before a moment; 0 where nothing is known of that."""
-        # The marks are of another clock, which nobody sets.
+        """Return a sequence up to which all events were written before a time; 0 if none is known."""
+        # The marks have times of the monotonic clock.
         by_then = time.monotonic() - (time.time() - moment.timestamp())
         return max((last for at, last in self._partitions[partition].marks if at < by_then), default=0)
 

@@ -1,47 +1,47 @@
-"""Who is there to own partitions (design §5): members of one process, which end together."""
+"""The members that share partitions (design §5); all are in one process and end together."""
 
 from collections.abc import AsyncIterator, Sequence
 
-from turnstream.adapters.memory.bell import Bell
-from turnstream.adapters.memory.lease import MemoryLease
+from turnstream.adapters.memory.leases import MemoryLease
+from turnstream.adapters.memory.notifier import Notifier
 
 
 class MemoryMembers:
-    """The registry of those who share the partitions."""
+    """The registry of the workers, or of the consumers of a subscription."""
 
     def __init__(self) -> None:
         """Start without members."""
         self.alive: dict[str, None] = {}
-        self.bell = Bell()
+        self.notifier = Notifier()
 
     async def beat(self, member_id: str) -> Sequence[str]:
-        """Announce that a member lives; return all live members."""
+        """Register a member; return all live members."""
         if member_id not in self.alive:
             self.alive[member_id] = None
-            self.bell.ring()
+            self.notifier.notify()
         return list(self.alive)
 
     async def watch(self, member_id: str) -> None:
-        """Do nothing: what ends a member of this process ends all of them."""
+        """Do nothing: the members of a process end together, so none has to watch another."""
 
     async def depart(self, member_id: str) -> None:
-        """Announce that a member leaves; what it still holds is free to take."""
+        """Remove a member; the partitions that it still holds become free."""
         self.alive.pop(member_id, None)
-        self.bell.ring()
+        self.notifier.notify()
 
     async def changes(self) -> AsyncIterator[None]:
-        """Yield once when nothing can be missed any more, then whenever a member came, left or released something."""
-        rings = self.bell.listen()
+        """Yield once when listening, then each time a member has joined, left or released a partition."""
+        rings = self.notifier.listen()
         yield
         async for _ in rings:
             yield
 
     async def aclose(self) -> None:
-        """End all waiting for changes."""
-        self.bell.close()
+        """End all iterators of changes."""
+        self.notifier.close()
 
     def may_take(self, lease: MemoryLease, member_id: str) -> bool:
-        """Tell whether a member may take a lease: its owner is nobody, gone, or the member itself."""
+        """Return whether a member may take a lease: it is free, its owner has left, or the member has it."""
         if lease.owner not in self.alive:
             lease.expire()
         return lease.is_free_for(member_id)

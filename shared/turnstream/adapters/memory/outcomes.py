@@ -1,6 +1,6 @@
-"""What became of commands, for as long as a resend is recognised (design §2)."""
+"""The outcomes of commands, for as long as a resend is recognised (design §2)."""
 
-from turnstream.ports import entry_time
+from turnstream.codec.envelope import entry_time
 
 
 class Outcomes:
@@ -25,7 +25,7 @@ class Outcomes:
         return outcome if entry_ms - kept_ms <= self._window else None
 
     def forget(self, cursor: str) -> None:
-        """Forget what no entry behind a cursor can ask for."""
+        """Forget the outcomes that no entry after a cursor can need."""
         oldest = entry_time(cursor) - self._window
         while self._kept:
             command_id = next(iter(self._kept))

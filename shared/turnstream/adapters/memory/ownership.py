@@ -1,14 +1,14 @@
-"""Who applies the commands of which partition (design §5): workers of one process, so no lease ever runs out."""
+"""The workers of a deployment (design §5): they share one process, so no lease ever expires."""
 
 from collections.abc import Sequence
 
 from turnstream.adapters.memory.members import MemoryMembers
 from turnstream.adapters.memory.partition import Partition
 from turnstream.adapters.memory.retention import Retention
-from turnstream.ports import Condition, InHand, PartitionState, nothing_in_hand
+from turnstream.ports import Condition, InFlight, Ownership, PartitionState, nothing_in_flight
 
 
-class MemoryOwnership(MemoryMembers):
+class MemoryOwnership(MemoryMembers, Ownership):
     """The leases of partitions, and the registry of the workers that share them."""
 
     def __init__(self, partitions: Sequence[Partition], retention: Retention) -> None:
@@ -27,10 +27,10 @@ class MemoryOwnership(MemoryMembers):
         return [self._partitions[state.partition].lease.renew(state.token) for state in states]
 
     async def release(self, states: Sequence[PartitionState]) -> None:
-        """Give partitions up, and ring the bell for who waits for them."""
+        """Release partitions, and notify the members that may take them."""
         released = [self._partitions[state.partition].release(state.token) for state in states]
         if any(released):
-            self.bell.ring()
+            self.notifier.notify()
 
     async def condition(self, partition: int) -> Condition:  # noqa: ARG002 - all are in this process
         """Return which workers there are; they live as long as they are known."""
@@ -39,7 +39,7 @@ class MemoryOwnership(MemoryMembers):
     async def tidy(
         self,
         states: Sequence[PartitionState],
-        in_hand: InHand = nothing_in_hand,  # noqa: ARG002 - nobody else takes commands here
+        in_flight: InFlight = nothing_in_flight,  # noqa: ARG002 - nobody else takes commands here
     ) -> Sequence[int]:
         """Take events that are not kept any longer; partitions that have another owner by now are left alone."""
         for state in states:

@@ -1,16 +1,16 @@
-"""The events that a subscription has set aside in one partition."""
+"""The queues of retried and parked sessions of a subscription in one partition."""
 
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from turnstream.ports import DueSessions, FailedEvent, Failure, ParkedEvents, SetAside
+from turnstream.ports import DueSessions, FailedEvent, Failure, ParkedEvents, ParkResult
 
 PARKED = Failure(is_parked=True)
 
 
 class ParkedEventLimits(msgspec.Struct, frozen=True):
-    """How many events one subscription may set aside in one partition, and of how many bytes."""
+    """The limits of the queues in one partition: events and bytes."""
 
     count: int = 10_000
     size: int = 64 * 1024 * 1024
@@ -60,29 +60,30 @@ class ParkedSessions:
     """The queues of a partition."""
 
     def __init__(self, limits: ParkedEventLimits) -> None:
-        """Start with none set aside."""
+        """Start without queues."""
         self.queues: dict[str, EventQueue] = {}
         self._limits = limits
 
-    def park(self, event: FailedEvent, failure: Failure | None, *, lose: bool) -> SetAside:
-        """Queue an event, or count it as lost if it may be; what waits after others only where there are some."""
+    def park(self, event: FailedEvent, failure: Failure | None, *, lose: bool) -> ParkResult:
+        """Queue an event, or count it as lost if that is allowed; a waiting event only joins an existing queue."""
         queue = self.queues.get(event.session_id)
         if queue is None and not event.attempts:
-            return SetAside.ABSENT
+            return ParkResult.ABSENT
         if queue and event.sequence <= queue.newest:
-            return SetAside.KEPT
+            return ParkResult.KEPT
         fits = self._has_room_for(event)
         if not fits and not lose:
-            return SetAside.FULL
+            return ParkResult.FULL
         if queue is None:
             given = msgspec.structs.replace(failure or PARKED, reason=event.reason, attempts=event.attempts)
-            queue = self.queues[event.session_id] = EventQueue(_now(), *_scheduled(given))
+            now = _now()
+            queue = self.queues[event.session_id] = EventQueue(now, *_scheduled(given, now))
         queue.newest = event.sequence
         if fits:
             queue.events[event.sequence] = event.payload
-            return SetAside.KEPT
+            return ParkResult.KEPT
         queue.lost += 1
-        return SetAside.LOST
+        return ParkResult.LOST
 
     def unpark(self, session_id: str, sequence: int, lost: int | None) -> int:
         """Drop the head of a queue if it has this sequence; one without any is forgotten. Return how many are left."""
@@ -99,11 +100,11 @@ class ParkedSessions:
         return len(queue.events)
 
     def postpone(self, session_id: str, failure: Failure) -> bool:
-        """Note how the head of a queue failed, and when it is to be tried again; False where there is none."""
+        """Note how the head of a queue failed, and the next attempt; False if there is no queue."""
         queue = self.queues.get(session_id)
         if queue is None:
             return False
-        queue.failure, queue.due = _scheduled(failure)
+        queue.failure, queue.due = _scheduled(failure, _now())
         return True
 
     def due(self, count: int) -> DueSessions:
@@ -134,8 +135,7 @@ def _now() -> datetime:
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
-def _scheduled(failure: Failure) -> tuple[Failure, datetime | None]:
+def _scheduled(failure: Failure, now: datetime) -> tuple[Failure, datetime | None]:
     """Return a failure with its time, and when the next try is due."""
-    now = _now()
     due = None if failure.retry_in is None else now + timedelta(milliseconds=round(failure.retry_in * 1000))
     return msgspec.structs.replace(failure, first=failure.first or now), due

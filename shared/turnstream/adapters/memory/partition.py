@@ -1,4 +1,4 @@
-"""What is stored of one partition: bytes, so that no caller holds anything that could change it."""
+"""The stored data of one partition: bytes, so that no caller can change it."""
 
 import secrets
 from collections import deque
@@ -7,10 +7,10 @@ from itertools import chain
 
 import msgspec
 
-from turnstream.adapters.memory.lease import RANDOM_BYTES, MemoryLease
+from turnstream.adapters.memory.leases import RANDOM_BYTES, MemoryLease
 from turnstream.adapters.memory.outcomes import Outcomes
-from turnstream.adapters.memory.parking import Deaths, Parked
-from turnstream.adapters.memory.ranking import Ranking
+from turnstream.adapters.memory.parked_commands import OwnerDeaths, ParkedCommandQueues
+from turnstream.adapters.memory.sorted_set import SortedSet
 from turnstream.adapters.memory.stream import CommandStream
 from turnstream.codec.records import (
     decode_header,
@@ -40,14 +40,14 @@ class StoredSession(msgspec.Struct):
 
     header: dict[bytes, bytes] = msgspec.field(default_factory=dict[bytes, bytes])
     messages: dict[str, bytes] = msgspec.field(default_factory=dict[str, bytes])
-    order: Ranking = msgspec.field(default_factory=Ranking)
+    order: SortedSet = msgspec.field(default_factory=SortedSet)
 
     def decoded_header(self) -> StoredHeader:
         """Return the header."""
         return decode_header(list(chain.from_iterable(self.header.items())))
 
     def decoded(self, message_ids: Iterable[str]) -> dict[str, ChatMessage]:
-        """Return those of these messages that are there."""
+        """Return the messages that exist."""
         return {i: decode_message(self.messages[i]) for i in message_ids if i in self.messages}
 
     def clear(self) -> None:
@@ -69,14 +69,14 @@ class Partition:
         self.number = number
         self.commands = CommandStream()
         self.sessions: dict[str, StoredSession] = {}
-        self.index = Ranking()
+        self.index = SortedSet()
         self.events: deque[StoredEvent] = deque()
         self.event_bytes = 0
         self.marks: deque[tuple[float, int]] = deque()
         self.outcomes = Outcomes(window)
         self.malformed: deque[MalformedEntry] = deque(maxlen=MALFORMED_RETENTION)
-        self.parked = Parked()
-        self.deaths = Deaths()
+        self.parked = ParkedCommandQueues()
+        self.deaths = OwnerDeaths()
         self.cursor = START
         self.passed = 0
         self.sequence = 0

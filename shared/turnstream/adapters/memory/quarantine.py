@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
-from turnstream.adapters.memory.commands import MemoryQueue
+from turnstream.adapters.memory.command_queue import MemoryQueue
 from turnstream.adapters.memory.partition import Partition
 from turnstream.codec.records import decode_parked_session
-from turnstream.errors import Fenced
-from turnstream.ports import MalformedEntry, ParkedCommand, ParkedSession, PartitionState
+from turnstream.ports import MalformedEntry, ParkedCommand, ParkedSession, PartitionState, Quarantine
+from turnstream.signals import Fenced
 
 
-class MemoryQuarantine:
-    """Looks at what the commits of these partitions have parked and set aside."""
+class MemoryQuarantine(Quarantine):
+    """The parked commands and malformed entries of these partitions."""
 
     def __init__(self, partitions: Sequence[Partition], queue: MemoryQueue) -> None:
         """Look at these partitions; `queue` takes what is to be read again."""
@@ -21,14 +21,14 @@ class MemoryQuarantine:
         """Return the registry of a partition's parked sessions."""
         return {i: decode_parked_session(record) for i, record in self._partitions[partition].parked.sessions.items()}
 
-    async def queue(self, partition: int, session_id: str, count: int, behind: str = "") -> Sequence[ParkedCommand]:
-        """Return up to `count` parked commands of a session, from the head or from behind a place in its queue."""
+    async def queue(self, partition: int, session_id: str, count: int, after: str = "") -> Sequence[ParkedCommand]:
+        """Return up to `count` parked commands of a session, from the head of its queue or after a command of it."""
         queue = self._partitions[partition].parked.queues.get(session_id, {})
-        found = [command for place, command in queue.items() if not behind or int(place) > int(behind)]
+        found = [command for place, command in queue.items() if not after or int(place) > int(after)]
         return found[:count]
 
     async def attempt(self, state: PartitionState, entry_id: str) -> int:
-        """Note that the command behind the cursor is tried alone; return how many owners have died of it so far.
+        """Note that the command after the cursor is tried alone; return the number of owners that it has crashed.
 
         Raises:
             Fenced: the partition has another owner.
@@ -39,11 +39,11 @@ class MemoryQuarantine:
             raise Fenced(state.partition, "token")
         return partition.deaths.attempt(partition.cursor, entry_id)
 
-    async def malformed(self, partition: int, count: int, behind: str = "") -> Sequence[tuple[str, MalformedEntry]]:
-        """Return up to `count` entries that could not be read, with their ids, oldest first, from behind an id on."""
+    async def malformed(self, partition: int, count: int, after: str = "") -> Sequence[tuple[str, MalformedEntry]]:
+        """Return up to `count` malformed entries with their ids, oldest first, after an id."""
         entries = [(kept.entry.entry_id, kept) for kept in self._partitions[partition].malformed]
         ids = [malformed_id for malformed_id, _ in entries]
-        start = ids.index(behind) + 1 if behind in ids else 0
+        start = ids.index(after) + 1 if after in ids else 0
         return entries[start : start + count]
 
     async def requeue(self, partition: int, malformed_id: str) -> bool:

@@ -2,25 +2,25 @@
 
 from functools import partial
 
-from turnstream.adapters.redis.channels import RedisChannels
-from turnstream.adapters.redis.checks import check_rights, check_servers
-from turnstream.adapters.redis.commands import RedisQueue
-from turnstream.adapters.redis.deployment import Deployment
+from turnstream.adapters.redis.command_stream.queue import RedisQueue
+from turnstream.adapters.redis.commit.durability_gate import DurabilityGate
+from turnstream.adapters.redis.commit.session_store import RedisStore
+from turnstream.adapters.redis.connection.addresses import read_settings
+from turnstream.adapters.redis.connection.cluster import Cluster
+from turnstream.adapters.redis.connection.executor import Standalone
+from turnstream.adapters.redis.connection.pipelined import Connector, opened
+from turnstream.adapters.redis.connection.sentinel import Sentinels
+from turnstream.adapters.redis.consumer_store import RedisConsumerStore
+from turnstream.adapters.redis.deployment.checks import check_rights, check_servers
+from turnstream.adapters.redis.deployment.identity import Deployment
 from turnstream.adapters.redis.event_log import RedisEventLog
-from turnstream.adapters.redis.library import library
-from turnstream.adapters.redis.ownership import RedisOwnership
+from turnstream.adapters.redis.function_library import library
+from turnstream.adapters.redis.membership.workers import RedisOwnership
+from turnstream.adapters.redis.pubsub.channels import RedisChannels
 from turnstream.adapters.redis.quarantine import RedisQuarantine
-from turnstream.adapters.redis.reader import RedisReader
 from turnstream.adapters.redis.scripting import Scripts
 from turnstream.adapters.redis.server import Server, patience_of
-from turnstream.adapters.redis.settling import Settling
-from turnstream.adapters.redis.store import RedisStore
-from turnstream.adapters.redis.subscriptions import RedisSubscriptions
-from turnstream.adapters.redis.topology.addresses import read_settings
-from turnstream.adapters.redis.topology.cluster import Cluster
-from turnstream.adapters.redis.topology.connection import Connector, opened
-from turnstream.adapters.redis.topology.routing import OneServer
-from turnstream.adapters.redis.topology.sentinel import Sentinels
+from turnstream.adapters.redis.session_reader import RedisReader
 from turnstream.settings import Settings
 
 
@@ -31,7 +31,7 @@ class RedisBackend:
         """Put the parts together; nothing is opened yet."""
         self.server = server
         self.partitions = len(server.keys.partitions)
-        self._settling = None if server.settings.durability == "memory" else Settling(server)
+        self._settling = None if server.settings.durability == "memory" else DurabilityGate(server)
         self.store = RedisStore(server, self._settling)
         self.reader = RedisReader(server)
         self.events = RedisEventLog(server)
@@ -39,7 +39,7 @@ class RedisBackend:
         self.queue = RedisQueue(server, self.deployment)
         self.quarantine = RedisQuarantine(server)
         self.channels = RedisChannels(server)
-        self.subscriptions = RedisSubscriptions(server, self.channels)
+        self.subscriptions = RedisConsumerStore(server, self.channels)
         self.ownership = RedisOwnership(server, self.channels, self._settling, self.deployment)
 
     @classmethod
@@ -49,13 +49,13 @@ class RedisBackend:
         """Connect to the server or servers that the settings name, and check them.
 
         Args:
-            settings: where the server is, and how the deployment is made.
-            name: what `CLIENT LIST` shows.
+            settings: the address of the server, and the properties of the deployment.
+            name: the name in `CLIENT LIST`.
             throw_away: nothing is meant to be kept, so it is fine that the server does not.
-            works: a worker will use it: it makes the deployment if there is none, and its user must have all rights.
+            works: a worker will use it: it creates the deployment, and its user needs all permissions.
 
         Raises:
-            Unavailable: nobody answers there.
+            Unavailable: no server answers there.
             ConfigurationError: the server or the deployment there does not fit.
 
         """
@@ -94,7 +94,7 @@ def server_at(settings: Settings, name: str) -> Server:
     if target.kind == "cluster":
         return Server(settings, Cluster(target, where, patience), scripts_for(settings, sharded=True))
     if target.kind == "sentinel":
-        topology = OneServer(Sentinels(target, where, settings.heartbeat).open, where, patience)
+        topology = Standalone(Sentinels(target, where, settings.heartbeat).open, where, patience)
         return Server(settings, topology, scripts_for(settings))
     return one_server(settings, target.connector(), scripts_for(settings))
 
@@ -108,5 +108,5 @@ def scripts_for(settings: Settings, *, sharded: bool = False) -> Scripts:
 def one_server(settings: Settings, connect: Connector, scripts: Scripts, *, knows_replication: bool = True) -> Server:
     """Describe a server that is reached by these connections."""
     where = settings.masked_url
-    topology = OneServer(partial(opened, connect, where), where, patience_of(settings))
+    topology = Standalone(partial(opened, connect, where), where, patience_of(settings))
     return Server(settings, topology, scripts, knows_replication=knows_replication)

@@ -1,4 +1,4 @@
-"""Reading the events of the past, and where a partition's stream stands (design §6)."""
+"""Reads past events and the state of a partition's event log (design §6)."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -7,36 +7,36 @@ from typing import NamedTuple
 from redis.exceptions import ResponseError
 
 from turnstream.adapters.redis.server import Server
-from turnstream.adapters.redis.stored import Place, decoded, invalid, read
+from turnstream.adapters.redis.stored_records import RecordLocation, decoded, invalid, read
 from turnstream.codec.records import decode_type_sequences
-from turnstream.ports import EventPage
+from turnstream.ports import EventLog, EventPage
 
 PAGE_BYTES = 1024 * 1024
 """Bytes of payloads at which a page ends, so that no reply is large."""
 
 STEP = 32
-"""Events that the script reads at a time, at most."""
+"""The most events that the script reads at a time."""
 
 
-class RedisEventLog:
-    """Each read is one script that writes nothing, so a user that may only read can run it."""
+class RedisEventLog(EventLog):
+    """The event log on a server. Each read is one read-only script, so a user with only read permissions can run it."""
 
     def __init__(self, server: Server) -> None:
         """Use a server."""
         self._server = server
 
     async def read(self, partition: int, after: int, count: int, session_id: str | None = None) -> EventPage:
-        """Return up to `count` events behind a sequence (0: none, only how things stand), all of one moment.
+        """Return up to `count` events after a sequence, as of one point in time; with 0 only the log's state.
 
         Raises:
-            StoredDataInvalid: something else stands at one of the keys.
+            StoredDataInvalid: one of the keys has another type.
             Unavailable: the server does not answer.
 
         """
         server, of = self._server, self._server.partition(partition)
-        places = [Place(of.partition, "hash"), Place(of.events, "stream")]
+        places = [RecordLocation(of.partition, "hash"), RecordLocation(of.events, "stream")]
         if session_id is not None:
-            places.append(Place(of.session(session_id), "hash", session_id))
+            places.append(RecordLocation(of.session(session_id), "hash", session_id))
         arguments = (after, count, PAGE_BYTES, STEP)
         keys = [place.key for place in places]
         try:
@@ -51,18 +51,18 @@ class RedisEventLog:
         )
 
     async def written_before(self, partition: int, moment: datetime) -> int:
-        """Return a sequence up to which all events were written before a moment; 0 where nothing is known of that.
+        """Return a sequence up to which all events were written before a time; 0 if none is known.
 
         Raises:
             Unavailable: the server does not answer.
 
         """
-        place = Place(self._server.partition(partition).partition, "hash")
+        place = RecordLocation(self._server.partition(partition).partition, "hash")
         marks = decoded(place, _marks, await read(self._server.calls(partition), place, "HGET", "marks") or b"")
         known = 0
         for at, last in marks:
-            # Its fraction of a millisecond was cut off. Where it is too late, so are all behind it, although their
-            # times may be earlier, as when the clock was set back.
+            # A mark's time is rounded down to a millisecond. After the first mark that is too late no other is used,
+            # although its time may be earlier because the clock was set back.
             if at + 1 > moment.timestamp() * 1000:
                 break
             known = last
@@ -70,7 +70,7 @@ class RedisEventLog:
 
 
 class _State(NamedTuple):
-    """How things stand in a partition."""
+    """The state of a partition's event log."""
 
     generation: str
     former: tuple[tuple[str, int], ...]

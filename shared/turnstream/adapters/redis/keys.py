@@ -10,7 +10,7 @@ from functools import cache
 from itertools import count
 from typing import Final, NamedTuple
 
-from turnstream.adapters.redis.topology.slots import SLOTS, slot_of
+from turnstream.adapters.redis.connection.slots import SLOTS, slot_of
 
 LAYOUT = 2
 """The version of the layout of keys and values; a deployment holds the one that it was made with."""
@@ -64,8 +64,16 @@ class SubscriptionKeys:
         }
 
     def queue(self, session_id: str) -> str:
-        """The stream of the events of a session that is set aside."""
+        """The stream of the queued events of a retried or parked session."""
         return f"{self.parked}:{session_id}"
+
+
+class SessionKeys(NamedTuple):
+    """The keys of one session: the hashes of its header and messages, the sorted set of message ids by position."""
+
+    header: str
+    messages: str
+    order: str
 
 
 class PartitionKeys:
@@ -120,6 +128,10 @@ class PartitionKeys:
         """The sorted set of a session's message ids by position."""
         return self._order + session_id
 
+    def of_session(self, session_id: str) -> SessionKeys:
+        """All keys of a session."""
+        return SessionKeys(self._session + session_id, self._messages + session_id, self._order + session_id)
+
     def queue(self, session_id: str) -> str:
         """The stream of a parked session's commands."""
         return f"{self.parked}:{session_id}"
@@ -129,7 +141,7 @@ class PartitionKeys:
         return f"{self.outcomes_prefix}{bucket}"
 
     def is_shared(self, key: str) -> bool:
-        """Tell whether a key serves the commands of all sessions: what stands there is no session's fault."""
+        """Return whether a key serves all sessions, so that an unexpected value there is no session's fault."""
         fixed = (self.partition, self.commands, self.events, self.index, self.parked, self.malformed)
         return key in fixed or key.startswith(self.outcomes_prefix)
 
@@ -142,7 +154,7 @@ class PartitionKeys:
         return self._reply + client_id
 
     def is_reply_channel(self, channel: str) -> bool:
-        """Tell whether a channel is one of this partition's for replies."""
+        """Return whether a channel is one of this partition's for replies."""
         return self._reply_channel.fullmatch(channel) is not None
 
 
@@ -167,7 +179,7 @@ class KeyPatterns:
 
 
 class Keys:
-    """The keys of a deployment; in a cluster its channels are sharded: they lie with the keys of their partition."""
+    """The keys of a deployment; in a cluster its channels are sharded, in the slots of their partitions."""
 
     def __init__(self, namespace: str, partitions: int, *, sharded: bool = False) -> None:
         """Build the keys under a namespace."""
@@ -217,7 +229,7 @@ class FormerKeys:
 
     LAYOUT: Final = 1
     MIGRATING: Final = "1>2"
-    """What a deployment has for a layout while its keys are being renamed: no program starts on it."""
+    """The layout of a deployment while its keys are renamed: no program starts on it."""
 
     KINDS: Final = frozenset(
         (
@@ -259,5 +271,5 @@ class FormerKeys:
         return [f"{prefix}:lease", *(f"{prefix}:subscription:{name}:lease" for name in subscriptions)]
 
     def replies(self, partition: int) -> str:
-        """What all reply channels of a partition begin with."""
+        """The prefix of all reply channels of a partition."""
         return f"{self._namespace}:{{{self._tags[partition]}}}:reply:"

@@ -4,13 +4,17 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from turnstream.adapters.redis.commands import appended
-from turnstream.adapters.redis.parking import ENTRY_ID, parked_command
+from redis.exceptions import ResponseError
+
+from turnstream.adapters.redis.command_stream.queue import append_failure
+from turnstream.adapters.redis.commit.batch_encoder import ENTRY_ID, parked_command
 from turnstream.adapters.redis.server import Server
-from turnstream.adapters.redis.stored import Place, decoded, decoded_fields, read
+from turnstream.adapters.redis.stored_records import RecordLocation, decoded, decoded_fields, read
+from turnstream.codec.envelope import entry_time
 from turnstream.codec.records import decode_parked_session
-from turnstream.errors import Fenced, Overloaded
-from turnstream.ports import MalformedEntry, ParkedCommand, ParkedSession, PartitionState, RawEntry, entry_time
+from turnstream.errors import Overloaded
+from turnstream.ports import MalformedEntry, ParkedCommand, ParkedSession, PartitionState, Quarantine, RawEntry
+from turnstream.signals import Fenced
 
 STREAM_ID = re.compile(rb"\d+-\d+")
 
@@ -18,7 +22,7 @@ NO_WORKER = "No worker has set it aside: another program has written it here"
 """The reason that is given for an entry among the malformed ones that does not have the form of these."""
 
 
-class RedisQuarantine:
+class RedisQuarantine(Quarantine):
     """A hash that names the parked sessions, a stream of commands for each, and a stream of malformed entries."""
 
     def __init__(self, server: Server) -> None:
@@ -27,18 +31,18 @@ class RedisQuarantine:
 
     async def parked(self, partition: int) -> Mapping[str, ParkedSession]:
         """Return the registry of a partition's parked sessions."""
-        place = Place(self._server.partition(partition).parked, "hash")
+        place = RecordLocation(self._server.partition(partition).parked, "hash")
         pairs = await read(self._server.calls(partition), place, "HGETALL")
         return dict(decoded_fields(place, decode_parked_session, pairs))
 
-    async def queue(self, partition: int, session_id: str, count: int, behind: str = "") -> Sequence[ParkedCommand]:
-        """Return up to `count` parked commands of a session, from the head or from behind a place in its queue."""
-        place = Place(self._server.partition(partition).queue(session_id), "stream", session_id)
-        rows = await read(self._server.calls(partition), place, "XRANGE", _from(behind), "+", "COUNT", count)
+    async def queue(self, partition: int, session_id: str, count: int, after: str = "") -> Sequence[ParkedCommand]:
+        """Return up to `count` parked commands of a session, from the head of its queue or after a command of it."""
+        place = RecordLocation(self._server.partition(partition).queue(session_id), "stream", session_id)
+        rows = await read(self._server.calls(partition), place, "XRANGE", _from(after), "+", "COUNT", count)
         return [decoded(place, partial(_parked, session_id), row) for row in rows]
 
     async def attempt(self, state: PartitionState, entry_id: str) -> int:
-        """Note that the command behind the cursor is tried alone; return how many owners have died of it so far.
+        """Note that the command after the cursor is tried alone; return the number of owners that it has crashed.
 
         Raises:
             Fenced: the partition has another owner.
@@ -52,10 +56,10 @@ class RedisQuarantine:
             raise Fenced(state.partition, "token")
         return deaths
 
-    async def malformed(self, partition: int, count: int, behind: str = "") -> Sequence[tuple[str, MalformedEntry]]:
-        """Return up to `count` entries that could not be read, with their ids, oldest first, from behind an id on."""
-        place = Place(self._server.partition(partition).malformed, "stream")
-        rows = await read(self._server.calls(partition), place, "XRANGE", _from(behind), "+", "COUNT", count)
+    async def malformed(self, partition: int, count: int, after: str = "") -> Sequence[tuple[str, MalformedEntry]]:
+        """Return up to `count` malformed entries with their ids, oldest first, after an id."""
+        place = RecordLocation(self._server.partition(partition).malformed, "stream")
+        rows = await read(self._server.calls(partition), place, "XRANGE", _from(after), "+", "COUNT", count)
         return [(entry_id.decode(), _malformed(entry_id, words)) for entry_id, words in rows]
 
     async def requeue(self, partition: int, malformed_id: str) -> bool:
@@ -67,15 +71,18 @@ class RedisQuarantine:
         """
         keys, limit = self._server.partition(partition), self._server.settings.max_backlog
         requeue = self._server.scripts.requeue
-        answer = requeue.run(self._server.calls(partition), [keys.malformed, keys.commands], (malformed_id, limit))
-        moved = await appended(self._server, partition, answer)
+        calls = self._server.calls(partition)
+        try:
+            moved: int = await requeue.run(calls, [keys.malformed, keys.commands], (malformed_id, limit))
+        except ResponseError as error:
+            raise await append_failure(self._server, partition, error) from None
         if moved < 0:
             raise Overloaded(-moved, limit)
         return moved > 0
 
     async def drop(self, partition: int, malformed_id: str) -> bool:
         """Forget an entry that could not be read; False if there is no such entry."""
-        place = Place(self._server.partition(partition).malformed, "stream")
+        place = RecordLocation(self._server.partition(partition).malformed, "stream")
         return bool(await read(self._server.calls(partition), place, "XDEL", malformed_id))
 
 
@@ -95,5 +102,5 @@ def _malformed(place: bytes, words: Sequence[bytes]) -> MalformedEntry:
     return MalformedEntry(RawEntry(entry_id.decode(), fields), error.decode(errors="replace"))
 
 
-def _from(behind: str) -> str:
-    return f"({behind}" if behind else "-"
+def _from(after: str) -> str:
+    return f"({after}" if after else "-"

@@ -1,29 +1,76 @@
-"""The Lua scripts beside this file: functions of the library, or run by their hash (design §3, ADR 27)."""
+"""The Lua scripts of the adapter: functions of the library, or run by their hash (design §3, ADR 27)."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha1
 from typing import Any, Protocol
 
 from redis.exceptions import NoScriptError, ResponseError
 
-from turnstream.adapters.redis.library import Library, read_script
-from turnstream.adapters.redis.topology.connection import Word
-from turnstream.adapters.redis.topology.routing import Calls
+from turnstream.adapters.redis.connection.executor import CommandExecutor
+from turnstream.adapters.redis.connection.pipelined import Word
+from turnstream.adapters.redis.function_library import Library, read_script
 from turnstream.backoff import Backoff
 from turnstream.errors import ConfigurationError, Unavailable
 
 MISSING = ("Function not found", "unknown command 'FCALL")
-"""What a server says that does not have a function, or no functions at all."""
+"""The errors of a server without a function, or without functions at all."""
 
 READS = ("read", "messages", "events")
 """Scripts that write nothing, so a user that may only read can run them."""
 
+MAX_WORDS = 4_000
+"""Words of one command inside a script: Lua cannot unpack 8,000."""
 
-class Runs(Protocol):
+
+class ScriptArgs:
+    """The arguments of a script that runs commands: each command as the number of its words, then the words."""
+
+    def __init__(self, words: Iterable[Word] = ()) -> None:
+        """Start with the script's other arguments."""
+        self.words: list[Word] = list(words)
+
+    def add(self, *command: Word) -> None:
+        """Append one command."""
+        self.words.append(len(command))
+        self.words += command
+
+    def add_many(self, head: Sequence[Word], items: Sequence[Word], group: int = 1) -> int:
+        """Append one command with many items after its head, or as many as it takes; a group is never divided.
+
+        Returns:
+            How many commands were appended.
+
+        """
+        step = (MAX_WORDS - len(head)) // group * group
+        starts = range(0, len(items), step)
+        for start in starts:
+            part = items[start : start + step]
+            self.words.append(len(head) + len(part))
+            self.words += head
+            self.words += part
+        return len(starts)
+
+    def add_all(self, commands: Iterable[tuple[Sequence[Word], Sequence[Word], int]]) -> None:
+        """Append commands, each given as for `add_many`; one without items is its head."""
+        for head, items, group in commands:
+            if items:
+                self.add_many(head, items, group)
+            else:
+                self.words.append(len(head))
+                self.words += head
+
+
+def portions_of(items: Sequence[str]) -> list[Sequence[str]]:
+    """Divide items, all for one command, into as many portions as one command takes."""
+    step = MAX_WORDS - 2
+    return [items[start : start + step] for start in range(0, len(items), step)]
+
+
+class ScriptRunner(Protocol):
     """Something written in Lua that runs on a server."""
 
-    async def run(self, calls: Calls, keys: Sequence[str], arguments: Sequence[Word]) -> Any:  # noqa: ANN401
+    async def run(self, calls: CommandExecutor, keys: Sequence[str], arguments: Sequence[Word]) -> Any:  # noqa: ANN401
         """Run it and return its answer."""
         ...
 
@@ -51,7 +98,7 @@ class Script:
         self._text = text.replace("'PUBLISH'", "'SPUBLISH'") if sharded else text
         self._hash = sha1(self._text.encode()).hexdigest()  # noqa: S324 - the server's own name for a script
 
-    async def run(self, calls: Calls, keys: Sequence[str], arguments: Sequence[Word]) -> Any:  # noqa: ANN401
+    async def run(self, calls: CommandExecutor, keys: Sequence[str], arguments: Sequence[Word]) -> Any:  # noqa: ANN401
         """Run the script and return its answer."""
         try:
             return await calls.call(self._run, self._hash, len(keys), *keys, *arguments)
@@ -68,15 +115,19 @@ class Fallback:
         self._may: bool | None = None
         self._asking = asyncio.Lock()
 
-    async def run(self, script: Script, calls: Calls, keys: Sequence[str], arguments: Sequence[Word]) -> list[Any]:
-        """Return the script's answer in a list; an empty one where the user may not run scripts."""
+    async def run(
+        self, script: Script, calls: CommandExecutor, keys: Sequence[str], arguments: Sequence[Word]
+    ) -> list[Any]:
+        """Return the script's answer in a list; an empty one if the user may not run scripts."""
         if self._may is None:
             async with self._asking:
                 if self._may is None:
                     return await self._tried(script, calls, keys, arguments)
         return await self._tried(script, calls, keys, arguments) if self._may else []
 
-    async def _tried(self, script: Script, calls: Calls, keys: Sequence[str], arguments: Sequence[Word]) -> list[Any]:
+    async def _tried(
+        self, script: Script, calls: CommandExecutor, keys: Sequence[str], arguments: Sequence[Word]
+    ) -> list[Any]:
         try:
             answer = await script.run(calls, keys, arguments)
         except ConfigurationError as error:
@@ -89,7 +140,7 @@ class Fallback:
 
 
 class Function:
-    """One function of the library; where it is missing, and the user may run scripts, its script is run instead."""
+    """One function of the library; if it is missing and the user may run scripts, its script is run instead."""
 
     def __init__(self, library: Library, name: str, fallback: Fallback, patience: float) -> None:
         """Call the function of this name; wait for it up to `patience` seconds where it is missing."""
@@ -99,7 +150,7 @@ class Function:
         self._fallback = fallback
         self._patience = patience
 
-    async def run(self, calls: Calls, keys: Sequence[str], arguments: Sequence[Word]) -> Any:  # noqa: ANN401
+    async def run(self, calls: CommandExecutor, keys: Sequence[str], arguments: Sequence[Word]) -> Any:  # noqa: ANN401
         """Call the function and return its answer.
 
         Raises:
@@ -107,7 +158,8 @@ class Function:
 
         """
         clock = asyncio.get_running_loop().time
-        deadline, backoff = clock() + self._patience, Backoff()
+        deadline = clock() + self._patience
+        backoff: Backoff | None = None
         while True:
             try:
                 return await calls.call(self._call, self._name, len(keys), *keys, *arguments)
@@ -116,6 +168,7 @@ class Function:
                     raise
             for answer in await self._fallback.run(self._script, calls, keys, arguments):
                 return answer
+            backoff = backoff or Backoff()
             delay = backoff.failed()
             if clock() + delay > deadline:
                 raise Unavailable(
@@ -142,22 +195,22 @@ class Scripts:
         """
         reading, writing = Fallback(), Fallback()
 
-        def called(name: str, patience: float = patience) -> Runs:
+        def called(name: str, patience: float = patience) -> ScriptRunner:
             fallback = reading if name in READS else writing
             return Script(name, plain=plain) if library is None else Function(library, name, fallback, patience)
 
         self.library = library
-        self.commit: Runs = Script("commit", plain=plain, sharded=sharded)
-        self.commit_when_full: Runs = Script("commit", plain=plain, sharded=sharded, when_full=True)
-        self.settle: Runs = Script("settle", plain=plain, sharded=sharded)
-        self.take: Runs = Script("take", plain=plain)
-        self.trim: Runs = Script("trim", plain=plain)
-        self.progress: Runs = Script("progress", plain=plain)
-        self.lost: Runs = Script("lost", plain=plain, sharded=sharded)
-        self.attempt: Runs = Script("attempt", plain=plain)
-        self.move: Runs = Script("move", plain=plain)
-        self.rights: Runs = Script("rights", plain=plain, sharded=sharded)
-        # A lane tries again by itself, until its commands' own deadline.
+        self.commit: ScriptRunner = Script("commit", plain=plain, sharded=sharded)
+        self.commit_when_full: ScriptRunner = Script("commit", plain=plain, sharded=sharded, when_full=True)
+        self.settle: ScriptRunner = Script("settle", plain=plain, sharded=sharded)
+        self.take: ScriptRunner = Script("take", plain=plain)
+        self.trim: ScriptRunner = Script("trim", plain=plain)
+        self.progress: ScriptRunner = Script("progress", plain=plain)
+        self.lost: ScriptRunner = Script("lost", plain=plain, sharded=sharded)
+        self.attempt: ScriptRunner = Script("attempt", plain=plain)
+        self.move: ScriptRunner = Script("move", plain=plain)
+        self.rights: ScriptRunner = Script("rights", plain=plain, sharded=sharded)
+        # The sender of a partition retries until the deadline of its commands.
         self.enqueue = called("enqueue", 0.0)
         self.enqueue_freeing = called("enqueue_freeing", 0.0)
         self.read = called("read")

@@ -1,16 +1,14 @@
-"""What all parts of the adapter share: the way to the keys, the scripts, and what the operator has chosen."""
+"""The shared parts of the adapter: the way to the keys, the scripts, and the settings."""
 
 from typing import Any
 
-from turnstream.adapters.redis.buckets import Buckets
+from turnstream.adapters.redis.connection.cluster import Cluster
+from turnstream.adapters.redis.connection.executor import CommandExecutor, Topology
+from turnstream.adapters.redis.connection.pipelined import Patience
+from turnstream.adapters.redis.function_library import LibraryKeeper
 from turnstream.adapters.redis.keys import Keys, PartitionKeys
-from turnstream.adapters.redis.library import LibraryKeeper
-from turnstream.adapters.redis.outcome_clock import OutcomeClock
-from turnstream.adapters.redis.scripting import Scripts
-from turnstream.adapters.redis.topology.cluster import Cluster
-from turnstream.adapters.redis.topology.connection import Patience
-from turnstream.adapters.redis.topology.routing import Calls, Topology
-from turnstream.adapters.redis.words import WordList
+from turnstream.adapters.redis.outcome_times import OutcomeBuckets, OutcomeClock
+from turnstream.adapters.redis.scripting import ScriptArgs, Scripts
 from turnstream.errors import ConfigurationError
 from turnstream.settings import Settings
 
@@ -21,7 +19,7 @@ class Server:
     def __init__(
         self, settings: Settings, topology: Topology, scripts: Scripts, *, knows_replication: bool = True
     ) -> None:
-        """Describe them; nothing is opened yet. `knows_replication` where there is a replication id to check."""
+        """Describe them; nothing is opened yet. `knows_replication` if there is a replication id to check."""
         self.settings = settings
         self.topology = topology
         self.scripts = scripts
@@ -30,7 +28,7 @@ class Server:
         self.where = settings.masked_url
         self.patience = patience_of(settings)
         self.keys = Keys(settings.namespace, settings.partitions, sharded=isinstance(topology, Cluster))
-        self.buckets = Buckets(settings.deduplication_window)
+        self.buckets = OutcomeBuckets(settings.deduplication_window)
         self.misfit: ConfigurationError | None = None
         """Why the keys of this deployment are not those of its workers, once that is known."""
         self._clocks: dict[int, OutcomeClock] = {}
@@ -40,11 +38,11 @@ class Server:
         """Return the keys of a partition."""
         return self.keys.partitions[number]
 
-    def calls(self, partition: int) -> Calls:
+    def calls(self, partition: int) -> CommandExecutor:
         """Return what takes the commands on the keys of a partition.
 
         Raises:
-            ConfigurationError: the deployment was made with other partitions meanwhile.
+            ConfigurationError: the deployment was created with other partitions since.
 
         """
         if self.misfit:
@@ -65,7 +63,7 @@ class Server:
         """
         return (*keys, self.partition(partition).absent) if self.keys.sharded else keys
 
-    async def read(self, partition: int, reads: WordList) -> list[Any]:
+    async def read(self, partition: int, reads: ScriptArgs) -> list[Any]:
         """Return the answers to several reads of a partition, as of one moment."""
         keys = self.declared(partition, self.partition(partition).partition)
         answers: list[Any] = await self.scripts.read.run(self.calls(partition), keys, reads.words)

@@ -1,4 +1,4 @@
-"""Adding, updating and removing messages (spec, step 5; design §9)."""
+"""Adding, updating and removing messages (docs/contract.md, Commands; design §9)."""
 
 import msgspec
 

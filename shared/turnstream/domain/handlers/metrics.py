@@ -1,13 +1,13 @@
-"""Counting tokens (spec, step 5; design §9: each call is priced as it arrives)."""
+"""Counting tokens (docs/contract.md, Commands; design §9: each call is priced as it arrives)."""
 
 from turnstream.domain.commands import UpdateTokenMetrics
-from turnstream.domain.decision import Context, Decision, SessionView, Stamp, existing, stamp
+from turnstream.domain.decision import Context, Decision, EventFactory, SessionView, existing, stamp
 from turnstream.domain.events import AnyEvent, ContextWindowCritical, TokenMetricsUpdated
 from turnstream.domain.models import SessionHeader, TokenMetrics
-from turnstream.domain.pricing import Price, TokenUsage
+from turnstream.domain.prices import Price, TokenUsage
 
 CRITICAL_UTILIZATION = 0.8
-"""Above this part of the context window every update is also announced as critical (spec, step 5)."""
+"""Above this part of the context window every update is also announced as critical (docs/contract.md, Events)."""
 
 
 def utilization(metrics: TokenMetrics) -> float:
@@ -17,11 +17,11 @@ def utilization(metrics: TokenMetrics) -> float:
 
 
 def crosses(before: TokenMetrics, after: TokenMetrics) -> bool:
-    """Tell whether the utilisation became critical."""
+    """Return whether the utilisation became critical."""
     return before.context_utilization <= CRITICAL_UTILIZATION < after.context_utilization
 
 
-def critical(stamped: Stamp, metrics: TokenMetrics, *, crossed: bool) -> AnyEvent:
+def critical(stamped: EventFactory, metrics: TokenMetrics, *, crossed: bool) -> AnyEvent:
     """Announce a critical utilisation."""
     return stamped.on(
         ContextWindowCritical,

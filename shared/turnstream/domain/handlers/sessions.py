@@ -1,11 +1,11 @@
-"""Creating, updating and deleting sessions (spec, step 5)."""
+"""Creating, updating and deleting sessions (docs/contract.md, Commands)."""
 
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from turnstream.domain.commands import CreateSession, DeleteSession, UpdateSession
 from turnstream.domain.content import TextContent
-from turnstream.domain.decision import Context, Decision, SessionView, Stamp, check_version, existing, stamp
+from turnstream.domain.decision import Context, Decision, EventFactory, SessionView, check_version, existing, stamp
 from turnstream.domain.events import AnyEvent, SessionConfigUpdated, SessionCreated, SessionDeleted, SessionUpdated
 from turnstream.domain.handlers.metrics import critical, crosses, utilization
 from turnstream.domain.models import (
@@ -17,7 +17,7 @@ from turnstream.domain.models import (
     TokenMetrics,
 )
 from turnstream.domain.patches import SessionPatch, TokenMetricsPatch, apply_patch
-from turnstream.domain.pricing import TokenUsage
+from turnstream.domain.prices import TokenUsage
 from turnstream.errors import InvalidCommand, SessionAlreadyExists
 
 
@@ -39,7 +39,7 @@ def create_session(view: SessionView, command: CreateSession, context: Context) 
         version=1,
         metadata=command.metadata,
     )
-    stamped = Stamp(session.id, _incarnation(context), 1, context.time)
+    stamped = EventFactory(session.id, _incarnation(context), 1, context.time)
     return Decision((stamped.on(SessionCreated, session=session),))
 
 
@@ -59,7 +59,7 @@ def update_session(view: SessionView, command: UpdateSession, context: Context) 
 
 
 def delete_session(view: SessionView, command: DeleteSession, context: Context) -> Decision:
-    """Delete the session; where there is none, say so and do nothing."""
+    """Delete the session; if there is none, report so and do nothing."""
     check_version(view.header, command)
     if view.header is None:
         return Decision(output=False)
@@ -67,7 +67,7 @@ def delete_session(view: SessionView, command: DeleteSession, context: Context) 
 
 
 def _incarnation(context: Context) -> str:
-    # With the time, because a command id may come again, once it is forgotten.
+    # With the time, because a command id may be used again after it is forgotten.
     return f"{context.command_id}-{round(context.time.timestamp() * 1000)}"
 
 

@@ -1,12 +1,15 @@
 #!lua flags=allow-oom
--- Notes that the command behind the cursor is tried alone, before anybody looks at it (design §4).
+-- Records that the command after the cursor is about to be tried alone, before it is decoded (design §4).
 --
 -- KEYS[1]   the partition's hash
--- ARGV      the token, the command's stream id
--- Returns   how many owners have died of this command; -1 where the partition has another owner
+-- ARGV      the token, the command's entry id
+-- Returns   how many owners have died of this command; -1 if the partition has another owner
+
+local token, entry_id = ARGV[1], ARGV[2]
 
 local state = redis.call('HMGET', KEYS[1], 'token', 'cursor', 'attemptAt', 'attempted', 'attempts')
-if state[1] ~= ARGV[1] then return -1 end
-if state[3] == state[2] and state[4] == ARGV[2] then return tonumber(state[5]) end
-redis.call('HSET', KEYS[1], 'attemptAt', state[2], 'attempted', ARGV[2], 'attempts', '0')
+local cursor, attempt_at, attempted = state[2], state[3], state[4]
+if state[1] ~= token then return -1 end
+if attempt_at == cursor and attempted == entry_id then return tonumber(state[5]) end
+redis.call('HSET', KEYS[1], 'attemptAt', cursor, 'attempted', entry_id, 'attempts', '0')
 return 0

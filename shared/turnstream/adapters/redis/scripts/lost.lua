@@ -1,17 +1,20 @@
 #!lua flags=allow-oom
--- Counts commands that somebody else took from a partition's stream before they were applied, or the stream with them,
--- and tells all clients, which send again what is unanswered (design §4).
+-- Counts commands that another program removed from a partition's stream before they were applied, or together with the
+-- stream, and notifies all clients, which resend their unanswered commands (design §4).
 --
 -- KEYS      the partition's hash and its command stream
--- ARGV      the token, the name of the group through which nobody reads, the channel of such news, the partition's
+-- ARGV      the token, the name of the group (it is only for display), the channel for lost commands, the partition's
 --           number, the time by which outcomes are kept, how many entries were missing some time ago, then the ids of the
---           entries that the owner has in hand, in their order
--- Returns   how many are lost, 1 where the owner must take the partition again, else 0, the cursor, and the last id of the
+--           entries that the owner has read and not applied, in order
+-- Returns   how many are lost, 1 if the owner must take the partition again or else 0, the cursor, and the last id of the
 --           stream
+
+local token, group, channel, partition, outcomes_at, missing_before = unpack(ARGV, 1, 6)
+local FIRST_ENTRY = 7
 
 local state = redis.call('HMGET', KEYS[1], 'token', 'cursor', 'passed', 'lost', 'offset', 'added')
 local cursor, known = state[2], state[6]
-if state[1] ~= ARGV[1] or not cursor or not known then return {0, 0, '', ''} end
+if state[1] ~= token or not cursor or not known then return {0, 0, '', ''} end
 local before = (state[3] or 0) + (state[4] or 0) + (state[5] or 0)
 
 local numbers = {['entries-added'] = 0, length = 0, ['last-generated-id'] = cursor}
@@ -19,41 +22,46 @@ local exists, is_same = redis.call('EXISTS', KEYS[2]) == 1, false
 if exists then
   local about = redis.call('XINFO', 'STREAM', KEYS[2])
   for i = 1, #about, 2 do numbers[about[i]] = about[i + 1] end
-  for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[2])) do is_same = is_same or group[2] == ARGV[2] end
+  for _, info in ipairs(redis.call('XINFO', 'GROUPS', KEYS[2])) do is_same = is_same or info[2] == group end
 end
 local gone = numbers['entries-added'] - numbers['length']
 
--- What the owner has read will be applied, whether or not it is still there; some of it may be by now.
-local function is_behind(id, other)
+-- The owner will apply the entries it has read, whether or not they are still on the stream. Since then it may have
+-- applied some of them.
+local function is_after(id, other)
   local time, number = string.match(id, '^(%d+)-(%d+)$')
-  local of, its = string.match(other, '^(%d+)-(%d+)$')
-  if time == of then time, of = number, its end
-  return #time > #of or #time == #of and time > of
+  local other_time, other_number = string.match(other, '^(%d+)-(%d+)$')
+  if time == other_time then time, other_time = number, other_number end
+  return #time > #other_time or #time == #other_time and time > other_time
 end
-local in_hand = 0
-for i = 7, #ARGV do
-  if is_behind(ARGV[i], cursor) then in_hand = in_hand + 1 end
+local in_flight = 0
+for i = FIRST_ENTRY, #ARGV do
+  if is_after(ARGV[i], cursor) then in_flight = in_flight + 1 end
 end
-local taken = in_hand
-if in_hand > 0 and exists then taken = in_hand - #redis.call('XRANGE', KEYS[2], '(' .. cursor, ARGV[#ARGV]) end
+-- Of the entries in flight, those that are no longer on the stream.
+local removed = in_flight
+if in_flight > 0 and exists then
+  removed = in_flight - #redis.call('XRANGE', KEYS[2], '(' .. cursor, ARGV[#ARGV])
+end
 
 local lost, restart = 0, 0
 if is_same then
-  lost = math.min(gone - before - taken, tonumber(ARGV[6]))
+  lost = math.min(gone - before - removed, tonumber(missing_before))
   if lost <= 0 then return {0, 0, cursor, cursor} end
 else
-  -- Entries of a stream that was made since may lie where the cursor has been; none of them was applied.
+  -- A stream that was created since then may have entries before the cursor; none of them was applied.
   local first = exists and redis.call('XRANGE', KEYS[2], '-', '(' .. cursor, 'COUNT', 1)[1]
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
   if first or tonumber(string.match(cursor, '^%d+')) > now then
-    restart, taken = 1, 0
-    redis.call('HSET', KEYS[1], 'cursor', '0-0', 'outcomesAt', ARGV[5])
+    restart, removed = 1, 0
+    redis.call('HSET', KEYS[1], 'cursor', '0-0', 'outcomesAt', outcomes_at)
   end
-  lost = math.max(0, known - before - taken)
-  redis.call('HSET', KEYS[1], 'added', numbers['entries-added'], 'offset', gone - before + (state[5] or 0) - taken - lost)
-  redis.call('XGROUP', 'CREATE', KEYS[2], ARGV[2], '0', 'MKSTREAM')
+  lost = math.max(0, known - before - removed)
+  local offset = gone - before + (state[5] or 0) - removed - lost
+  redis.call('HSET', KEYS[1], 'added', numbers['entries-added'], 'offset', offset)
+  redis.call('XGROUP', 'CREATE', KEYS[2], group, '0', 'MKSTREAM')
 end
 redis.call('HINCRBY', KEYS[1], 'lost', lost)
-redis.call('PUBLISH', ARGV[3], '{"partition":' .. ARGV[4] .. ',"lost":' .. string.format('%.0f', lost) .. '}')
+redis.call('PUBLISH', channel, '{"partition":' .. partition .. ',"lost":' .. string.format('%.0f', lost) .. '}')
 return {lost, restart, cursor, numbers['last-generated-id']}

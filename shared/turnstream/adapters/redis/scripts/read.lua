@@ -1,14 +1,15 @@
 #!lua flags=no-writes
--- Answers several reads in one reply, as of one moment (design §2: what is read together is one version).
+-- Runs several reading commands and returns their replies, all as of one point in time (design §2).
 --
 -- KEYS[1]   any key of the partition: it routes the script
--- ARGV      the reads: each the number of its words, then the words
+-- ARGV      the commands: for each the number of its arguments, then the arguments
+-- Returns   the replies, in order
 
-local answers = {}
+local replies = {}
 local at, last = 1, #ARGV
 while at <= last do
-  local words = tonumber(ARGV[at])
-  answers[#answers + 1] = redis.call(unpack(ARGV, at + 1, at + words))
-  at = at + words + 1
+  local count = tonumber(ARGV[at])
+  replies[#replies + 1] = redis.call(unpack(ARGV, at + 1, at + count))
+  at = at + count + 1
 end
-return answers
+return replies

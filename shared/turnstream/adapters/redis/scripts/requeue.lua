@@ -1,16 +1,18 @@
 #!lua
--- Moves an entry that could not be read to the end of the command stream (design §4).
+-- Moves a malformed entry from the quarantine to the end of the command stream (design §4).
 --
--- KEYS      the malformed entries and the command stream
+-- KEYS      the quarantine and the command stream
 -- ARGV      the entry's id, the largest backlog
--- Returns   1, 0 where there is no such entry, or below 0 the backlog that it was refused for
+-- Returns   1, 0 if there is no such entry, or minus the backlog because of which it was refused
 
-local found = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])
+local entry_id, max_backlog = ARGV[1], ARGV[2]
+
+local found = redis.call('XRANGE', KEYS[1], entry_id, entry_id)
 if #found == 0 then return 0 end
 local backlog = redis.call('XLEN', KEYS[2])
-if backlog >= tonumber(ARGV[2]) then return -backlog end
--- What was written to the command stream stands behind the id that it had there, and the error.
-local words = found[1][2]
-if #words > 4 then redis.call('XADD', KEYS[2], '*', unpack(words, 5)) end
-redis.call('XDEL', KEYS[1], ARGV[1])
+if backlog >= tonumber(max_backlog) then return -backlog end
+-- The first two fields are the id that the entry had in the command stream, and the error; the others are its own.
+local fields = found[1][2]
+if #fields > 4 then redis.call('XADD', KEYS[2], '*', unpack(fields, 5)) end
+redis.call('XDEL', KEYS[1], entry_id)
 return 1

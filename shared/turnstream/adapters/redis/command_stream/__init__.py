@@ -1,0 +1,1 @@
+"""Publishing to and reading from the command streams."""

@@ -1,0 +1,1 @@
+"""Loading, encoding and committing a batch."""

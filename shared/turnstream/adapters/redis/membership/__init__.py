@@ -1,0 +1,1 @@
+"""Leases, fencing tokens and the registries of members."""

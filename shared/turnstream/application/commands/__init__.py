@@ -1,0 +1,1 @@
+"""From stream entries to a batch that can be committed."""

@@ -1,0 +1,1 @@
+"""Reading sessions: lists, single sessions, verification."""

@@ -1,0 +1,1 @@
+"""Commands that were parked, and commands that may have crashed a worker."""

@@ -1,1 +1,0 @@
-"""How events reach subscribers: live, from the event streams, and what is told when neither has them (design §6)."""

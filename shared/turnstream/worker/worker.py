@@ -1,0 +1,110 @@
+"""The worker, put together: one loop reads, one task a partition applies, one keeps what is owned (design §3, §5)."""
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import Sequence
+from functools import partial
+
+import structlog
+
+from turnstream.application.commands.decoder import CommandDecoder
+from turnstream.application.commands.owner_memory import OwnerMemory, ParkingLimits
+from turnstream.application.processor import PartitionProcessor
+from turnstream.application.queries.query_handler import QueryHandler
+from turnstream.domain.prices import Catalogue
+from turnstream.errors import Unavailable
+from turnstream.logging import get_logger
+from turnstream.ports import Backend, PartitionState
+from turnstream.settings import Settings
+from turnstream.worker.member import Member
+from turnstream.worker.partition_worker import BatchLimits, PartitionWorker
+from turnstream.worker.stream_feeder import StreamFeeder
+
+log = get_logger(__name__)
+
+TIDY_EVERY = 2.0
+"""Seconds between two looks at what retention may take."""
+
+
+class Worker:
+    """Applies commands until it is stopped.
+
+    `run` it in a task; `stop` makes it finish the batches in flight, release its partitions and end.
+    """
+
+    def __init__(self, backend: Backend, settings: Settings, catalogue: Catalogue) -> None:
+        """Take a deployment, and how to work on it; nothing is started yet."""
+        instance = settings.worker_id or f"{socket.gethostname()}-{os.getpid()}"
+        self.worker_id = f"{instance}:{secrets.token_hex(3)}"
+        self._backend = backend
+        self._settings = settings
+        self._catalogue = catalogue
+        limits = BatchLimits(settings.batch_commands, settings.batch_bytes)
+        self._member = Member[PartitionState, PartitionWorker](
+            self.worker_id,
+            backend.partitions,
+            backend.ownership,
+            lambda state: PartitionWorker(self._processor(state), limits),
+            settings.lease,
+        )
+        self._feeder = StreamFeeder(backend.queue, self._member.owned, settings.batch_commands)
+        self._answers = QueryHandler(backend.reader, backend.partitions)
+
+    @property
+    def ready(self) -> asyncio.Event:
+        """Set when the worker has looked for the first time at what it may own."""
+        return self._member.ready
+
+    def stop(self) -> None:
+        """Finish the work in flight and end `run`."""
+        self._member.stop()
+
+    async def run(self) -> None:
+        """Work until stopped; a server that goes away is waited for."""
+        with structlog.contextvars.bound_contextvars(worker=self.worker_id):
+            log.info("worker started", partitions=self._backend.partitions)
+            try:
+                await self._member.run(
+                    {"reading commands": self._feeder.run, "tidying": self._tidy},
+                    moved=self._feeder.wake,
+                    ending=self._feeder.stop,
+                )
+            finally:
+                log.info("worker stopped")
+
+    async def _tidy(self) -> None:
+        failing = False
+        # Its cancellation can be lost: of many calls one may fail in the moment in which all are cancelled.
+        while not self._member.stopping:
+            await asyncio.sleep(TIDY_EVERY)
+            try:
+                states = [owned.state for owned in self._member.owned.values()]
+                self._member.take_again(await self._backend.ownership.tidy(states, self._in_hand))
+            except Unavailable:
+                raise
+            except Exception:
+                # Commands are applied nevertheless.
+                if not failing:
+                    log.exception("partitions cannot be tidied")
+                failing = True
+            else:
+                failing = False
+
+    def _in_hand(self, partition: int) -> Sequence[str]:
+        owned = self._member.owned.get(partition)
+        return owned.in_flight if owned else ()
+
+    def _processor(self, state: PartitionState) -> PartitionProcessor:
+        settings, backend = self._settings, self._backend
+        intake = CommandDecoder(
+            state.partition,
+            backend.partitions,
+            settings.max_message_bytes,
+            partial(backend.channels.is_reply_channel, state.partition),
+        )
+        headers = max(1, settings.cached_sessions // backend.partitions)
+        limits = ParkingLimits(settings.parked_commands, settings.parked_bytes)
+        memory = OwnerMemory.empty(backend.quarantine, state.partition, headers, limits)
+        return PartitionProcessor(state, intake, backend.store, self._answers, self._catalogue, memory)
