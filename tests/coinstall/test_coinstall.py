@@ -27,7 +27,7 @@ def calls(folder: Path) -> int:
     return len((folder / "calls").read_text().splitlines())
 
 
-def test_what_is_older_is_found_whatever_else_changes() -> None:
+def test_older_entries_are_found_whatever_else_changes() -> None:
     alone = versions_in("Redis_Thing[hiredis]==8.1.0\nrich==14.3.4\nold==1.9\ngone==1\n")
     beside = versions_in("redis-thing==8.1.0\nrich==15.0.0\nold==1.10.0\nturnstream==1\n")
     assert downgrades(alone, beside) == []
@@ -48,7 +48,7 @@ class TestResolver:
             Resolver(uv_that(tmp_path, AWAY), pause=0).resolve(["rich"])
         assert calls(tmp_path) == ATTEMPTS
 
-    def test_what_contradicts_itself_is_not_asked_again(self, tmp_path: Path) -> None:
+    def test_contradictory_options_are_refused_without_a_request(self, tmp_path: Path) -> None:
         with pytest.raises(UnsolvableError, match="No solution found"):
             Resolver(uv_that(tmp_path, UNSOLVABLE), pause=0).resolve(["rich"])
         assert calls(tmp_path) == 1

@@ -80,7 +80,7 @@ async def test_channels_are_grouped_by_where_they_lie(backend: Backend, deployme
 
 
 @also_on_sentinel
-async def test_only_what_was_asked_for_is_heard(backend: Backend, peer: Backend) -> None:
+async def test_only_requested_events_are_received(backend: Backend, peer: Backend) -> None:
     state = await taken(backend)
     async with EventSubscription(
         ClosableBackend(peer), (SessionDeleted,), MINE, "now", EventBuffer(10, 10_000)
@@ -103,7 +103,7 @@ async def test_nothing_is_missed_after_subscribing(backend: Backend, peer: Backe
 
 
 @also_on_sentinel
-async def test_all_who_listen_hear(backend: Backend, peer: Backend) -> None:
+async def test_all_listeners_are_notified(backend: Backend, peer: Backend) -> None:
     state = await taken(backend)
     channel = backend.channels.reply_channel(0, CLIENT)
     listeners = [await one.channels.subscribe([channel, channel]) for one in (backend, peer, peer)]
@@ -115,9 +115,7 @@ async def test_all_who_listen_hear(backend: Backend, peer: Backend) -> None:
 
 
 @also_on_sentinel
-async def test_who_hears_is_given_payloads_as_they_come_and_first_those_that_have_come(
-    backend: Backend, peer: Backend
-) -> None:
+async def test_a_receiver_gets_earlier_payloads_first_and_then_new_ones(backend: Backend, peer: Backend) -> None:
     state = await taken(backend)
     heard: list[bytes] = []
     subscription = await peer.channels.subscribe([backend.channels.reply_channel(0, CLIENT)])
@@ -139,7 +137,7 @@ async def test_who_hears_is_given_payloads_as_they_come_and_first_those_that_hav
     await hearing
 
 
-async def test_a_bug_of_who_hears_is_raised_there_and_nothing_more_is_given(backend: Backend, peer: Backend) -> None:
+async def test_a_bug_in_the_receiver_is_raised_to_it_and_ends_delivery(backend: Backend, peer: Backend) -> None:
     state = await taken(backend)
     heard: list[bytes] = []
 

@@ -233,7 +233,7 @@ async def test_remove_the_last_messages(ts: Turnstream) -> None:
     assert await ts.execute(RemoveMessages(session.id, last=1)) == ()
 
 
-async def test_what_is_removed_comes_back_whole_up_to_64_kib(ts: Turnstream) -> None:
+async def test_removed_messages_are_returned_whole_up_to_64_kib(ts: Turnstream) -> None:
     session = await a_session(ts, "x" * 61_000, "y" * 5_000, "z" * 5_000)
     assert await ts.execute(RemoveMessages(session.id, last=1)) == session.messages[2:]
     removed = await ts.execute(RemoveMessages(session.id, last=2))
@@ -351,7 +351,7 @@ NO_COMMANDS: list[Any] = ["hello", None, 5, Command(), GetSession, user_message(
 
 
 @pytest.mark.parametrize("wrong", NO_COMMANDS, ids=lambda wrong: type(wrong).__name__)
-async def test_what_is_no_command(ts: Turnstream, wrong: Any) -> None:  # noqa: ANN401
+async def test_values_that_are_no_command(ts: Turnstream, wrong: Any) -> None:  # noqa: ANN401
     calls: list[Callable[[Any], Awaitable[object]]] = [ts.send, ts.execute, lambda command: ts.send_many([command])]
     for call in calls:
         with pytest.raises(InvalidCommand, match="Expected a command, got") as invalid:
@@ -497,7 +497,7 @@ async def test_overloaded(deployment: Deployment) -> None:
 
 
 @pytest.mark.parametrize("overrides", [{"max_backlog": 10}])
-async def test_who_waits_for_room_gets_it_however_many_send_at_once(ts: Turnstream) -> None:
+async def test_a_caller_waiting_for_room_gets_it_however_many_send_at_once(ts: Turnstream) -> None:
     session = await a_session(ts)
     texts = [str(number) for number in range(30)]
     sends = [ts.send(AddMessage(session.id, user_message(text)), when_full="wait") for text in texts]
@@ -511,7 +511,7 @@ async def test_who_waits_for_room_gets_it_however_many_send_at_once(ts: Turnstre
 # ── results of appends, which need no read ───────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_result_is_what_is_stored_whoever_else_writes(ts: Turnstream, deployment: Deployment) -> None:
+async def test_a_result_is_the_stored_session_even_with_other_writers(ts: Turnstream, deployment: Deployment) -> None:
     """Of two clients each remembers what its last result showed; the other's changes must not be missing from it."""
     mine, others = ts, await client_of(deployment)
     session = await a_session(mine, "first")
@@ -536,7 +536,7 @@ async def test_a_result_is_what_is_stored_whoever_else_writes(ts: Turnstream, de
     assert texts_of(again.messages) == ["another life"]
 
 
-async def test_an_append_behind_an_append_reads_nothing(ts: Turnstream, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_append_after_an_append_reads_nothing(ts: Turnstream, monkeypatch: pytest.MonkeyPatch) -> None:
     session = await a_session(ts, "first")
 
     async def fail(*_: object) -> None:
@@ -549,7 +549,7 @@ async def test_an_append_behind_an_append_reads_nothing(ts: Turnstream, monkeypa
     assert session.version == 4
 
 
-async def test_a_result_is_what_was_sent_whatever_the_caller_does_to_it_meanwhile(ts: Turnstream) -> None:
+async def test_a_result_is_unaffected_by_the_callers_later_changes(ts: Turnstream) -> None:
     session = await a_session(ts, "first")
     metadata: dict[str, Any] = {"step": 1}
     executing = asyncio.create_task(
@@ -710,7 +710,7 @@ async def test_many_clients_write_many_sessions(deployment: Deployment, ts: Turn
 
 
 @not_on_fakeredis
-async def test_a_long_session_is_read_however_often_it_changes_meanwhile(
+async def test_a_long_session_is_read_however_often_it_changes_during_the_read(
     deployment: Deployment, ts: Turnstream
 ) -> None:
     session = await a_session(ts)
@@ -733,7 +733,7 @@ async def _write(ts: Turnstream, session_id: str, written: list[Ticket]) -> None
         written.append(await ts.send(AddMessage(session_id, user_message("theirs")), when_full="wait"))
 
 
-async def test_queries_see_what_was_awaited(deployment: Deployment, ts: Turnstream) -> None:
+async def test_queries_see_awaited_commands(deployment: Deployment, ts: Turnstream) -> None:
     other = await client_of(deployment, worker=False)
     session = await a_session(ts)
     for version in range(2, 20):
@@ -751,7 +751,7 @@ def tags_of(session: Session) -> list[str]:
     return tags
 
 
-async def test_callers_cannot_change_what_is_stored(ts: Turnstream) -> None:
+async def test_callers_cannot_change_stored_values(ts: Turnstream) -> None:
     metadata = {"tags": ["a"]}
     message = user_message("one")
     created = await ts.execute(CreateSession(CONFIG, metadata=metadata))

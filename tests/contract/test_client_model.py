@@ -58,7 +58,7 @@ KINDS: dict[str, Callable[[Settings], Deployment]] = {
 @pytest.mark.parametrize("kind", KINDS)
 @given(steps=programs)
 @bounded(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_a_client_is_told_what_the_model_says(empty_server: EmbeddedServer, kind: str, steps: list[Step]) -> None:
+async def test_a_client_gets_the_words_of_the_model(empty_server: EmbeddedServer, kind: str, steps: list[Step]) -> None:
     chosen = Settings(namespace=f"client-model-{next(_namespaces)}", partitions=1).at(empty_server.url)
     deployment = KINDS[kind](chosen)
     try:

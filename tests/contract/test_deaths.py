@@ -43,7 +43,7 @@ async def died(deployment: Deployment, backend: Backend, state: PartitionState, 
     return await taken(backend, successor)
 
 
-async def test_commands_are_suspect_behind_an_owner_that_died(deployment: Deployment, backend: Backend) -> None:
+async def test_commands_are_suspect_after_their_owner_died(deployment: Deployment, backend: Backend) -> None:
     first = await taken(backend, "w1")
     assert first.suspects == 0
     await backend.queue.publish(0, [command("c1"), command("c2")])
@@ -51,18 +51,18 @@ async def test_commands_are_suspect_behind_an_owner_that_died(deployment: Deploy
     assert second.suspects == 2
 
 
-async def test_no_more_are_suspect_than_an_owner_has_in_hand(real: RedisDeployment) -> None:
+async def test_no_more_commands_are_suspect_than_an_owner_had_in_flight(real: RedisDeployment) -> None:
     deployment, backend = real, await opened(real)
     first = await taken(backend, "w1")
     await backend.queue.publish(0, [command(f"c{number}") for number in range(9)])
     assert (await died(deployment, backend, first, "w2")).suspects == 4
 
 
-async def test_nobody_is_suspect_where_nothing_waits(deployment: Deployment, backend: Backend) -> None:
+async def test_no_command_is_suspect_in_an_empty_partition(deployment: Deployment, backend: Backend) -> None:
     assert (await died(deployment, backend, await taken(backend, "w1"), "w2")).suspects == 0
 
 
-async def test_nobody_is_suspect_behind_an_owner_that_has_worked(deployment: Deployment, backend: Backend) -> None:
+async def test_no_command_is_suspect_after_an_owner_that_committed(deployment: Deployment, backend: Backend) -> None:
     first = await taken(backend, "w1")
     await backend.queue.publish(0, [command("c1"), command("c2")])
     entries = (await backend.queue.read({0: START}, 10, 1.0))[0]
@@ -71,7 +71,7 @@ async def test_nobody_is_suspect_behind_an_owner_that_has_worked(deployment: Dep
     assert (await died(deployment, backend, moved.after, "w2")).suspects == 0
 
 
-async def test_nobody_is_suspect_behind_an_owner_that_left(backend: Backend) -> None:
+async def test_no_command_is_suspect_after_an_owner_that_left(backend: Backend) -> None:
     first = await taken(backend, "w1")
     await backend.queue.publish(0, [command("c1")])
     await backend.ownership.release([first])
@@ -89,7 +89,7 @@ async def test_the_suspicion_outlives_an_owner_that_left(deployment: Deployment,
     assert (await taken(backend, "w3")).suspects == 1
 
 
-async def test_attempts_are_counted_by_those_who_died_of_them(deployment: Deployment, backend: Backend) -> None:
+async def test_each_death_of_an_owner_counts_as_an_attempt(deployment: Deployment, backend: Backend) -> None:
     attempt = backend.quarantine.attempt
     await backend.queue.publish(0, [command("c1")])
     state = await taken(backend, "w0")
@@ -217,7 +217,7 @@ async def test_it_ends_parked_and_everything_else_applied(deployment: Deployment
     assert (info.session_id, info.commands, info.error) == ("s", len(behind), "3 workers died on it")
 
 
-async def test_its_producer_is_told(deployment: Deployment) -> None:
+async def test_its_producer_is_notified(deployment: Deployment) -> None:
     ts = await client_of(deployment, worker=False)
     ticket = await ts.send(AddMessage("s", user_message("one")), command_id="killer")
     await lives(deployment)
@@ -243,7 +243,7 @@ async def test_a_redrive_that_kills_is_refused_and_the_queue_stays(deployment: D
 
 
 @pytest.mark.parametrize("query", [GetSession("s"), ListSessions()])
-async def test_what_has_no_session_to_be_parked_with_is_set_aside(
+async def test_a_command_without_a_session_to_park_is_quarantined(
     deployment: Deployment, backend: Backend, query: GetSession | ListSessions
 ) -> None:
     ts = await client_of(deployment, worker=False)
@@ -256,7 +256,7 @@ async def test_what_has_no_session_to_be_parked_with_is_set_aside(
     assert [malformed.entry_id for malformed in await deployment.malformed(0)] == [entry.entry_id]
 
 
-async def test_a_command_that_kills_whoever_reads_it_is_set_aside_unread(
+async def test_a_command_that_kills_its_readers_is_quarantined_unread(
     deployment: Deployment, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ts = await client_of(deployment, worker=False)
@@ -282,7 +282,7 @@ async def died_of(deployment: Deployment, backend: Backend, entry_id: str, times
         await deployment.expire(state)
 
 
-async def test_who_survives_the_suspects_works_in_batches_again(
+async def test_a_worker_that_survives_the_suspects_works_in_batches_again(
     real: RedisDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(crash_isolation, "TOGETHER", 3)
@@ -309,7 +309,7 @@ async def test_after_a_death_of_several_each_of_them_is_tried_alone(
     assert lived.sizes == [3, 1, *(1, 1), *(1, 1, 1), 1, 2]
 
 
-async def test_who_is_asked_to_stop_leaves_suspects_to_the_next_owner(
+async def test_a_stopping_worker_leaves_suspects_to_the_next_owner(
     real: RedisDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(crash_isolation, "TOGETHER", 1)

@@ -77,7 +77,7 @@ async def test_the_recorded_result_is_given_again(ts: Turnstream) -> None:
     assert await ts.execute(deletion) is False
 
 
-async def test_a_rejection_stands_even_if_the_command_would_fit_now(ts: Turnstream) -> None:
+async def test_a_rejection_remains_even_if_the_command_would_fit_now(ts: Turnstream) -> None:
     message = user_message("one")
     for _ in range(2):
         with pytest.raises(SessionNotFound):

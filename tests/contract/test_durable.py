@@ -345,7 +345,7 @@ async def test_events_for_which_the_queue_has_no_room_are_reported_as_lost(ts: T
 
 
 @pytest.mark.parametrize("overrides", [{"parked_events": 1}])
-async def test_a_session_whose_events_were_all_lost_can_leave(ts: Turnstream) -> None:
+async def test_a_session_that_lost_all_its_events_can_be_released(ts: Turnstream) -> None:
     handler = Handler()
     first, second = id_in(0, PARTITIONS), id_in(0, PARTITIONS)
     handler.refused = {first, second}

@@ -50,7 +50,7 @@ async def all_sequences(backend: Backend, count: int) -> list[list[int]]:
 
 
 @also_on_sentinel
-async def test_a_partition_that_nobody_took(backend: Backend) -> None:
+async def test_a_partition_without_an_owner(backend: Backend) -> None:
     assert await backend.events.read(1, 0, 10, "s") == EventPage("", (), 1, 0, {}, 0, ())
 
 
@@ -79,7 +79,7 @@ async def test_payloads_are_the_envelopes(backend: Backend) -> None:
     assert page.payloads == tuple((n, encode_event(e)) for n, e in enumerate(events, 1))
 
 
-async def test_what_was_read_can_be_changed_without_harm(backend: Backend) -> None:
+async def test_read_values_can_be_changed_without_harm(backend: Backend) -> None:
     await filled(backend, 2)
     types = (await backend.events.read(0, 0, 1)).types
     assert isinstance(types, dict)
@@ -94,7 +94,7 @@ async def test_the_last_sequence_of_a_session(backend: Backend) -> None:
     assert (await backend.events.read(0, 3, 0, "s")).session == 0
 
 
-async def test_after_trimming_the_oldest_is_told(backend: Backend, deployment: Deployment) -> None:
+async def test_trimming_is_reported_with_the_oldest_event(backend: Backend, deployment: Deployment) -> None:
     state = await filled(backend, 500)
     await backend.ownership.tidy([state])
     kept = [e.meta.sequence for e in await deployment.events(0) if e.meta]
@@ -123,7 +123,7 @@ async def test_an_event_larger_than_a_page_comes_alone(backend: Backend) -> None
 
 
 @pytest.mark.parametrize("deployment", ["fakeredis", "embedded", "cluster", "sentinel"], indirect=True)
-async def test_events_that_are_not_safe_are_not_told(backend: Backend, deployment: Deployment) -> None:
+async def test_unconfirmed_events_are_not_published(backend: Backend, deployment: Deployment) -> None:
     assert isinstance(deployment, RedisDeployment)
     await filled(backend, 10)
     await deployment.call("HSET", deployment.keys.partitions[0].partition, "stable", 7)
@@ -133,7 +133,7 @@ async def test_events_that_are_not_safe_are_not_told(backend: Backend, deploymen
     assert sequences(await backend.events.read(0, 7, 100)) == []
 
 
-async def test_former_generations_are_told(real: EmbeddedDeployment) -> None:
+async def test_former_generations_are_reported(real: EmbeddedDeployment) -> None:
     backend = await real.open()
     real.resources.push_async_callback(backend.aclose)
     first = await filled(backend, 3)

@@ -66,7 +66,7 @@ async def told(ticket: Ticket) -> object:
         return CommandExpired
 
 
-async def test_what_nobody_waits_for_any_more_is_not_applied_when_a_worker_comes_later(deployment: Deployment) -> None:
+async def test_an_expired_command_is_not_applied_by_a_later_worker(deployment: Deployment) -> None:
     ts = await client_of(deployment, worker=False)
     late = await ts.send(CreateSession(CONFIG, "late"), apply_within=BRIEF)
     timely = await ts.send(CreateSession(CONFIG, "timely"), apply_within=LONG)
@@ -132,9 +132,7 @@ async def test_in_time_it_is_applied(ts: Turnstream) -> None:
     assert (await ts.execute(added("one"), apply_within=LONG)).version == session.version + 1
 
 
-async def test_a_worker_that_stood_still_does_not_apply_it_late(
-    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_paused_worker_does_not_apply_it_late(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was decided in time; what counts is when it is written."""
     ts = await client_of(deployment, worker=False)
     worker = await worker_of(deployment)
@@ -154,7 +152,7 @@ async def test_a_worker_that_stood_still_does_not_apply_it_late(
     assert await told(await ts.send(CreateSession(CONFIG, "t"))) == 1
 
 
-async def test_what_was_parked_meanwhile_is_not_applied_by_a_redrive(
+async def test_a_redrive_does_not_apply_commands_parked_during_it(
     deployment: Deployment, ts: Turnstream, bug: Bug
 ) -> None:
     await a_session(ts, session_id="s")
@@ -174,7 +172,7 @@ async def test_what_was_parked_meanwhile_is_not_applied_by_a_redrive(
 
 
 @pytest.mark.parametrize("within", [0, -1.0, math.nan, math.inf, "5", True, 1e10])
-async def test_what_is_no_time_is_refused_before_it_is_sent(ts: Turnstream, within: Any) -> None:  # noqa: ANN401
+async def test_an_invalid_time_is_refused_before_sending(ts: Turnstream, within: Any) -> None:  # noqa: ANN401
     calls: list[Callable[[], Awaitable[object]]] = [
         lambda: ts.send(CreateSession(CONFIG, "s"), apply_within=within),
         lambda: ts.send_many([CreateSession(CONFIG, "s")], apply_within=within),
@@ -186,7 +184,7 @@ async def test_what_is_no_time_is_refused_before_it_is_sent(ts: Turnstream, with
         assert raised.value.path == "apply_within"
 
 
-async def test_only_what_changes_a_session_can_have_one(deployment: Deployment, ts: Turnstream) -> None:
+async def test_only_commands_that_change_a_session_can_have_one(deployment: Deployment, ts: Turnstream) -> None:
     with pytest.raises(InvalidCommand, match="changes a session"):
         await ts.send(ListSessions(), apply_within=LONG)
     with pytest.raises(InvalidCommand, match="changes a session"):

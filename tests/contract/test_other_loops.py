@@ -128,7 +128,7 @@ async def test_in_another_loop_it_is_said_at_once(ts: Turnstream, name: str) -> 
 
 
 @on_all
-async def test_the_rightful_loop_goes_on(ts: Turnstream) -> None:
+async def test_the_owning_loop_keeps_working(ts: Turnstream) -> None:
     await ts.execute(CreateSession(CONFIG, "s"))
     async with ts.subscribe() as events:
         for call in CALLS.values():
@@ -195,7 +195,7 @@ loop.run_until_complete(ts.aclose())
 """
 
 
-def test_after_a_fork_both_processes_are_named_and_the_parent_goes_on(empty_server: EmbeddedServer) -> None:
+def test_after_a_fork_the_error_names_both_processes_and_the_parent_still_works(empty_server: EmbeddedServer) -> None:
     command = (sys.executable, "-W", "ignore", "-c", _FORKED, empty_server.url)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         first, second, count = process.communicate(timeout=SOON)[0].splitlines()

@@ -35,7 +35,7 @@ async def test_a_partition_has_one_owner(backend: Backend, peer: Backend) -> Non
     assert await backend.ownership.take(1, "worker-1") is None
 
 
-async def test_of_many_who_want_a_partition_one_gets_it(backend: Backend, deployment: Deployment) -> None:
+async def test_one_of_many_workers_acquires_a_partition(backend: Backend, deployment: Deployment) -> None:
     peers = [await deployment.open() for _ in range(5)]
     for number, peer in enumerate(peers):
         deployment.resources.push_async_callback(peer.aclose)
@@ -44,7 +44,7 @@ async def test_of_many_who_want_a_partition_one_gets_it(backend: Backend, deploy
     assert [state is not None for state in await asyncio.gather(*takes)].count(True) == 1
 
 
-async def test_a_released_partition_goes_on_where_it_was_left(backend: Backend, peer: Backend) -> None:
+async def test_a_released_partition_resumes_at_its_cursor(backend: Backend, peer: Backend) -> None:
     first = await committed(backend, await taken(backend, "worker-1"), created("s"))
     await backend.ownership.release([first])
     second = await taken(peer, "worker-2")
@@ -81,13 +81,13 @@ async def test_an_owner_that_takes_again_fences_its_earlier_life(backend: Backen
     await committed(backend, again)
 
 
-async def test_a_worker_does_not_take_what_another_one_beside_it_owns(backend: Backend) -> None:
+async def test_a_worker_does_not_acquire_a_neighbours_partition(backend: Backend) -> None:
     await taken(backend, "worker-1")
     assert await backend.ownership.take(0, "worker-2") is None
     assert await backend.ownership.take(0, "worker-1") is not None
 
 
-async def test_what_a_worker_held_that_is_not_registered_any_more_is_free(backend: Backend, peer: Backend) -> None:
+async def test_partitions_of_an_unregistered_worker_are_free(backend: Backend, peer: Backend) -> None:
     first = await taken(backend, "worker-1")
     await backend.ownership.beat("worker-2")
     await backend.ownership.depart("worker-1")
@@ -154,7 +154,9 @@ async def releases(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("change", [arrives, departs, releases])
-async def test_changes_are_heard(backend: Backend, peer: Backend, change: Callable[[Backend], Awaitable[None]]) -> None:
+async def test_changes_are_received(
+    backend: Backend, peer: Backend, change: Callable[[Backend], Awaitable[None]]
+) -> None:
     await peer.ownership.beat("worker-1")
     changes = aiter(backend.ownership.changes())
     await anext(changes)  # it listens

@@ -118,7 +118,9 @@ async def test_the_error_names_the_session_and_the_command(ts: Turnstream, bug: 
         await ts.dispatch(added("behind"))
 
 
-async def test_a_resend_is_told_again_and_not_parked_twice(deployment: Deployment, ts: Turnstream, bug: Bug) -> None:
+async def test_a_resend_is_answered_again_and_not_parked_twice(
+    deployment: Deployment, ts: Turnstream, bug: Bug
+) -> None:
     await a_session(ts, session_id="s")
     for _ in range(3):
         with pytest.raises(CommandParked):
@@ -224,7 +226,7 @@ async def test_a_redrive_that_fails_leaves_the_queue_and_says_so(ts: Turnstream,
     assert texts_of(await ts.sessions.get_messages("s")) == ["one", "two"]
 
 
-async def test_a_redrive_of_what_is_not_parked(ts: Turnstream) -> None:
+async def test_a_redrive_of_a_session_that_is_not_parked(ts: Turnstream) -> None:
     await a_session(ts, "one", session_id="s")
     assert await ts.parked.redrive("s") == QueueProgress(0, 0)
     assert await ts.parked.discard("s") == QueueProgress(0, 0)
@@ -327,7 +329,7 @@ async def test_another_head_than_the_operator_saw_stays(ts: Turnstream, bug: Bug
     assert await ts.execute(DiscardParked(session_id="s", head=head, limit=1)) == QueueProgress(1, 1)
 
 
-async def test_what_is_shown_is_what_was_sent(ts: Turnstream, bug: Bug) -> None:
+async def test_the_shown_command_equals_the_sent_one(ts: Turnstream, bug: Bug) -> None:
     await a_session(ts, session_id="s")
     with pytest.raises(CommandParked):
         await ts.execute(bomb(), command_id="mine")
@@ -406,7 +408,7 @@ async def test_redriven_messages_keep_their_content(ts: Turnstream, bug: Bug) ->
 # ── the times of events ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_what_was_parked_and_redriven_misleads_no_position_by_time(ts: Turnstream, bug: Bug) -> None:
+async def test_redriven_commands_mislead_no_position_by_time(ts: Turnstream, bug: Bug) -> None:
     """Its events are old among the new ones."""
     await park(ts, *(UpdateTokenMetrics("s", tokens) for tokens in range(20, 40)))
     await a_session(ts, session_id="t")

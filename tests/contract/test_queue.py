@@ -76,7 +76,7 @@ async def test_a_cursor_walks_through_a_stream(backend: Backend) -> None:
     assert len(await read(backend)) == 25
 
 
-async def test_partitions_are_read_together_each_behind_its_cursor(backend: Backend) -> None:
+async def test_partitions_are_read_together_each_after_its_cursor(backend: Backend) -> None:
     for partition, count in ((0, 3), (1, 3), (3, 1)):
         await backend.queue.publish(partition, [command(f"p{partition}-{number}") for number in range(count)])
     second = (await read(backend, partition=1))[1]
@@ -114,7 +114,7 @@ async def test_there_is_room_again_when_commands_were_applied(backend: Backend) 
     assert names(await read(backend)) == ["c3", "c4", "c5"]
 
 
-async def test_a_waiting_read_gets_what_is_published(backend: Backend, peer: Backend) -> None:
+async def test_a_waiting_read_gets_published_events(backend: Backend, peer: Backend) -> None:
     reading = asyncio.create_task(backend.queue.read({0: START, 1: START}, 10, SOON))
     await peer.queue.publish(1, [command("c")])
     assert {partition: names(list(some)) for partition, some in (await reading).items()} == {1: ["c"]}
@@ -131,7 +131,7 @@ async def test_each_partition_is_read_whichever_were_before(backend: Backend, pe
         cursors[partition] = found[partition][-1].entry_id
 
 
-async def test_what_is_asked_for_behind_a_wake_is_read(backend: Backend, peer: Backend) -> None:
+async def test_a_request_after_a_wakeup_is_read(backend: Backend, peer: Backend) -> None:
     await peer.queue.publish(0, [command("c")])
     cursors = {0: (await read(backend))[-1].entry_id, 1: START}
     reading = asyncio.create_task(backend.queue.read(cursors, 10, SOON))
@@ -141,12 +141,12 @@ async def test_what_is_asked_for_behind_a_wake_is_read(backend: Backend, peer: B
     assert list(await reading) == [2]
 
 
-async def test_a_read_ends_by_itself(backend: Backend) -> None:
+async def test_a_read_ends_without_a_wakeup(backend: Backend) -> None:
     assert await backend.queue.read({0: START}, 10, 0.001) == {}
     assert await backend.queue.read({0: START}, 10, 0.05) == {}
 
 
-async def test_a_read_ends_by_itself_behind_one_that_had_not_to_wait_so_long(backend: Backend) -> None:
+async def test_a_read_ends_without_a_wakeup_after_a_shorter_one(backend: Backend) -> None:
     await backend.queue.publish(0, [command("c")])
     cursors = {0: (await read(backend))[-1].entry_id}
     async with asyncio.timeout(SOON):
@@ -189,7 +189,7 @@ async def test_a_read_that_is_cancelled_loses_nothing(backend: Backend) -> None:
     assert names(await read(backend)) == ["c"]
 
 
-async def test_what_was_read_can_be_changed_without_harm(backend: Backend) -> None:
+async def test_read_values_can_be_changed_without_harm(backend: Backend) -> None:
     await backend.queue.publish(0, [command("c")])
     (entry,) = await read(backend)
     assert isinstance(entry.fields, dict)

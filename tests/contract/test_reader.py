@@ -101,7 +101,7 @@ async def test_a_range_needs_its_bounds(backend: Backend, state: PartitionState,
     assert (missing.value.session_id, missing.value.message_id) == ("s", "gone")
 
 
-async def test_a_long_session_that_is_changed_meanwhile_is_read_as_one_version(
+async def test_a_long_session_changed_during_the_read_is_read_as_one_version(
     backend: Backend, peer: Backend, state: PartitionState
 ) -> None:
     """Every commit writes its version into the first and the last message, which are in different pieces."""
@@ -185,7 +185,7 @@ async def test_pages_of_the_index_in_order_with_equal_milliseconds(
 
 
 @pytest.mark.parametrize("newest_first", [True, False])
-async def test_the_index_goes_on_behind_a_place_that_is_gone(
+async def test_the_index_continues_after_a_missing_position(
     backend: Backend, state: PartitionState, newest_first: bool
 ) -> None:
     await committed(backend, state, *(created(i) for i in "abde"))

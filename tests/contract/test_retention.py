@@ -81,7 +81,7 @@ async def test_a_partition_without_events(deployment: Deployment, backend: Backe
 
 @by_age
 @also_on_sentinel
-async def test_what_is_too_old_goes(deployment: Deployment, backend: Backend) -> None:
+async def test_old_events_are_trimmed(deployment: Deployment, backend: Backend) -> None:
     """All of it: nothing need happen for that."""
     state = await happened(backend, await taken(backend), 5)
     await backend.ownership.tidy([state])
@@ -134,7 +134,7 @@ async def test_a_former_owner_takes_nothing(deployment: Deployment, backend: Bac
     assert await kept(deployment) == list(range(1, 201))
 
 
-async def test_partitions_are_tidied_each_by_itself(deployment: Deployment, backend: Backend) -> None:
+async def test_partitions_are_tidied_separately(deployment: Deployment, backend: Backend) -> None:
     states = [await happened(backend, await taken(backend, partition=p), 160) for p in (0, 1)]
     await backend.ownership.tidy(states)
     assert await kept(deployment, 0) == await kept(deployment, 1) == list(range(11, 161))
@@ -241,7 +241,7 @@ async def test_a_huge_backlog_goes_in_bounded_steps(
 
 
 @on_servers
-async def test_what_is_not_safe_is_kept(deployment: Deployment, backend: Backend) -> None:
+async def test_unconfirmed_events_are_kept(deployment: Deployment, backend: Backend) -> None:
     assert isinstance(deployment, RedisDeployment)
     state = await happened(backend, await taken(backend), 500)
     key = deployment.keys.partitions[0].partition
@@ -253,7 +253,7 @@ async def test_what_is_not_safe_is_kept(deployment: Deployment, backend: Backend
 
 @on_servers
 @by_bytes
-async def test_what_is_not_safe_is_kept_whatever_its_size(deployment: Deployment, backend: Backend) -> None:
+async def test_unconfirmed_events_are_kept_whatever_their_size(deployment: Deployment, backend: Backend) -> None:
     assert isinstance(deployment, RedisDeployment)
     state = await grown(backend, await taken(backend), *[PIECE] * 100)
     key = deployment.keys.partitions[0].partition
@@ -322,7 +322,7 @@ async def test_one_that_fails_holds_up_no_other(real: EmbeddedDeployment, caplog
 # ── what marks say of the past ───────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_marks_tell_what_was_written_before_a_moment(backend: Backend) -> None:
+async def test_marks_find_the_events_written_before_a_time(backend: Backend) -> None:
     state = await happened(backend, await taken(backend), 5)
     assert await backend.events.written_before(0, datetime.now(UTC)) == 0
     before = datetime.now(UTC) - timedelta(milliseconds=1)
@@ -344,7 +344,7 @@ async def test_marks_from_before_the_clock_was_set_back_count(deployment: Deploy
     assert found == [0, 5, 5, 9]
 
 
-async def test_a_position_by_time_is_looked_for_behind_the_marks(
+async def test_a_position_by_time_is_searched_after_the_marks(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All events of the samples are of a past day: they say nothing."""

@@ -125,7 +125,7 @@ async def test_walking_through_messages_by_pages(ts: Turnstream) -> None:
     assert forwards == backwards == expected
 
 
-async def test_get_messages_of_what_is_not_there(ts: Turnstream) -> None:
+async def test_get_messages_of_a_missing_session(ts: Turnstream) -> None:
     session = await a_session(ts, "one")
     with pytest.raises(SessionNotFound):
         await ts.sessions.get_messages("none")
@@ -138,7 +138,7 @@ async def test_get_messages_of_what_is_not_there(ts: Turnstream) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"last": 1, "limit": 1}, {"last": -1}, {"limit": -1}])
-async def test_get_messages_refuses_what_makes_no_sense(ts: Turnstream, wrong: dict[str, Any]) -> None:
+async def test_get_messages_refuses_contradictory_arguments(ts: Turnstream, wrong: dict[str, Any]) -> None:
     session = await a_session(ts, "one")
     with pytest.raises(InvalidCommand):
         await ts.sessions.get_messages(session.id, **wrong)
@@ -153,9 +153,7 @@ BAD_READS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("path", "arguments"), BAD_READS)
-async def test_get_messages_names_the_argument_that_is_none(
-    ts: Turnstream, path: str, arguments: dict[str, Any]
-) -> None:
+async def test_get_messages_names_the_invalid_argument(ts: Turnstream, path: str, arguments: dict[str, Any]) -> None:
     wrong: dict[str, Any] = {"session_id": "s", **arguments}
     with pytest.raises(InvalidCommand) as invalid:
         await ts.sessions.get_messages(**wrong)
@@ -163,7 +161,7 @@ async def test_get_messages_names_the_argument_that_is_none(
 
 
 @pytest.mark.parametrize("session_id", BAD_IDS)
-async def test_reads_refuse_what_cannot_be_a_session_id(ts: Turnstream, session_id: Any) -> None:  # noqa: ANN401 - no id
+async def test_reads_refuse_an_invalid_session_id(ts: Turnstream, session_id: Any) -> None:  # noqa: ANN401 - no id
     reads: list[Callable[[Any], Awaitable[object]]] = [
         ts.sessions.get_session,
         ts.sessions.session_exists,
@@ -280,7 +278,7 @@ async def test_a_limit_out_of_range(ts: Turnstream, limit: int) -> None:
     "wrong",
     [{"limit": "q"}, {"limit": None}, {"cursor": 5}, {"cursor": "zzz"}, {"provider": "\ud800"}, {"is_active": "yes"}],
 )
-async def test_a_listing_refuses_what_is_no_query(ts: Turnstream, wrong: dict[str, Any]) -> None:
+async def test_a_listing_refuses_an_invalid_query(ts: Turnstream, wrong: dict[str, Any]) -> None:
     (name,) = wrong
     with pytest.raises(InvalidCommand) as invalid:
         await ts.sessions.list_sessions(**wrong)
@@ -341,7 +339,7 @@ async def keep_busy(ts: Turnstream, names: list[str]) -> None:
             await (await ts.send(UpdateTokenMetrics(name)))
 
 
-async def test_iterate_leaves_out_what_is_deleted_meanwhile(ts: Turnstream) -> None:
+async def test_iterate_skips_sessions_deleted_during_it(ts: Turnstream) -> None:
     names = await some_sessions(ts, 20)
     found: list[str] = []
     async for info in ts.sessions.iterate():

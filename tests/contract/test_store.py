@@ -80,7 +80,7 @@ async def test_a_committed_session_is_loaded_as_it_was(backend: Backend, state: 
     assert found.tail == (message("m1"), message("m2"))
 
 
-async def test_only_what_is_needed_is_loaded(backend: Backend, state: PartitionState) -> None:
+async def test_only_needed_data_is_loaded(backend: Backend, state: PartitionState) -> None:
     await committed(backend, state, created("s", ["m0", "m1"]))
     assert await session(backend, "s", header=False) == LoadedSession(None, {})
     assert (await session(backend, "s", tail=9)).tail == (message("m0"), message("m1"))
@@ -95,7 +95,7 @@ async def test_the_next_owner_starts_where_the_last_commit_stopped(
     assert replace(await taken(peer, "worker-2"), token=last.token) == last
 
 
-async def test_a_later_commit_changes_what_it_writes_and_nothing_else(backend: Backend, state: PartitionState) -> None:
+async def test_a_later_commit_changes_only_its_own_fields(backend: Backend, state: PartitionState) -> None:
     state = await committed(backend, state, created("s", ["m0", "m1"]), created("other", ["m0"]))
     before = await session(backend, "other", tail=9)
     change = SessionWrite(
@@ -193,7 +193,7 @@ async def test_replies_reach_the_channel_of_their_client(
     await listener.aclose()
 
 
-async def test_a_commit_takes_what_it_applied_off_the_stream(
+async def test_a_commit_removes_the_applied_entries_from_the_stream(
     deployment: Deployment, backend: Backend, state: PartitionState
 ) -> None:
     await backend.queue.publish(0, [command("c1"), command("c2"), command("c3")])
@@ -299,7 +299,7 @@ async def test_a_commit_to_another_history_writes_nothing(
     assert error.reason == "replid"
 
 
-async def test_a_partition_that_nobody_took_is_not_written(backend: Backend) -> None:
+async def test_a_partition_without_an_owner_is_not_written(backend: Backend) -> None:
     with pytest.raises(Fenced, match="token"):
         await backend.store.commit(batch_of(PartitionState(0, "", "", START, "g", 0, {})))
 
@@ -332,7 +332,7 @@ async def test_a_batch_that_did_not_look_for_a_message_is_refused(
     await unchanged_by(deployment, backend, batch_of(state, created("t"), write), Collision)
 
 
-async def test_what_was_written_can_be_changed_without_harm(backend: Backend, state: PartitionState) -> None:
+async def test_written_values_can_be_changed_without_harm(backend: Backend, state: PartitionState) -> None:
     write = created("s", ["m"])
     assert write.after is not None
     assert write.after.header.metadata is not None

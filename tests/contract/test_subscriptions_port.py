@@ -120,7 +120,7 @@ async def test_subscriptions_and_workers_do_not_share_partitions(backend: Backen
     assert await backend.subscriptions.marks("audit") == {}
 
 
-async def test_the_next_owner_goes_on_from_the_checkpoint(backend: Backend, peer: Backend) -> None:
+async def test_the_next_owner_resumes_at_the_checkpoint(backend: Backend, peer: Backend) -> None:
     first = await joined(backend)
     await backend.subscriptions.checkpoint(NAME, first, LogPosition("g", 7))
     await backend.subscriptions.checkpoint(NAME, first, LogPosition("h", 2**53 + 1))
@@ -147,7 +147,7 @@ async def test_a_member_that_takes_again_fences_its_earlier_life(backend: Backen
     await backend.subscriptions.checkpoint(NAME, again, LogPosition("g", 1))
 
 
-async def test_what_a_member_held_that_is_not_there_any_more_is_free(backend: Backend, peer: Backend) -> None:
+async def test_partitions_of_a_member_that_left_are_free(backend: Backend, peer: Backend) -> None:
     first = await joined(backend)
     await peer.subscriptions.membership(NAME).beat("member-2")
     assert not await takes(peer, "member-2")
@@ -278,7 +278,9 @@ async def resets(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("change", [arrives, departs, releases, requests, resets])
-async def test_changes_are_heard(backend: Backend, peer: Backend, change: Callable[[Backend], Awaitable[None]]) -> None:
+async def test_changes_are_received(
+    backend: Backend, peer: Backend, change: Callable[[Backend], Awaitable[None]]
+) -> None:
     await peer.subscriptions.membership(NAME).beat("member-1")
     changes = aiter(backend.subscriptions.membership(NAME).changes())
     await anext(changes)  # it listens
@@ -444,7 +446,7 @@ async def test_bytes_are_limited_too(backend: Backend) -> None:
     assert (found.count, found.size, found.lost) == (2, 100, 0)
 
 
-async def test_what_waits_after_others_is_left_where_there_are_none(backend: Backend) -> None:
+async def test_commands_queued_after_others_stay_if_those_are_missing(backend: Backend) -> None:
     state = await joined(backend)
     before = await stored(backend)
     assert await backend.subscriptions.park(NAME, state, FailedEvent("s", 1, b"{}")) is ParkResult.ABSENT
@@ -454,7 +456,7 @@ async def test_what_waits_after_others_is_left_where_there_are_none(backend: Bac
     assert await waiting(backend) == [1, 2]
 
 
-async def test_what_may_not_be_lost_is_not_set_aside_without_room(backend: Backend) -> None:
+async def test_events_that_must_not_be_lost_are_not_parked_without_room(backend: Backend) -> None:
     state = await joined(backend)
     await parked(backend, state, 1, 2, 3, 4)
     before = await stored(backend)
@@ -529,7 +531,7 @@ async def test_the_first_of_those_that_are_due_come_first(backend: Backend) -> N
     assert (await backend.subscriptions.due(NAME, 0, 9)).next_in is None
 
 
-async def test_what_is_due_later_is_hastened(backend: Backend) -> None:
+async def test_a_later_due_time_is_brought_forward(backend: Backend) -> None:
     state = await joined(backend)
     for session_id, retry_in in (("third", 9000.0), ("first", 60.0), ("second", 600.0), ("never", None)):
         await set_aside(backend, state, session_id, retry_in)
@@ -572,7 +574,7 @@ async def test_requests_are_seen_until_they_are_withdrawn(backend: Backend, peer
     assert await backend.subscriptions.requests("audit", 0) == {}
 
 
-async def test_a_reset_fences_the_owners_of_what_it_sets(backend: Backend, peer: Backend) -> None:
+async def test_a_reset_fences_the_owners_of_its_partitions(backend: Backend, peer: Backend) -> None:
     membership = backend.subscriptions.membership(NAME)
     first, other = await joined(backend), await joined(backend, partition=1)
     for state in (first, other):

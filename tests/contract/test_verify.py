@@ -76,7 +76,7 @@ async def test_of_a_session_that_was_created_again_the_present_life_counts(ts: T
 
 
 @pytest.mark.parametrize("overrides", [{"event_retention": 1_000}])
-async def test_many_pages_of_neighbours_stand_between(ts: Turnstream, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_pages_of_neighbours_in_between(ts: Turnstream, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("turnstream.application.queries.verifier.PAGE", 3)
     await ts.execute(CreateSession(CONFIG, SESSION))
     await a_session(ts, session_id=NEIGHBOUR)
@@ -122,9 +122,7 @@ async def test_a_session_that_changes_all_the_time(deployment: Deployment) -> No
         await changing
 
 
-async def test_what_comes_behind_the_version_that_was_read_does_not_count(
-    ts: Turnstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_events_after_the_version_read_do_not_count(ts: Turnstream, monkeypatch: pytest.MonkeyPatch) -> None:
     """The session is changed between the reading of its state and that of its events."""
     await a_life(ts)
     reader, reads = ts._backend.reader, 0

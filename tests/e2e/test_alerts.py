@@ -84,7 +84,7 @@ def worker(programs: Programs, deployment: Deployment) -> Program:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_each_crossing_is_told_once_and_counted_by_model(
+def test_each_crossing_is_printed_once_and_counted_by_model(
     programs: Programs, deployment: Deployment, worker: Program, number: int
 ) -> None:
     service = start(programs, deployment)
@@ -99,13 +99,13 @@ def test_each_crossing_is_told_once_and_counted_by_model(
     assert 0.9 <= told["used"] < 0.91
 
 
-def test_counts_are_told_now_and_then(programs: Programs, deployment: Deployment, worker: Program) -> None:
+def test_counts_are_logged_periodically(programs: Programs, deployment: Deployment, worker: Program) -> None:
     service = start(programs, deployment, "--every", "0.2")
     cross(programs, "a")
     until(lambda: any(line["counts"] == {SMALL: 1} for line in logged(service, COUNTS)))
 
 
-def test_the_next_one_goes_on_where_it_stopped(programs: Programs, deployment: Deployment, worker: Program) -> None:
+def test_the_next_one_resumes_where_it_stopped(programs: Programs, deployment: Deployment, worker: Program) -> None:
     first = start(programs, deployment)
     cross(programs, "a")
     until(lambda: bool(crossings(first)))
@@ -143,9 +143,7 @@ def test_two_share_the_crossings(programs: Programs, deployment: Deployment, wor
     assert counts(one)[SMALL] + counts(two)[SMALL] == len(names)
 
 
-def test_a_session_that_is_gone_or_another_one_by_now(
-    programs: Programs, deployment: Deployment, worker: Program
-) -> None:
+def test_a_session_deleted_or_recreated_since(programs: Programs, deployment: Deployment, worker: Program) -> None:
     assert start(programs, deployment).stop() == 0
     cross(programs, "gone", "another", again=False)
     programs.execute(DeleteSession("gone"), DeleteSession("another"))
@@ -156,7 +154,7 @@ def test_a_session_that_is_gone_or_another_one_by_now(
     assert counts(service) == {"unknown": 2}
 
 
-def test_history_that_is_gone_is_told(programs: Programs, deployment: Deployment, worker: Program) -> None:
+def test_lost_history_is_reported(programs: Programs, deployment: Deployment, worker: Program) -> None:
     assert start(programs, deployment).stop() == 0
     cross(programs, "a")
     with redis.Redis.from_url(deployment.url) as client:

@@ -124,7 +124,7 @@ class TestParked:
         assert second["type"] == "add-message"
         assert "not parked" in broken.run("parked", "show", "nobody").stderr
 
-    def test_it_is_redriven_when_the_cause_is_gone(self, broken: Programs, deployment: Deployment) -> None:
+    def test_it_is_redriven_after_the_cause_is_fixed(self, broken: Programs, deployment: Deployment) -> None:
         failed = broken.run("parked", "redrive", VICTIM)
         assert (failed.returncode, failed.stdout) == (1, "0 redriven, 2 left\n")
         assert "cannot be applied: The store refused it: WRONGTYPE" in failed.stderr

@@ -103,7 +103,7 @@ def test_the_rules_of_the_document_give_the_partitions_and_tags_of_the_code(node
         assert values["partitionOf"] == {each: partition_of(each, partitions) for each in values["partitionOf"]}
 
 
-def test_a_producer_in_node_is_answered_by_a_python_worker_and_heard_by_a_python_subscriber(
+def test_a_node_producer_works_with_a_python_worker_and_a_python_subscriber(
     node: NodePrograms, programs: Programs
 ) -> None:
     session_id = f"node-{uuid4()}"

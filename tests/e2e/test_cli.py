@@ -132,7 +132,7 @@ class TestHelp:
             (["malformed", "redrive"], ["ID", "--json", "again"]),
         ],
     )
-    def test_it_says_what_there_is(self, command: list[str], words: list[str]) -> None:
+    def test_it_lists_the_available_choices(self, command: list[str], words: list[str]) -> None:
         result = typed(*command, "--help")
         assert result.exit_code == 0
         assert [word for word in words if word not in result.output] == []
@@ -163,7 +163,7 @@ class TestHelp:
 class TestNoServer:
     # A worker waits.
     @pytest.mark.parametrize("arguments", [line for line in COMMAND_LINES if line != ["worker"]])
-    def test_one_line_that_says_what_to_do(self, programs: Programs, arguments: list[str]) -> None:
+    def test_one_line_with_a_remedy(self, programs: Programs, arguments: list[str]) -> None:
         line = refused(programs, *arguments, "--redis-url", "redis://me:secret@127.0.0.1:1", status=2)
         assert "redis://me:***@127.0.0.1:1" in line
         assert "TURNSTREAM_REDIS_URL" in line
@@ -215,7 +215,7 @@ class TestSendAndGet:
         for part in ("Look", "https://example.org/a.png", 'search({"query":"x"})', "result of call-1: found"):
             assert part in text
 
-    def test_what_a_message_holds_does_not_steer_the_terminal(self, shared: Programs) -> None:
+    def test_message_content_does_not_steer_the_terminal(self, shared: Programs) -> None:
         (session_id,) = create(shared)
         add(shared, session_id, TextContent("[bold]\x1b]0;title\x07 \x9b31m[/bold] \u202e\u2028"))
         assert "[bold]\\x1b]0;title\\x07 \\x9b31m[/bold] \\u202e\\u2028" in done(shared, "get", session_id)
@@ -251,7 +251,7 @@ class TestSendAndGet:
         "arguments",
         [["get"], ["verify"], ["tail", "--session"], ["parked", "show"], ["parked", "redrive"], ["parked", "discard"]],
     )
-    def test_what_cannot_be_a_session_id(self, shared: Programs, arguments: list[str]) -> None:
+    def test_invalid_session_ids(self, shared: Programs, arguments: list[str]) -> None:
         line = refused(shared, *arguments, "a\udcff")
         assert line == "error: Expected Unicode text, got a lone surrogate - at `$.sessionId`"
 
@@ -268,7 +268,7 @@ class TestSendAndGet:
             ("make-coffee", "{}", "make-coffee"),
         ],
     )
-    def test_what_is_no_command(self, shared: Programs, kind: str, data: str, reason: str) -> None:
+    def test_values_that_are_no_command(self, shared: Programs, kind: str, data: str, reason: str) -> None:
         assert reason in refused(shared, "send", kind, data)
 
 
@@ -292,13 +292,13 @@ class TestProcess:
 
 
 class TestVerify:
-    def test_what_is_equal(self, shared: Programs) -> None:
+    def test_equal_values(self, shared: Programs) -> None:
         (session_id,) = create(shared)
         add(shared, session_id, TextContent("Hello"))
         line = f"equal: version 2 of {session_id} against its events (2 events, from its creation on)\n"
         assert done(shared, "verify", session_id) == line
 
-    def test_what_is_different(self, programs: Programs, deployment: Deployment) -> None:
+    def test_differences(self, programs: Programs, deployment: Deployment) -> None:
         programs.worker()
         (session_id,) = create(programs)
         key = deployment.keys.partitions[partition_of(session_id, PARTITIONS)].session(session_id)
@@ -443,7 +443,7 @@ class TestTail:
         assert "Hello" not in late.output
 
     @pytest.mark.parametrize("age", ["", "10", "m", "1x", "-1m", "1h 5m", "99999999999d"])
-    def test_an_age_that_is_none(self, age: str) -> None:
+    def test_an_invalid_age(self, age: str) -> None:
         result = typed("tail", "--since", age)
         assert result.exit_code == 2
         assert "is not an age like" in result.output

@@ -52,7 +52,7 @@ def lines_of(text: str, **values: str) -> list[str]:
 
 
 class TestDemo:
-    def test_it_prints_what_the_spec_prints(self, programs: Programs) -> None:
+    def test_it_prints_the_lines_of_the_specification(self, programs: Programs) -> None:
         result = programs.run("demo")
         assert result.returncode == 0, result.stderr
         assert result.stderr == ""
@@ -118,7 +118,7 @@ class TestDemo:
 
 
 class TestCheck:
-    async def test_it_finds_what_differs(self, capsys: pytest.CaptureFixture[str]) -> None:
+    async def test_it_finds_differences(self, capsys: pytest.CaptureFixture[str]) -> None:
         crowd = act_two.Crowd(sessions=5, messages=4)
         whole, shorter, longer, other, empty = crowd.ids
         async with Turnstream.in_memory() as ts:

@@ -122,12 +122,12 @@ class TestHelp:
             (["parked", "discard"], ["SESSION", "--endpoint", "--timeout"]),
         ],
     )
-    def test_each_command_says_what_it_does(self, command: list[str], words: list[str]) -> None:
+    def test_each_command_documents_itself(self, command: list[str], words: list[str]) -> None:
         result = CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(app, [*command, "--help"])
         assert result.exit_code == 0
         assert [word for word in words if word not in result.output] == []
 
-    def test_without_its_libraries_it_says_what_to_install(self) -> None:
+    def test_without_its_libraries_the_message_names_the_extra_to_install(self) -> None:
         code = "import sys; sys.modules['httpx2'] = None; from turnstream_relay.main import main; main()"
         command = [sys.executable, "-c", code, "check", *FILE]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -173,12 +173,12 @@ class TestMisfits:
         assert "error: No server answers at redis://me:***@127.0.0.1:1" in errors
         assert len(errors.splitlines()) == 1
 
-    def test_an_endpoint_that_is_none(self, programs: Programs, file: Path) -> None:
+    def test_an_invalid_endpoint(self, programs: Programs, file: Path) -> None:
         for command in (["replay", "--since", "1h"], ["parked", "list"]):
             errors = typed(programs, *command, *FILE, "--endpoint", "biling", status=2)
             assert errors == "error: There is no endpoint 'biling' in the file; there are billing\n"
 
-    def test_an_age_that_is_none(self, programs: Programs, file: Path) -> None:
+    def test_an_invalid_age(self, programs: Programs, file: Path) -> None:
         assert "is not an age like" in typed(
             programs, "replay", *FILE, "--endpoint", NAME, "--since", "yesterday", status=2
         )
@@ -190,7 +190,7 @@ class TestMisfits:
 
 
 class TestCheck:
-    def test_what_it_makes_of_each_endpoint(self, programs: Programs, tmp_path: Path, receiver: Receiver) -> None:
+    def test_the_result_for_each_endpoint(self, programs: Programs, tmp_path: Path, receiver: Receiver) -> None:
         with in_thread(Receiver(always(Reply(503, body=b"hidden")))) as failing:
             file = write_file(tmp_path, {NAME: receiver, "audit": failing})
             inside = endpoint("allow_http = true", name="inside", url=receiver.url, secret="{ file = 'audit.secret' }")
@@ -212,7 +212,7 @@ class TestCheck:
 
 class TestRun:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_it_delivers_until_it_is_told_to_stop(
+    def test_it_delivers_until_it_is_stopped(
         self, programs: Programs, relay: Program, receiver: Receiver, number: int
     ) -> None:
         happen(programs, "chat-1")
@@ -225,7 +225,7 @@ class TestRun:
         assert receiver.url not in relay.errors
         assert receiver.forged == 0
 
-    def test_an_endpoint_that_is_gone_gets_nothing_until_then(
+    def test_a_disabled_endpoint_gets_nothing_until_then(
         self, programs: Programs, relay: Program, receiver: Receiver
     ) -> None:
         receiver.behaviour = always(Reply(410))
@@ -257,7 +257,7 @@ class TestRun:
 
 
 class TestOperating:
-    def test_what_an_endpoint_does_not_take_is_listed_redriven_and_discarded(
+    def test_events_refused_by_an_endpoint_are_listed_redriven_and_discarded(
         self, programs: Programs, relay: Program, receiver: Receiver
     ) -> None:
         receiver.behaviour = refusing("chat-1", "chat-2")
@@ -292,7 +292,7 @@ class TestOperating:
         assert receiver.ids[:2] == receiver.ids[2:]
         assert relay.stop() == 0
 
-    def test_nobody_does_it(self, programs: Programs, relay: Program, receiver: Receiver) -> None:
+    def test_no_worker_does_it(self, programs: Programs, relay: Program, receiver: Receiver) -> None:
         receiver.behaviour = refusing("chat-1")
         happen(programs, "chat-1")
         until(lambda: [line["events"] for line in parked(programs)] == [2])

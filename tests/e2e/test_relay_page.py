@@ -55,7 +55,7 @@ def park(programs: Programs, receiver: Receiver, relay: Program) -> None:
     until(lambda: relay.errors.count("session parked") > before)
 
 
-def test_they_do_what_is_said(programs: Programs, deployment: Deployment, shell: Type, tmp_path: Path) -> None:
+def test_they_do_as_documented(programs: Programs, deployment: Deployment, shell: Type, tmp_path: Path) -> None:
     _, secret, check, run, parked, redrive, discard, replay, lag, forget = LINES
     programs.worker("--log-level", "warning")
     programs.execute(CreateSession(CONFIG, SESSION))

@@ -34,9 +34,7 @@ async def said(program: Program, text: str, times: int = 1) -> None:
     await wait_until(lambda: program.errors.count(text) >= times)
 
 
-async def test_it_reads_its_file_again_when_it_is_told_to(
-    programs: Programs, deployment: Deployment, tmp_path: Path
-) -> None:
+async def test_it_reloads_its_file_on_request(programs: Programs, deployment: Deployment, tmp_path: Path) -> None:
     programs.worker("--log-level", "warning")
     async with Receiver().serving() as first, Receiver().serving() as second:
         file = write_file(tmp_path, {"hooks": first})

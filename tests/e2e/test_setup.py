@@ -78,7 +78,7 @@ def test_it_makes_the_deployment_and_loads_the_functions_onto_every_primary(site
     assert "secret" not in text
 
 
-def test_it_removes_other_versions_when_it_is_told_to(site: Site) -> None:
+def test_it_removes_other_versions_on_request(site: Site) -> None:
     for name in (OLD, "turnstream_of_somebody", "another"):
         site.give_all("FUNCTION", "LOAD", f"#!lua name={name}\nredis.register_function('{name}_f', function() end)")
     kept = site.done("setup")
@@ -102,7 +102,7 @@ def test_it_refuses_another_deployment(site: Site) -> None:
     assert "set TURNSTREAM_PARTITIONS to 4" in other.stderr
 
 
-def test_a_migration_tells_what_it_will_do_and_what_it_did(site: Site) -> None:
+def test_a_migration_prints_its_plan_and_its_result(site: Site) -> None:
     refused = site.run("migrate")
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert "no deployment" in refused.stderr

@@ -45,7 +45,7 @@ class TestEnding:
         assert deployment.workers() == 0
         assert "worker stopped" in worker.errors
 
-    async def test_the_next_worker_goes_on_where_it_stopped(self, programs: Programs, deployment: Deployment) -> None:
+    async def test_the_next_worker_resumes_where_it_stopped(self, programs: Programs, deployment: Deployment) -> None:
         async with Turnstream.connect(settings=settings_of(deployment)) as ts:
             sessions = [f"session-{number}" for number in range(20)]
             messages = {session: [user_message(str(number)) for number in range(50)] for session in sessions}

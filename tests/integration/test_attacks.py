@@ -214,7 +214,7 @@ def test_there_are_enough_of_them() -> None:
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=named)
 @pytest.mark.parametrize("user", NAMES)
-def test_only_who_is_trusted_with_it_can_do_it(asked: Callable[..., object], user: str, attack: Attack) -> None:
+def test_only_trusted_users_can_do_it(asked: Callable[..., object], user: str, attack: Attack) -> None:
     if user in attack.trusted:
         assert asked("", "ACL", "DRYRUN", user, *attack.words) in ("OK", b"OK")
         return

@@ -196,7 +196,7 @@ async def test_the_client_refuses_bad_envelopes(real: EmbeddedDeployment, what: 
     assert await real.dump() == before
 
 
-async def test_what_is_just_right_is_accepted(real: EmbeddedDeployment) -> None:
+async def test_values_at_the_limit_are_accepted(real: EmbeddedDeployment) -> None:
     ts = await client_of(real)
     session = await ts.execute(CreateSession(SessionConfig("p", "m", temperature=1e9), "x" * 256))
     # The command, the message and its metadata are levels of their own.
@@ -372,7 +372,7 @@ async def anything_malformed(real: EmbeddedDeployment) -> list[Malformed]:
 
 
 @pytest.mark.parametrize("what", MALFORMED)
-async def test_it_is_set_aside_and_the_worker_goes_on(real: EmbeddedDeployment, stream: Stream, what: str) -> None:
+async def test_it_is_quarantined_and_the_worker_continues(real: EmbeddedDeployment, stream: Stream, what: str) -> None:
     fields, reason = MALFORMED[what]
     entry_id = await stream.write_between_others(fields)
     (malformed,) = await anything_malformed(real)
@@ -385,7 +385,9 @@ async def test_it_is_set_aside_and_the_worker_goes_on(real: EmbeddedDeployment, 
 
 
 @pytest.mark.parametrize("what", MALFORMED)
-async def test_its_producer_is_told_if_there_is_a_way(real: EmbeddedDeployment, stream: Stream, what: str) -> None:
+async def test_its_producer_is_notified_if_it_has_a_reply_channel(
+    real: EmbeddedDeployment, stream: Stream, what: str
+) -> None:
     fields, reason = MALFORMED[what]
     replies = await stream.replies(fields)
     if any(name in reason for name in UNANSWERED):
@@ -399,7 +401,7 @@ async def test_its_producer_is_told_if_there_is_a_way(real: EmbeddedDeployment, 
     assert str(error) == (await anything_malformed(real))[0].error
 
 
-async def test_a_forged_channel_hears_nothing(real: EmbeddedDeployment, stream: Stream) -> None:
+async def test_a_forged_channel_receives_nothing(real: EmbeddedDeployment, stream: Stream) -> None:
     async with stream.ts.subscribe() as events:
         for what in ("a channel of events", "a channel of another partition"):
             await stream.write_between_others(MALFORMED[what][0])
@@ -432,7 +434,7 @@ RULES: dict[str, tuple[Fields, str]] = {
 
 
 @pytest.mark.parametrize("what", RULES)
-async def test_what_breaks_a_rule_is_rejected_and_not_set_aside(
+async def test_a_command_that_breaks_a_rule_is_rejected_not_quarantined(
     real: EmbeddedDeployment, stream: Stream, what: str
 ) -> None:
     fields, path = RULES[what]
@@ -469,7 +471,7 @@ ODD: dict[str, Fields] = {
 
 
 @pytest.mark.parametrize("what", ODD)
-async def test_what_is_odd_is_answered(real: EmbeddedDeployment, stream: Stream, what: str) -> None:
+async def test_odd_requests_are_answered(real: EmbeddedDeployment, stream: Stream, what: str) -> None:
     fields = ODD[what]
     replies = await stream.replies({**fields, b"data": fields[b"data"].replace(b"(id)", TARGET.encode())})
     assert [reply.command_id for reply in replies] == ["bad"]

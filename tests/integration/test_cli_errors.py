@@ -137,7 +137,7 @@ def replaced(server: Redis, key: str) -> Generator[None]:
 
 
 @pytest.mark.parametrize("kind", KEYS)
-def test_what_else_stands_at_a_key_is_one_line(server: Redis, settings: Settings, kind: str) -> None:
+def test_a_key_of_another_type_is_reported_in_one_line(server: Redis, settings: Settings, kind: str) -> None:
     key = key_of(kind, Keys(settings.namespace, 1).partitions[0], SESSION)
     told: list[str] = []
     with replaced(server, key):
@@ -200,7 +200,7 @@ def test_states_of_the_server(server: Redis, config: list[str], monkeypatch: pyt
         server.config_set("maxmemory", "0")
 
 
-def test_a_listing_goes_on_and_names_what_it_could_not_read(server: Redis, settings: Settings) -> None:
+def test_a_listing_continues_and_names_unreadable_sessions(server: Redis, settings: Settings) -> None:
     key = Keys(settings.namespace, 1).partitions[0].session(SESSION)
     with replaced(server, key):
         page = CliRunner().invoke(app, ["list"])
@@ -235,7 +235,7 @@ def test_an_error_as_json(error: SessionNotFound | CommandTimeout, line: dict[st
     assert json.loads(encode_error(error)) == line
 
 
-def test_of_what_cannot_be_read_too() -> None:
+def test_of_unreadable_entries_too() -> None:
     fields = json.loads(encode_error(StoredDataInvalid("k", "it is a string, expected a hash", "s")))["fields"]
     assert fields == {
         "reason": "it is a string, expected a hash",
@@ -244,7 +244,7 @@ def test_of_what_cannot_be_read_too() -> None:
     }
 
 
-def test_it_neither_steers_a_terminal_nor_breaks_on_what_is_no_text(server: Redis) -> None:
+def test_it_neither_steers_a_terminal_nor_breaks_on_invalid_text(server: Redis) -> None:
     hidden = "a\u202eb"
     shown = CliRunner().invoke(app, ["get", hidden, "--json"])
     assert hidden not in shown.stderr

@@ -227,7 +227,7 @@ async def test_a_shard_that_is_lost_holds_no_other_partition_back(moving: Runnin
     assert not second.task.done()
 
 
-async def test_a_shard_that_is_lost_holds_nobody_back_who_needs_another(moving: RunningCluster, group: OnGroup) -> None:
+async def test_a_lost_shard_delays_only_its_own_partitions(moving: RunningCluster, group: OnGroup) -> None:
     for node in moving.nodes:
         node.call("CONFIG", "SET", "cluster-require-full-coverage", "no")
     await worker_of(group)
@@ -264,7 +264,7 @@ async def test_a_renewal_outlives_a_shard_that_is_lost(moving: RunningCluster, g
         await backend.ownership.renew([gone])
 
 
-async def test_what_a_lost_shard_does_not_hold_is_released(moving: RunningCluster, group: OnGroup) -> None:
+async def test_partitions_outside_a_lost_shard_are_released(moving: RunningCluster, group: OnGroup) -> None:
     for node in moving.nodes:
         node.call("CONFIG", "SET", "cluster-require-full-coverage", "no")
     backend, peer = await opened(group), await opened(group)
@@ -284,9 +284,7 @@ async def test_what_a_lost_shard_does_not_hold_is_released(moving: RunningCluste
         await anext(changes)
 
 
-async def test_what_a_lost_shard_does_not_hold_of_a_subscription_is_reset(
-    moving: RunningCluster, group: OnGroup
-) -> None:
+async def test_a_reset_covers_the_partitions_outside_a_lost_shard(moving: RunningCluster, group: OnGroup) -> None:
     for node in moving.nodes:
         node.call("CONFIG", "SET", "cluster-require-full-coverage", "no")
     backend = await opened(group)

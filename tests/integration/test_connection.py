@@ -63,7 +63,7 @@ async def test_a_silent_server_is_given_up_and_its_late_answers_are_nobodys(
     assert await impatient.call("CLIENT", "ID") != before
 
 
-async def test_who_is_answered_in_time_again_and_again_is_not_given_up(impatient: CommandExecutor) -> None:
+async def test_an_entry_answered_in_time_repeatedly_is_not_given_up(impatient: CommandExecutor) -> None:
     before = await impatient.call("CLIENT", "ID")
     until = asyncio.get_running_loop().time() + 1.5 * PATIENCE
     while asyncio.get_running_loop().time() < until:

@@ -123,7 +123,7 @@ async def test_it_says_whether_the_command_may_have_been_sent(real: EmbeddedDepl
     )
 
 
-async def test_what_was_not_sent_in_time_is_not_sent_later(real: EmbeddedDeployment, proxy: Proxy) -> None:
+async def test_a_command_not_sent_in_time_is_not_sent_later(real: EmbeddedDeployment, proxy: Proxy) -> None:
     ts = await through(proxy, real)
     sent = await ts.send(CreateSession(CONFIG, "first"), timeout=SOON)
     proxy.silent = True
@@ -182,7 +182,7 @@ def test_the_client_without_asyncio_has_the_same(empty_server: EmbeddedServer, s
 
 
 @pytest.mark.parametrize("timeout", [float("nan"), "3"])
-async def test_what_is_no_number_of_seconds_is_refused(timeout: Any) -> None:  # noqa: ANN401
+async def test_an_invalid_number_of_seconds_is_refused(timeout: Any) -> None:  # noqa: ANN401
     async with Turnstream.in_memory() as ts:
         ticket = await ts.send(CreateSession(CONFIG))
         for call in (
@@ -222,7 +222,7 @@ async def test_it_says_that_no_worker_is_registered(real: EmbeddedDeployment) ->
 
 
 @pytest.mark.parametrize("overrides", [{"partitions": 1, "lease": 0.2}])
-async def test_it_says_how_long_ago_the_last_one_was_heard_of(real: EmbeddedDeployment) -> None:
+async def test_it_says_how_long_ago_the_last_worker_was_seen(real: EmbeddedDeployment) -> None:
     ts = await client_of(real, worker=False)
     await ts._backend.ownership.beat("w1")
     found = await reason(ts)

@@ -268,7 +268,7 @@ def test_the_image_is_built_in_one_stage_and_runs_in_another() -> None:
     assert f"PATH={folder}/bin:$PATH" in arguments(image, "ENV")[0].split()
 
 
-def test_what_the_image_copies_is_in_the_checkout_and_not_ignored() -> None:
+def test_the_files_the_image_copies_are_in_the_checkout_and_not_ignored() -> None:
     allowed = {
         line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
     }
@@ -362,7 +362,7 @@ def test_every_service_has_the_password_of_one_user_from_a_file(name: str) -> No
     assert environment["TURNSTREAM_REDIS_URL"] == f"redis://valkey:{conf()['port']}/0"
 
 
-def test_no_password_stands_in_the_compose_file_or_a_command() -> None:
+def test_no_password_is_in_the_compose_file_or_a_command() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
     assert not re.search(r"requirepass|:[^/\s]*@|PASSWORD: ", text)
     assert set(compose().secrets) == set(VALKEY.secrets)
@@ -371,7 +371,7 @@ def test_no_password_stands_in_the_compose_file_or_a_command() -> None:
     }
 
 
-def test_the_passwords_are_made_by_make_and_never_made_anew(tmp_path: Path) -> None:
+def test_make_creates_the_passwords_and_never_replaces_them(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
     made: list[dict[str, str]] = []
     for _ in range(2):
@@ -448,7 +448,7 @@ def test_data_outlives_the_server(tmp_path: Path) -> None:
         assert server.ask("GET", "ts:kept") == "yes"
 
 
-def test_a_worker_starts_as_compose_would_start_it_and_leaves_when_it_is_told_to(server: Server) -> None:
+def test_a_worker_starts_as_under_compose_and_stops_on_request(server: Server) -> None:
     with working(server) as worker:
         assert worker.poll() is None, "the worker ended by itself"
         worker.send_signal(signal.SIGTERM)
@@ -490,7 +490,7 @@ PERMITTED = [
 
 
 @pytest.mark.parametrize("words", PERMITTED, ids=" ".join)
-def test_a_user_may_do_what_it_needs(guarded: Server, words: tuple[str, ...]) -> None:
+def test_a_user_has_the_permissions_it_needs(guarded: Server, words: tuple[str, ...]) -> None:
     assert guarded.ask("ACL", "DRYRUN", *words, password=OPERATOR) == "OK"
 
 

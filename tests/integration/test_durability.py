@@ -70,7 +70,7 @@ async def stable(deployment: EmbeddedDeployment) -> list[tuple[int, int]]:
     return [(int(safe), int(sequence)) for safe, sequence in found]
 
 
-async def test_what_is_on_disk_is_told(tmp_path: Path) -> None:
+async def test_events_on_disk_are_published(tmp_path: Path) -> None:
     with start_embedded_server(tmp_path) as server:
         deployment = EmbeddedDeployment(Settings(durability="fsync", **STRICT).at(server.url))
         await deployment.call("CONFIG", "SET", "appendfsync", "always")
@@ -88,7 +88,7 @@ async def test_what_is_on_disk_is_told(tmp_path: Path) -> None:
         await deployment.aclose()
 
 
-async def test_nobody_is_told_of_what_no_replica_has() -> None:
+async def test_unreplicated_commits_are_not_published() -> None:
     async with replicated() as (deployment, replica):
         await worker_of(deployment)
         client = await client_of(deployment, worker=False)
@@ -126,7 +126,7 @@ async def _is_applied(client: Turnstream, session_id: str, messages: int) -> boo
     return len(await client.sessions.get_messages(session_id)) == messages
 
 
-async def test_the_next_owner_tells_of_what_the_one_before_could_not() -> None:
+async def test_the_next_owner_publishes_the_events_its_predecessor_could_not() -> None:
     async with replicated() as (deployment, replica):
         first = await worker_of(deployment)
         client = await client_of(deployment, worker=False)
@@ -145,7 +145,7 @@ async def test_the_next_owner_tells_of_what_the_one_before_could_not() -> None:
         assert texts_of(await client.sessions.get_messages(session.id)) == ["one", "two"]
 
 
-async def test_who_waits_for_an_owner_that_could_not_tell_is_answered_by_the_next(
+async def test_the_next_owner_answers_callers_of_one_that_could_not_reply(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with replicated() as (deployment, replica):
@@ -167,7 +167,7 @@ async def test_who_waits_for_an_owner_that_could_not_tell_is_answered_by_the_nex
         assert texts_of(await client.sessions.get_messages(session.id)) == texts
 
 
-async def test_what_a_promotion_left_untold_is_told_although_no_command_follows() -> None:
+async def test_events_left_unpublished_by_a_promotion_are_published_without_another_command() -> None:
     async with replicated() as (deployment, replica):
         await worker_of(deployment)
         client = await client_of(deployment, worker=False)
@@ -188,7 +188,7 @@ async def _all_safe(deployment: EmbeddedDeployment) -> bool:
     return all(safe == sequence for safe, sequence in await stable(deployment))
 
 
-async def test_what_was_answered_survives_the_primary_and_what_was_not_may_not() -> None:
+async def test_answered_commands_survive_the_primary_and_others_may_not() -> None:
     async with AsyncExitStack() as opened_here:
         primary, replica = (opened_here.enter_context(start_embedded_server()) for _ in range(2))
         deployment = EmbeddedDeployment(Settings(durability="replicated", **STRICT).at(primary.url))

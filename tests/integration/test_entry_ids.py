@@ -46,7 +46,7 @@ def beyond_the_year_9999() -> str:
 
 @pytest.mark.parametrize("fields", [UNREADABLE, VALID], ids=["unreadable", "valid"])
 @pytest.mark.parametrize("chosen", [the_last_of_a_millisecond, beyond_the_year_9999])
-async def test_the_partition_goes_on(
+async def test_the_partition_continues(
     real: EmbeddedDeployment,
     chosen: Callable[[], str],
     fields: Mapping[bytes, bytes],
@@ -64,7 +64,7 @@ async def test_the_partition_goes_on(
     assert await real.backlog(0) == 0
 
 
-async def test_what_is_parked_beyond_the_year_9999_is_listed(real: EmbeddedDeployment) -> None:
+async def test_commands_parked_after_the_year_9999_are_listed(real: EmbeddedDeployment) -> None:
     await worker_of(real)
     ts = await client_of(real, worker=False)
     await write(real, beyond_the_year_9999(), UNREADABLE)
@@ -75,7 +75,7 @@ async def test_what_is_parked_beyond_the_year_9999_is_listed(real: EmbeddedDeplo
     assert (info.session_id, info.since.year) == ("s", 9999)
 
 
-async def test_behind_the_last_id_nothing_can_be_queued_until_a_worker_has_replaced_the_stream(
+async def test_after_the_last_id_nothing_can_be_queued_until_a_worker_replaces_the_stream(
     real: EmbeddedDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_module, "TIDY_EVERY", NEVER)
@@ -112,7 +112,7 @@ async def outcomes(real: EmbeddedDeployment) -> int:
 
 @short_window
 @pytest.mark.parametrize("chosen", AHEAD[:2])
-async def test_outcomes_are_forgotten_although_the_ids_stand_still(
+async def test_outcomes_expire_although_the_ids_do_not_advance(
     real: EmbeddedDeployment, chosen: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As behind an id that a program has chosen, so when a server's clock was set back."""
@@ -133,7 +133,7 @@ async def test_outcomes_are_forgotten_although_the_ids_stand_still(
 
 @short_window
 @pytest.mark.parametrize("chosen", AHEAD)
-async def test_an_empty_stream_whose_ids_are_ahead_of_the_clock_is_replaced(
+async def test_an_empty_stream_with_ids_ahead_of_the_clock_is_replaced(
     real: EmbeddedDeployment, chosen: Callable[[], str], caplog: pytest.LogCaptureFixture
 ) -> None:
     keys = real.keys.partitions[0]
@@ -151,7 +151,7 @@ async def test_an_empty_stream_whose_ids_are_ahead_of_the_clock_is_replaced(
 
 
 @pytest.mark.parametrize("chosen", AHEAD)
-async def test_a_command_is_recognised_behind_such_an_id_and_when_the_stream_was_replaced(
+async def test_a_command_is_recognised_after_such_an_id_and_after_the_stream_was_replaced(
     real: EmbeddedDeployment, chosen: Callable[[], str]
 ) -> None:
     await worker_of(real)

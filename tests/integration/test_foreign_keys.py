@@ -162,7 +162,7 @@ async def test_a_session_that_holds_nonsense_is_parked(real: EmbeddedDeployment)
     assert info.error == "The worker failed on it: KeyError"
 
 
-async def test_nobody_is_parked_for_what_the_user_may_not_do(real: EmbeddedDeployment) -> None:
+async def test_missing_permissions_park_no_session(real: EmbeddedDeployment) -> None:
     """A setting is wrong, and no command."""
     await real.call("ACL", "SETUSER", "limited", "on", ">secret", "~*", "&*", "+@all", "-zadd")
     try:
@@ -225,7 +225,7 @@ async def test_a_worker_that_may_not_even_remove_keys_leaves_none(real: Embedded
 
 
 @pytest.mark.parametrize("rules", LACKING)
-async def test_when_a_right_that_was_taken_away_is_given_back_the_partition_goes_on(
+async def test_a_partition_continues_after_a_revoked_permission_is_restored(
     real: EmbeddedDeployment, rules: tuple[str, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
     """A commit that was refused half-way has left an event; nobody is parked for it, and its sequence is free again."""
@@ -254,7 +254,7 @@ async def test_when_a_right_that_was_taken_away_is_given_back_the_partition_goes
     assert not [record for record in caplog.records if record.message == "command parked"]
 
 
-async def test_events_that_somebody_wrote_do_not_stop_a_partition(real: EmbeddedDeployment) -> None:
+async def test_events_written_by_other_programs_do_not_stop_a_partition(real: EmbeddedDeployment) -> None:
     """A worker that finds its sequence taken takes its partition again, and with that puts things right."""
     ts = await sessions_of(real, ["s"])
     keys = real.keys.partitions[0]
@@ -269,7 +269,7 @@ async def test_events_that_somebody_wrote_do_not_stop_a_partition(real: Embedded
 
 
 @pytest.mark.parametrize("parked_before", [True, False])
-async def test_a_queue_that_cannot_be_written_holds_up_nobody_else(
+async def test_an_unwritable_queue_delays_no_other_session(
     real: EmbeddedDeployment, caplog: pytest.LogCaptureFixture, *, parked_before: bool
 ) -> None:
     ts = await sessions_of(real, ["s", "t"])
@@ -299,7 +299,7 @@ async def test_a_queue_that_cannot_be_written_holds_up_nobody_else(
     assert await told(await ts.send(added("four", "s"))) is CommandParked
 
 
-async def test_a_queue_that_cannot_be_read_holds_up_nobody_else(real: EmbeddedDeployment) -> None:
+async def test_an_unreadable_queue_delays_no_other_session(real: EmbeddedDeployment) -> None:
     ts = await sessions_of(real, ["s", "t"])
     registry, queue = real.keys.partitions[0].parked, real.keys.partitions[0].queue("s")
     await real.call("HSET", registry, "s", encode_parked_session(ParkedSession(1, 10, 0, "a bug")))

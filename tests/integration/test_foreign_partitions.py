@@ -108,7 +108,7 @@ async def replace(site: RedisDeployment, key: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("deployment", ["embedded"], indirect=True)
-async def test_each_caller_is_told_of_its_own_command(deployment: RedisDeployment) -> None:
+async def test_each_caller_gets_the_error_of_its_own_command(deployment: RedisDeployment) -> None:
     """They travelled together, and failed together."""
     ts = await client_of(deployment, worker=False)
     await replace(deployment, deployment.keys.partitions[0].commands, "string")
@@ -121,7 +121,7 @@ async def test_each_caller_is_told_of_its_own_command(deployment: RedisDeploymen
 
 @pytest.mark.parametrize("deployment", ["embedded", "cluster"], indirect=True)
 @pytest.mark.parametrize("key", KEYS)
-async def test_its_partition_waits_and_all_others_go_on(
+async def test_its_partition_waits_and_all_others_continue(
     deployment: RedisDeployment, key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each of some partitions gets a value of another type; the rest is as it should be."""
@@ -220,7 +220,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("often")
 @pytest.mark.parametrize("deployment", ["embedded", "cluster"], indirect=True)
 @pytest.mark.parametrize("types", [(), (MessageAdded,)])
-async def test_who_listens_to_all_goes_on_without_a_partition_whose_events_cannot_be_read(
+async def test_a_subscriber_to_all_continues_without_an_unreadable_partition(
     deployment: RedisDeployment, types: tuple[Any, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whether it is so at the start already, or since; and with it when it can be read again."""

@@ -148,7 +148,7 @@ async def client_frees(ts: Turnstream) -> None:
     await ts.execute(DeleteSession("nobody"))
 
 
-async def test_what_a_delete_stands_behind_is_applied_with_it_in_order(alone: EmbeddedDeployment) -> None:
+async def test_commands_before_a_delete_are_applied_with_it_in_order(alone: EmbeddedDeployment) -> None:
     ts = await client_of(alone, worker=False)
     tickets = [await ts.send(CreateSession(CONFIG, "s"))]
     tickets += await ts.send_many([added("one"), added("two")])
@@ -159,7 +159,7 @@ async def test_what_a_delete_stands_behind_is_applied_with_it_in_order(alone: Em
     assert await alone.backlog(0) == 0
 
 
-async def test_what_stands_behind_a_delete_waits_for_room(
+async def test_commands_after_a_delete_wait_for_room(
     alone: EmbeddedDeployment, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is told once, the partition is kept, and a delete that comes later takes along what stands before it."""
@@ -232,7 +232,7 @@ async def test_clients_and_workers_start(alone: EmbeddedDeployment) -> None:
     assert await ts.execute(DeleteSession("s")) is True
 
 
-async def test_deleting_makes_room_for_what_waits(alone: EmbeddedDeployment) -> None:
+async def test_deleting_makes_room_for_waiting_commands(alone: EmbeddedDeployment) -> None:
     await worker_of(alone)
     ts = await client_of(alone, worker=False)
     for number in range(20):
@@ -252,7 +252,7 @@ def words(kind: str, data: bytes = b"{}") -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("kind", sorted((COMMANDS | OPERATIONS).keys() | {"", "unknown"}))
-async def test_only_what_frees_memory_is_taken_as_such(alone: EmbeddedDeployment, kind: str) -> None:
+async def test_only_commands_that_free_memory_count_as_such(alone: EmbeddedDeployment, kind: str) -> None:
     backend = await alone.open()
     script, keys = backend.server.scripts.enqueue_freeing, [alone.keys.partitions[0].commands]
     try:

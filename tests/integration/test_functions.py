@@ -58,7 +58,7 @@ def test_every_function_is_called_as_one() -> None:
     assert {name for name, script in scripts.items() if isinstance(script, Function)} == set(FUNCTIONS)
 
 
-async def test_who_has_no_scripts_produces_reads_and_subscribes(bare: EmbeddedDeployment) -> None:
+async def test_a_user_without_scripting_produces_reads_and_subscribes(bare: EmbeddedDeployment) -> None:
     await worker_of(bare)
     produces = await settings_of(bare, "produces", PRODUCER)
     reads = await settings_of(bare, "reads", READER)
@@ -87,7 +87,9 @@ async def test_who_has_no_scripts_produces_reads_and_subscribes(bare: EmbeddedDe
 
 @pytest.mark.parametrize("rules", [READER, PRODUCER, CONSUMER])
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))
-async def test_a_function_writes_no_session_for_who_may_not(bare: EmbeddedDeployment, rules: str, name: str) -> None:
+async def test_a_function_writes_no_session_for_a_user_without_permission(
+    bare: EmbeddedDeployment, rules: str, name: str
+) -> None:
     """Whatever keys and arguments somebody calls it with."""
     keys = bare.keys.partitions[0]
     await (await bare.open()).aclose()
@@ -115,7 +117,7 @@ async def test_functions_come_back_after_a_flush_while_commands_flow(bare: Embed
 
 
 @pytest.mark.parametrize("overrides", [{"response_timeout": 1.0}])
-async def test_where_no_worker_has_loaded_them_it_is_said_what_to_do(bare: EmbeddedDeployment) -> None:
+async def test_without_loaded_functions_the_error_gives_a_remedy(bare: EmbeddedDeployment) -> None:
     settings = await settings_of(bare, "produces", PRODUCER)
     async with Turnstream.connect(settings=settings) as producer:
         with pytest.raises(Unavailable, match=r"start a worker.* `turnstream setup`"):
@@ -124,7 +126,7 @@ async def test_where_no_worker_has_loaded_them_it_is_said_what_to_do(bare: Embed
             await producer.sessions.get_messages("a")
 
 
-async def test_who_has_no_scripts_waits_for_a_worker_that_loads_them(bare: EmbeddedDeployment) -> None:
+async def test_a_user_without_scripting_waits_for_a_worker_that_loads_the_functions(bare: EmbeddedDeployment) -> None:
     settings = await settings_of(bare, "produces", PRODUCER)
 
     async def denied(called: str) -> bool:
@@ -144,7 +146,7 @@ async def test_who_has_no_scripts_waits_for_a_worker_that_loads_them(bare: Embed
         assert await reading == [False] * len(reads)
 
 
-async def test_who_may_run_scripts_queues_before_the_first_worker_starts(bare: EmbeddedDeployment) -> None:
+async def test_a_user_with_scripting_queues_before_the_first_worker_starts(bare: EmbeddedDeployment) -> None:
     async with Turnstream.connect(settings=bare.settings) as producer:
         ticket = await producer.send(CreateSession(CONFIG, "a"))
         for text in ("one", "two"):

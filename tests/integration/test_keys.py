@@ -35,7 +35,7 @@ async def everything(ts: Turnstream, real: EmbeddedDeployment) -> None:
         await ts.execute(UpdateTokenMetrics(name, 7_000))
 
 
-async def test_every_key_of_a_partition_lies_in_its_slot(real: EmbeddedDeployment) -> None:
+async def test_every_key_of_a_partition_is_in_its_slot(real: EmbeddedDeployment) -> None:
     ts = await client_of(real)
     await everything(ts, real)
     slots = {keys.tag: key_slot(keys.commands.encode()) for keys in real.keys.partitions}

@@ -64,7 +64,7 @@ async def field(site: RedisDeployment, partition: int, name: str) -> int:
 
 @on_both
 @pytest.mark.parametrize("way", WAYS)
-async def test_what_waits_is_sent_again_by_living_clients_and_counted(
+async def test_waiting_commands_are_resent_by_living_clients_and_counted(
     deployment: RedisDeployment, way: Way, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = await worker_of(deployment)
@@ -114,7 +114,7 @@ async def test_every_command_of_a_living_client_has_its_effect_once(deployment: 
 
 
 @on_both
-async def test_nothing_is_counted_where_nobody_takes_anything(
+async def test_nothing_is_counted_without_a_consumer(
     deployment: RedisDeployment, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Not while commands flow, and not with another owner."""

@@ -180,7 +180,7 @@ async def test_all_that_a_deployment_holds_comes_over(deployment: RedisDeploymen
 
 
 @on_servers
-async def test_it_goes_on_wherever_it_was_broken_off(
+async def test_it_resumes_wherever_it_was_interrupted(
     deployment: RedisDeployment, life: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each run ends after so many calls, the next one after one more."""
@@ -222,7 +222,7 @@ async def test_a_dry_run_counts_and_writes_nothing(deployment: RedisDeployment, 
 
 
 @on_servers
-async def test_programs_refuse_the_former_layout_and_say_what_to_do(deployment: RedisDeployment, life: Life) -> None:
+async def test_programs_refuse_the_former_layout_with_a_remedy(deployment: RedisDeployment, life: Life) -> None:
     with pytest.raises(ConfigurationError, match=r"layout 1.*`turnstream migrate`"):
         await worker_of(deployment)
     with pytest.raises(ConfigurationError, match=r"layout 1.*`turnstream migrate`"):

@@ -97,7 +97,7 @@ async def _is_empty(real: EmbeddedDeployment) -> bool:
     return await real.backlog(0) == 0
 
 
-async def test_a_subscriber_is_told_although_nothing_happens(tmp_path: Path) -> None:
+async def test_a_subscriber_is_notified_although_nothing_happens(tmp_path: Path) -> None:
     async with restored(tmp_path) as site:
         await worker_of(site.real)
         client = await client_of(site.real, worker=False)

@@ -98,7 +98,7 @@ async def two_workers(real: EmbeddedDeployment) -> tuple[RedisBackend, RedisBack
 
 
 @LASTING
-async def test_a_worker_whose_connection_is_gone_loses_what_it_held(real: EmbeddedDeployment) -> None:
+async def test_a_worker_without_a_connection_loses_its_partitions(real: EmbeddedDeployment) -> None:
     watcher, watched = await two_workers(real)
     await watched.aclose()
 
@@ -149,7 +149,7 @@ async def test_a_worker_of_the_servers_earlier_life_is_left_to_its_lease(real: E
 
 
 @LASTING
-async def test_a_take_whose_answer_was_lost_is_taken_again(real: EmbeddedDeployment) -> None:
+async def test_an_acquisition_with_a_lost_reply_is_repeated(real: EmbeddedDeployment) -> None:
     backend = await real.open()
     real.resources.push_async_callback(backend.aclose)
     await backend.queue.publish(0, [command("c1")])

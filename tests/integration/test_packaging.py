@@ -87,7 +87,7 @@ def metadata_of(wheel: Path) -> Message:
         return message_from_string(archive.read(name).decode())
 
 
-def test_the_sdist_has_what_a_packager_needs(built: Path) -> None:
+def test_the_sdist_has_the_files_a_packager_needs(built: Path) -> None:
     with tarfile.open(next(built.glob("turnstream-*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert names >= {"pyproject.toml", "README.md", "LICENSE", "Makefile", "tests/integration/test_packaging.py"}
@@ -146,7 +146,7 @@ def test_the_demo_runs_outside_the_checkout(installed: Path, tmp_path: Path) -> 
     assert "All 4 sessions were read back: each holds exactly its 3 messages, in order." in said
 
 
-def test_the_metadata_says_what_is_needed(installed: Path, tmp_path: Path) -> None:
+def test_the_metadata_names_the_requirements(installed: Path, tmp_path: Path) -> None:
     code = "from importlib.metadata import metadata as m; print(*m('turnstream').get_all('Requires-Dist'), sep='\\n')"
     requirements = run(installed / "python", "-c", code, cwd=tmp_path).splitlines()
     always = {re.split(r"[^\w-]", requirement)[0] for requirement in requirements if "extra ==" not in requirement}

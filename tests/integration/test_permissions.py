@@ -36,7 +36,7 @@ def sentinels() -> Generator[tuple[Sequence[Node], str]]:
 
 
 @pytest.mark.parametrize("group", [a_cluster, sentinels])
-async def test_each_may_do_what_it_does(
+async def test_each_role_has_the_permissions_it_needs(
     group: Callable[[], AbstractContextManager[tuple[Sequence[Node], str]]],
 ) -> None:
     async with AsyncExitStack() as resources:
@@ -72,7 +72,7 @@ async def test_each_may_do_what_it_does(
 
 
 @pytest.mark.parametrize("group", [a_cluster, sentinels])
-async def test_members_of_subscriptions_may_do_what_they_do_and_operators_the_rest(
+async def test_consumers_and_operators_have_the_permissions_they_need(
     group: Callable[[], AbstractContextManager[tuple[Sequence[Node], str]]],
 ) -> None:
     async with AsyncExitStack() as resources:

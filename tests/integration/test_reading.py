@@ -61,9 +61,7 @@ async def test_those_that_rest_are_not_named_for_each_command_of_a_busy_partitio
     assert reads.named == [[*range(8)], [0, 1, 2, 4, 5, 6, 7], [3], [3], [3], [3]]
 
 
-async def test_a_short_read_ends_in_time_while_a_longer_one_goes_on_waiting(
-    backend: RedisBackend, reads: Reads
-) -> None:
+async def test_a_short_read_ends_in_time_while_a_longer_one_keeps_waiting(backend: RedisBackend, reads: Reads) -> None:
     cursors = {0: START, 1: START}
     longer = asyncio.create_task(backend.queue.read(cursors, 10, 10 * SOON))
     await wait_until(lambda: len(reads.named) == 1)

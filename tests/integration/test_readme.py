@@ -100,7 +100,7 @@ def test_the_examples_run(page: Path, url: str, monkeypatch: pytest.MonkeyPatch)
             run(block, names, runner)
 
 
-def test_the_readme_begins_with_an_example_that_stands_for_itself(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_readme_begins_with_a_complete_example(capsys: pytest.CaptureFixture[str]) -> None:
     first = next(blocks(README, "python"))
     assert len(first.text.strip().splitlines()) <= 10
     assert README.read_text().index(first.text) < README.read_text().index("\n## ")
@@ -139,7 +139,7 @@ MAKE_TARGETS = sorted(
 
 
 @pytest.mark.parametrize("line", TURNSTREAM_LINES)
-def test_the_command_line_has_what_is_typed(line: str) -> None:
+def test_the_command_line_accepts_typed_values(line: str) -> None:
     # `--help` behind the rest: every option before it must exist, and nothing is carried out.
     _, *words = shlex.split(line)
     of_relay = words[0] == "relay"

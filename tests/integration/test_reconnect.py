@@ -124,7 +124,7 @@ async def test_a_lost_subscription_is_opened_again_and_misses_nothing(real: Embe
         assert [event.version for event in await take(events, 20)] == list(range(2, 22))
 
 
-async def test_whoever_waits_for_a_reply_gets_it_over_another_connection(real: EmbeddedDeployment) -> None:
+async def test_a_waiting_client_gets_its_reply_over_another_connection(real: EmbeddedDeployment) -> None:
     client = await client_of(real, worker=False)
     waiting = await client.send(CreateSession(CONFIG, "s"))
     await killed(real, "pubsub")
@@ -138,7 +138,7 @@ async def _backlog_above(real: EmbeddedDeployment, limit: int) -> bool:
     return sum([await real.backlog(partition) for partition in range(4)]) > limit
 
 
-async def test_replies_that_were_lost_with_their_connection_are_told_again(real: EmbeddedDeployment) -> None:
+async def test_replies_lost_with_their_connection_are_sent_again(real: EmbeddedDeployment) -> None:
     """The commands are applied while nobody listens: only their recorded outcomes can tell."""
     client = await client_of(real, worker=False)
     session = await client.send(CreateSession(CONFIG, "s"))
@@ -204,7 +204,7 @@ async def test_commands_flow_while_everything_is_flushed(real: EmbeddedDeploymen
     assert await client.sessions.session_exists("last")
 
 
-async def test_what_a_flush_took_before_it_was_applied_is_sent_again_in_order(real: EmbeddedDeployment) -> None:
+async def test_unapplied_commands_lost_to_a_flush_are_sent_again_in_order(real: EmbeddedDeployment) -> None:
     client = await client_of(real, worker=False)
     tickets = await client.send_many([CreateSession(CONFIG, "s"), *(AddMessage("s", user_message(t)) for t in "ab")])
     await real.call("FLUSHALL")
@@ -214,7 +214,7 @@ async def test_what_a_flush_took_before_it_was_applied_is_sent_again_in_order(re
     assert texts_of(await client.sessions.get_messages("s")) == ["a", "b"]
 
 
-async def test_what_a_flush_took_of_a_send_many_goes_before_the_rest_of_it(
+async def test_the_part_of_a_send_many_lost_to_a_flush_precedes_the_rest(
     real: EmbeddedDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = await client_of(real, worker=False)
@@ -237,7 +237,7 @@ async def test_what_a_flush_took_of_a_send_many_goes_before_the_rest_of_it(
     assert texts_of(await client.sessions.get_messages("s")) == texts
 
 
-async def test_what_a_flush_took_comes_behind_what_was_queued_meanwhile(real: EmbeddedDeployment) -> None:
+async def test_commands_lost_to_a_flush_follow_those_queued_since(real: EmbeddedDeployment) -> None:
     client = await client_of(real, worker=False)
     taken = await client.send(AddMessage("s", user_message("taken")))
     await real.call("FLUSHALL")
@@ -305,7 +305,7 @@ async def _all_leases_ran_out(real: EmbeddedDeployment) -> bool:
     return int(await real.call("EXISTS", *(keys.lease for keys in real.keys.partitions))) == 0
 
 
-async def test_nobody_answers_there(tmp_path: Path) -> None:
+async def test_no_server_answers_there(tmp_path: Path) -> None:
     with start_embedded_server() as server:
         address = server.url.removeprefix("redis://")
     with pytest.raises(Unavailable) as unavailable:

@@ -35,7 +35,7 @@ def test_every_script_is_used() -> None:
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_script_says_what_it_takes(name: str) -> None:
+def test_a_script_documents_its_arguments(name: str) -> None:
     lines = FOLDER.joinpath(f"{name}.lua").read_text().splitlines()
     assert lines[0].startswith("#!lua")
     assert lines[1].startswith("-- ")
@@ -152,7 +152,7 @@ def test_a_right_is_tried_for_every_write_of_a_commit() -> None:
 
 
 @pytest.mark.parametrize("overrides", [{"partitions": 1}])
-async def test_only_the_owner_tells_of_a_batch_and_of_its_events_once(real: EmbeddedDeployment) -> None:
+async def test_only_the_owner_publishes_a_batch_and_its_events_once(real: EmbeddedDeployment) -> None:
     backend = await real.open()
     real.resources.push_async_callback(backend.aclose)
     first = await taken(backend, "worker-1")

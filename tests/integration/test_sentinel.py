@@ -97,7 +97,7 @@ async def test_no_sentinel_answers() -> None:
     assert PASSWORD not in str(unavailable.value)
 
 
-async def test_a_service_that_nobody_watches(sentinels: RunningSentinels) -> None:
+async def test_a_service_that_no_sentinel_watches(sentinels: RunningSentinels) -> None:
     with pytest.raises(ConfigurationError, match="do not watch a service 'another'"):
         async with on_group(sentinels.url.replace(SERVICE, "another")) as deployment:
             await deployment.open()

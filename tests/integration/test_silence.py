@@ -112,7 +112,7 @@ async def test_all_connections_are_dead_at_once(ways: Ways, what: Swallowed) -> 
 
 
 @pytest.mark.parametrize("what", ["both", "requests", "replies"])
-async def test_all_connections_are_found_dead_although_nobody_uses_them(ways: Ways, what: Swallowed) -> None:
+async def test_idle_connections_are_found_dead(ways: Ways, what: Swallowed) -> None:
     async with party_on(ways) as party:
         await party.works()
         ways.swallow(what)
@@ -175,7 +175,7 @@ def hanging() -> Iterator[EmbeddedServer]:
         os.kill(server.pid, signal.SIGCONT)
 
 
-async def test_who_connects_to_a_server_that_hangs_is_told_in_time(hanging: EmbeddedServer) -> None:
+async def test_connecting_to_a_hanging_server_fails_in_time(hanging: EmbeddedServer) -> None:
     settings = Settings(connect_timeout=0.3, response_timeout=NEVER, heartbeat=NEVER).at(hanging.url)
     with pytest.raises(Unavailable, match=r"did not answer within 0\.3 s"):
         await Turnstream.connect(settings=settings)
@@ -205,7 +205,7 @@ def failing() -> Iterator[RunningSentinels]:
             node.process.server.send_signal(signal.SIGCONT)
 
 
-async def test_sentinels_that_hang_hold_up_nobody(failing: RunningSentinels) -> None:
+async def test_hanging_sentinels_delay_no_connection(failing: RunningSentinels) -> None:
     await failing.agreed()
     for sentinel in failing.sentinels[:2]:
         sentinel.process.server.send_signal(signal.SIGSTOP)
@@ -215,7 +215,7 @@ async def test_sentinels_that_hang_hold_up_nobody(failing: RunningSentinels) -> 
     await topology.aclose()
 
 
-async def test_a_node_that_hangs_keeps_nobody_from_the_map() -> None:
+async def test_a_hanging_node_does_not_block_the_slot_map() -> None:
     with running_cluster(replicas=False) as running:
         running.nodes[0].process.server.send_signal(signal.SIGSTOP)
         settings = Settings(connect_timeout=NEVER, response_timeout=NEVER, heartbeat=NEVER).at(running.url)
@@ -241,7 +241,7 @@ async def test_a_read_is_asked_again_and_a_write_is_not() -> None:
         await topology.aclose()
 
 
-async def test_what_leads_to_a_server_that_was_left_is_left_with_it(real: EmbeddedDeployment) -> None:
+async def test_connections_to_a_former_server_are_closed_with_it(real: EmbeddedDeployment) -> None:
     """Also a connection that is well: behind the same address there may be another server now."""
     proxy = Proxy(int(real.settings.redis_url.get_secret_value().rpartition(":")[2]))
     await proxy.start()

@@ -64,7 +64,7 @@ async def test_a_client_with_other_partitions_than_the_first_worker_queues_nothi
     assert not [name for name in await real.names() if "1.4." in name]
 
 
-async def test_what_only_reads_is_told_too_once_the_deployment_was_made_otherwise(real: EmbeddedDeployment) -> None:
+async def test_readers_also_learn_that_the_deployment_was_recreated_differently(real: EmbeddedDeployment) -> None:
     async with Turnstream.connect(settings=real.settings.model_copy(update={"partitions": 4})) as ts:
         assert await ts.sessions.count() == 0
         await worker_of(real)

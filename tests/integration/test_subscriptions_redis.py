@@ -108,7 +108,7 @@ async def test_a_subscription_may_be_forgotten_when_its_last_member_has_fallen_s
 
 
 @LASTING
-async def test_a_member_whose_connection_is_gone_is_replaced_long_before_its_lease_ends(
+async def test_a_member_without_a_connection_is_replaced_long_before_its_lease_ends(
     real: EmbeddedDeployment,
 ) -> None:
     backend, peer = await opened_redis(real), await opened_redis(real)
@@ -129,7 +129,7 @@ async def test_a_member_whose_connection_is_gone_is_replaced_long_before_its_lea
 
 
 @LASTING
-async def test_a_take_whose_answer_was_lost_is_taken_again(real: EmbeddedDeployment) -> None:
+async def test_an_acquisition_with_a_lost_reply_is_repeated(real: EmbeddedDeployment) -> None:
     backend = await opened_redis(real)
     lost = await joined(backend)
     backend.subscriptions.membership(NAME)._tokens.clear()
@@ -256,7 +256,7 @@ async def test_a_record_from_before_sessions_were_tried_again_is_that_of_a_parke
 
 
 @LASTING
-async def test_what_is_to_be_tried_again_and_has_no_record_leaves(real: EmbeddedDeployment) -> None:
+async def test_a_retry_without_a_record_is_dropped(real: EmbeddedDeployment) -> None:
     backend = await opened(real)
     state = await joined(backend)
     await real.call("ZADD", real.keys.partitions[0].subscription(NAME).retries, 1, "s")
@@ -266,7 +266,7 @@ async def test_what_is_to_be_tried_again_and_has_no_record_leaves(real: Embedded
 
 
 @LASTING
-async def test_a_queue_that_is_gone_ends_with_its_next_event(real: EmbeddedDeployment) -> None:
+async def test_a_missing_queue_ends_with_its_next_event(real: EmbeddedDeployment) -> None:
     backend = await opened(real)
     state = await joined(backend)
     for sequence in (1, 2):

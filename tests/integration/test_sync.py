@@ -300,7 +300,7 @@ def test_a_subscription_starts_where_the_last_one_was(ts: sync.Turnstream) -> No
         assert {first, _id_of(next(events))} == {"a", "b"}
 
 
-def test_a_subscription_is_told_what_is_gone(ts: sync.Turnstream) -> None:
+def test_a_subscription_is_notified_of_lost_events(ts: sync.Turnstream) -> None:
     with ts.subscribe(start=Position((LogPosition("elsewhere", 5),) * PARTITIONS)) as events:
         told = list(islice(events, PARTITIONS))
         assert {gone.reason for gone in told if isinstance(gone, ResyncRequired)} == {"reset"}
@@ -388,7 +388,7 @@ def test_close_ends_the_thread_and_may_be_called_again(ts: sync.Turnstream) -> N
     assert not mine[0].is_alive()
 
 
-def test_what_is_no_class_of_event_is_refused(ts: sync.Turnstream) -> None:
+def test_a_class_that_is_no_event_is_refused(ts: sync.Turnstream) -> None:
     wrong: Any = "message-added"
     with pytest.raises(ValueError, match="not a class of events"):
         ts.subscribe(wrong)
@@ -418,7 +418,7 @@ def test_a_closed_client_says_so(ts: sync.Turnstream) -> None:
     assert list(events) == []
 
 
-def test_whoever_waits_for_a_result_learns_that_the_client_was_closed(workerless: sync.Turnstream) -> None:
+def test_a_caller_waiting_for_a_result_learns_that_the_client_was_closed(workerless: sync.Turnstream) -> None:
     ticket = workerless.send(CreateSession(CONFIG))
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(ticket.result)
@@ -516,7 +516,7 @@ def start(script: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def test_ctrl_c_ends_a_wait_and_the_client_goes_on() -> None:
+def test_ctrl_c_ends_a_wait_and_the_client_stays_usable() -> None:
     with start(_INTERRUPTED) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -525,7 +525,7 @@ def test_ctrl_c_ends_a_wait_and_the_client_goes_on() -> None:
     assert process.returncode == 0
 
 
-def test_after_a_fork_the_child_is_told_and_the_parent_goes_on() -> None:
+def test_after_a_fork_the_child_gets_an_error_and_the_parent_still_works() -> None:
     with start(_FORKED) as process:
         output = process.communicate(timeout=SOON)[0]
     told = re.fullmatch(r"The client was opened in process (\d+), and is used in process (\d+): .*\n1\n", output)
@@ -604,7 +604,7 @@ def test_a_durable_subscription_handles_in_threads(ts: sync.Turnstream) -> None:
     assert ts.position() == ts.position()
 
 
-def test_nobody_handles_what_a_thread_still_has_in_hand(
+def test_an_event_still_handled_by_a_thread_is_not_delivered_elsewhere(
     ts: sync.Turnstream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A thread cannot be stopped, so the partition is handed over when it has returned, however long that takes."""
@@ -636,7 +636,7 @@ def test_nobody_handles_what_a_thread_still_has_in_hand(
             each.result(10)
 
 
-def test_what_waits_for_a_thread_is_not_begun_when_its_partition_was_cut_short(
+def test_an_event_waiting_for_a_thread_is_not_begun_after_its_partition_was_revoked(
     ts: sync.Turnstream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(holdings, "HANDOVER", 0.1)

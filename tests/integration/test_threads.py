@@ -131,7 +131,7 @@ async def test_the_next_address_of_a_name_is_tried(url: str, monkeypatch: pytest
         await Turnstream.connect(url, settings=SETTINGS)
 
 
-async def test_an_unknown_name_is_told() -> None:
+async def test_an_unknown_name_is_reported() -> None:
     with pytest.raises(Unavailable, match=r"nowhere\.invalid"):
         await Turnstream.connect("redis://nowhere.invalid:6379", settings=SETTINGS)
 

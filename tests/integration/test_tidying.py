@@ -48,7 +48,7 @@ async def delete(real: EmbeddedDeployment, entries: Sequence[RawEntry]) -> None:
     await real.call("XDEL", real.keys.partitions[0].commands, *(entry.entry_id for entry in entries))
 
 
-async def test_what_is_gone_at_two_looks_is_lost(real: EmbeddedDeployment) -> None:
+async def test_an_entry_missing_at_two_looks_is_lost(real: EmbeddedDeployment) -> None:
     backend = await opened(real)
     state = await taken(backend)
     entries = await queued(backend)
@@ -68,7 +68,7 @@ async def test_what_is_gone_at_two_looks_is_lost(real: EmbeddedDeployment) -> No
     assert await lost(real) == 3
 
 
-async def test_what_a_worker_has_read_is_not_lost(real: EmbeddedDeployment) -> None:
+async def test_commands_that_a_worker_has_read_are_not_lost(real: EmbeddedDeployment) -> None:
     backend = await opened(real)
     state = await taken(backend)
     entries = await queued(backend)
@@ -84,7 +84,7 @@ async def test_what_a_worker_has_read_is_not_lost(real: EmbeddedDeployment) -> N
     assert not await lost(real)
 
 
-async def test_what_comes_late_is_not_lost_any_more(real: EmbeddedDeployment) -> None:
+async def test_late_entries_are_not_lost(real: EmbeddedDeployment) -> None:
     backend = await opened(real)
     state = await taken(backend)
     entries = await queued(backend)
@@ -101,7 +101,7 @@ async def test_what_comes_late_is_not_lost_any_more(real: EmbeddedDeployment) ->
     assert await lost(real) == 2
 
 
-async def test_who_owns_the_partition_no_more_changes_nothing(real: EmbeddedDeployment) -> None:
+async def test_a_former_owner_changes_nothing(real: EmbeddedDeployment) -> None:
     backend = await opened(real)
     state = await taken(backend)
     entries = await queued(backend)
@@ -189,7 +189,7 @@ async def test_an_owner_that_finds_no_hash_counts_nothing(real: EmbeddedDeployme
     assert await lost(real) == 1
 
 
-async def test_what_was_lost_before_there_was_a_worker_is_counted(real: EmbeddedDeployment) -> None:
+async def test_commands_lost_before_the_first_worker_are_counted(real: EmbeddedDeployment) -> None:
     backend = await opened(real)
     await delete(real, (await queued(backend))[:2])
     state = await taken(backend)
@@ -240,7 +240,7 @@ async def test_a_stream_ahead_of_the_clock_is_kept_while_something_waits_there(r
     assert list(await backend.ownership.tidy([state])) == [0]
 
 
-async def test_what_is_applied_while_tidying_looks_is_not_taken_for_being_in_hand(real: EmbeddedDeployment) -> None:
+async def test_commands_applied_during_tidying_do_not_count_as_in_flight(real: EmbeddedDeployment) -> None:
     backend = await opened(real)
     state = await taken(backend)
     entries = await queued(backend)

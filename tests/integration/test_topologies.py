@@ -29,7 +29,7 @@ def test_the_directory_goes_with_a_run_that_is_killed(tmp_path: Path) -> None:
     asyncio.run(wait_until(lambda: not list(tmp_path.iterdir())))
 
 
-def test_what_was_left_is_removed_and_what_lives_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leftovers_are_removed_and_live_keys_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     node = Node()
     try:

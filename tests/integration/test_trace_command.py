@@ -47,7 +47,7 @@ async def test_two_runs_find_the_same_road() -> None:
     assert any(one == other for one, other in combinations(found, 2))
 
 
-async def test_what_runs_beside_the_command_is_not_counted(road: Road) -> None:
+async def test_work_beside_the_command_is_not_counted(road: Road) -> None:
     async def run_beside() -> None:
         while True:
             user_message("Beside the road")

@@ -156,7 +156,7 @@ async def test_one_broken_session_does_not_end_a_listing(
     await deployment.call("DEL", key)
 
 
-async def test_nor_does_one_whose_fields_cannot_be_decoded(deployment: RedisDeployment, client: Turnstream) -> None:
+async def test_nor_does_one_with_undecodable_fields(deployment: RedisDeployment, client: Turnstream) -> None:
     key = deployment.keys.partitions[0].session(SESSION)
     await deployment.call("HSET", key, "messageCount", SECRET)
     await check_listings(client, key)
@@ -244,7 +244,7 @@ async def test_verify_reports_it_as_a_difference(
     await deployment.call("DEL", key)
 
 
-async def test_a_foreign_entry_among_the_malformed_is_listed_with_them(
+async def test_an_invalid_entry_among_the_malformed_is_listed_with_them(
     deployment: RedisDeployment, client: Turnstream
 ) -> None:
     key = deployment.keys.partitions[0].malformed
@@ -255,7 +255,7 @@ async def test_a_foreign_entry_among_the_malformed_is_listed_with_them(
     assert found[0].fields == {"a": "b"}
 
 
-async def test_a_foreign_entry_in_a_queue_is_shown_as_far_as_it_goes(
+async def test_an_invalid_entry_in_a_queue_is_shown_as_far_as_possible(
     deployment: RedisDeployment, client: Turnstream
 ) -> None:
     keys = deployment.keys.partitions[0]

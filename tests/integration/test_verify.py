@@ -72,12 +72,12 @@ async def test_a_field_of_the_header(real: EmbeddedDeployment, ts: Turnstream, f
 
 
 @pytest.mark.parametrize("field", FIELDS)
-async def test_a_field_that_is_gone(real: EmbeddedDeployment, ts: Turnstream, field: str) -> None:
+async def test_a_removed_field(real: EmbeddedDeployment, ts: Turnstream, field: str) -> None:
     await real.call("HDEL", hash_of(real), field)
     assert await paths(ts) == (["listed"] if field in {"provider", "model"} else ["session"])
 
 
-async def test_a_session_that_is_gone(real: EmbeddedDeployment, ts: Turnstream) -> None:
+async def test_a_deleted_session(real: EmbeddedDeployment, ts: Turnstream) -> None:
     await real.call("DEL", hash_of(real))
     found = await ts.verify(SESSION)
     assert (found.version, found.differences) == (0, (Difference("session", "is not stored"),))
@@ -113,7 +113,7 @@ async def test_messages(real: EmbeddedDeployment, ts: Turnstream) -> None:
     assert await paths(ts) == ["messageCount", "messages[foreign]"]
 
 
-async def test_an_event_that_is_gone(real: EmbeddedDeployment, ts: Turnstream) -> None:
+async def test_a_trimmed_event(real: EmbeddedDeployment, ts: Turnstream) -> None:
     events = real.keys.partitions[0].events
     await real.call("XDEL", events, "9-0")
     assert "events" in await paths(ts)
@@ -187,7 +187,7 @@ async def test_history_becomes_another_one_while_it_is_read(ts: Turnstream, monk
 
 
 @pytest.mark.parametrize("safe", [3, 0])
-async def test_what_is_not_safe_yet_is_waited_for(
+async def test_unconfirmed_commits_are_waited_for(
     real: EmbeddedDeployment, ts: Turnstream, monkeypatch: pytest.MonkeyPatch, safe: int
 ) -> None:
     monkeypatch.setattr(verifier, "PAUSE", 0.01)

@@ -195,7 +195,7 @@ async def test_leases_are_kept_for_as_long_as_the_worker_lives(real: EmbeddedDep
 
 
 @pytest.mark.parametrize("overrides", [{"partitions": PARTITIONS, "batch_commands": 10}])
-async def test_a_worker_that_stops_finishes_what_it_began(real: EmbeddedDeployment) -> None:
+async def test_a_stopping_worker_finishes_its_batch(real: EmbeddedDeployment) -> None:
     client = await client_of(real, worker=False)
     worker = await worker_of(real)
     session = await a_session(client)
@@ -228,7 +228,7 @@ async def test_a_worker_without_work_stops_at_once(real: EmbeddedDeployment) -> 
     await wait_until(worker.task.done)
 
 
-async def test_a_worker_starts_behind_a_backlog(real: EmbeddedDeployment) -> None:
+async def test_a_worker_starts_after_a_backlog_has_built_up(real: EmbeddedDeployment) -> None:
     client = await client_of(real, worker=False)
     tickets = await client.send_many([CreateSession(CONFIG, name) for name in NAMES])
     waiting = asyncio.ensure_future(client.execute(CreateSession(CONFIG)))
@@ -306,7 +306,7 @@ async def test_a_batch_under_way_is_fenced_whole(
     assert (texts_of(after.messages), after.version) == (["one", "two"], 3)
 
 
-async def test_a_partition_changed_by_somebody_else_is_read_again(real: EmbeddedDeployment) -> None:
+async def test_a_partition_changed_by_another_process_is_read_again(real: EmbeddedDeployment) -> None:
     """What a worker remembers of a session is checked by every commit."""
     client = await client_of(real, worker=False)
     await worker_of(real)
@@ -348,7 +348,7 @@ async def test_a_worker_ends_when_another_deployment_was_made_in_place_of_its_ow
 
 
 @pytest.mark.parametrize("overrides", [{"partitions": 1}])
-async def test_a_client_whose_own_worker_cannot_start_is_told_at_once(real: EmbeddedDeployment) -> None:
+async def test_a_client_whose_own_worker_cannot_start_fails_at_once(real: EmbeddedDeployment) -> None:
     first = await worker_of(real)
     await first.stop()
     await real.call("HSET", real.keys.partitions[0].partition, "layout", 99)
@@ -358,7 +358,7 @@ async def test_a_client_whose_own_worker_cannot_start_is_told_at_once(real: Embe
     assert not limit.expired()
 
 
-async def test_a_client_without_a_worker_is_told(real: EmbeddedDeployment) -> None:
+async def test_a_client_learns_that_no_worker_runs(real: EmbeddedDeployment) -> None:
     client = await client_of(real, worker=False)
     with pytest.raises(Unavailable, match="No worker is registered"):
         await client.execute(CreateSession(CONFIG), timeout=4)
@@ -411,9 +411,7 @@ async def test_a_worker_ends_even_if_a_cancellation_gets_lost(
 
 
 @pytest.mark.parametrize("overrides", [{"partitions": PARTITIONS, "batch_commands": 16}])
-async def test_nobody_waits_for_turns_that_bring_nothing(
-    real: EmbeddedDeployment, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_no_wait_for_turns_without_a_gain(real: EmbeddedDeployment, monkeypatch: pytest.MonkeyPatch) -> None:
     """Backlogs that end with a full read: their partitions are all taken to be behind, and none of them is."""
     monkeypatch.setattr(stream_feeder, "BLOCK", 3_600.0)
     monkeypatch.setattr(stream_feeder, "ROUND_ENTRIES", 16)

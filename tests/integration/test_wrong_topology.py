@@ -14,7 +14,7 @@ async def refused(url: str, error: type[Exception] = ConfigurationError) -> str:
     return str(caught.value)
 
 
-async def test_a_cluster_that_is_none(server: EmbeddedServer) -> None:
+async def test_a_server_that_is_not_a_cluster(server: EmbeddedServer) -> None:
     said = await refused(server.url.replace("redis", "redis+cluster"))
     assert "not part of a cluster" in said
     assert "write redis://" in said
@@ -30,12 +30,12 @@ async def test_one_server_that_is_a_sentinel(sentinels: RunningSentinels) -> Non
     assert "redis+sentinel://" in said
 
 
-async def test_a_sentinel_that_is_none(server: EmbeddedServer) -> None:
+async def test_a_server_that_is_not_a_sentinel(server: EmbeddedServer) -> None:
     said = await refused(f"redis+sentinel://127.0.0.1:{server.port}/sessions")
     assert "is no Sentinel" in said
 
 
-async def test_a_cluster_of_which_nobody_answers() -> None:
+async def test_a_cluster_without_an_answering_node() -> None:
     said = await refused("redis+cluster://me:secret@127.0.0.1:1,127.0.0.1:2", Unavailable)
     assert "redis+cluster://me:***@127.0.0.1:1,127.0.0.1:2" in said
     assert "secret" not in said

@@ -31,7 +31,7 @@ SUITE = (
     "tests/integration/test_subscriptions_redis.py",
     "tests/integration/test_migrate.py",
     "tests/integration/test_foreign_keys.py::test_a_stream_to_which_nothing_can_be_added_leaves_no_half_of_a_batch",
-    "tests/integration/test_full_server.py::test_only_what_frees_memory_is_taken_as_such",
+    "tests/integration/test_full_server.py::test_only_commands_that_free_memory_count_as_such",
     "tests/integration/test_full_server.py::test_and_it_is_small",
     "tests/integration/test_foreign_partitions.py::test_a_member_that_another_program_has_written_ends_no_worker_and_holds_no_partition",
 )

@@ -16,7 +16,7 @@ def test_a_mutation_fits_to_its_script(mutation: Mutation) -> None:
     assert mutation.applied_to(source) != source
 
 
-def test_one_that_does_not_fit_is_told() -> None:
+def test_one_that_does_not_fit_is_reported() -> None:
     mutation = Mutation("take", "owner", "if owner")
     with pytest.raises(LookupError, match=r"take\.lua: owner: expected the text once, found it 2 times"):
         mutation.applied_to("if owner then if owner")

@@ -31,7 +31,7 @@ def test_a_status_alone(status: int, outcome: Outcome) -> None:
     assert answer_of(status, {}, NOW) == (outcome, f"HTTP {status}", None, status)
 
 
-def test_who_is_unavailable_and_says_when_to_come_again_is_busy() -> None:
+def test_unavailable_with_retry_after_is_busy() -> None:
     assert answer_of(503, {"retry-after": "7"}, NOW) == (Outcome.BUSY, "HTTP 503", 7.0, 503)
 
 

@@ -81,7 +81,7 @@ class TestWhatFits:
         only = load_configuration(Path("etc/relay.toml")).endpoints["billing"]
         assert only.secret.get_secret_value() == SECRET
 
-    def test_no_secret_is_in_what_is_printed_of_it(self, tmp_path: Path) -> None:
+    def test_no_secret_is_in_its_printed_form(self, tmp_path: Path) -> None:
         configuration = loaded(tmp_path, endpoint())
         assert KEY not in repr(configuration) + str(configuration) + configuration.model_dump_json()
 
@@ -90,7 +90,7 @@ NOT_TOML = ["endpoints", "[endpoints.billing", "[endpoints]\nurl = ", 'secret = 
 
 
 class TestTheFile:
-    def test_there_is_none(self, tmp_path: Path) -> None:
+    def test_there_is_no_such_server(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match=r"nowhere\.toml cannot be read: No such file"):
             load_configuration(tmp_path / "nowhere.toml")
 
@@ -118,10 +118,10 @@ class TestTheFile:
         assert "endpoint: there is no such setting; there are endpoints" in error
 
     @pytest.mark.parametrize("name", ['""', '"two words"', '"a.b"', "x" * 49, '"ü"'])
-    def test_a_name_that_is_none(self, tmp_path: Path, name: str) -> None:
+    def test_an_invalid_name(self, tmp_path: Path, name: str) -> None:
         assert "should match pattern" in refused(tmp_path, endpoint(name=name))
 
-    def test_all_that_is_wrong_is_told(self, tmp_path: Path) -> None:
+    def test_all_problems_are_reported(self, tmp_path: Path) -> None:
         error = refused(tmp_path, endpoint("timeout = 0", 'evnets = ["message-added"]', secret='{ env = "SHORT" }'))
         assert len(error.splitlines()) == 4
         for setting in ("timeout", "evnets", "secret"):
@@ -155,7 +155,7 @@ WRONG = [
 
 class TestALine:
     @pytest.mark.parametrize(("line", "problem"), WRONG, ids=[line for line, _ in WRONG])
-    def test_an_error_says_what_it_means(self, tmp_path: Path, line: str, problem: str) -> None:
+    def test_an_error_explains_itself(self, tmp_path: Path, line: str, problem: str) -> None:
         error = refused(tmp_path, endpoint(line))
         setting = line.split(maxsplit=1)[0]
         place, _, meant = error.splitlines()[1].strip().partition(f" ({Endpoint.model_fields[setting].description}): ")
@@ -166,7 +166,7 @@ class TestALine:
         error = refused(tmp_path, endpoint('evnets = ["message-added"]'))
         assert "endpoints.billing.evnets: there is no such setting; there are url, secret, previous_secret" in error
 
-    def test_what_is_missing(self, tmp_path: Path) -> None:
+    def test_missing_values(self, tmp_path: Path) -> None:
         error = refused(tmp_path, "[endpoints.billing]")
         assert "endpoints.billing.url (where events are posted to): Field required" in error
         assert "endpoints.billing.secret (what deliveries are signed with): Field required" in error
@@ -174,7 +174,7 @@ class TestALine:
 
 class TestTheUrl:
     @pytest.mark.parametrize("url", ["", "billing.example.com", "ftp://billing.example.com", "https://", "file:///etc"])
-    def test_it_is_none(self, tmp_path: Path, url: str) -> None:
+    def test_it_is_invalid(self, tmp_path: Path, url: str) -> None:
         assert "endpoints.billing.url (where events are posted to): " in refused(tmp_path, endpoint(url=url))
 
     def test_it_is_not_encrypted(self, tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ class TestTheSecret:
         ],
     )
     @pytest.mark.parametrize("setting", ["secret", "previous_secret"])
-    def test_it_is_none(self, tmp_path: Path, setting: str, source: str, problem: str) -> None:
+    def test_it_is_invalid(self, tmp_path: Path, setting: str, source: str, problem: str) -> None:
         (tmp_path / "odd").write_bytes(b"\xffmy:secret")
         text = endpoint(secret=source) if setting == "secret" else endpoint(f"previous_secret = {source}")
         error = refused(tmp_path, text)

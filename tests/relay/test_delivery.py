@@ -72,7 +72,7 @@ async def test_every_event_once_as_its_envelope(ts: Turnstream, endpoint: MakeEn
     assert receiver.forged == 0
 
 
-async def test_only_what_was_asked_for(ts: Turnstream, endpoint: MakeEndpoint) -> None:
+async def test_only_requested_types(ts: Turnstream, endpoint: MakeEndpoint) -> None:
     async with Receiver().serving() as receiver:
         mine = endpoint(receiver, events=["message-added"], session_prefix="mine-")
         async with relaying(ts, hooks=mine):
@@ -88,7 +88,7 @@ async def test_only_what_was_asked_for(ts: Turnstream, endpoint: MakeEndpoint) -
 @pytest.mark.parametrize(
     "reply", [Reply(500), Reply(404), Reply(302), Reply(cut=0), Reply(cut=9), Reply(503, {"retry-after": "0"})]
 )
-async def test_what_fails_comes_again_and_in_order(ts: Turnstream, endpoint: MakeEndpoint, reply: Reply) -> None:
+async def test_failed_events_are_redelivered_in_order(ts: Turnstream, endpoint: MakeEndpoint, reply: Reply) -> None:
     async with Receiver(failing_first(1, reply)).serving() as receiver:
         total = await chat(ts, "a", "b", messages=3)
         async with relaying(ts, hooks=endpoint(receiver)) as relay:
@@ -113,7 +113,7 @@ async def test_a_slow_endpoint_asks_to_wait(ts: Turnstream, endpoint: MakeEndpoi
     assert in_order(receiver)
 
 
-async def test_a_session_that_is_not_taken_is_parked_and_others_go_on(ts: Turnstream, endpoint: MakeEndpoint) -> None:
+async def test_a_refused_session_is_parked_and_others_continue(ts: Turnstream, endpoint: MakeEndpoint) -> None:
     refuses = True
 
     def refuse_one(received: Received) -> Reply:
@@ -165,7 +165,7 @@ async def test_sessions_that_are_not_taken_hold_up_no_other(
     assert in_order(receiver)
 
 
-async def test_the_next_relay_goes_on_with_what_is_tried(ts: Turnstream, endpoint: MakeEndpoint) -> None:
+async def test_the_next_relay_continues_retries(ts: Turnstream, endpoint: MakeEndpoint) -> None:
     parked_events = partial(ts.subscriptions.parked, subscription_name(NAME))
     async with Receiver(
         lambda received: Reply(500 if "bad" in received.body["sessionId"] else 200)
@@ -186,7 +186,7 @@ async def _tried_again(parked: Callable[[], Awaitable[list[ParkedSession]]], bef
     return session.since == before.since and session.attempts > before.attempts
 
 
-async def test_what_was_parked_is_delivered_when_the_endpoint_answers_again(
+async def test_parked_events_are_delivered_when_the_endpoint_answers_again(
     ts: Turnstream, endpoint: MakeEndpoint
 ) -> None:
     """Nobody asks for it, and what the endpoint still does not take is no reason for the others to wait."""
@@ -242,7 +242,7 @@ async def test_an_endpoint_that_cannot_be_reached_parks_nothing(ts: Turnstream, 
             await wait_until(lambda: len(set(receiver.ids)) >= total)
 
 
-async def test_an_endpoint_that_is_gone_gets_nothing_until_the_configuration_is_read_again(
+async def test_a_disabled_endpoint_gets_nothing_until_the_configuration_is_reloaded(
     ts: Turnstream, endpoint: MakeEndpoint, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Receiver(always(Reply(410))).serving() as receiver, Receiver().serving() as other:
@@ -321,7 +321,7 @@ async def test_a_delivery_that_fails_ends_the_relay(
             await asyncio.wait_for(relay.run(), SOON)
 
 
-async def test_stopped_it_finishes_what_is_in_hand(ts: Turnstream, endpoint: MakeEndpoint) -> None:
+async def test_stopping_it_finishes_the_current_work(ts: Turnstream, endpoint: MakeEndpoint) -> None:
     async with Receiver(always(Reply(delay=0.2))).serving() as receiver:
         total = await chat(ts, *SESSIONS)
         async with relaying(ts, hooks=endpoint(receiver)):
@@ -348,7 +348,7 @@ async def test_stopped_while_an_endpoint_is_dead_it_ends_soon(
 
 
 @pytest.mark.parametrize(("behaviour", "told"), [(well, 1), (always(Reply(400)), 0), (failing_first(5, Reply(500)), 1)])
-async def test_a_gap_is_told_but_who_does_not_take_that_gets_events_all_the_same(
+async def test_a_consumer_that_ignores_gaps_still_receives_events(
     ts: Turnstream, endpoint: MakeEndpoint, empty_server: EmbeddedServer, behaviour: Behaviour, told: int
 ) -> None:
     def of_gaps(received: Received) -> Reply:

@@ -62,7 +62,7 @@ async def test_one_at_a_time_tries_whether_the_endpoint_is_back() -> None:
     assert not gate.is_resting
 
 
-async def test_who_is_cancelled_while_it_tries_lets_another_try() -> None:
+async def test_a_cancelled_probe_lets_another_one_start() -> None:
     gate, tries = DeliveryLimiter(2, None, REST), asyncio.Event()
     await failing(gate)
 
@@ -88,7 +88,7 @@ async def test_many_busy_answers_are_one_rest() -> None:
     assert gate._backoff._failures == 1
 
 
-async def test_what_began_before_a_rest_does_not_end_it_but_may_ask_for_a_longer_one() -> None:
+async def test_an_earlier_delivery_cannot_close_the_circuit_but_may_keep_it_open_longer() -> None:
     gate = DeliveryLimiter(3, None, REST)
     async with gate.turn() as busy, gate.turn() as late, gate.turn() as later:
         busy(BUSY._replace(wait=600.0))
@@ -138,7 +138,7 @@ async def test_no_more_at_a_time_than_may_be() -> None:
     assert most == 3
 
 
-async def test_a_rest_and_an_end_hold_for_those_who_wait_for_the_rate_as_well() -> None:
+async def test_an_open_or_closed_circuit_also_holds_for_deliveries_waiting_for_the_rate() -> None:
     gate = DeliveryLimiter(8, 0.5, 3600.0)
     await attempt(gate, WELL)
     passed = 0
@@ -164,7 +164,7 @@ async def test_no_more_a_second_than_may_be(rate: float, turns: int, least: floa
     assert clock() - began >= least
 
 
-async def test_closed_it_lets_nobody_pass_who_waits() -> None:
+async def test_closing_it_turns_waiters_away() -> None:
     gate = DeliveryLimiter(1, None, 60.0)
     await failing(gate)
     waiting = [asyncio.create_task(_turn(gate)) for _ in range(3)]
@@ -185,7 +185,7 @@ async def retried(gate: DeliveryLimiter, answer: Answer) -> None:
         note(answer)
 
 
-async def test_what_is_tried_again_is_no_reason_to_rest() -> None:
+async def test_a_retry_does_not_open_the_circuit() -> None:
     gate = DeliveryLimiter(2, None, REST)
     for _ in range(2 * FAILURES):
         await retried(gate, BAD)
@@ -204,7 +204,7 @@ async def rests(gate: DeliveryLimiter) -> None:
     assert gate.is_resting
 
 
-async def test_what_is_tried_again_lets_the_others_try_a_resting_endpoint_first(
+async def test_retries_let_other_events_probe_an_open_circuit_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     opened: list[None] = []

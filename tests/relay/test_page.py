@@ -124,7 +124,7 @@ async def test_the_receiver_takes_nothing_from_others(
 # ── the messages ──
 
 
-async def test_an_event_is_what_is_shown(ts: Turnstream) -> None:
+async def test_an_event_is_as_documented(ts: Turnstream) -> None:
     async with ts.subscribe(SessionDeleted) as events:
         await ts.execute(CreateSession(CONFIG, "a"))
         await ts.execute(DeleteSession("a"))
@@ -134,7 +134,7 @@ async def test_an_event_is_what_is_shown(ts: Turnstream) -> None:
     assert shape(example) == shape(sent)
 
 
-def test_a_gap_is_told_as_is_shown() -> None:
+def test_a_gap_is_reported_as_documented() -> None:
     _, example, _ = examples()
     data = example["data"]
     seen, resumed = (LogPosition(data[name]["generation"], data[name]["sequence"]) for name in ("seen", "resumed"))
@@ -144,7 +144,7 @@ def test_a_gap_is_told_as_is_shown() -> None:
     assert json.loads(message_of(gap).body) == example
 
 
-def test_a_ping_is_what_is_shown() -> None:
+def test_a_ping_is_as_documented() -> None:
     *_, example = examples()
     sent = json.loads(ping().body)
     assert shape(example) == shape(sent)

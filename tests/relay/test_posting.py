@@ -30,7 +30,7 @@ async def post(endpoint: Endpoint, message: Message = MESSAGE) -> Answer:
         return await asyncio.wait_for(poster.post(message), SOON)
 
 
-async def test_what_is_sent(endpoint: MakeEndpoint) -> None:
+async def test_the_request_sent(endpoint: MakeEndpoint) -> None:
     traceparent = f"00-{'ab' * 16}-{'cd' * 8}-01"
     async with Receiver().serving() as receiver:
         answer = await post(endpoint(receiver), MESSAGE._replace(traceparent=traceparent))
@@ -66,7 +66,7 @@ async def test_large_bodies_are_compressed(endpoint: MakeEndpoint) -> None:
     assert int(plain.headers["content-length"]) == len(large.body)
 
 
-async def test_who_does_not_take_compressed_bodies_gets_none_any_more(endpoint: MakeEndpoint) -> None:
+async def test_an_endpoint_that_refuses_compressed_bodies_gets_no_more_of_them(endpoint: MakeEndpoint) -> None:
     large = MESSAGE._replace(body=b'{"text":"' + b"x" * GZIP_ABOVE + b'"}')
     async with Receiver().serving() as receiver, Poster(endpoint(receiver)) as poster:
         receiver.inflates = False
@@ -89,24 +89,24 @@ async def test_both_secrets_sign_during_a_rotation(endpoint: MakeEndpoint, tmp_p
     assert (new.forged, refused.reason) == (1, "HTTP 401")
 
 
-async def test_what_answers_nothing_in_time_has_failed(endpoint: MakeEndpoint) -> None:
+async def test_an_endpoint_that_does_not_answer_in_time_has_failed(endpoint: MakeEndpoint) -> None:
     async with Receiver(always(Reply(delay=60.0))).serving() as receiver:
         answer = await post(endpoint(receiver, timeout=0.5))
     assert answer == Answer(Outcome.FAILED, "no answer within 0.5 s")
 
 
-async def test_what_closes_before_it_has_answered_has_failed(endpoint: MakeEndpoint) -> None:
+async def test_a_connection_closed_before_the_answer_is_a_failure(endpoint: MakeEndpoint) -> None:
     async with Receiver(always(Reply(cut=9))).serving() as receiver:
         assert (await post(endpoint(receiver))).outcome is Outcome.FAILED
 
 
-async def test_what_closes_behind_the_status_has_answered(endpoint: MakeEndpoint) -> None:
+async def test_a_connection_closed_after_the_status_is_an_answer(endpoint: MakeEndpoint) -> None:
     half = Reply(body=b"x" * 1000, cut=300)
     async with Receiver(always(half)).serving() as receiver:
         assert (await post(endpoint(receiver))).outcome is Outcome.DELIVERED
 
 
-async def test_an_answer_whose_body_comes_late_is_an_answer(endpoint: MakeEndpoint) -> None:
+async def test_an_answer_with_a_late_body_is_an_answer(endpoint: MakeEndpoint) -> None:
     """Also where the time of the attempt is over before it has come."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -154,13 +154,13 @@ async def test_redirects_are_not_followed(endpoint: MakeEndpoint) -> None:
     assert private.connections == 0
 
 
-async def test_nobody_listens(endpoint: MakeEndpoint) -> None:
+async def test_without_a_listener(endpoint: MakeEndpoint) -> None:
     with closing(Receiver().reserve()) as receiver:
         answer = await post(endpoint(receiver))
     assert answer == Answer(Outcome.UNREACHABLE, "none of the addresses of localhost answers")
 
 
-async def test_a_name_that_nobody_knows(endpoint: MakeEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unknown_name(endpoint: MakeEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(_host: str, _port: int) -> list[str]:
         raise gaierror(EAI_NONAME, "Name or service not known")
 
@@ -171,7 +171,7 @@ async def test_a_name_that_nobody_knows(endpoint: MakeEndpoint, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example"])
-async def test_what_can_be_no_name(endpoint: MakeEndpoint, host: str) -> None:
+async def test_invalid_names(endpoint: MakeEndpoint, host: str) -> None:
     answer = await post(endpoint(Receiver(), url=f"https://{host}/"))
     assert answer.outcome is Outcome.UNREACHABLE
     assert "cannot be resolved" in answer.reason

@@ -15,7 +15,7 @@ def test_should_add_a_message_to_a_session() -> None:
     assert [each.role for each in session.messages] == [ChatMessageRole.USER]
 
 
-def test_appends_behind_all_others() -> None:
+def test_appends_after_all_others() -> None:
     decided = given(created(), added("m1")).when(AddMessage("s", message("m0"))).then(added("m0"))
     assert [each.id for each in decided.session.messages] == ["m1", "m0"]
     assert (decided.session.version, decided.session.updated_at) == (3, LATER)

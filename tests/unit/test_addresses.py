@@ -88,7 +88,7 @@ def test_a_url_that_cannot_be_read(url: str) -> None:
 
 
 @pytest.mark.parametrize("client", [Turnstream, turnstream.sync.Turnstream])
-def test_who_connects_is_told_the_forms(client: type) -> None:
+def test_an_invalid_url_is_answered_with_the_valid_forms(client: type) -> None:
     told = str(client.connect.__doc__)  # type: ignore[attr-defined]
     for form in ("redis://", "rediss://", "unix://", "redis+cluster://", "redis+sentinel://"):
         assert form in told
@@ -132,7 +132,7 @@ def test_a_password_that_both_give_is_refused(url: str, variable: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+cluster", "redis+sentinel"])
 @pytest.mark.parametrize("password", ["p/ss", "p#ss", "p?ss", "12/ss", "12#ss", "12?ss", "1?db=ss"])
-def test_a_password_that_ends_the_urls_host_is_refused_with_what_to_do(scheme: str, password: str) -> None:
+def test_a_password_that_ends_the_urls_host_is_refused_with_a_remedy(scheme: str, password: str) -> None:
     with pytest.raises(ConfigurationError, match="goes into TURNSTREAM_REDIS_USERNAME and") as caught:
         read(f"{scheme}://me:{password}@host:6379/0")
     assert password not in str(caught.value)

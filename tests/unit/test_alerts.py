@@ -21,7 +21,7 @@ def critical(session_id: str, version: int = 2, *, crossed: bool = True) -> Cont
     )
 
 
-async def test_an_event_that_comes_again_is_counted_once() -> None:
+async def test_a_redelivered_event_is_counted_once() -> None:
     async with Turnstream.in_memory() as ts:
         await ts.execute(CreateSession(SessionConfig("openai", "gpt-4"), "a"))
         handler = Alerts(ts)
@@ -33,7 +33,7 @@ async def test_an_event_that_comes_again_is_counted_once() -> None:
         assert handler._counts == {"gpt-4": 2}
 
 
-async def test_an_event_whose_session_cannot_be_read_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_event_with_an_unreadable_session_is_redelivered(monkeypatch: pytest.MonkeyPatch) -> None:
     async def nobody_answers(_: str) -> None:
         raise Unavailable("nobody answers")
 
@@ -48,7 +48,7 @@ async def test_an_event_whose_session_cannot_be_read_comes_again(monkeypatch: py
         assert handler._counts == {"unknown": 1}
 
 
-async def test_what_is_remembered_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_memory_of_sessions_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alerts, "REMEMBERED", 3)
     async with Turnstream.in_memory() as ts:
         handler = Alerts(ts)

@@ -21,9 +21,7 @@ def owners(workers: list[str], partitions: int) -> dict[int, str]:
 
 @unhurried
 @for_all(names, st.integers(0, 7).map(lambda power: 2**power))
-def test_every_partition_has_exactly_one_owner_and_nobody_more_than_a_fair_share(
-    workers: list[str], partitions: int
-) -> None:
+def test_every_partition_has_one_owner_and_no_owner_more_than_a_fair_share(workers: list[str], partitions: int) -> None:
     owned = owners(workers, partitions)
     assert set(owned) == set(range(partitions))
     fair_share = -(-partitions // len(workers))
@@ -43,7 +41,7 @@ def test_a_worker_that_is_not_listed_yet_counts_as_alive() -> None:
     assert assigned("only", [], 64) == set(range(64))
 
 
-def test_an_instance_that_is_started_again_gets_what_it_had() -> None:
+def test_a_restarted_instance_gets_its_former_partitions() -> None:
     others = ["b:1", "c:1"]
     assert assigned("a:1", others, 64) == assigned("a:2", others, 64)
     assert owners(["a:1", "a:2"], 64).keys() == set(range(64))  # while the earlier life is still registered

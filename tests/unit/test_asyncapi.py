@@ -48,7 +48,7 @@ def test_the_command_line_prints_it() -> None:
     assert CliRunner().invoke(app, ["asyncapi"]).output == render()
 
 
-def test_the_environment_of_whoever_makes_it_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_of_the_builder_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TURNSTREAM_NAMESPACE", "other")
     assert Settings().namespace == "other"
     assert Settings.model_construct() == DEFAULTS
@@ -142,7 +142,7 @@ def test_no_schema_speaks_of_python() -> None:
 
 
 @pytest.mark.parametrize("command_type", ALL_COMMANDS)
-def test_the_examples_of_a_command_are_what_a_worker_takes(command_type: str) -> None:
+def test_a_worker_accepts_the_examples_of_a_command(command_type: str) -> None:
     intake = CommandDecoder(PARTITION, DEFAULTS.partitions, DEFAULTS.max_message_bytes, KEYS.is_reply_channel)
     for example in MESSAGES[name_of(command_type)]["examples"]:
         data = msgspec.json.encode(example["payload"])
@@ -186,7 +186,7 @@ def test_a_rejection_is_the_error_that_it_names() -> None:
             assert error.fields == reply.error.fields
 
 
-def test_the_payload_hash_is_what_the_text_says() -> None:
+def test_the_payload_hash_is_as_documented() -> None:
     told = {reply.command_id: reply.payload_hash for reply in replies()}
     for command_type in (name for name, kind in COMMANDS.items() if kind not in QUERIES):
         for example in MESSAGES[name_of(command_type)]["examples"]:

@@ -59,7 +59,7 @@ def numbered(*commands: AnyCommand) -> list[CommandEntry]:
 # ── events and where they stand ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_events_are_numbered_on_from_where_the_partition_stands() -> None:
+def test_events_are_numbered_from_the_head_of_the_partition() -> None:
     batch = decided(
         *numbered(
             CreateSession(SMALL, "s"),
@@ -76,14 +76,14 @@ def test_events_are_numbered_on_from_where_the_partition_stands() -> None:
     assert {(meta.partition, meta.generation) for meta in metas} == {(0, "g")}
 
 
-def test_the_state_moves_on_and_keeps_what_fences_it() -> None:
+def test_the_state_advances_and_keeps_its_fencing_token() -> None:
     after = decided(*numbered(CreateSession(SMALL, "s"), AddMessage("s", message("m1")))).after
     assert (after.cursor, after.sequence, after.token, after.generation) == ("9-9", 42, "7-x", "g")
     assert after.type_sequences == {"message-added": 42, "session-created": 41}
     assert STATE.type_sequences == {"message-added": 39, "session-created": 12}
 
 
-def test_events_carry_what_their_producer_sent_along() -> None:
+def test_events_carry_the_trace_of_their_producer() -> None:
     sent = entry(CreateSession(SMALL, "s"), "c1")
     traced = CommandEntry("c1", sent.type, sent.data, None, "request-1", "00-1-2-01")
     meta = decided(traced).events[0].meta
@@ -122,7 +122,7 @@ def test_every_command_has_an_outcome_at_the_time_of_its_entry() -> None:
     assert batch.outcomes[2].outcome.output == msgspec.Raw(b"true")
 
 
-def test_a_rejection_is_an_outcome_and_the_batch_goes_on() -> None:
+def test_a_rejection_is_an_outcome_and_the_batch_continues() -> None:
     batch = decided(
         *numbered(
             AddMessage("s", message("m1")),
@@ -146,7 +146,7 @@ def test_a_broken_rule_is_a_rejection() -> None:
     assert [error.path for error in errors if isinstance(error, InvalidCommand)] == ["$.sessionId", "$.promptTokens"]
 
 
-def test_replies_say_what_the_outcome_says_coalesced_by_client() -> None:
+def test_replies_repeat_the_outcomes_coalesced_by_client() -> None:
     one, two = "ts:0:reply:one", "ts:0:reply:two"
     batch = decided(
         entry(CreateSession(SMALL, "s"), "c1", one),
@@ -224,7 +224,7 @@ def asking(command: AnyCommand, command_id: str) -> CommandEntry:
     return msgspec.structs.replace(entry(command, command_id), wants_place=True)
 
 
-def test_a_command_that_asks_is_told_where_it_stands() -> None:
+def test_a_command_that_asks_gets_its_position() -> None:
     batch = decided(
         asking(CreateSession(SMALL, "s"), "c1"),
         entry(AddMessage("s", message("m1")), "c2"),
@@ -238,7 +238,7 @@ def test_a_command_that_asks_is_told_where_it_stands() -> None:
     assert unasked is nothing_happened is rejected is None
 
 
-def test_a_recorded_outcome_tells_no_place() -> None:
+def test_a_recorded_outcome_has_no_position() -> None:
     sent = asking(CreateSession(SMALL, "s"), "c1")
     batch = decided(sent, known={"c1": Outcome("ok", accepted(sent).payload_hash, 1)})
     assert [reply.place for reply in batch.replies[REPLY_TO]] == [None]

@@ -53,18 +53,18 @@ def test_rates_are_medians_and_losses_the_worst_of_all_rounds() -> None:
     assert row("*bare pipelined commands*", text)[1:3] == ["80,000", "0.5 ×"]
 
 
-def test_the_servers_calls_are_told_a_message() -> None:
+def test_the_servers_calls_are_printed_per_message() -> None:
     assert "- slow: evalsha 1/50 × 400.0, xadd 1.00 × 1.5" in markdown(report())
 
 
-def test_who_could_not_be_measured_is_named_with_the_reason() -> None:
+def test_unmeasured_contenders_are_named_with_the_reason() -> None:
     text = markdown(report())
     assert "- broken was not run: it does not start" in text
     assert "- modules was not run: the server has no such module" in text
     assert "- list: reads all and cuts the last 20 off." in text
 
 
-def test_what_is_missing_in_a_round_is_no_zero() -> None:
+def test_a_value_missing_in_a_round_is_not_zero() -> None:
     table = Table(report(), "stores")
     assert table.typical("list", "lengths", "100", "append", "p50_us") is None
     assert table.typical("list", "lengths", "10", "append", "p50_us") == 250

@@ -26,7 +26,7 @@ def test_an_outcome_within_the_window_is_found(window: float, first_ms: int, dat
 
 @unhurried
 @for_all(windows, times, st.integers(0, 10_000_000), st.integers(0, 10_000_000), st.integers(0, 3_600_000))
-def test_what_a_cursor_leaves_behind_no_later_command_looks_into(
+def test_no_later_command_looks_into_buckets_before_the_cursor(
     window: float, before_ms: int, moved: int, later: int, back: int
 ) -> None:
     buckets = OutcomeBuckets(window)
@@ -39,7 +39,7 @@ def test_what_a_cursor_leaves_behind_no_later_command_looks_into(
 
 @unhurried
 @for_all(windows, st.lists(st.integers(0, 200_000), min_size=1, max_size=30))
-def test_every_bucket_behind_the_cursor_expires_once(window: float, steps: list[int]) -> None:
+def test_every_bucket_before_the_cursor_expires_once(window: float, steps: list[int]) -> None:
     """Of commands that are applied one by one, so that the cursor stops at each of them."""
     buckets = OutcomeBuckets(window)
     kept: set[int] = set()

@@ -89,7 +89,7 @@ def test_windows_that_genai_prices_lacks_are_ours(model: str, window: int) -> No
         ("openai/gpt-4-foo", 8_192),
     ],
 )
-def test_a_model_that_nobody_lists_is_of_the_longest_family_that_begins_its_name(model: str, window: int) -> None:
+def test_an_unlisted_model_belongs_to_the_family_with_the_longest_prefix(model: str, window: int) -> None:
     assert context_window_size(model) == window
 
 
@@ -217,7 +217,7 @@ def test_cached_tokens_have_the_rates_of_genai_prices() -> None:
         assert found.cost == pytest.approx(0.1 * 3 + 0.6 * 0.3 + 0.3 * 3.75)
 
 
-def test_cached_tokens_cost_what_the_prompt_costs_where_nobody_has_a_rate() -> None:
+def test_cached_tokens_cost_as_much_as_prompt_tokens_without_a_rate_of_their_own() -> None:
     assert price(CACHED_CALL, "gpt-4-foo") == Price(30.0, PriceSource.SPEC)
     assert price(CACHED_CALL, "gpt-4", "openai") == Price(30.0, PriceSource.CATALOGUE)
 

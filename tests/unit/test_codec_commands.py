@@ -60,7 +60,7 @@ def with_metadata(**metadata: Any) -> AddMessage:  # noqa: ANN401 - free-form
 @pytest.mark.parametrize("kind", COMMANDS.values())
 @settings(unhurried, max_examples=50)
 @for_all(st.data())
-def test_what_the_client_sends_is_what_the_worker_gets(kind: type[AnyCommand], data: st.DataObject) -> None:
+def test_the_worker_gets_what_the_client_sends(kind: type[AnyCommand], data: st.DataObject) -> None:
     command = data.draw(arbitrary_command(kind))
     sent = encode_command(command, MAX_BYTES)
     received = decode_command(kind.type, sent, MAX_BYTES)
@@ -114,7 +114,7 @@ def test_unknown_fields_are_ignored() -> None:
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf])
-def test_a_number_that_json_lacks_is_told_as_it_is_where_null_is_none_either(number: float) -> None:
+def test_a_number_without_json_form_is_shown_as_it_is_if_null_is_invalid(number: float) -> None:
     patch = SessionPatch(metrics=TokenMetricsPatch(estimated_cost=number))
     error = refused(UpdateSession("s", patch))
     assert (error.path, error.reason) == (
@@ -126,14 +126,14 @@ def test_a_number_that_json_lacks_is_told_as_it_is_where_null_is_none_either(num
 @pytest.mark.parametrize(
     "text", [rb"\ud800", rb"\ud800abc", rb"\uD800\u0041", rb"\udc00", rb"\ud83d\ude00\uDFFF", rb"\\\ud800"]
 )
-def test_half_a_character_on_the_wire_is_told_as_it_is(text: bytes) -> None:
+def test_half_a_character_on_the_wire_is_reported_as_such(text: bytes) -> None:
     with pytest.raises(InvalidCommand, match="Not JSON: a lone surrogate") as invalid:
         decode_command("delete-session", b'{"sessionId":"%s"}' % text, MAX_BYTES)
     assert invalid.value.path == "$"
 
 
 @pytest.mark.parametrize("text", [rb"\\ud800", rb"\ud83d\ude00", rb"\ud8", rb'\ud8"}'])
-def test_what_only_looks_like_half_a_character_is_not(text: bytes) -> None:
+def test_an_escaped_backslash_is_not_half_a_character(text: bytes) -> None:
     with pytest.raises(InvalidCommand, match=r"Not JSON: (?!a lone)"):
         decode_command("delete-session", b'{"sessionId":"%s"' % text, MAX_BYTES)
 
@@ -190,7 +190,7 @@ def test_free_form_values_that_json_knows(value: object) -> None:
     assert encode_command(with_metadata(value=value), MAX_BYTES)
 
 
-def test_a_wrong_value_behind_the_deepest_allowed_one_is_found() -> None:
+def test_an_invalid_value_after_the_deepest_allowed_one_is_found() -> None:
     deepest: Any = 1
     for _ in range(MAX_DEPTH - 3):
         deepest = [deepest]
@@ -340,7 +340,7 @@ HUGE = b"9" * 5_000
         ("create-session", CONFIG % (b',"providerOptions":{"seed":' + HUGE + b"}"), "$.config.providerOptions[...]"),
     ],
 )
-def test_what_cannot_be_read_names_its_field(name: str, data: bytes, path: str) -> None:
+def test_an_unreadable_value_names_its_field(name: str, data: bytes, path: str) -> None:
     assert unread(name, data).path == path
 
 

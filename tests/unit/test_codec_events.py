@@ -84,12 +84,12 @@ def test_the_envelope() -> None:
     }
 
 
-def test_what_no_producer_sent_is_left_out() -> None:
+def test_absent_producer_fields_are_omitted() -> None:
     bare = replace(ADDED, meta=replace(META, correlation_id=None, traceparent=None))
     assert not wire(bare).keys() & {"correlationId", "traceparent"}
 
 
-def test_a_patch_says_what_it_clears_and_nothing_of_what_it_leaves() -> None:
+def test_a_patch_holds_cleared_fields_and_omits_unchanged_ones() -> None:
     updates = SessionPatch(config=SessionConfigPatch(temperature=None), is_active=False)
     event = SessionUpdated(session_id="s", incarnation="c0", version=2, timestamp=AT, meta=META, updates=updates)
     assert wire(event)["data"] == {"updates": {"config": {"temperature": None}, "isActive": False}}
@@ -103,7 +103,7 @@ def test_an_envelope_without_a_field(field: str) -> None:
 
 
 @pytest.mark.parametrize("payload", [b"", b"hello", b"[]", b'{"type":"message-added"}', b"\xff"])
-def test_what_is_no_envelope(payload: bytes) -> None:
+def test_entries_that_are_no_envelope(payload: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         decode_event(payload)
 

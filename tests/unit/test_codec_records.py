@@ -64,7 +64,7 @@ def test_the_changes_lead_from_any_header_to_any_other(before: StoredHeader, aft
 
 @unhurried
 @for_all(st.lists(commands_on_one_session, max_size=8))
-def test_the_changes_of_commands_leave_what_was_decided(commands: list[ChangingCommand]) -> None:
+def test_later_commands_do_not_change_earlier_decisions(commands: list[ChangingCommand]) -> None:
     story, record = given(), dict[bytes, bytes]()
     before: StoredHeader | None = None
     for number, command in enumerate([CreateSession(SMALL, "s"), *commands]):
@@ -82,7 +82,7 @@ def test_the_changes_of_commands_leave_what_was_decided(commands: list[ChangingC
         assert read(record) == after
 
 
-def test_an_append_rewrites_only_what_it_changes() -> None:
+def test_an_append_rewrites_only_the_changed_fields() -> None:
     header = given(created()).header
     assert header is not None
     after = replace(header, version=2, message_count=1, next_position=1, updated_at=LATER)

@@ -64,7 +64,7 @@ def test_there_is_a_part_of_every_type() -> None:
         {"type": "tool_result", "toolCallId": "1", "content": "x"},
     ],
 )
-def test_what_is_no_part(wire: dict[str, Any]) -> None:
+def test_values_that_are_no_content_part(wire: dict[str, Any]) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(wire, MessageContent)
 

@@ -89,13 +89,13 @@ def test_should_refuse_an_id_that_exists() -> None:
     given(created()).when(CreateSession(SMALL, "s")).then_rejected(SessionAlreadyExists("s"))
 
 
-def test_a_session_that_is_created_again_starts_anew() -> None:
+def test_a_recreated_session_starts_empty() -> None:
     again = given(created(), deleted()).when(CreateSession(SMALL, "s"), command_id="c3")
     again.then(created(metrics=FRESH))
     assert (again.events[0].incarnation, again.session.version) == (incarnation_of("c3", LATER), 1)
 
 
-def test_version_0_stands_for_no_session() -> None:
+def test_version_0_means_no_session() -> None:
     given().when(CreateSession(SMALL, "s", expected_version=0)).then(created())
     given().when(CreateSession(SMALL, "s", expected_version=1)).then_rejected(VersionConflict("s", 1, 0))
 

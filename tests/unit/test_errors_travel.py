@@ -107,7 +107,7 @@ def test_notes_and_the_cause_arrive(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["pickle", "old pickle"])
-def test_a_cause_that_cannot_travel_stays_behind(way: str) -> None:
+def test_a_cause_that_cannot_be_pickled_is_dropped(way: str) -> None:
     error = NotHandled("the service is away", counts=False)
     error.__cause__ = UnpicklableError()
     arrived = cast("NotHandled", WAYS[way](error))

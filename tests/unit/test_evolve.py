@@ -80,7 +80,7 @@ def test_every_change_moves_the_version_and_the_time() -> None:
         assert (after.version, after.updated_at, after.created_at) == (7, LATER, AT)
 
 
-def test_events_that_only_tell_change_nothing() -> None:
+def test_informational_events_change_nothing() -> None:
     before = header(created())
     for telling in (config_updated(temperature=0.5), critical(0.9, 1_000, crossed=True)):
         assert evolve_header(before, telling(EventFactory("s", "c1", 2, LATER))) == before
@@ -104,7 +104,7 @@ def test_the_fold_of_nothing_is_nothing() -> None:
     assert fold([]) is None
 
 
-def test_events_are_not_changed_by_what_comes_after_them() -> None:
+def test_events_are_not_changed_by_later_commands() -> None:
     story = given(created(messages=(message("m1"),)), message_updated("m1", ChatMessagePatch(metadata={"a": 1})))
     assert story.past == given(created(messages=(message("m1"),))).past + story.past[1:]
 

@@ -58,7 +58,7 @@ def test_a_round_of_large_entries_stays_within_its_bytes(partitions: int) -> Non
     assert 1 <= size.count(partitions) <= max(1, ROUND_BYTES // (100_000 * partitions))
 
 
-def test_small_entries_behind_large_ones_are_read_in_large_rounds_again() -> None:
+def test_small_entries_after_large_ones_are_read_in_large_rounds_again() -> None:
     size = ReadSize(MOST)
     for _ in range(10):
         size.saw(answer(8, 1_000_000))
@@ -68,7 +68,7 @@ def test_small_entries_behind_large_ones_are_read_in_large_rounds_again() -> Non
     assert low < size.count(8) == MOST
 
 
-def test_empty_rounds_change_nothing_of_what_is_known_of_sizes() -> None:
+def test_empty_reads_leave_the_known_sizes_unchanged() -> None:
     size = ReadSize(MOST)
     for _ in range(20):
         size.saw(answer(8, 1_000_000))
@@ -101,7 +101,7 @@ def test_a_partition_that_has_caught_up_waits_for_no_turn() -> None:
     assert set(turns.left_out(range(4), 1)) == {1, 2}
 
 
-def test_one_that_is_behind_no_more_has_no_turn() -> None:
+def test_a_partition_that_caught_up_has_no_turn() -> None:
     """Whether it brought nothing more, or brought its last and has no room by now."""
     turns = FairScheduler()
     turns.saw([0, 1, 2], answer(30, partitions=3), count=10)
@@ -179,7 +179,7 @@ async def _all_of(backend: MemoryBackend, wanted: Mapping[int, int]) -> bool:
     return all([await applied(backend, number) == count for number, count in wanted.items()])
 
 
-async def test_what_is_read_never_exceeds_what_an_inbox_holds(backend: MemoryBackend) -> None:
+async def test_a_read_never_exceeds_the_room_of_an_inbox(backend: MemoryBackend) -> None:
     """Partition 0 does not run, so its inbox fills; partition 1 is fed all the same."""
     stuck, lively = await own(backend, 0, BatchLimits(4, 1_000_000)), await own(backend, 1, LIMITS)
     task = asyncio.create_task(lively.run())
@@ -220,7 +220,7 @@ async def test_a_partition_that_is_owned_later_is_fed_after_a_wake(backend: Memo
     await task
 
 
-async def test_a_partition_that_is_taken_again_is_fed_from_where_it_stands(backend: MemoryBackend) -> None:
+async def test_a_partition_acquired_again_is_fed_from_its_cursor(backend: MemoryBackend) -> None:
     """As behind a loss: what its owner before had in its inbox was not applied."""
     owned = {0: await own(backend, 0, LIMITS)}
     async with feeding(backend, owned) as feeder:
@@ -250,7 +250,7 @@ async def test_a_wake_ends_a_read_that_waits_for_others(
     await task
 
 
-async def test_what_was_read_for_a_partition_that_was_given_up_is_dropped(backend: MemoryBackend) -> None:
+async def test_entries_read_for_a_released_partition_are_dropped(backend: MemoryBackend) -> None:
     owned = {0: await own(backend, 0, LIMITS), 1: await own(backend, 1, LIMITS)}
     given_up = owned[0]
     async with feeding(backend, owned):

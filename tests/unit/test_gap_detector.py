@@ -283,7 +283,7 @@ def test_live_events_in_order_are_delivered_without_reading(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["all", "a type", "a session"])
-def test_a_gap_is_filled_before_what_follows(name: str) -> None:
+def test_a_gap_is_filled_before_later_events(name: str) -> None:
     history = History()
     history.happens("critical", "a")
     follower = follower_of(name, history)

@@ -67,7 +67,7 @@ async def try_to_apply(holdings: PartitionLeases[PartitionState, PartitionWorker
     await holdings.keep()
 
 
-async def test_a_batch_that_is_interrupted_again_and_again_is_told_once(
+async def test_a_batch_interrupted_repeatedly_is_logged_once(
     holdings: PartitionLeases[PartitionState, PartitionWorker], store: Away, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "turnstream.worker.holdings")
@@ -111,7 +111,7 @@ async def test_leases_are_renewed_although_the_registry_is_away(
     await holdings.give_up([0])
 
 
-async def test_a_partition_on_which_nobody_works_any_more_is_dropped(
+async def test_a_partition_without_a_running_task_is_dropped(
     holdings: PartitionLeases[PartitionState, PartitionWorker],
 ) -> None:
     await holdings.settle()
@@ -201,7 +201,7 @@ async def test_until_its_work_has_ended_a_partition_is_kept(
     assert await backend.ownership.take(0, "w:2") is not None
 
 
-async def test_what_was_lost_is_taken_again_when_its_work_has_ended(
+async def test_a_lost_partition_is_acquired_again_after_its_task_has_ended(
     backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the leases of others are renewed meanwhile, however long that takes."""

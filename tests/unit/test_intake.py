@@ -77,7 +77,7 @@ def test_an_entry_has_a_time_that_a_date_can_have(time: int, understood: int) ->
     assert datetime.fromtimestamp(understood / 1000, UTC).year <= 9999
 
 
-def test_a_command_comes_with_what_its_entry_says() -> None:
+def test_a_command_carries_the_fields_of_its_entry() -> None:
     sent = entry(AddMessage("s", message("m1")))
     item = read(fields_of(sent))
     assert isinstance(item, DecodedCommand)
@@ -117,7 +117,7 @@ def test_an_envelope_that_is_wrong_elsewhere_is_replied_to_as_well(field: str, v
         ({b"id": b"c1", b"type": b"t", b"replyTo": b"\xff"}, "replyTo"),
     ],
 )
-def test_without_an_id_or_a_channel_there_is_nobody_to_tell(fields: dict[bytes, bytes], error: str) -> None:
+def test_without_an_id_or_a_channel_no_reply_is_sent(fields: dict[bytes, bytes], error: str) -> None:
     item = set_aside(fields)
     assert (item.reply_to, item.reply) == (None, None)
     assert f"at `{error}`" in item.malformed.error
@@ -180,7 +180,7 @@ def test_a_command_without_a_session_is_a_matter_of_the_rules(name: bytes) -> No
         st.binary(max_size=20) | st.sampled_from([b"c1", b"delete-session", DATA, REPLY_TO.encode()]),
     )
 )
-def test_nothing_that_stands_in_a_stream_raises(fields: dict[bytes, bytes]) -> None:
+def test_no_entry_of_a_stream_raises(fields: dict[bytes, bytes]) -> None:
     item = read(fields)
     assert item.raw.fields == fields
 

@@ -24,7 +24,7 @@ def slot(key: str) -> int:
 
 
 @pytest.mark.parametrize("partitions", POWERS)
-def test_the_slot_of_every_tag_lies_in_the_partitions_equal_part_of_all_slots(partitions: int) -> None:
+def test_the_slot_of_every_tag_is_in_the_partitions_equal_share_of_all_slots(partitions: int) -> None:
     part = SLOTS // partitions
     assert [slot(tag) // part for tag in tags(partitions)] == list(range(partitions))
 

@@ -183,7 +183,7 @@ async def test_a_rare_filter_gives_a_short_page_with_a_cursor(
     assert [name for one in pages for name in one] == ["rare"]
 
 
-async def test_what_is_updated_between_pages_moves_to_the_front(sessions: Sessions) -> None:
+async def test_a_session_updated_between_pages_moves_to_the_front(sessions: Sessions) -> None:
     for seconds, name in enumerate("abcd"):
         await sessions.put(name, seconds=seconds)
     first = await sessions.page(2)
@@ -214,7 +214,7 @@ def test_a_cursor_fits_into_a_url() -> None:
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "hello", "AAAA", "\ud800", "bm90LWE6bnVtYmVy", "____"], ids=ascii)
-def test_what_is_no_cursor(cursor: str) -> None:
+def test_values_that_are_no_cursor(cursor: str) -> None:
     with pytest.raises(InvalidCommand) as caught:
         decode_cursor(cursor)
     assert caught.value.path == "$.cursor"
@@ -235,7 +235,9 @@ async def test_a_walk_is_in_the_order_of_the_last_update(sessions: Sessions, mon
     assert await collect(sessions.walk()) == names
 
 
-async def test_a_walk_meets_what_is_updated_meanwhile_once(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_walk_meets_a_session_updated_during_it_once(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(session_list, "WALK_CHUNK", 1)
     names = [f"{number:02}" for number in range(20)]
     for seconds, name in enumerate(names):
@@ -248,9 +250,7 @@ async def test_a_walk_meets_what_is_updated_meanwhile_once(sessions: Sessions, m
     assert sorted(met) == names
 
 
-async def test_a_walk_passes_over_what_is_deleted_meanwhile(
-    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_walk_skips_a_session_deleted_during_it(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_list, "WALK_CHUNK", 1)
     for seconds, name in enumerate("abcdefgh"):
         await sessions.put(name, seconds=seconds)

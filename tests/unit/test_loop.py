@@ -40,7 +40,7 @@ async def test_a_worker_stops_at_once_while_the_server_is_away(worker: Worker, m
     await stops(worker)
 
 
-async def test_a_worker_stops_at_once_while_it_waits_to_take_what_it_lost(
+async def test_a_worker_stops_at_once_while_it_waits_to_acquire_lost_partitions(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker._member._holdings, "take_losses", lambda: 1)
@@ -90,7 +90,7 @@ class Brief(Backoff):
         return super().failed() * 0
 
 
-async def test_a_server_that_hangs_is_told_of_once_and_once_more_when_it_hangs_again(
+async def test_a_hanging_server_is_logged_once_each_time(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Where nothing is answered each attempt takes long, as long as one that went well for a while."""

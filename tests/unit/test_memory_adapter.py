@@ -228,7 +228,7 @@ async def test_a_fenced_commit_writes_nothing(
     assert await nobody_heard(aiter(listener))
 
 
-async def test_a_batch_for_a_partition_that_nobody_took_is_fenced(backend: MemoryBackend) -> None:
+async def test_a_batch_for_a_partition_without_an_owner_is_fenced(backend: MemoryBackend) -> None:
     untaken = PartitionState(0, "", "", START, "g", 0, {})
     with pytest.raises(Fenced, match="token"):
         await backend.store.commit(batch(untaken))
@@ -254,7 +254,7 @@ async def test_a_write_clears_then_removes_then_puts(backend: MemoryBackend, sta
     assert await ids_of(backend, MessageRange()) == ["n"]
 
 
-async def test_what_is_taken_for_new_and_is_not_collides(backend: MemoryBackend, state: PartitionState) -> None:
+async def test_an_existing_value_assumed_new_collides(backend: MemoryBackend, state: PartitionState) -> None:
     state = await committed(backend, state, created("s", "m"))
     again = batch(state, SessionWrite("s", stored(), stored(version=2), put={"m": message("m")}, unseen={"m"}))
     with pytest.raises(Collision):
@@ -276,7 +276,9 @@ async def test_a_deleted_session_leaves_nothing(backend: MemoryBackend, state: P
         await backend.reader.messages("s", MessageRange())
 
 
-async def test_a_commit_drops_what_it_applied_from_the_stream(backend: MemoryBackend, state: PartitionState) -> None:
+async def test_a_commit_drops_the_applied_entries_from_the_stream(
+    backend: MemoryBackend, state: PartitionState
+) -> None:
     await backend.queue.publish(0, [command("c1"), command("c2"), command("c3")])
     entries = (await backend.queue.read({0: START}, 10, 0))[0]
     applied = replace(state, cursor=entries[1].entry_id)
@@ -297,7 +299,7 @@ async def test_malformed_entries_are_kept_shortened(backend: MemoryBackend, stat
 # ── nobody holds what is stored ──────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_what_was_written_can_be_changed_without_harm(backend: MemoryBackend, state: PartitionState) -> None:
+async def test_written_values_can_be_changed_without_harm(backend: MemoryBackend, state: PartitionState) -> None:
     write = SessionWrite("s", None, stored(tags=["a"]), put={"m": message("m", tags=["a"])}, placed={"m": 0})
     written = batch(state, write)
     await backend.store.commit(written)
@@ -313,7 +315,7 @@ async def test_what_was_written_can_be_changed_without_harm(backend: MemoryBacke
     assert (await taken(backend.ownership, "worker-1")).type_sequences == {"session-deleted": 1}
 
 
-async def test_what_was_read_can_be_changed_without_harm(backend: MemoryBackend, state: PartitionState) -> None:
+async def test_read_values_can_be_changed_without_harm(backend: MemoryBackend, state: PartitionState) -> None:
     await committed(backend, state, created("s", "m"))
     needs = Needs({"s": SessionNeeds(tail=1)}, {"c": ENTRY_MS})
     first = (await backend.store.load(0, needs)).sessions["s"]
@@ -341,7 +343,7 @@ async def test_entries_are_copies_on_both_sides_of_the_queue(backend: MemoryBack
 # ── load and outcomes ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_only_what_is_needed_is_loaded(backend: MemoryBackend, state: PartitionState) -> None:
+async def test_only_needed_data_is_loaded(backend: MemoryBackend, state: PartitionState) -> None:
     await committed(backend, state, created("s", "m0", "m1", "m2"))
     wanted = SessionNeeds(header=False, message_ids={"m0", "unknown"}, tail=2)
     loaded = await backend.store.load(0, Needs({"s": wanted, "absent": SessionNeeds(tail=1)}, {}))
@@ -416,14 +418,14 @@ async def test_a_read_takes_up_to_count_of_each_partition() -> None:
     }
 
 
-async def test_a_waiting_read_gets_what_is_published(backend: MemoryBackend) -> None:
+async def test_a_waiting_read_gets_published_events(backend: MemoryBackend) -> None:
     read = asyncio.create_task(backend.queue.read({0: START}, 10, SOON))
     assert await waits(read)
     await backend.queue.publish(0, [command("c")])
     assert [decode_entry(entry.fields).command_id for entry in (await read)[0]] == ["c"]
 
 
-async def test_a_read_ends_by_itself(backend: MemoryBackend) -> None:
+async def test_a_read_ends_without_a_wakeup(backend: MemoryBackend) -> None:
     assert await backend.queue.read({0: START}, 10, 0.001) == {}
 
 
@@ -509,7 +511,7 @@ async def test_a_worker_that_departs_leaves_its_partitions_free(backend: MemoryB
     await taken(backend.ownership, "worker-2")
 
 
-async def test_changes_wake_all_who_wait(backend: MemoryBackend) -> None:
+async def test_changes_wake_all_waiters(backend: MemoryBackend) -> None:
     ownership = backend.ownership
     listeners = [ownership.changes(), ownership.changes()]
 
@@ -592,7 +594,7 @@ async def test_closing_ends_an_iteration_that_waits(backend: MemoryBackend) -> N
         await step
 
 
-async def test_a_subscription_that_falls_behind_is_lost(
+async def test_a_subscription_that_cannot_keep_up_is_lost(
     backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory_channels, "MAX_WAITING", 2)

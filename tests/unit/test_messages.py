@@ -58,7 +58,7 @@ def test_one_part_is_enough(part: MessageContent) -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, 5])
-def test_what_is_neither_text_nor_parts_is_told_as_it_is(wrong: Any) -> None:  # noqa: ANN401 - no content
+def test_content_that_is_neither_text_nor_parts_is_reported(wrong: Any) -> None:  # noqa: ANN401 - no content
     with pytest.raises(TypeError, match=r"content is text or parts, not (NoneType|int)"):
         user_message(wrong)
 

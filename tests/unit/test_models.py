@@ -123,7 +123,7 @@ def test_the_names_on_the_wire_are_the_specs() -> None:
     }
 
 
-def test_what_is_absent_is_left_out_on_the_wire() -> None:
+def test_absent_fields_are_omitted_on_the_wire() -> None:
     assert plain(SMALL) == {"provider": "openai", "model": "small"}
     assert plain(message("m1")).keys() == {"id", "role", "content", "createdAt"}
 

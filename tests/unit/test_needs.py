@@ -60,7 +60,7 @@ def test_an_outcome_is_looked_for_at_the_time_of_its_first_entry() -> None:
 
 
 @pytest.mark.parametrize("thorough", [False, True])
-def test_removals_eat_into_the_tail_of_those_behind_them(thorough: bool) -> None:
+def test_removals_shorten_the_tail_of_later_ones(thorough: bool) -> None:
     commands = RemoveMessages("s", last=2), RemoveMessages("s", message_ids=("m7", "m8")), RemoveMessages("s", last=1)
     wanted = needs(*commands, thorough=thorough).sessions["s"]
     assert (wanted.tail, wanted.message_ids) == (5, {"m7", "m8"})

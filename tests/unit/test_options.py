@@ -35,13 +35,13 @@ SECONDS = [pytest.param(option, id=name) for app in APPS.values() for name, opti
 
 @pytest.mark.parametrize("option", SECONDS)
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e400"])
-def test_what_is_no_number_of_seconds_is_refused(option: Any, value: str) -> None:  # noqa: ANN401
+def test_an_invalid_number_of_seconds_is_refused(option: Any, value: str) -> None:  # noqa: ANN401
     with pytest.raises(typer.BadParameter, match="expected a number of seconds"):
         option.callback(float(value))
     assert option.callback(1.5) == 1.5
 
 
-def test_what_was_not_given_is_no_fault() -> None:
+def test_an_absent_value_is_no_fault() -> None:
     assert check_finite(None) is None
 
 
@@ -69,7 +69,7 @@ def test_the_alerts_refuse_it_too(value: str, capsys: pytest.CaptureFixture[str]
     assert "--every takes seconds above 0" in capsys.readouterr().err
 
 
-def test_the_help_of_the_alerts_says_what_they_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_of_the_alerts_explains_them(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         turnstream_alerts.main.main(["--help"])
     assert "whose context window gets full" in " ".join(capsys.readouterr().out.split())

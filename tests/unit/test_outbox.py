@@ -61,13 +61,13 @@ async def test_a_command_that_is_put_is_queued(queue: Recorded) -> None:
     assert await queue.queued() == ["c1"]
 
 
-async def test_what_is_put_at_the_same_time_travels_together(queue: Recorded) -> None:
+async def test_concurrent_requests_share_a_batch(queue: Recorded) -> None:
     outbox = Outbox(queue, WINDOW)
     await asyncio.gather(outbox.put(0, [command("c1")]), outbox.put(0, [command("c2")]), outbox.put(1, [command("d1")]))
     assert sorted(queue.publications) == [(0, ["c1", "c2"]), (1, ["d1"])]
 
 
-async def test_nothing_overtakes_what_is_under_way(queue: Recorded) -> None:
+async def test_nothing_overtakes_commands_in_flight(queue: Recorded) -> None:
     outbox = Outbox(queue, WINDOW)
     queue.open.clear()
     first = outbox.put(0, [command("c1")])
@@ -129,7 +129,7 @@ def test_whatever_is_put_is_queued_once_in_its_order(puts: list[list[int]]) -> N
 
 
 @pytest.mark.parametrize("failure", [Overloaded(100, 100), Unavailable("gone"), RuntimeError("a bug")], ids=repr)
-async def test_a_failure_is_told_to_all_whom_it_hit_and_to_nobody_else(queue: Recorded, failure: Exception) -> None:
+async def test_a_failure_reaches_exactly_the_callers_it_concerns(queue: Recorded, failure: Exception) -> None:
     outbox = Outbox(queue, WINDOW)
     queue.failures.append(failure)
     async with asyncio.timeout(SOON):
@@ -139,7 +139,7 @@ async def test_a_failure_is_told_to_all_whom_it_hit_and_to_nobody_else(queue: Re
     assert await queue.queued() == ["c3"]
 
 
-async def test_what_was_put_behind_a_failure_is_still_sent(queue: Recorded) -> None:
+async def test_requests_after_a_failure_are_still_sent(queue: Recorded) -> None:
     outbox = Outbox(queue, WINDOW)
     queue.failures.append(Unavailable("gone"))
     queue.open.clear()
@@ -152,7 +152,7 @@ async def test_what_was_put_behind_a_failure_is_still_sent(queue: Recorded) -> N
     assert await queue.queued() == ["c2"]
 
 
-async def test_the_rest_of_a_put_is_not_sent_without_what_was_lost_of_it(queue: Recorded) -> None:
+async def test_the_rest_of_a_request_is_not_sent_without_its_lost_part(queue: Recorded) -> None:
     outbox = Outbox(queue, WINDOW)
     queue.failures.append(Unavailable("gone"))
     many = outbox.put(0, [command(f"c{number}") for number in range(MAX_TOGETHER + 5)])
@@ -174,7 +174,7 @@ async def test_a_caller_that_gives_up_does_not_take_its_command_back(queue: Reco
     assert await queue.queued() == ["c1", "c2"]
 
 
-async def test_closing_waits_for_what_is_under_way(queue: Recorded) -> None:
+async def test_closing_waits_for_commands_in_flight(queue: Recorded) -> None:
     outbox = Outbox(queue, WINDOW)
     put = outbox.put(0, [command(f"c{number}") for number in range(2 * MAX_TOGETHER)])
     await outbox.aclose()
@@ -185,7 +185,7 @@ async def test_closing_waits_for_what_is_under_way(queue: Recorded) -> None:
 # ── trying again ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_what_may_be_queued_already_is_tried_again_and_nothing_overtakes_it(queue: Recorded) -> None:
+async def test_commands_that_may_be_queued_already_are_retried_in_order(queue: Recorded) -> None:
     outbox = Outbox(queue, WINDOW)
     queue.failures += [Unavailable("gone")] * 3
     first = outbox.put(0, [command("c1")], SOON)
@@ -195,7 +195,7 @@ async def test_what_may_be_queued_already_is_tried_again_and_nothing_overtakes_i
     assert queue.publications == [(0, ["c1"])] * 4 + [(0, ["c2"])]
 
 
-async def test_a_full_stream_is_told_at_once_or_waited_for(queue: Recorded) -> None:
+async def test_a_full_stream_raises_at_once_or_is_waited_for(queue: Recorded) -> None:
     outbox = Outbox(queue, WINDOW)
     queue.failures += [Overloaded(100, 100)] * 3
     with pytest.raises(Overloaded):
@@ -204,7 +204,7 @@ async def test_a_full_stream_is_told_at_once_or_waited_for(queue: Recorded) -> N
     assert await queue.queued() == ["c2"]
 
 
-async def test_who_does_not_wait_for_room_is_not_held_up_by_who_does(queue: Recorded) -> None:
+async def test_a_caller_that_does_not_wait_for_room_is_not_delayed_by_one_that_does(queue: Recorded) -> None:
     outbox = Outbox(queue, WINDOW)
     queue.failures += [Overloaded(100, 100)] * 2
     patient = outbox.put(0, [command("c1")], SOON, wait=True)
@@ -217,7 +217,7 @@ async def test_who_does_not_wait_for_room_is_not_held_up_by_who_does(queue: Reco
     assert await queue.queued() == ["c1", "c3"]
 
 
-async def test_for_what_may_be_queued_already_a_full_stream_means_to_wait(queue: Recorded) -> None:
+async def test_commands_that_may_be_queued_already_wait_while_the_stream_is_full(queue: Recorded) -> None:
     outbox = Outbox(queue, WINDOW)
     queue.failures += [Unavailable("gone"), Overloaded(100, 100)]
     await outbox.put(0, [command("c1")], SOON)
@@ -234,7 +234,7 @@ async def test_waiting_ends_with_the_time_that_was_given(queue: Recorded) -> Non
         await outbox.put(0, [command("c2")], 0.2)
 
 
-async def test_who_has_little_time_is_told_before_those_who_have_more(queue: Recorded) -> None:
+async def test_callers_fail_in_the_order_of_their_deadlines(queue: Recorded) -> None:
     outbox = Outbox(queue, WINDOW)
     queue.failures += [Unavailable("gone")] * 1_000
     brief, patient = outbox.put(0, [command("c1")], 0.1), outbox.put(0, [command("c2")], SOON)
@@ -247,7 +247,7 @@ async def test_who_has_little_time_is_told_before_those_who_have_more(queue: Rec
 
 
 @pytest.mark.parametrize("failure", [Overloaded(100, 100), Unavailable("gone")], ids=repr)
-async def test_who_waits_behind_those_who_have_more_time_is_told_in_time(queue: Recorded, failure: Unavailable) -> None:
+async def test_a_short_deadline_after_longer_ones_expires_in_time(queue: Recorded, failure: Unavailable) -> None:
     outbox = Outbox(queue, WINDOW)
     queue.failures += [failure] * 1_000
     patient, brief = (outbox.put(0, [command(name)], time, wait=True) for name, time in (("c1", SOON), ("c2", 0.1)))
@@ -266,7 +266,7 @@ async def test_nothing_is_tried_again_when_workers_would_not_recognise_it(queue:
         await outbox.put(0, [command("c1")], SOON)
 
 
-async def test_waiting_for_room_ends_when_workers_would_not_recognise_what_may_be_queued(queue: Recorded) -> None:
+async def test_waiting_for_room_ends_with_the_deduplication_window(queue: Recorded) -> None:
     outbox = Outbox(queue, 0.5)
     queue.failures += [Unavailable("gone")]
     queue.failures += [Overloaded(100, 100)] * 1_000
@@ -274,7 +274,7 @@ async def test_waiting_for_room_ends_when_workers_would_not_recognise_what_may_b
         await outbox.put(0, [command("c1")], 1_000 * SOON, wait=True)
 
 
-async def test_a_lane_outlives_what_cannot_be_published_again(queue: Recorded) -> None:
+async def test_a_sender_survives_a_failed_second_publication(queue: Recorded) -> None:
     outbox = Outbox(queue, WINDOW)
     queue.failures += [RuntimeError("a bug")]
     outbox.resume({0: [command("c1")]})
@@ -283,7 +283,7 @@ async def test_a_lane_outlives_what_cannot_be_published_again(queue: Recorded) -
     await outbox.aclose()
 
 
-async def test_what_was_published_before_goes_first(queue: Recorded) -> None:
+async def test_earlier_publications_go_first(queue: Recorded) -> None:
     outbox = Outbox(queue, WINDOW)
     await outbox.put(0, [command("c1")])
     queue.failures += [Unavailable("gone")] * 2
@@ -302,9 +302,7 @@ async def test_what_was_published_before_goes_first(queue: Recorded) -> None:
 
 
 @pytest.mark.parametrize("before", [False, True])
-async def test_who_does_not_wait_for_room_is_not_held_up_by_what_is_published_again(
-    queue: Recorded, *, before: bool
-) -> None:
+async def test_a_caller_that_does_not_wait_for_room_is_not_delayed_by_resends(queue: Recorded, *, before: bool) -> None:
     outbox = Outbox(queue, WINDOW)
     queue.failures += [Overloaded(100, 100)] * 1_000
     outbox.resume({0: [command("c1")]})
@@ -322,9 +320,7 @@ async def test_who_does_not_wait_for_room_is_not_held_up_by_what_is_published_ag
 
 @pytest.mark.parametrize("before", [False, True])
 @pytest.mark.parametrize("failure", [Overloaded(100, 100), Unavailable("gone")], ids=repr)
-async def test_who_waits_behind_what_is_published_again_is_told_in_time(
-    queue: Recorded, failure: Unavailable, *, before: bool
-) -> None:
+async def test_a_deadline_after_resends_expires_in_time(queue: Recorded, failure: Unavailable, *, before: bool) -> None:
     outbox = Outbox(queue, WINDOW)
     queue.failures += [failure] * 1_000
     outbox.resume({0: [command("c1")]})
@@ -337,7 +333,7 @@ async def test_who_waits_behind_what_is_published_again_is_told_in_time(
     assert await queue.queued() == ["c1", "c3"]
 
 
-async def test_who_has_little_time_is_told_while_a_lane_is_held(queue: Recorded) -> None:
+async def test_a_short_deadline_expires_while_the_sender_is_paused(queue: Recorded) -> None:
     outbox = Outbox(queue, WINDOW)
     outbox.resume({0: [command("c1")]})
     outbox.hold([0], "gone")
@@ -351,7 +347,7 @@ async def test_who_has_little_time_is_told_while_a_lane_is_held(queue: Recorded)
     assert await queue.queued() == ["c1", "c2", "c4"]
 
 
-async def test_what_is_published_again_has_no_more_bytes_than_it_may(queue: Recorded) -> None:
+async def test_a_second_publication_respects_the_byte_limit(queue: Recorded) -> None:
     outbox = Outbox(queue, WINDOW)
     third = MAX_BYTES_TOGETHER // 3
     sizes = [third] * 4 + [2 * MAX_BYTES_TOGETHER, 2]
@@ -371,7 +367,7 @@ async def test_nothing_is_published_again_when_workers_would_not_recognise_it(qu
     assert await queue.queued() == ["c2"]
 
 
-async def test_a_gate_that_stays_closed_is_told(queue: Recorded) -> None:
+async def test_a_circuit_that_stays_open_is_logged(queue: Recorded) -> None:
     outbox = Outbox(queue, WINDOW)
     outbox.hold([0], "gone")
     with pytest.raises(Unavailable, match="no connection for replies: gone"):
@@ -400,7 +396,7 @@ def soon() -> float:
     return asyncio.get_running_loop().time() + 0.05
 
 
-async def test_a_caller_is_told_at_its_time_while_a_publication_is_under_way(queue: Recorded) -> None:
+async def test_a_caller_times_out_on_time_during_a_publication(queue: Recorded) -> None:
     outbox = Outbox(queue, WINDOW)
     queue.open.clear()
     with pytest.raises(Unavailable):
@@ -412,7 +408,7 @@ async def test_a_caller_is_told_at_its_time_while_a_publication_is_under_way(que
     assert await queue.queued() == ["c1", "c2"]
 
 
-async def test_what_has_not_begun_then_is_never_published(queue: Recorded) -> None:
+async def test_a_command_not_begun_by_then_is_never_published(queue: Recorded) -> None:
     outbox = Outbox(queue, WINDOW)
     queue.open.clear()
     first = outbox.put(0, [command("c1")], SOON)
@@ -427,14 +423,14 @@ async def test_what_has_not_begun_then_is_never_published(queue: Recorded) -> No
     await outbox.aclose()
 
 
-async def test_what_is_told_then_is_the_last_failure(queue: Recorded) -> None:
+async def test_the_reported_error_is_the_last_failure(queue: Recorded) -> None:
     outbox = Outbox(queue, WINDOW)
     queue.failures += [Unavailable("the server is full")] * 1_000
     with pytest.raises(Unavailable, match="the server is full"):
         await outbox.put(0, [command("c1")], SOON, until=soon())
 
 
-async def test_what_is_published_late_has_less_time_left(queue: Recorded) -> None:
+async def test_a_late_publication_has_less_time_left(queue: Recorded) -> None:
     outbox = Outbox(queue, WINDOW)
     now = asyncio.get_running_loop().time()
     limited = [

@@ -37,7 +37,7 @@ def commit(clock: OutcomeClock, entry_ms: int) -> int:
 
 
 @pytest.mark.parametrize("between", [0.0003, 0.0009, 0.0013, 0.4])
-def test_it_goes_on_however_fast_batches_come(clock: OutcomeClock, seconds: Seconds, between: float) -> None:
+def test_it_advances_however_fast_batches_come(clock: OutcomeClock, seconds: Seconds, between: float) -> None:
     for _ in range(5_000):
         seconds.now += between
         commit(clock, NOW + 1_000_000 * HOUR)
@@ -52,7 +52,7 @@ def test_the_time_that_a_commit_takes_counts(clock: OutcomeClock, seconds: Secon
     assert clock.moment().passed == pytest.approx(NOW + 900, abs=2)
 
 
-def test_behind_a_backlog_only_what_has_passed_since_counts(clock: OutcomeClock, seconds: Seconds) -> None:
+def test_after_a_backlog_only_the_time_since_then_counts(clock: OutcomeClock, seconds: Seconds) -> None:
     """Its ids told less time than it took to apply it."""
     for second in range(60):
         seconds.now += 10

@@ -65,7 +65,7 @@ def entries(count: int, first: int = 1, text: str = "") -> list[RawEntry]:
     return [raw(entry(command, f"c{first + i}"), first + i) for i, command in enumerate(commands)]
 
 
-async def test_what_arrives_is_applied(backend: MemoryBackend, store: Counting) -> None:
+async def test_arriving_commands_are_applied(backend: MemoryBackend, store: Counting) -> None:
     async with running(backend, store, ROOMY) as owned:
         owned.feed(START, entries(3))
         await wait_until(lambda: owned.state.cursor == entries(3)[-1].entry_id)
@@ -105,9 +105,7 @@ async def test_a_single_command_is_never_held_back(backend: MemoryBackend, store
         await wait_until(lambda: store.commits == [1])
 
 
-async def test_what_was_asked_for_before_something_else_was_read_is_dropped(
-    backend: MemoryBackend, store: Counting
-) -> None:
+async def test_an_answer_to_a_superseded_request_is_dropped(backend: MemoryBackend, store: Counting) -> None:
     async with running(backend, store, BatchLimits(commands=4, size=1_000_000)) as owned:
         owned.feed(START, entries(3))
         owned.feed(START, entries(3))
@@ -131,7 +129,7 @@ async def test_an_inbox_with_a_whole_batch_has_no_room(backend: MemoryBackend, s
         assert [*room, owned.has_room] == [True, False, False, True]
 
 
-async def test_stopping_finishes_the_batch_in_hand_and_begins_no_other(backend: MemoryBackend, store: Counting) -> None:
+async def test_stopping_finishes_the_current_batch_and_begins_no_other(backend: MemoryBackend, store: Counting) -> None:
     store.open.clear()
     async with running(backend, store, BatchLimits(commands=4, size=1_000_000)) as owned:
         owned.feed(START, entries(4))
@@ -143,7 +141,7 @@ async def test_stopping_finishes_the_batch_in_hand_and_begins_no_other(backend: 
     assert (store.commits, owned.state.cursor) == ([4], entries(4)[-1].entry_id)
 
 
-async def test_what_arrives_together_with_the_stop_is_left_to_the_next_owner(
+async def test_commands_arriving_with_the_stop_are_left_to_the_next_owner(
     backend: MemoryBackend, store: Counting
 ) -> None:
     async with running(backend, store, ROOMY) as owned:
@@ -171,7 +169,7 @@ class Refusing(Counting):
         await super().commit(batch)
 
 
-async def test_a_batch_that_was_refused_goes_on_behind_what_was_applied(backend: MemoryBackend) -> None:
+async def test_a_refused_batch_continues_after_the_applied_commands(backend: MemoryBackend) -> None:
     """A query cuts it into pieces, of which the first is committed."""
     store = Refusing(backend)
     waiting = [*entries(2), raw(entry(GetSession("s"), "query"), 3), *entries(2, first=4)]
@@ -182,7 +180,7 @@ async def test_a_batch_that_was_refused_goes_on_behind_what_was_applied(backend:
     assert len((await backend.reader.messages("s", MessageRange()))[1]) == 3
 
 
-async def test_a_bug_beside_deciding_is_logged_once_and_without_what_the_message_says(
+async def test_a_bug_outside_the_decision_is_logged_once_without_the_message(
     backend: MemoryBackend, store: Counting, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     met = 0

@@ -16,7 +16,7 @@ from turnstream.ports import RawEntry
 from turnstream.settings import Settings
 
 
-async def test_a_failure_behind_a_redirection_is_told_once(
+async def test_a_failure_after_a_redirection_is_reported_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     reader = _PartitionReader(one_server(Settings(), cast("Any", None), Scripts()), cast("Any", None), 0, lambda: None)
@@ -36,7 +36,7 @@ async def test_a_failure_behind_a_redirection_is_told_once(
     ]
 
 
-async def test_what_was_read_behind_another_cursor_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_entries_read_from_another_cursor_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer to the old question comes in the same moment in which the new one is asked."""
     reader = _PartitionReader(one_server(Settings(), cast("Any", None), Scripts()), cast("Any", None), 0, lambda: None)
     loop = asyncio.get_running_loop()

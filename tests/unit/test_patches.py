@@ -58,20 +58,20 @@ def test_unset_leaves_and_none_clears() -> None:
         (SessionPatch(messages=()), b'{"messages":[]}'),
     ],
 )
-def test_the_wire_tells_unset_from_none(patch: msgspec.Struct, wire: bytes) -> None:
+def test_the_wire_distinguishes_unset_from_none(patch: msgspec.Struct, wire: bytes) -> None:
     assert msgspec.json.encode(patch) == wire
     assert msgspec.json.decode(wire, type=type(patch)) == patch
 
 
 @pytest.mark.parametrize("wire", [b'{"provider":null}', b'{"model":null}'])
-def test_what_is_not_optional_cannot_be_cleared(wire: bytes) -> None:
+def test_required_fields_cannot_be_cleared(wire: bytes) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(wire, type=SessionConfigPatch)
 
 
 @unhurried
 @for_all(arbitrary(SessionConfig), arbitrary(SessionConfigPatch))
-def test_a_patched_value_has_what_the_patch_sets_and_else_what_it_had(
+def test_a_patched_value_keeps_the_fields_that_the_patch_omits(
     config: SessionConfig, patch: SessionConfigPatch
 ) -> None:
     patched, wanted = apply_patch(config, patch), set_fields(patch)

@@ -116,7 +116,7 @@ async def test_entries_are_applied_in_one_commit(
     assert (await stored(backend)).messages == (message("m1", a=1),)
 
 
-async def test_what_is_known_is_not_read_again(processor: PartitionProcessor, store: Recording) -> None:
+async def test_known_sessions_are_not_read_again(processor: PartitionProcessor, store: Recording) -> None:
     await processor.process(entries(CREATE))
     assert len(store.loads) == 1
     await processor.process(entries(ADD, UpdateTokenMetrics("s", 1), first=2))
@@ -182,7 +182,7 @@ async def test_the_same_id_with_another_payload_is_a_mismatch(
     assert (await stored(backend)).metrics.total_tokens == 5
 
 
-async def test_a_message_that_is_stored_already_is_refused_and_the_rest_of_the_batch_goes_on(
+async def test_a_stored_message_is_refused_and_the_rest_of_the_batch_is_applied(
     processor: PartitionProcessor, store: Recording, backend: MemoryBackend
 ) -> None:
     await processor.process(entries(CREATE, ADD))
@@ -202,7 +202,7 @@ async def test_a_stored_message_is_refused_even_where_the_batch_removes_it_after
 # ── what cannot be applied ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_what_cannot_be_read_is_set_aside_between_what_can(
+async def test_unreadable_entries_are_quarantined_between_readable_ones(
     processor: PartitionProcessor, store: Recording, backend: MemoryBackend
 ) -> None:
     broken = raw(CommandEntry("c2", "add-message", b"{", REPLY_TO), 2)
@@ -227,7 +227,7 @@ class Exploding:
         return CATALOGUE.price(usage, model, provider, at)
 
 
-async def test_a_bug_parks_the_session_and_the_others_go_on(store: Recording, backend: MemoryBackend) -> None:
+async def test_a_bug_parks_only_its_own_session(store: Recording, backend: MemoryBackend) -> None:
     processor = await owner(backend, store, Exploding())
     bomb = UpdateTokenMetrics("s", 13)
     other = CreateSession(SMALL, "t")
@@ -263,7 +263,7 @@ async def test_a_command_that_was_parked_twice_is_applied_once(store: Recording,
     assert (await stored(backend)).version == 3
 
 
-async def test_a_redrive_that_fails_half_way_keeps_what_was_before(
+async def test_a_redrive_that_fails_half_way_keeps_the_former_state(
     store: Recording, backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     processor = await owner(backend, store, Exploding())
@@ -346,7 +346,7 @@ async def test_large_commands_are_redriven_a_few_at_a_time(store: Recording, bac
     assert (await stored(backend)).version == 106
 
 
-async def test_what_is_remembered_is_read_again_before_a_command_is_parked(backend: MemoryBackend) -> None:
+async def test_remembered_sessions_are_read_again_before_a_command_is_parked(backend: MemoryBackend) -> None:
     store = Refusing(backend.store)
     store.refused = frozenset({"c3"})
     processor = await owner(backend, store)
@@ -359,7 +359,7 @@ async def test_what_is_remembered_is_read_again_before_a_command_is_parked(backe
     assert [reply.status for reply in store.replies] == ["ok", "ok", "parked", "ok"]
 
 
-async def test_what_can_neither_be_applied_nor_parked_stops_the_partition(backend: MemoryBackend) -> None:
+async def test_a_command_that_can_be_neither_applied_nor_parked_stops_the_partition(backend: MemoryBackend) -> None:
     store = Refusing(backend.store)
     processor = await owner(backend, store)
     await processor.process(entries(CREATE))
@@ -416,7 +416,7 @@ async def test_a_bug_that_a_query_meets_does_not_stop_the_partition(
     assert "The worker failed on it: RuntimeError" in aside.error
 
 
-async def test_a_bug_is_logged_without_what_the_message_says(
+async def test_a_bug_is_logged_without_the_message(
     backend: MemoryBackend, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def buggy(view: SessionView, command: AddMessage, context: Context) -> Decision:
@@ -448,7 +448,7 @@ class NoQueues(Recording):
         await super().commit(batch)
 
 
-async def test_what_cannot_be_parked_is_told_with_what_it_was_to_be_parked_for(
+async def test_a_failure_to_park_is_reported_with_its_cause(
     backend: MemoryBackend, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def buggy(view: SessionView, command: AddMessage, context: Context) -> Decision:
@@ -480,7 +480,7 @@ async def test_what_cannot_be_parked_is_told_with_what_it_was_to_be_parked_for(
         ({b"id": b"\xff", b"type": b"a secret"}, None, "Expected UTF-8 text - at `id`"),
     ],
 )
-async def test_what_is_set_aside_is_logged_with_its_id_and_without_its_content(
+async def test_quarantined_entries_are_logged_by_id_without_content(
     processor: PartitionProcessor,
     caplog: pytest.LogCaptureFixture,
     fields: dict[bytes, bytes],
@@ -494,7 +494,7 @@ async def test_what_is_set_aside_is_logged_with_its_id_and_without_its_content(
     assert not any("secret" in str(vars(record)) for record in caplog.records)
 
 
-async def test_who_lost_the_partition_writes_nothing(
+async def test_a_former_owner_writes_nothing(
     processor: PartitionProcessor, store: Recording, backend: MemoryBackend
 ) -> None:
     await processor.process(entries(CREATE))
@@ -537,7 +537,7 @@ async def test_a_deleted_session_is_forgotten(processor: PartitionProcessor, bac
 # ── queries over the stream ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_query_sees_what_is_before_it_and_nothing_behind_it(
+async def test_a_query_sees_earlier_commands_and_no_later_ones(
     processor: PartitionProcessor, store: Recording, backend: MemoryBackend
 ) -> None:
     get = GetSession("s")
@@ -569,7 +569,7 @@ async def test_a_query_can_be_rejected(
     assert [(type(each), each.fields) for each in store.errors] == [(type(error), error.fields)]
 
 
-async def test_a_query_that_nobody_waits_for_is_passed_over(processor: PartitionProcessor, store: Recording) -> None:
+async def test_a_query_without_a_waiting_client_is_skipped(processor: PartitionProcessor, store: Recording) -> None:
     query = raw(entry(GetSession("s"), reply_to=None), 2)
     await processor.process([*entries(CREATE), query])
     assert processor.state.cursor == query.entry_id

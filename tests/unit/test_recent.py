@@ -33,7 +33,7 @@ def kept(session_id: str, messages: tuple[ChatMessage, ...], sequence: int) -> C
     return found
 
 
-def test_what_follows_right_behind_is_folded() -> None:
+def test_the_directly_following_event_is_folded() -> None:
     found = kept("s", holding(2), 7).followed_by((message("new"), message("newer")), 5, place(7, 9))
     assert found is not None
     session = found.session()
@@ -51,11 +51,11 @@ def test_what_follows_right_behind_is_folded() -> None:
         pytest.param(place(7, 9, "other"), id="another history"),
     ],
 )
-def test_what_follows_something_else_is_not(other: SessionPlace) -> None:
+def test_an_event_after_a_gap_is_not_folded(other: SessionPlace) -> None:
     assert kept("s", (), 7).followed_by((message("new"),), 5, other) is None
 
 
-def test_what_a_caller_changes_in_a_result_is_not_in_the_next_one() -> None:
+def test_a_callers_changes_to_a_result_are_not_in_the_next_one() -> None:
     first = kept("s", (message("m0", tags=["a"]), message("m1")), 7)
     metadata = first.session().messages[0].metadata
     assert metadata is not None
@@ -81,7 +81,7 @@ def test_the_least_recently_kept_make_room() -> None:
     assert recent.take("d") is None
 
 
-def test_a_session_that_is_too_large_alone_drives_nobody_out() -> None:
+def test_a_session_too_large_for_the_cache_evicts_no_other() -> None:
     recent = SessionCache(most=4_000)
     recent.keep(kept("small", (), 1))
     recent.keep(kept("large", (message(text="x" * 4_000),), 2))

@@ -22,7 +22,7 @@ def reader_without_server(monkeypatch: pytest.MonkeyPatch) -> SessionReader:
     return reader
 
 
-async def test_a_result_that_cannot_be_read_is_told_with_the_command_id(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unreadable_result_is_reported_with_the_command_id(monkeypatch: pytest.MonkeyPatch) -> None:
     """The caller must not take it for a command that may be lost, nor send it again under another id."""
     reader = reader_without_server(monkeypatch)
     command = UpdateTokenMetrics("s", 1)

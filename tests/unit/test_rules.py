@@ -180,17 +180,17 @@ def test_a_broken_rule_names_its_field(command: AnyCommand, path: str) -> None:
 
 
 @pytest.mark.parametrize("command", KEPT)
-def test_what_keeps_the_rules(command: AnyCommand) -> None:
+def test_commands_that_keep_the_rules(command: AnyCommand) -> None:
     check_rules(command)
 
 
 @pytest.mark.parametrize(("command", "path"), BROKEN)
-def test_the_client_refuses_what_a_worker_would_reject(command: AnyCommand, path: str) -> None:
+def test_the_client_refuses_commands_that_a_worker_would_reject(command: AnyCommand, path: str) -> None:
     with pytest.raises(InvalidCommand) as caught:
         encode_command(command, MAX_BYTES)
     assert caught.value.path == path
 
 
-def test_a_rejected_command_says_what_was_expected() -> None:
+def test_a_rejected_command_names_the_expected_value() -> None:
     with pytest.raises(InvalidCommand, match=r"Expected a number from 1 to 1000, got 0 - at `\$\.limit`"):
         check_rules(ListSessions(limit=0))

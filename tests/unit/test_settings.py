@@ -71,7 +71,7 @@ def test_every_setting_has_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().model_dump() == values
 
 
-def test_what_is_given_comes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arguments_take_precedence_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TURNSTREAM_NAMESPACE", "from-environment")
     assert load_settings(namespace="given").namespace == "given"
     assert load_settings(namespace=None).namespace == "from-environment"

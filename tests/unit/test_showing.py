@@ -43,7 +43,7 @@ def test_no_value_shows_content(kind: type[msgspec.Struct], held: object) -> Non
     assert len(shown) < LONGEST or isinstance(held, msgspec.Struct)
 
 
-def test_what_is_content_is_not_among_what_is_shown() -> None:
+def test_content_is_not_shown() -> None:
     assert SHOWN.isdisjoint(CONTENT)
 
 

@@ -31,7 +31,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in captured.err.splitlines()]
 
 
-def test_a_json_line_holds_what_was_bound(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_json_line_holds_the_bound_values(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(json=True)
     with structlog.contextvars.bound_contextvars(partition=7):
         get_logger("turnstream.test").info("batch applied", command_id="c1", commands=3)
@@ -55,7 +55,7 @@ def test_logs_of_other_libraries_look_the_same(capsys: pytest.CaptureFixture[str
     assert (line["event"], line["level"]) == ("3 connections", "warning")
 
 
-def test_what_is_below_the_level_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_records_below_the_level_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("warning", json=True)
     log = get_logger("turnstream.test")
     log.info("not this")
@@ -106,7 +106,7 @@ def _handle(content: str) -> None:
     raise RuntimeError("a bug" if content else "")
 
 
-def test_where_a_failure_began_is_told_without_its_text() -> None:
+def test_the_origin_of_a_failure_is_logged_without_its_text() -> None:
     """The innermost call of the innermost cause comes first."""
     with pytest.raises(ValueError, match="again") as failed:
         _wrap("a secret")
@@ -115,7 +115,7 @@ def test_where_a_failure_began_is_told_without_its_text() -> None:
     assert "secret" not in where
 
 
-def test_of_many_calls_the_innermost_are_told() -> None:
+def test_of_many_calls_the_innermost_are_named() -> None:
     def deep(calls: int) -> None:
         if calls:
             deep(calls - 1)
@@ -166,7 +166,7 @@ def test_a_control_is_shown_and_does_nothing(letter: str) -> None:
     assert json.loads(shown) == {letter: letter}
 
 
-def test_what_does_nothing_stays_as_it_is() -> None:
+def test_a_change_without_effect_leaves_the_value_as_it_is() -> None:
     for text in ("two lines\nand\ta tab", "日本語 عربى עברית", "👨\u200d👩\u200d👧 e\u0301 \ufeff"):
         assert printable(text) == text
         assert json.loads(printable_json(json.dumps(text, ensure_ascii=False).encode())) == text

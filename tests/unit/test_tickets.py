@@ -78,7 +78,9 @@ async def test_a_ticket_can_be_awaited_again_and_by_many(backend: MemoryBackend,
     assert [applied.version for applied in (*await asyncio.gather(*waiting), await ticket, await ticket)] == [7] * 5
 
 
-async def test_who_gives_up_does_not_take_the_answer_from_others(backend: MemoryBackend, replies: ReplyRouter) -> None:
+async def test_a_caller_that_gives_up_does_not_take_the_answer_from_others(
+    backend: MemoryBackend, replies: ReplyRouter
+) -> None:
     (ticket,) = tickets(replies, "c1")
 
     async def wait() -> Applied:
@@ -107,7 +109,7 @@ async def test_many_wait_each_for_a_time_of_its_own(backend: MemoryBackend, repl
     assert (await waiting).version == 7
 
 
-async def test_what_was_closed_while_it_opened_stays_closed(
+async def test_a_connection_closed_while_opening_stays_closed(
     backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subscribe, released = backend.channels.subscribe, asyncio.Event()
@@ -143,7 +145,7 @@ async def test_each_reply_reaches_its_own_ticket(backend: MemoryBackend, replies
     assert [(await ticket).version for ticket in (one, two, three)] == [1, 2, 3]
 
 
-async def test_replies_of_other_clients_are_not_heard(backend: MemoryBackend, replies: ReplyRouter) -> None:
+async def test_replies_to_other_clients_are_not_received(backend: MemoryBackend, replies: ReplyRouter) -> None:
     (ticket,) = tickets(replies, "c1")
     answer(backend, Reply("c1", "ok", 9), client="other")
     answer(backend, Reply("c1", "ok", 7))
@@ -174,7 +176,7 @@ async def test_a_command_that_is_sent_again_has_one_answer(backend: MemoryBacken
     assert ((await first).version, (await again).version) == (7, 7)
 
 
-async def test_another_payload_under_an_id_that_is_under_way_is_refused_and_harms_nobody(
+async def test_another_payload_under_an_id_in_flight_is_refused_without_side_effects(
     backend: MemoryBackend, replies: ReplyRouter
 ) -> None:
     (first,) = tickets(replies, "c1")
@@ -252,7 +254,9 @@ async def test_a_late_answer_to_another_command_under_the_id_is_not_taken_for_on
 
 
 @pytest.mark.parametrize("payload", [b"", b"hello", b"[1]", b'[{"commandId":"\xff","status":"ok"}]', b"[" * 10_000])
-async def test_what_is_no_reply_is_passed_over(backend: MemoryBackend, replies: ReplyRouter, payload: bytes) -> None:
+async def test_payloads_that_are_no_reply_are_skipped(
+    backend: MemoryBackend, replies: ReplyRouter, payload: bytes
+) -> None:
     """Anybody may publish on a reply channel."""
     (ticket,) = tickets(replies, "c1")
     backend.channels.publish(backend.channels.reply_channel(0, "client"), payload)
@@ -263,7 +267,7 @@ async def test_what_is_no_reply_is_passed_over(backend: MemoryBackend, replies: 
 # ── the end of listening ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_closing_tells_those_who_still_wait(replies: ReplyRouter) -> None:
+async def test_closing_fails_the_waiting_callers(replies: ReplyRouter) -> None:
     (ticket,) = tickets(replies, "c1")
     await replies.aclose()
     with pytest.raises(Unavailable, match="may still be applied"):
@@ -291,7 +295,7 @@ async def queued(backend: MemoryBackend) -> list[str]:
     return [decode_entry(entry.fields).command_id for entry in entries]
 
 
-async def test_what_is_unanswered_when_the_subscription_is_lost_is_sent_again(
+async def test_commands_unanswered_when_the_subscription_is_lost_are_sent_again(
     backend: MemoryBackend, replies: ReplyRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ["c1", "c2", "c3"]
@@ -305,7 +309,7 @@ async def test_what_is_unanswered_when_the_subscription_is_lost_is_sent_again(
 
 
 @pytest.mark.parametrize("queued_before", [True, False])
-async def test_what_was_asked_for_behind_a_new_connection_is_not_asked_for_when_its_caller_sends_it_again(
+async def test_a_caller_resending_after_a_reconnect_is_not_resent_for(
     backend: MemoryBackend, replies: ReplyRouter, monkeypatch: pytest.MonkeyPatch, *, queued_before: bool
 ) -> None:
     sent = [command("c1").entry]
@@ -326,7 +330,7 @@ async def _sent(backend: MemoryBackend, names: list[str]) -> bool:
     return await queued(backend) == names
 
 
-async def test_what_was_under_way_when_the_subscription_was_lost_is_asked_for_as_well(
+async def test_commands_in_flight_when_the_subscription_was_lost_are_resent_as_well(
     backend: MemoryBackend, replies: ReplyRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may have been applied, and answered, before its sender knew that it was queued."""
@@ -378,7 +382,7 @@ async def test_closing_ends_an_opening(backend: MemoryBackend, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("late", [False, True])
-async def test_closing_while_it_listens_for_the_first_time_leaves_nobody_behind(
+async def test_closing_during_the_first_subscription_leaves_no_task(
     backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch, *, late: bool
 ) -> None:
     found = asyncio.Event()
@@ -403,7 +407,7 @@ async def test_closing_while_it_listens_for_the_first_time_leaves_nobody_behind(
     assert asyncio.all_tasks() == before
 
 
-async def test_a_connection_that_is_lost_concerns_only_what_it_served(
+async def test_a_lost_connection_concerns_only_its_own_channels(
     backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend.channels = channels = Apart()
@@ -430,7 +434,7 @@ async def test_a_connection_that_is_lost_concerns_only_what_it_served(
     await replies.aclose()
 
 
-async def test_what_workers_would_not_recognise_is_not_sent_again_but_told(
+async def test_commands_outside_the_deduplication_window_fail_instead_of_being_resent(
     backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replies = replies_of(backend, window=0.01)
@@ -475,7 +479,7 @@ async def reminded(backend: MemoryBackend, replies: ReplyRouter, later: float) -
     return await queued(backend)
 
 
-async def test_who_is_not_answered_asks_once_more(backend: MemoryBackend, replies: ReplyRouter) -> None:
+async def test_an_unanswered_request_is_repeated(backend: MemoryBackend, replies: ReplyRouter) -> None:
     (ticket,) = tickets(replies, "c1")
     assert await reminded(backend, replies, OVERDUE - 1.0) == []
     for later in (OVERDUE, OVERDUE + 1.0, 2 * OVERDUE):
@@ -484,14 +488,14 @@ async def test_who_is_not_answered_asks_once_more(backend: MemoryBackend, replie
     assert (await ticket).version == 7
 
 
-async def test_what_is_answered_is_not_asked_for(backend: MemoryBackend, replies: ReplyRouter) -> None:
+async def test_answered_commands_are_not_resent(backend: MemoryBackend, replies: ReplyRouter) -> None:
     (ticket,) = tickets(replies, "c1")
     answer(backend, Reply("c1", "ok", 7))
     await ticket
     assert await reminded(backend, replies, OVERDUE) == []
 
 
-async def test_what_is_not_queued_yet_is_not_asked_for(backend: MemoryBackend, replies: ReplyRouter) -> None:
+async def test_commands_not_queued_yet_are_not_resent(backend: MemoryBackend, replies: ReplyRouter) -> None:
     with replies.expecting([command("c1")], SOON):
         assert await reminded(backend, replies, OVERDUE) == []
 
@@ -506,7 +510,7 @@ async def test_a_long_backlog_gets_one_command_more(backend: MemoryBackend, repl
     assert await reminded(backend, replies, OVERDUE + 1.0) == ["c99"]
 
 
-async def test_what_was_sent_before_a_command_that_is_answered_has_lost_its_answer(
+async def test_commands_sent_before_an_answered_one_have_lost_their_replies(
     backend: MemoryBackend, replies: ReplyRouter
 ) -> None:
     *lost, last = tickets(replies, "c1", "c2", "c3")
@@ -528,7 +532,7 @@ async def test_a_command_that_was_asked_for_in_vain_holds_no_later_one_back(
     assert await reminded(backend, replies, 2 * OVERDUE) == ["c1", "c2"]
 
 
-async def test_nobody_is_asked_who_would_not_recognise_the_command(backend: MemoryBackend) -> None:
+async def test_no_resend_after_workers_forgot_the_command(backend: MemoryBackend) -> None:
     replies = replies_of(backend, window=2 * OVERDUE)
     tickets(replies, "c1")
     assert await reminded(backend, replies, OVERDUE) == []

@@ -94,7 +94,7 @@ def test_each_call_is_priced_as_it_arrives_by_the_model_of_that_time() -> None:
     )
 
 
-def test_two_calls_of_a_tiered_model_cost_what_two_calls_cost() -> None:
+def test_two_calls_of_a_tiered_model_cost_the_sum_of_both() -> None:
     half, both = (TokenUsage(prompt_tokens=tokens) for tokens in (150_000, 300_000))
     one, together = (default_catalogue().price(u, "gemini-2.5-pro", "google", LATER).cost for u in (half, both))
     assert together > 2 * one > 0, "the model has no tiers any more: take another one"
@@ -124,7 +124,7 @@ def test_says_where_the_price_came_from(model: str, source: PriceSource) -> None
     assert known.estimated_cost > 0
 
 
-def test_a_cost_of_0_for_a_model_that_nobody_knows_says_so() -> None:
+def test_a_cost_of_0_for_an_unknown_model_says_so() -> None:
     unknown = metrics(UpdateTokenMetrics("s", 10, 1), model="unknown-model")
     assert (unknown.estimated_cost, unknown.price_source) == (0.0, PriceSource.UNKNOWN)
 
@@ -181,7 +181,7 @@ def test_only_the_update_that_crosses_the_threshold_says_so() -> None:
     assert criticals(story.past) == [(0.85, True), (0.9, False), (0.81, True), (0.82, False)]
 
 
-def test_what_a_patch_puts_above_the_threshold_is_crossed_by_it_and_not_again() -> None:
+def test_a_patch_above_the_threshold_crosses_it_once() -> None:
     full = UpdateSession("s", SessionPatch(metrics=TokenMetricsPatch(context_utilization=0.9, total_tokens=900)))
     assert criticals(after(full, UpdateTokenMetrics("s")).past) == [(0.9, True), (0.9, False)]
 

@@ -40,7 +40,7 @@ def test_should_update_a_session() -> None:
     assert (session.config.provider, session.config.model) == ("openai", "gpt-4")
 
 
-def test_announces_the_update_and_then_what_it_touches_of_the_config() -> None:
+def test_announces_the_update_and_then_the_changed_config() -> None:
     command = update(config=SessionConfigPatch(temperature=0.8), is_active=False)
     given(created()).when(command).then(
         updated(config=SessionConfigPatch(temperature=0.8), is_active=False),

@@ -101,7 +101,7 @@ def batch(session: WorkingSession, *happenings: Happening) -> SessionWrite:
 
 @settings(unhurried, max_examples=200)
 @for_all(st.lists(commands_on_one_session, max_size=6), st.lists(commands_on_one_session, max_size=10))
-def test_the_write_of_a_batch_leaves_what_its_events_lead_to(
+def test_a_written_batch_equals_the_fold_of_its_events(
     before: list[ChangingCommand], commands: list[ChangingCommand]
 ) -> None:
     stored, expected = Shelf(), Shelf()
@@ -126,7 +126,7 @@ def _decide(session: WorkingSession, command: ChangingCommand, command_id: str, 
             each.happen(event)
 
 
-def test_each_command_sees_what_those_before_it_have_done() -> None:
+def test_each_command_sees_the_effects_of_earlier_ones() -> None:
     session = shelf(created(), added("m1"), added("m2")).working()
     batch(session, added("m3"), removed("m1"), message_updated("m2", ChatMessagePatch(metadata={"a": 1})))
     assert session.message("m1") is None

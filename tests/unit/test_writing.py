@@ -119,7 +119,7 @@ TWO_MESSAGES = [created(), added("m1"), added("m2")]
 # ── checks ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_checks_are_of_what_the_batch_started_from() -> None:
+def test_the_checks_concern_the_state_before_the_batch() -> None:
     made = script(write([], created()), replace_id(write(TWO_MESSAGES, added("m3")), "t"))
     assert made.fence == ["7-x", "replid", "1-0", "40"]
     assert made.versions == [(PARTITION.session("s"), ""), (PARTITION.session("t"), "3")]
@@ -159,7 +159,7 @@ def test_an_append_writes_one_message_and_reads_none() -> None:
     assert made.named("ZADD", ORDER) == [[ORDER, 2, "m3"]]
 
 
-def test_replaced_messages_are_written_behind_the_clearing() -> None:
+def test_replaced_messages_are_written_after_the_clearing() -> None:
     made = script(write(TWO_MESSAGES, updated(messages=(message("m2"), message("m4")))))
     kinds = [(words[0], words[1]) for words in made.writes if words[1] in {MESSAGES, ORDER}]
     assert kinds == [("UNLINK", MESSAGES), ("HSET", MESSAGES), ("ZADD", ORDER)]
@@ -174,7 +174,7 @@ def test_a_deleted_session_leaves_no_key_and_no_place() -> None:
     assert made.named("HSET", PARTITION.session("s")) == made.named("ZADD") == []
 
 
-def test_a_message_that_was_added_and_taken_away_must_not_have_been_there_either() -> None:
+def test_a_message_added_and_removed_must_not_have_existed_before() -> None:
     made = script(write([created()], added("m1"), updated(messages=())))
     assert [(keys, list(fields), written) for keys, fields, written in made.new] == [([MESSAGES], ["m1"], False)]
 
@@ -228,7 +228,7 @@ def test_outcomes_are_checked_in_every_bucket_that_may_hold_them_and_kept_in_the
     assert decode_outcome(cast("bytes", made.new[0][1]["c1"])).payload_hash == "hash"
 
 
-def test_the_cursor_is_moved_behind_all_that_is_stored() -> None:
+def test_the_cursor_moves_after_all_other_writes() -> None:
     unread = MalformedEntry(RawEntry("1-5", {}), "No id")
     made = script(write([], created()), events=[happened(41, added("m1"))], malformed=[unread])
     stored = [words for words in made.writes if words[0] != "PUBLISH"]
@@ -244,18 +244,18 @@ def test_the_cursor_is_moved_behind_all_that_is_stored() -> None:
         ("18446744073709551615-18446744073709551615", ["MAXLEN", "0"]),
     ],
 )
-def test_what_is_applied_is_trimmed_and_nothing_else(cursor: str, trimming: list[Word]) -> None:
+def test_only_applied_entries_are_trimmed(cursor: str, trimming: list[Word]) -> None:
     assert script(cursor=cursor).named("XTRIM") == [[PARTITION.commands, *trimming]]
 
 
-def test_replies_are_published_behind_everything() -> None:
+def test_replies_are_published_last() -> None:
     channel = PARTITION.reply_channel("c")
     made = script(write([], created()), replies={channel: [Reply("c1", "ok", 1), Reply("c2", "ok", 2)]})
     assert made.writes[-1][:2] == ["PUBLISH", channel]
     assert [reply["commandId"] for reply in msgspec.json.decode(cast("bytes", made.writes[-1][2]))] == ["c1", "c2"]
 
 
-def test_what_is_set_aside_is_kept_shortened_with_its_error() -> None:
+def test_quarantined_entries_are_kept_shortened_with_their_error() -> None:
     fields = {f"f{number}".encode(): b"x" * 100_000 for number in range(3_000)}
     made = script(malformed=[MalformedEntry(RawEntry("5-1", fields), "Not JSON")])
     (entry,) = made.named("XADD", PARTITION.malformed)
