@@ -21,7 +21,7 @@ PANES: Final = (
     ),
     ("messages", "messages in the session", "bytes a message", {"message_bytes": "memory"}),
 )
-"""What stands in each pane: the part of the figures, the axes, and the lines."""
+"""The contents of each pane: the part of the figures, the axes, and the lines."""
 
 
 def draw(report: dict[str, Any], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`make bench-growth`: what becomes of time and memory as sessions, messages, workers and servers become more.
+"""`make bench-growth`: time and memory as sessions, messages, workers and servers become more.
 
 Writes results/growth.json and curves.png. It takes some minutes and up to 6 GB: a million sessions are made.
 """
@@ -67,7 +67,7 @@ async def more_sessions(ts: Turnstream, backend: RedisBackend, size: Size) -> di
 
 
 async def _at(ts: Turnstream, backend: RedisBackend, chosen: Sequence[str]) -> Figures:
-    """Measure on sessions that were chosen among all: most of their headers are in nobody's memory."""
+    """Measure on sessions that were chosen among all: most of their headers are in no cache."""
     started = time.perf_counter()
     for start in range(0, len(chosen), TOGETHER):
         load = [AddMessage(session_id, user_message(measuring.TEXT)) for session_id in chosen[start : start + TOGETHER]]

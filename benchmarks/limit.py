@@ -1,8 +1,8 @@
-"""What the server could take at most: the same bytes as bare pipelined commands, no logic at all.
+"""The server's own limit: the same bytes as bare pipelined commands, no logic at all.
 
 The bytes are those that a real command has left on the server: its stream entry, message, header, outcome and event.
-For each command of the limit they are written once more, to as many partitions and sessions under a namespace of its
-own, one server command for each write and nothing folded; the requests are packed before the clock starts and the
+For each command of the limit they are written once more, to as many partitions and sessions under a separate
+namespace, one server command for each write and nothing folded; the requests are packed before the clock starts and the
 answers only counted.
 """
 
@@ -29,12 +29,11 @@ from turnstream.ports import CommandEntry
 PARTITIONS: Final = 64
 
 WINDOW: Final = 64 * PARTITIONS
-"""Commands that are sent before the answers of those before them are waited for; the bookkeeping of a partition is
-written once for those of it, as a worker's batch does."""
+"""Commands in flight. A partition's bookkeeping is written once for those of it, as by a worker's batch."""
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """The bytes of one applied add-message: its stream entry, and what stands at the keys of session and partition."""
+    """The bytes of one applied add-message: its stream entry, and the values at the keys of session and partition."""
 
     entry: Sequence[Word]
     body: bytes

@@ -1,4 +1,4 @@
-"""What figures depend on: the machine, the interpreter, the server, the packages."""
+"""The conditions of figures: the machine, the interpreter, the server, the packages."""
 
 import os
 import platform
@@ -29,7 +29,7 @@ def _loop_us() -> float:
 
 
 def _processor() -> str:
-    """Return the processor's name, where the system tells it."""
+    """Return the processor's name, if the system provides it."""
     told = Path("/proc/cpuinfo")
     lines = told.read_text().splitlines() if told.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

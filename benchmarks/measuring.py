@@ -35,12 +35,12 @@ CONFIG = SessionConfig("openai", "gpt-4o")
 TIMEOUT = 120.0
 PREFILL = 1_000
 BLOCK = 1_000
-"""Calls of one kind that are measured one behind the other."""
+"""Calls of one kind that are measured in a row."""
 EXECUTES_A_SESSION = 10
 BURSTS = 5
-"""How often an append is measured in turn at each length, before a long session is made anew."""
+"""How often an append is measured in turn at each length, before a long session is recreated."""
 REST = 2.0
-"""Seconds behind which partitions that were busy count as resting."""
+"""Seconds after which partitions that were busy count as idle."""
 
 Figures = dict[str, float]
 
@@ -84,7 +84,7 @@ async def throughput(ts: Turnstream, stage: Stage, commands: int, sessions: int,
 async def latency(ts: Turnstream, backend: RedisBackend, url: str, rounds: int) -> dict[str, dict[str, Any]]:
     """Measure a PING, one by redis-py, a ticket, and an `execute` on a session of ten messages, one at a time.
 
-    Each kind in long blocks of its own, for how long a PING takes depends on what the processes did just before. The
+    Each kind in long separate blocks, for how long a PING takes depends on what the processes did just before. The
     medians of the blocks are kept as well: how fast the machine is changes from one to the next.
     """
     session_id = await new_session(ts, 10)
@@ -92,7 +92,7 @@ async def latency(ts: Turnstream, backend: RedisBackend, url: str, rounds: int) 
     taken: dict[str, list[float]] = {"ping": [], "redis-py ping": [], "ticket": [], "execute": []}
     async with Redis.from_url(url, protocol=2) as plain:
         for _ in range(0, rounds, BLOCK):
-            # Nobody else is at work, and what was is at rest again.
+            # No other client is at work, and all partitions are idle again.
             await asyncio.sleep(REST)
             for _ in range(BLOCK):
                 await timed(taken["ping"], partial(backend.server.calls(0).call, "PING"))
@@ -107,13 +107,13 @@ async def latency(ts: Turnstream, backend: RedisBackend, url: str, rounds: int) 
 
 
 async def live_latency(ts: Turnstream, backend: RedisBackend, rounds: int) -> dict[str, Figures]:
-    """Measure, in turn, a PING over the connection of a subscription, and an event from PUBLISH to who iterates."""
+    """Measure, in turn, a PING over the connection of a subscription, and an event from PUBLISH to the iterator."""
     session_id = await new_session(ts)
     partition = partition_of(session_id, backend.partitions)
     server, channel = backend.server, backend.server.keys.event_channel(MessageAdded.type)
     taken: dict[str, list[float]] = {"subscription ping": [], "live event": []}
     async with ts.subscribe(MessageAdded) as events:
-        # What nobody has stored is heard live only, so it must be live.
+        # An event that is not stored is received live only, so it must be live.
         await ts.execute(AddMessage(session_id, user_message(TEXT)))
         await anext(events)
         page = await backend.events.read(partition, 0, 0)
@@ -134,7 +134,7 @@ async def _heard(events: EventSubscription[MessageAdded], calls: CommandExecutor
 
 
 def _live(session_id: str, partition: int, generation: str, sequence: int, last: int) -> MessageAdded:
-    """Return an event that is next in its chain; nobody has stored it."""
+    """Return an event that is next in its chain, and is not stored."""
     meta = EventMeta(
         event_id=new_id(),
         partition=partition,
@@ -178,7 +178,7 @@ async def append_cost(ts: Turnstream, lengths: Sequence[int], rounds: int, appen
 
 
 async def memory(ts: Turnstream, backend: RedisBackend, messages: int) -> Figures:
-    """Measure the server's memory for the hash and the order of a long session, a message, beside its JSON."""
+    """Measure the server's memory for the hash and the order of a long session, a message, in addition to its JSON."""
     session_id = await new_session(ts, messages)
     partition = partition_of(session_id, backend.partitions)
     keys, call = backend.server.partition(partition), backend.server.calls(partition).call

@@ -1,4 +1,4 @@
-"""`make bench`: how fast commands travel the whole road, on this machine, in one run.
+"""`make bench`: the speed of commands from the producer to the reply, on this machine, in one run.
 
 One producer process (this one), one worker process, the embedded server. Prints a table, writes results/spine.json.
 """
@@ -66,7 +66,7 @@ def summary(figures: dict[str, Any]) -> dict[str, float]:
 
 
 def in_pings(latency: dict[str, Any], name: str) -> float:
-    """Return how many PINGs a call takes: the median over blocks that were measured one behind the other."""
+    """Return how many PINGs a call takes: the median over blocks that were measured in a row."""
     each = zip(latency[name]["blocks_us"], latency["ping"]["blocks_us"], strict=True)
     return float(statistics.median(call / ping for call, ping in each))
 

@@ -1,4 +1,4 @@
-"""What a benchmark runs on: the embedded server, one worker process, and a clock for the CPU time of each."""
+"""The processes of a benchmark: the embedded server, one worker process, and a clock for the CPU time of each."""
 
 import os
 import subprocess
@@ -34,7 +34,7 @@ class Stage(msgspec.Struct, frozen=True):
 
     @contextmanager
     def apart(self) -> Generator[None]:
-        """Keep this process, the producer, on a core of its own, where the system can do that.
+        """Keep this process, the producer, on a separate core, if the system can do that.
 
         Left alone, it may put producer and server on one core, where a PING takes a third, or take them apart, and
         keeps to that for a whole run. A producer is on another machine more often than not.
@@ -87,7 +87,7 @@ def _keep_to(cores: Sequence[int], *pids: int) -> None:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """Return the user and system time of a process; 0 where there is no /proc."""
+    """Return the user and system time of a process; 0 without /proc."""
     stat = Path(f"/proc/{pid}/stat")
     if not stat.exists():
         return 0.0

@@ -1,4 +1,4 @@
-"""Values that tests of all kinds use; what one kind needs beside is in its own folder."""
+"""Values that tests of all kinds use; those of one kind are in its own folder."""
 
 from datetime import UTC, datetime
 from typing import Any

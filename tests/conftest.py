@@ -1,4 +1,4 @@
-"""The backends under test, and clients of them; every test gets a deployment of its own."""
+"""The backends under test, and clients of them; every test gets its own deployment."""
 
 import logging
 import os
@@ -51,7 +51,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
-    """Take back how a program that ran in the test's process has configured logging."""
+    """Undo the logging configuration of a program that ran in the test's process."""
     root = logging.getLogger()
     level = root.level
     yield
@@ -67,14 +67,14 @@ def server() -> Iterator[EmbeddedServer]:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[RunningCluster]:
-    """One cluster a test process; nobody moves its slots or ends its nodes."""
+    """One cluster a test process; no test moves its slots or ends its nodes."""
     with running_cluster() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def sentinels() -> Iterator[RunningSentinels]:
-    """One primary with a replica and Sentinels a test process; nobody ends them."""
+    """One primary with a replica and Sentinels a test process; no test ends them."""
     with running_sentinels() as running:
         yield running
 

@@ -45,7 +45,7 @@ def remove_what_was_left() -> None:
 
 
 def _is_locked(file: Path) -> bool:
-    """Tell whether a living server has a lock file; it is its standard input."""
+    """Return whether a living server has a lock file; it is its standard input."""
     with suppress(FileNotFoundError), file.open("rb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -55,7 +55,7 @@ def _is_locked(file: Path) -> bool:
 
 
 class NotStartedError(Exception):
-    """A server ended while it started: somebody else took one of its ports."""
+    """A server ended while it started: another process took one of its ports."""
 
 
 class Node:
@@ -130,7 +130,7 @@ class RunningCluster:
     def fail_over(self, primary: Node, replica: Node) -> Node:
         """Kill a primary, promote its replica, and return a new, empty node on the ports of the first as its replica.
 
-        The promotion is ordered: nobody waits until enough nodes miss the one that is gone, and all agree.
+        The promotion is ordered, so there is no wait until enough nodes miss the lost one, and all agree.
         """
         lost = primary.call("CLUSTER", "MYID")
         primary.stop()
@@ -219,7 +219,7 @@ def running_sentinels() -> Generator[RunningSentinels]:
 
 @contextmanager
 def slot_on_its_way(key: str, source: Node, target: Node, others: Sequence[Node]) -> Generator[Callable[..., None]]:
-    """Move the slot of a key; gives what moves some keys of it, or all that are left. In the end the slot has moved."""
+    """Move the slot of a key; yields to move some of its keys, or all that are left. In the end the slot has moved."""
     slot = key_slot(key.encode())
     target.call("CLUSTER", "SETSLOT", slot, "IMPORTING", source.call("CLUSTER", "MYID"))
     source.call("CLUSTER", "SETSLOT", slot, "MIGRATING", target.call("CLUSTER", "MYID"))
@@ -227,11 +227,11 @@ def slot_on_its_way(key: str, source: Node, target: Node, others: Sequence[Node]
     def move(*keys: str) -> None:
         keys = keys or tuple(source.call("CLUSTER", "GETKEYSINSLOT", slot, 1_000))
         if keys:
-            # No key is left where a lease ran out meanwhile.
+            # No key is left if a lease expired since.
             assert source.call("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *keys) in ("OK", "NOKEY")
 
     yield move
-    # A worker may write meanwhile.
+    # A worker may write in between.
     while source.call("CLUSTER", "COUNTKEYSINSLOT", slot):
         move()
     for node in (target, source, *others):
@@ -275,13 +275,13 @@ def _is_ready(node: Node, nodes: int) -> bool:
 
 
 def _has_slots(name: str, node: Node) -> bool:
-    """Tell whether a node knows that another one holds slots."""
+    """Return whether a node knows that another one holds slots."""
     rows = [line.split() for line in str(node.call("CLUSTER", "NODES")).splitlines()]
     return any(row[0] == name and len(row) > _ROW_WITHOUT_SLOTS for row in rows)
 
 
 def _claims_slots(replica: Node, name: str, node: Node) -> bool:
-    """Tell whether a node knows of a takeover; one whose epoch another node has, too, is claimed once more."""
+    """Return whether a node knows of a takeover; one whose epoch another node has, too, is claimed once more."""
     if _has_slots(name, node):
         return True
     replica.call("CLUSTER", "BUMPEPOCH")

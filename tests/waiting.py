@@ -1,4 +1,4 @@
-"""Waiting for what must happen soon, or for the time that must pass: tests never sleep a fixed time."""
+"""Waiting for a condition, or for an amount of time: tests never sleep a fixed time."""
 
 import asyncio
 import time
@@ -24,6 +24,6 @@ async def wait_until(condition: Callable[[], bool | Awaitable[bool]], seconds: f
 
 
 async def time_passes(seconds: float = _TICK) -> None:
-    """Wait until the clock has gone on, for what depends on an age: by default so far that two moments differ."""
+    """Wait until the clock has advanced, for tests of ages: by default so far that two times differ."""
     end = time.time() + seconds
     await wait_until(lambda: time.time() >= end, SOON + seconds)

@@ -1,1 +1,1 @@
-"""`make bench-peers`: Turnstream beside what else keeps sessions or runs tasks on Redis, on one machine, in one run."""
+"""`make bench-peers`: Turnstream and its alternatives on Redis, on one machine, in one run."""

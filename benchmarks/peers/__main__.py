@@ -1,6 +1,6 @@
 """`make bench-peers`: every contender in turn on one server, several rounds, then a table and plots.
 
-Makes the contenders' environments first. What is measured is in `queues/` and `stores/`; here it is put in order: a
+Makes the contenders' environments first. The measurements are in `queues/` and `stores/`; here they are ordered: a
 round begins with another contender each time, so that a slow minute of the machine meets all of them.
 """
 
@@ -52,9 +52,9 @@ class Task(msgspec.Struct, frozen=True):
     options: Sequence[str] = ()
 
     def run(self, python: Path, url: str) -> dict[str, Any]:
-        """Run it once; what it says goes to standard error.
+        """Run it once; its output goes to standard error.
 
-        Raises CalledProcessError or TimeoutExpired where it fails.
+        Raises CalledProcessError or TimeoutExpired if it fails.
         """
         command = [str(python), "-m", f"benchmarks.peers.{self.kind}.drive", self.name, "--url", url, *self.options]
         printed = subprocess.run(  # noqa: S603 - our own programs

@@ -28,7 +28,7 @@ class Environment(msgspec.Struct, frozen=True):
     def of(cls, name: str) -> Self:
         """Make the environment of `requirements/<name>.txt`, or take the one that was made from the same lines.
 
-        Raises subprocess.CalledProcessError when pip cannot install them; what it says goes to standard error.
+        Raises subprocess.CalledProcessError when pip cannot install them; its output goes to standard error.
         """
         requirements = REQUIREMENTS / f"{name}.txt"
         folder = ROOT / ".venv-peers" / name

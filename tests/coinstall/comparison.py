@@ -1,4 +1,4 @@
-"""What a package gets alone, and beside Turnstream."""
+"""The versions that a package gets alone, and together with Turnstream."""
 
 import re
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ class Downgrade(NamedTuple):
     beside: Version
 
     def __str__(self) -> str:
-        """Say what was wanted and what came of it."""
+        """Describe the requirements and the result."""
         return f"{self.name}: {self.alone} alone, {self.beside} beside turnstream"
 
 
@@ -29,7 +29,7 @@ def versions_in(resolution: str) -> Versions:
 
 
 def downgrades(alone: Versions, beside: Versions) -> list[Downgrade]:
-    """Return what is older beside Turnstream than alone; a package that is no longer needed is none."""
+    """Return the packages that get older with Turnstream than alone; one that is no longer needed does not count."""
     both = sorted(alone.keys() & beside.keys())
     return [Downgrade(name, alone[name], beside[name]) for name in both if beside[name] < alone[name]]
 

@@ -16,7 +16,7 @@ PATIENCE = 300.0
 """Seconds that one attempt may take."""
 
 UNSOLVABLE = "No solution found"
-"""What uv says where the requirements contradict each other: no other attempt ends otherwise."""
+"""The message of uv for contradictory requirements: no other attempt ends otherwise."""
 
 
 class UnsolvableError(Exception):

@@ -1,4 +1,4 @@
-"""The check of what users have beside Turnstream, with a resolver whose answers are known."""
+"""The check of users' other packages, with a resolver whose answers are known."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ AWAY = "echo 'error: Failed to fetch' >&2; exit 2"
 
 
 def uv_that(folder: Path, alone: str, beside: str = "") -> Path:
-    """Write a program that counts its calls and answers by a line of shell, another one with Turnstream beside."""
+    """Write a program that counts its calls and prints one answer, or another one if Turnstream is required too."""
     program = folder / "uv"
     program.write_text(
         f'#!/bin/sh\necho "$@" >> {folder}/calls\ncase "$*" in *--extra*) {beside or alone};; *) {alone};; esac\n'

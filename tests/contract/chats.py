@@ -47,7 +47,7 @@ def id_in(partition: int, partitions: int) -> str:
 
 
 async def persistently(ts: Turnstream, change: Command[Any]) -> None:
-    """Send a command until it is answered, always under the same id, as producers are told to."""
+    """Send a command until it is answered, always under the same id, as the documentation asks producers to."""
     command_id = new_id()
     async with asyncio.timeout(2 * SOON):
         while True:

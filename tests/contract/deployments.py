@@ -1,4 +1,4 @@
-"""What a test needs of a backend besides the ports: a raw look, and a raw hand."""
+"""The raw access to a backend that tests need in addition to the ports."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
@@ -29,7 +29,7 @@ not_on_fakeredis = pytest.mark.parametrize("deployment", ["memory", "embedded", 
 
 
 class Malformed(msgspec.Struct, frozen=True):
-    """An entry that was set aside: where it stood, why, and what is kept of it."""
+    """A quarantined entry: its former position, the reason, and the part that was kept."""
 
     entry_id: str
     error: str
@@ -37,11 +37,11 @@ class Malformed(msgspec.Struct, frozen=True):
 
 
 class Opens(Protocol):
-    """What clients and workers are opened on."""
+    """A backend for clients and workers to open."""
 
     settings: Settings
     resources: AsyncExitStack
-    """What a test has opened; closed before anybody looks at what is left."""
+    """Everything that a test has opened; closed before the keys that are left are checked."""
 
     async def open(self) -> Backend:
         """Return a backend of another process (in memory there is one process, so it is always the same)."""
@@ -64,11 +64,11 @@ class Deployment(Opens, Protocol):
         ...
 
     async def publish(self, channel: str, payload: bytes) -> None:
-        """Publish anything on a channel, as anybody may."""
+        """Publish anything on a channel, as any program may."""
         ...
 
     async def backlog(self, partition: int) -> int:
-        """Return how many commands stand in a stream."""
+        """Return how many commands a stream holds."""
         ...
 
     async def events(self, partition: int) -> list[AnyEvent]:
@@ -80,19 +80,19 @@ class Deployment(Opens, Protocol):
         ...
 
     async def malformed(self, partition: int) -> list[Malformed]:
-        """Return the entries that were set aside."""
+        """Return the quarantined entries."""
         ...
 
     async def expire(self, state: PartitionState) -> None:
-        """Let the owner's lease run out; its token still stands."""
+        """Let the owner's lease expire; its token remains."""
         ...
 
     async def expire_member(self, name: str, state: SubscriptionState) -> None:
-        """Let the lease of a subscription's member run out; its token still stands."""
+        """Let the lease of a subscription's member expire; its token remains."""
         ...
 
     async def aclose(self) -> None:
-        """Close what is open, check what is left, and take it away."""
+        """Close open resources, check the remaining keys, and remove them."""
         ...
 
 
@@ -172,7 +172,7 @@ class MemoryDeployment:
 
 
 class _Process:
-    """One of many that share a backend: what it closes stays open for the others."""
+    """One of many that share a backend: closing it leaves the others' resources open."""
 
     def __init__(self, shared: Backend) -> None:
         self.partitions = shared.partitions

@@ -1,4 +1,4 @@
-"""What subscribers hear."""
+"""The events that subscribers receive."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -36,5 +36,5 @@ async def take_resync(events: AsyncIterator[object]) -> ResyncRequired:
 
 
 def unplaced(event: SomeEvent) -> SomeEvent:
-    """Return an event as it is stored, which knows nothing of who reads it."""
+    """Return an event as it is stored, without its reader's position."""
     return msgspec.structs.replace(event, meta=event.meta and msgspec.structs.replace(event.meta, position=None))

@@ -1,4 +1,4 @@
-"""Members of durable subscriptions for tests: a handler that refuses what it is told to, and how a member ends."""
+"""Members of durable subscriptions for tests: a handler that refuses events on request, and a member's end."""
 
 import asyncio
 from collections import Counter
@@ -14,7 +14,7 @@ PARTITIONS = 4
 
 
 class Handler:
-    """Writes down what it is given; refuses what it is told to."""
+    """Records events; refuses them on request."""
 
     def __init__(self) -> None:
         self.seen: list[Event] = []
@@ -28,7 +28,7 @@ class Handler:
             return
         if event.session_id in self.refused:
             self.refusals[event.session_id] += 1
-            raise ConnectionError("a secret that nobody logs")
+            raise ConnectionError("a secret that must not be logged")
         self.seen.append(event)
 
     def versions(self, session_id: str) -> list[int]:

@@ -22,7 +22,7 @@ TIMES_OF_CREATION = re.compile(rb'("incarnation":"[^"]*)-\d+')
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """What became of a command."""
+    """The result of a command."""
 
     status: str
     version: int
@@ -100,5 +100,5 @@ def timeless(value: object) -> Any:  # noqa: ANN401 - JSON
 
 
 def without_places(events: Sequence[AnyEvent]) -> list[AnyEvent]:
-    """Take away what only a stream gives to its events."""
+    """Remove the fields that only a stream gives to its events."""
     return [msgspec.structs.replace(event, meta=None) for event in events]

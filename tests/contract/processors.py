@@ -1,4 +1,4 @@
-"""What applies a partition's commands, without a worker around it."""
+"""Applies a partition's commands, without a worker around it."""
 
 from functools import partial
 
@@ -13,7 +13,7 @@ MAX_BYTES = 1024 * 1024
 
 
 def processor_over(backend: Backend, state: PartitionState, cached: int) -> PartitionProcessor:
-    """Start where a partition stands, as its owner; it is the only one of its deployment."""
+    """Start at a partition's cursor, as its owner; it is the only one of its deployment."""
     intake = CommandDecoder(0, 1, MAX_BYTES, partial(backend.channels.is_reply_channel, 0))
     answers = QueryHandler(backend.reader, 1)
     memory = OwnerMemory.empty(backend.quarantine, 0, cached, ParkingLimits())

@@ -41,7 +41,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Sent(msgspec.Struct, frozen=True):
-    """A command as it stands in the stream."""
+    """A command as the stream holds it."""
 
     command_id: str
     command: ChangingCommand

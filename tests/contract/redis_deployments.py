@@ -35,7 +35,7 @@ WHOLE: dict[str, tuple[str | int, ...]] = {
 
 
 def permanent_keys(keys: Keys) -> Iterator[str]:
-    """Yield patterns of all keys that may stay for ever; whatever else is written needs a time to live (design §2)."""
+    """Yield patterns of all keys that never expire; every other key needs a time to live (design §2)."""
     yield from map(re.escape, (keys.layout, keys.workers, keys.subscriptions))
     yield f"{re.escape(keys.members('').members)}{SUBSCRIPTION_NAME}"
     for of in keys.partitions:
@@ -56,7 +56,7 @@ class RedisDeployment(ABC):
 
     @abstractmethod
     async def open(self) -> RedisBackend:
-        """Return a backend with connections of its own."""
+        """Return a backend with separate connections."""
 
     async def call(self, *words: str | bytes | float) -> Any:  # noqa: ANN401 - whatever the server answers
         """Send one command, past all code of the adapter but the names of keys."""
@@ -69,7 +69,7 @@ class RedisDeployment(ABC):
         return entry_id.decode()
 
     async def dump(self) -> dict[str, object]:
-        # Without the leases, which run out by themselves while a slow machine looks.
+        # Without the leases, which expire while a slow machine looks.
         leases = {keys.lease for keys in self.keys.partitions}
         return {name: await self._content(name) for name in sorted(set(await self.names()) - leases)}
 
@@ -203,7 +203,7 @@ class ClusterDeployment(RedisDeployment):
 
 
 class _FakeTransport:
-    """What a `Wire` needs of a transport: it gets the answers as fakeredis gives them, with nothing to parse."""
+    """The part of a transport that a `Wire` needs: it gets fakeredis's answers, with nothing to parse."""
 
     def __init__(self, socket: Any) -> None:  # noqa: ANN401 - fakeredis's own
         self._socket = socket
@@ -256,7 +256,7 @@ class _FakeConnection(FakeAsyncRedisConnection):
 
 
 async def made(settings: Settings) -> RedisBackend:
-    """Open a backend, and make the deployment if it is not made yet; its user need not have the rights of a worker."""
+    """Open a backend, and make the deployment if it is not made yet; its user need not have a worker's permissions."""
     backend = RedisBackend(server_at(settings, "test"))
     try:
         await check_servers(backend.server, throw_away=True)

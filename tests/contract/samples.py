@@ -119,7 +119,7 @@ async def taken(backend: Backend, worker_id: str = "worker-1", partition: int = 
 
 
 async def committed(backend: Backend, state: PartitionState, *writes: SessionWrite) -> PartitionState:
-    """Commit writes, and return where the partition stands then."""
+    """Commit writes, and return the partition's position after it."""
     batch = batch_of(state, *writes)
     await backend.store.commit(batch)
     return batch.after

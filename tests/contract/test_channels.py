@@ -129,7 +129,7 @@ async def test_a_receiver_gets_earlier_payloads_first_and_then_new_ones(backend:
     hearing = asyncio.create_task(subscription.consume(heard.append))
     await wait_until(lambda: len(heard) == 2)
     await answer(await answer(state, "c2"), "c3")
-    # What is behind them has been taken.
+    # Later payloads have been received.
     await subscription.ping()
     assert [decode_replies(payload)[0].command_id for payload in heard] == ["c0", "c1", "c2", "c3"]
     assert not hearing.done()

@@ -1,4 +1,4 @@
-"""What a producer sees: commands, tickets, results and rejections (design §10)."""
+"""A producer's view: commands, tickets, results and rejections (design §10)."""
 
 import asyncio
 import random
@@ -250,7 +250,7 @@ async def test_list_sessions(ts: Turnstream) -> None:
 
 
 def same(found: Sequence[ChatMessage], expected: Sequence[ChatMessage]) -> bool:
-    """Compare long sequences, whose difference nobody wants to see."""
+    """Compare long sequences without printing their difference."""
     return list(found) == list(expected)
 
 
@@ -743,7 +743,7 @@ async def test_queries_see_awaited_commands(deployment: Deployment, ts: Turnstre
         assert (seen.version, seen.metrics.prompt_tokens) == (version, version - 1)
 
 
-# ── nobody holds what is stored ──────────────────────────────────────────────────────────────────────────────────────
+# ── callers cannot change stored values ──────────────────────────────────────────────────────────────────────────────
 
 
 def tags_of(session: Session) -> list[str]:

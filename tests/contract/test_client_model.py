@@ -1,4 +1,4 @@
-"""Through the client, any sequence of commands with duplicates is told what the model says, on every backend."""
+"""Through the client, any sequence of commands with duplicates gets the model's answers, on every backend."""
 
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(600)
 
 
 async def answer_to(ts: Turnstream, sent: Sent) -> tuple[str, int] | str | None:
-    """Return what a producer is told; nothing where its client does not even send the command."""
+    """Return the answer that a producer gets; None if its client does not even send the command."""
     try:
         ticket = await ts.send(sent.command, command_id=sent.command_id)
     except InvalidCommand:

@@ -97,13 +97,13 @@ async def test_each_death_of_an_owner_counts_as_an_attempt(deployment: Deploymen
     assert await attempt(state, "5-0") == 0
     state = await died(deployment, backend, state, "w1")
     assert await attempt(state, "5-0") == 1
-    # Who goes on living, or leaves, did not die of it.
+    # An owner that lives on, or leaves, did not die of it.
     await backend.ownership.release([state])
     state = await taken(backend, "w2")
     assert await attempt(state, "5-0") == 1
     state = await died(deployment, backend, await taken(backend, "w2"), "w3")
     assert await attempt(state, "5-0") == 2
-    # Another command at the same cursor, or the same behind another cursor, begins anew.
+    # Another command at the same cursor, or the same after another cursor, starts with no attempts.
     assert await attempt(state, "6-0") == 0
     moved = batch_of(state)
     await backend.store.commit(moved)
@@ -304,7 +304,7 @@ async def test_after_a_death_of_several_each_of_them_is_tried_alone(
     await several(ts, 4, 10)
     await real.expire(state)
     lived = await lives(real)
-    # One dies of a batch behind these four, one of the batch at its cursor, one of three together, the others of one.
+    # One dies of a batch after these four, one of the batch at its cursor, one of three together, the others of one.
     assert lived.deaths == 3 + ATTEMPTS
     assert lived.sizes == [3, 1, *(1, 1), *(1, 1, 1), 1, 2]
 

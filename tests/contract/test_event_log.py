@@ -1,4 +1,4 @@
-"""The event log: what anybody may read of the past."""
+"""The event log: the past events that any client may read."""
 
 import asyncio
 from itertools import product

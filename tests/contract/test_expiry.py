@@ -93,12 +93,12 @@ async def test_a_resend_gets_the_answer_of_the_first_time(deployment: Deployment
     for apply_within in (None, LONG, BRIEF):
         with pytest.raises(CommandExpired):
             await other.execute(command, command_id="c1", apply_within=apply_within)
-    # Under an id of its own it is another command.
+    # Under another id it is another command.
     assert (await other.execute(command)).id == "s"
 
 
 async def test_others_of_the_same_batch_are_applied_in_their_order(deployment: Deployment) -> None:
-    """Each of several times is over by itself."""
+    """Each of several times ends independently."""
     ts = await client_of(deployment, worker=False)
     times = [None, BRIEF, LONG, BRIEF / 2, None, BRIEF * 1.5, LONG]
     tickets = [await ts.send(CreateSession(CONFIG, "s"))]
@@ -133,7 +133,7 @@ async def test_in_time_it_is_applied(ts: Turnstream) -> None:
 
 
 async def test_a_paused_worker_does_not_apply_it_late(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was decided in time; what counts is when it is written."""
+    """It was decided in time; the time of the write counts."""
     ts = await client_of(deployment, worker=False)
     worker = await worker_of(deployment)
     commit = worker.backend.store.commit

@@ -148,7 +148,7 @@ async def test_a_ticket_is_waited_for_in_its_own_loop(deployment: Deployment) ->
     await elsewhere(ts, waiting)
     await worker_of(deployment)
     applied = await ticket
-    # What is known already is known everywhere.
+    # A known partition count is known everywhere.
     assert await asyncio.to_thread(asyncio.run, waiting(ts)) == applied
 
 

@@ -1,4 +1,4 @@
-"""A command that cannot be applied parks its session, and nobody else's; operators redrive and discard (design §4)."""
+"""A command that cannot be applied parks only its own session; operators redrive and discard (design §4)."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -72,7 +72,7 @@ def added(text: str, session_id: str = "s") -> AddMessage:
 
 
 async def told(ticket: Ticket) -> object:
-    """Return what a producer is told: a version, or the class of an error."""
+    """Return the answer that a producer gets: a version, or the class of an error."""
     try:
         return (await ticket).version
     except (Rejected, CommandParked) as error:
@@ -158,14 +158,14 @@ async def test_more_than_may_wait_are_rejected(deployment: Deployment, ts: Turns
     assert answers == [CommandParked] * 50 + [ParkedQueueFull] * 11
     with pytest.raises(ParkedQueueFull, match=r"50 commands.*redrive or discard"):
         await ts.execute(added("more"), command_id="again")
-    # Another session's bug finds no room; it is refused, and the session goes on.
+    # Another session's bug finds no room; it is refused, and the session continues.
     await a_session(ts, session_id="t")
     with pytest.raises(ParkedQueueFull):
         await ts.execute(bomb("t"))
     await ts.execute(added("one", "t"))
     bug.fixed = True
     assert await ts.parked.redrive("s") == QueueProgress(50, 0)
-    # What was refused stays refused under its id, and fits under a new one.
+    # A refused command stays refused under its id, and fits under a new one.
     with pytest.raises((ParkedQueueFull, DuplicateMismatch)):
         await ts.execute(added("more"), command_id="again")
     assert len((await ts.execute(added("more"))).messages) == 50
@@ -305,7 +305,7 @@ async def test_everything_is_discarded(ts: Turnstream, bug: Bug, monkeypatch: py
 async def test_copies_of_a_command_are_redriven_once_also_in_different_pieces(
     ts: Turnstream, bug: Bug, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sent again behind the deduplication window, so it stands in the queue twice."""
+    """Sent again after the deduplication window, so the queue holds it twice."""
     monkeypatch.setattr(processor, "PIECE", 2)
     await a_session(ts, session_id="s")
     twice = UpdateTokenMetrics("s", 100)
@@ -354,7 +354,7 @@ async def test_a_malformed_entry_is_redriven_when_workers_can_read_it(
     assert "not-yet" in first.error
     assert await ts.malformed.show(second.id) == second
     assert await ts.malformed.redrive(first.id)
-    # The worker still cannot read it: it comes back behind the other.
+    # The worker still cannot read it: it returns after the other.
     await wait_until(lambda: _listed(ts, 2))
     ids = [each.id async for each in ts.malformed.list()]
     assert ids[0] == second.id

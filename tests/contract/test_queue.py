@@ -72,7 +72,7 @@ async def test_a_cursor_walks_through_a_stream(backend: Backend) -> None:
         walked += names(entries)
         cursor = entries[-1].entry_id
     assert walked == [f"c{number}" for number in range(25)]
-    # Reading takes nothing away.
+    # Reading removes nothing.
     assert len(await read(backend)) == 25
 
 
@@ -94,7 +94,7 @@ async def test_partitions_are_read_together_each_after_its_cursor(backend: Backe
 async def test_an_overloaded_partition_takes_none_of_the_commands(
     deployment: Deployment, backend: Backend, kind: str
 ) -> None:
-    """Those that free memory have a script of their own."""
+    """Commands that free memory have their own script."""
     await backend.queue.publish(0, [command("c1", kind=kind), command("c2", kind=kind)])
     with pytest.raises(Overloaded) as overloaded:
         await backend.queue.publish(0, [command("c3", kind=kind), command("c4", kind=kind)])

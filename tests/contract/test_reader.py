@@ -1,4 +1,4 @@
-"""The reader: what anybody may see of the repository."""
+"""The reader: the part of the repository that any client may read."""
 
 import asyncio
 from datetime import timedelta
@@ -204,7 +204,7 @@ async def test_an_update_moves_a_session_to_the_end(backend: Backend, state: Par
 async def test_no_place_is_passed_over_while_others_move(
     backend: Backend, peer: Backend, state: PartitionState
 ) -> None:
-    """Sessions before a place move behind all others, one by one, while the places from there on are read."""
+    """Sessions before a position move to the end, one by one, while the positions from there on are read."""
     names = [f"s{number:03}" for number in range(250)]
     state = await committed(backend, state, *(created(i) for i in names))
     moving = asyncio.create_task(move(backend, state, names[:200]))

@@ -306,7 +306,7 @@ async def test_iterate_yields_each_session_once_oldest_first(ts: Turnstream) -> 
 
 @pytest.mark.parametrize("overrides", [{"partitions": 1}])
 async def test_iterate_yields_each_session_once_while_they_are_updated(ts: Turnstream) -> None:
-    """More than a chunk of them, so that the walk goes on after the updates."""
+    """More than a chunk of them, so that the walk continues after the updates."""
     commands = [CreateSession(CONFIG, f"s{number:03}") for number in range(300)]
     for ticket in await ts.send_many(commands):
         await ticket

@@ -1,7 +1,7 @@
 """Two owners, a queue and a client, in any order of steps: every backend answers as a plain model does.
 
-The model knows a lease, a token, a log and how much of it is applied; what commands do is `Model`'s. It is compared
-with every kind of backend after every step, so that the scripts on fakeredis and on the server give identical replies.
+The model knows a lease, a token, a log and how much of it is applied; `Model` has the effects of commands. It is
+compared with every kind of backend after every step, so that the scripts on fakeredis and on the server give identical replies.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ NO_LIFE: tuple[Life, ...] = ()
 
 
 class Plain:
-    """What a partition is, said as simply as it can be."""
+    """A partition, described as simply as possible."""
 
     def __init__(self) -> None:
         self.applied = Model()
@@ -165,7 +165,7 @@ class System:
         return "committed"
 
     async def look(self, command_ids: Sequence[str]) -> dict[str, Any]:
-        """Return all that can be seen of the deployment."""
+        """Return everything visible of the deployment."""
         backend = self._backends["b"]
         return {
             "waiting": await self.deployment.backlog(0),

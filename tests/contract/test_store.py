@@ -1,4 +1,4 @@
-"""The store, as the owner of a partition uses it: what is committed is there, all of it or nothing."""
+"""The store, as the owner of a partition uses it: a commit is stored whole or not at all."""
 
 from collections.abc import Callable
 from typing import Any
@@ -260,7 +260,7 @@ FENCED: dict[str, WrongBatch] = {
 
 
 async def unchanged_by(deployment: Deployment, backend: Backend, batch: Batch, error: type[Exception]) -> Exception:
-    """Commit a batch that is refused; nothing of it may be stored or heard."""
+    """Commit a batch that is refused; no part of it may be stored or published."""
     waiting = command("waiting")
     await backend.queue.publish(0, [waiting])
     heard = await backend.channels.subscribe(
@@ -270,7 +270,7 @@ async def unchanged_by(deployment: Deployment, backend: Backend, batch: Batch, e
     with pytest.raises(error) as refused:
         await backend.store.commit(with_reply(batch, backend, Reply("c", "ok", 1)))
     assert await deployment.dump() == before
-    # What is heard first comes from the next commit.
+    # The first event received comes from the next commit.
     state = await taken(backend)
     await backend.store.commit(with_reply(batch_of(state, events=()), backend, Reply("next", "ok", 1)))
     assert decode_replies((await anext(aiter(heard)))[1]) == (Reply("next", "ok", 1),)

@@ -80,7 +80,7 @@ async def waiting(backend: Backend, session_id: str = "s", partition: int = 0, c
 
 
 async def stored(backend: Backend) -> object:
-    """Return all that is stored of the subscription, but for who owns what."""
+    """Return everything stored of the subscription, except the owners."""
     subscriptions, partitions = backend.subscriptions, range(backend.partitions)
     registries = [await subscriptions.parked(NAME, number) for number in partitions]
     queues = [
@@ -180,7 +180,7 @@ async def test_a_lease_that_ran_out_is_renewed_until_another_takes_it(
 
 
 class Plain:
-    """What a partition of a subscription is, said as simply as it can be; each step is also taken on the backend."""
+    """A partition of a subscription, described as simply as possible; each step is also taken on the backend."""
 
     def __init__(self, deployment: Deployment) -> None:
         self.mark: LogPosition | None = None
@@ -423,7 +423,7 @@ async def test_above_the_limit_events_are_lost_and_counted(backend: Backend) -> 
     assert (found["u"].size, found["u"].reason, found["u"].attempts) == (0, "ValueError", 3)
     assert await parked(backend, await joined(backend, partition=1), 1) == [True]
 
-    # There is room again; what was lost stays lost, until the session is forgotten.
+    # There is room again; lost events stay lost, until the session is forgotten.
     assert await backend.subscriptions.unpark(NAME, state, "t", 7) == 0
     assert await parked(backend, state, 11, 12) == [True, False]
     assert await waiting(backend) == [1, 3, 5, 11]
@@ -507,7 +507,7 @@ async def test_sessions_are_due_when_their_time_has_come(backend: Backend, peer:
     assert known.next_try == known.since <= found.now
     assert await due(backend, partition=1) == []
     assert (await described(backend, "never")).next_try is None
-    # The next owner goes on with it.
+    # The next owner continues it.
     await handed_over(peer, state)
     assert await due(peer) == ["b"]
 
@@ -634,7 +634,7 @@ async def test_a_forgotten_subscription_leaves_nothing(deployment: Deployment, b
 
 
 async def test_the_beginning_of_a_partition_without_history_is_a_place(backend: Backend) -> None:
-    """Else a subscription to what is new would begin anew, behind what has happened while it was stopped."""
+    """Otherwise a subscription to new events would restart after the events that happened while it was stopped."""
     state = await joined(backend)
     await backend.subscriptions.checkpoint(NAME, state, LogPosition("", 0))
     assert await backend.subscriptions.marks(NAME) == {0: ("", 0)}

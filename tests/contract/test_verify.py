@@ -1,4 +1,4 @@
-"""`ts.verify`: what is stored is the fold of the events that are kept."""
+"""`ts.verify`: the stored session is the fold of the retained events."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Workers of their own, each with its own connections, in this event loop."""
+"""Separate workers, each with its own connections, in this event loop."""
 
 import asyncio
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 
 def can_run_here() -> bool:
-    """Tell whether there is room for a command's event loop: inside a running one there is none."""
+    """Return whether a command can run its event loop here: inside a running one it cannot."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -24,14 +24,14 @@ def can_run_here() -> bool:
 def run_here(
     app: typer.Typer, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], stdin: str = ""
 ) -> CompletedProcess[str]:
-    """Run a command to its end; what no user should see, an exception that nothing caught, is raised.
+    """Run a command to its end; an exception that the program did not catch is raised.
 
     Args:
         app: the program.
-        arguments: what is typed after its name.
+        arguments: the words typed after its name.
         folder: where it runs.
-        environment: all that it finds there.
-        stdin: what it can read.
+        environment: its whole environment.
+        stdin: its standard input.
 
     """
     unset: dict[str, str | None] = dict.fromkeys(os.environ.keys() - environment.keys())

@@ -42,7 +42,7 @@ def unavailable(reason: str) -> NoReturn:
 
 
 class NodePrograms:
-    """The programs beside this file, in a folder with the packages that they import."""
+    """The Node.js programs of this folder, in a folder with the packages that they import."""
 
     def __init__(self, node: Path, folder: Path) -> None:
         self._node = node

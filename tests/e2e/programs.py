@@ -1,4 +1,4 @@
-"""Runs the programs as their users do: in processes of their own, told by arguments, environment and signals."""
+"""Runs the programs as users do: in separate processes, controlled by arguments, environment and signals."""
 
 import asyncio
 import os
@@ -55,7 +55,7 @@ def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
 
 
 class Program:
-    """A running program; what it prints goes to files, so that it can be looked at while it runs."""
+    """A running program; its output goes to files, so that it can be read while it runs."""
 
     def __init__(self, process: subprocess.Popen[bytes], out: Path, err: Path) -> None:
         self.process = process
@@ -121,11 +121,11 @@ class Programs:
         stdin: int = subprocess.DEVNULL,
         environment: Mapping[str, str] | None = None,
     ) -> Program:
-        """Start a program of this project that goes on while the test looks at it."""
+        """Start a program of this project that keeps running while the test watches it."""
         return self.spawn(_command(module, arguments), stdin, environment)
 
     def spawn(self, command: Sequence[str | Path], stdin: int, environment: Mapping[str, str] | None = None) -> Program:
-        """Start any program that goes on while the test looks at it."""
+        """Start any program that keeps running while the test watches it."""
         number = len(self._programs)
         out, err = (self._folder / f"{number}.{name}" for name in ("out", "err"))
         with out.open("wb") as stdout, err.open("wb") as stderr:
@@ -141,19 +141,19 @@ class Programs:
         return self._programs[-1]
 
     def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run the command line to its end: in this process, where nothing speaks against it."""
+        """Run the command line to its end, in this process if possible."""
         if can_run_here() and arguments[0] not in APART:
             return run_here(app, arguments, self._folder, self.environment, stdin)
         return self.run_apart(*arguments, stdin=stdin)
 
     def run_relay(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run `turnstream-relay` to its end: in this process, where nothing speaks against it."""
+        """Run `turnstream-relay` to its end, in this process if possible."""
         if arguments[0] == "run" or not can_run_here():
             return self.run_apart("relay", *arguments)
         return run_here(relay_app, arguments, self._folder, self.environment)
 
     def run_apart(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run the command line to its end, in a process of its own."""
+        """Run the command line to its end, in a separate process."""
         return subprocess.run(
             _command(CLI, arguments),
             env=self.environment,
@@ -204,7 +204,7 @@ class Programs:
 
 
 class Deployment:
-    """A namespace on a server, and who owns its partitions."""
+    """A namespace on a server, and the owners of its partitions."""
 
     def __init__(self, url: str, namespace: str) -> None:
         self.url = url
@@ -223,7 +223,7 @@ class Deployment:
         return [token.decode().partition("-")[2].rpartition(":")[0] for token in tokens if isinstance(token, bytes)]
 
     def owned_by(self, **shares: int) -> bool:
-        """Tell whether each of these workers owns so many partitions, and nobody else any."""
+        """Return whether each of these workers owns so many partitions, and no other worker owns any."""
         owners = self.owners()
         return len(owners) == sum(shares.values()) and all(owners.count(name) == n for name, n in shares.items())
 

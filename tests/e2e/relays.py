@@ -1,4 +1,4 @@
-"""A relay in a process of its own: its file, and what it is told."""
+"""A relay in a separate process: its file, and its signals."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ PLAIN: Final = {"allow_http": "true", "allow_networks": "['127.0.0.0/8', '::1/12
 
 
 def write_file(folder: Path, receivers: Mapping[str, Receiver], **settings: str) -> Path:
-    """Write the file of these endpoints, with more settings as they stand in TOML, and their secrets beside it."""
+    """Write the file of these endpoints, with more settings as TOML, and their secrets in the same folder."""
     tables: list[str] = []
     for name, receiver in receivers.items():
         (folder / f"{name}.secret").write_text(receiver.secret)

@@ -1,4 +1,4 @@
-"""The example of a reacting service, as processes beside a worker: each crossing is told once, and counted by model."""
+"""The example of a reacting service, run with a worker: each crossing is printed once, and counted by model."""
 
 import os
 import signal
@@ -54,7 +54,7 @@ def logged(service: Program, event: str) -> Iterator[dict[str, Any]]:
 
 
 def crossings(*services: Program) -> Counter[str]:
-    """Return how often the crossing of each session was told."""
+    """Return how often the crossing of each session was printed."""
     return Counter(line["session_id"] for service in services for line in logged(service, CRITICAL))
 
 
@@ -65,7 +65,7 @@ def counts(service: Program) -> dict[str, int]:
 
 
 def cross(programs: Programs, *sessions: str, model: str = SMALL, again: bool = True) -> None:
-    """Have sessions pass the threshold, and get fuller behind it."""
+    """Have sessions pass the threshold, and then grow further."""
     for session in sessions:
         used = WINDOWS[model] * 9 // 10
         programs.execute(
@@ -134,7 +134,7 @@ def test_two_share_the_crossings(programs: Programs, deployment: Deployment, wor
     one = start(programs, deployment)
     two = start(programs, deployment, share=PARTITIONS // 2)
     until(lambda: owned(deployment, one) == PARTITIONS // 2)
-    # Each in a partition of its own, so that neither of the two has none.
+    # Each in a separate partition, so that each of the two has one.
     names = [id_in(number, PARTITIONS) for number in range(0, PARTITIONS, 4)]
     cross(programs, *names, again=False)
     until(lambda: len(crossings(one, two)) == len(names))

@@ -73,7 +73,7 @@ async def test_a_command_that_kills_workers_ends_parked(programs: Programs, depl
 
 
 async def _outlived(worker: Program, deployment: Deployment) -> bool:
-    """Wait until a worker has applied everything, or is dead; tell which."""
+    """Wait until a worker has applied everything, or is dead; return which."""
     keys = deployment.keys.partitions[partition_of(VICTIM, PARTITIONS)]
     with redis.Redis.from_url(deployment.url) as client:
         await wait_until(lambda: worker.ended or client.xlen(keys.commands) == 0, PATIENCE)
@@ -91,7 +91,7 @@ async def _version(ticket: Any) -> int | None:  # noqa: ANN401 - a ticket
 
 @pytest.fixture
 def broken(programs: Programs, deployment: Deployment) -> Programs:
-    """A deployment with a parked session of two commands: a stranger's text stood where its messages should."""
+    """A deployment with a parked session of two commands: its messages' key held another program's string."""
     programs.worker()
     programs.execute(CreateSession(CONFIG, VICTIM))
     messages = deployment.keys.partitions[partition_of(VICTIM, PARTITIONS)].messages(VICTIM)

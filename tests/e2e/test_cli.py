@@ -90,7 +90,7 @@ def json_lines(text: str) -> list[Any]:
 
 
 def a_model() -> str:
-    """Return a model of nobody else, so that tests may share a deployment."""
+    """Return a unique model, so that tests may share a deployment."""
     return f"model-{uuid4().hex}"
 
 

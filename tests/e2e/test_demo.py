@@ -60,7 +60,7 @@ class TestDemo:
         conversation = lines[lines.index("Creating session...") : lines.index("  context-window-critical: 1") + 1]
         session_id = next(line for line in conversation if line.startswith("Session created")).split()[-1]
 
-        # Events come by a way of their own, so only their order among themselves is certain.
+        # Events come by another connection, so only their order among themselves is certain.
         assert [line for line in conversation if line.startswith("[Event]")] == lines_of(HEARD, id=session_id)
         said = [line for line in conversation if not line.startswith("[Event]")]
         listing = said.index("[")
@@ -109,7 +109,7 @@ class TestDemo:
         with subprocess.Popen(command, env=environment, stdout=writing) as demo, os.fdopen(reading, "rb") as terminal:
             os.close(writing)
             output = b""
-            with suppress(OSError):  # how Linux says that nobody writes to a terminal any more
+            with suppress(OSError):  # Linux's error after the last writer of a terminal has closed it
                 while piece := os.read(terminal.fileno(), 65_536):
                     output += piece
         assert demo.returncode == 0

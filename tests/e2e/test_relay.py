@@ -1,4 +1,4 @@
-"""`turnstream relay …`, beside a worker and against an HTTP server on loopback."""
+"""`turnstream relay …`, with a worker and an HTTP server on loopback."""
 
 import signal
 import socket

@@ -1,4 +1,4 @@
-"""`turnstream subscriptions …`, with members in processes of their own."""
+"""`turnstream subscriptions …`, with members in separate processes."""
 
 import subprocess
 import sys

@@ -28,7 +28,7 @@ from turnstream.adapters.embedded import start_embedded_server
 from turnstream.settings import load_settings
 
 SHARES = {"one-1": PARTITIONS // 2, "one-2": PARTITIONS // 2}
-"""What a supervisor's two workers own."""
+"""The partitions that a supervisor's two workers own."""
 
 
 def settings_of(deployment: Deployment) -> Settings:

@@ -1,4 +1,4 @@
-"""Clients and workers on a group of servers whose slots move and whose nodes end: nobody looks at what is left."""
+"""Clients and workers on a group of servers whose slots move and whose nodes end; leftover keys are not checked."""
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,7 +24,7 @@ class OnGroup:
 
 @asynccontextmanager
 async def on_group(url: str, namespace: str = "group") -> AsyncGenerator[OnGroup]:
-    """Give a deployment; what was opened on it is closed in the end."""
+    """Return a deployment; everything opened on it is closed in the end."""
     deployment = OnGroup(url, namespace)
     async with deployment.resources:
         yield deployment

@@ -13,7 +13,7 @@ Fields = dict[bytes, bytes]
 Damage = Callable[[Random, Fields], None]
 
 DEEP = 2_000
-"""Levels of nesting: more than any recursion stands."""
+"""Levels of nesting: more than any recursion survives."""
 LARGE = 300
 """Bytes of a field that may have 256."""
 HUGE = (b"9" * 40, b"-1", b"1e999", b"-1e308", b"0.1", b"NaN", b"Infinity", b"-Infinity", b"18446744073709551616")
@@ -21,7 +21,7 @@ ODD_VALUES = (b"null", b"true", b'""', b"[]", b"{}", b"[[]]", b'{"a":1}', rb'"\u
 LAST_PART = 2**64 - 1
 """The largest number that either part of a stream entry's id can be."""
 BEGINNINGS = (253_402_300_799_990, 253_402_300_800_000, 2**63, LAST_PART - 1_000_000)
-"""Milliseconds of ids that somebody chose: around the end of the year 9999, and far behind it."""
+"""Milliseconds of chosen ids: around the end of the year 9999, and far after it."""
 KNOWN_FIELDS = (b"id", b"type", b"data", b"replyTo", b"correlationId", b"traceparent")
 
 
@@ -44,7 +44,7 @@ def bit_flipped(chance: Random, fields: Fields) -> None:
 
 
 def value_replaced(chance: Random, fields: Fields) -> None:
-    """Put a value of another type, a number beyond all bounds or a lone surrogate behind some colon."""
+    """Put a value of another type, a number beyond all bounds or a lone surrogate after some colon."""
     parts = fields[b"data"].split(b":")
     at = chance.randrange(1, len(parts)) if len(parts) > 1 else 0
     parts[at] = chance.choice(HUGE + ODD_VALUES) + b"," + parts[at].partition(b",")[2]
@@ -101,7 +101,7 @@ DAMAGES: tuple[Damage, ...] = (
 
 
 class EntryIds:
-    """Ids that somebody chose for entries of one stream, each the last of its millisecond, and more in each."""
+    """Chosen ids for entries of one stream, each the last of its millisecond, and more in each."""
 
     def __init__(self, partition: int) -> None:
         """Choose nothing yet; the entries of other partitions lie in other times."""
@@ -109,7 +109,7 @@ class EntryIds:
         self.began = False
 
     def chosen(self) -> str:
-        """Return an id that is larger than those before, and than all that the server has made meanwhile."""
+        """Return an id that is larger than those before, and than all that the server has generated since."""
         self.began = True
         self._time += 1
         return f"{self._time}-{LAST_PART}"

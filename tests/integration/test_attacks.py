@@ -1,4 +1,4 @@
-"""What the users of deploy/users.acl can do on purpose: nothing but what is named here as trusted."""
+"""The users of deploy/users.acl cannot do any harm but that which is named here as trusted."""
 
 import asyncio
 from collections.abc import Callable, Generator
@@ -136,7 +136,7 @@ def attacks() -> list[Attack]:
         Attack(("XADD", of.commands, "MAXLEN", "0", "*", "f", "v"), ("producer", *worker)),
         Attack(("XADD", of.commands, "4102444800000-1", "f", "v"), ("producer", *worker)),
         Attack(("XADD", of.commands, "*", "type", "delete-session"), ("producer", *worker)),
-        # The name of its own channel for replies is random.
+        # The name of its reply channel is random.
         Attack(("SUBSCRIBE", of.reply_channel("another")), ("producer", *worker)),
         Attack(("SUBSCRIBE", of.lost), ("producer", *worker)),
         Attack(("SSUBSCRIBE", of.lost), ("producer", *worker)),
@@ -147,7 +147,7 @@ def attacks() -> list[Attack]:
             KEYS.changes,
         )),
         Attack(("SPUBLISH", of.live, "forged"), worker),
-        # Where a member's connection has gone, another one notices by this; consumers wait for the lease instead.
+        # A member notices by this that another one's connection is closed; consumers wait for the lease instead.
         Attack(("CLIENT", "LIST"), worker),
     ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Bad input: from the client it is refused before sending; in the stream it is set aside, and the worker goes on."""
+"""Bad input: the client refuses it before sending; in the stream it is quarantined, and the worker continues."""
 
 import asyncio
 import logging
@@ -169,7 +169,7 @@ async def test_the_client_refuses_it_before_sending(real: EmbeddedDeployment, wh
 
 
 def names(path: str, expected: str) -> bool:
-    """What lies too deep, or in a free-form value, may be named by a part below or by `[...]`."""
+    """A value nested too deeply, or in a free-form value, may be named by a part below or by `[...]`."""
     return path == expected or path.startswith((f"{expected}.", f"{expected}[", expected.removesuffix(".a") + "[..."))
 
 
@@ -199,7 +199,7 @@ async def test_the_client_refuses_bad_envelopes(real: EmbeddedDeployment, what: 
 async def test_values_at_the_limit_are_accepted(real: EmbeddedDeployment) -> None:
     ts = await client_of(real)
     session = await ts.execute(CreateSession(SessionConfig("p", "m", temperature=1e9), "x" * 256))
-    # The command, the message and its metadata are levels of their own.
+    # The command, the message and its metadata are separate levels.
     deep = nested(61)
     right: list[Command[Any]] = [
         AddMessage(session.id, said(metadata={"a": deep}, id="m" * 256)),
@@ -314,7 +314,7 @@ UNANSWERED = ("`id`", "replyTo")
 
 
 class Stream:
-    """The command stream of the target's partition, and a channel on which somebody waits for replies."""
+    """The command stream of the target's partition, and a channel on which a client waits for replies."""
 
     def __init__(self, real: EmbeddedDeployment, backend: Backend, ts: Turnstream) -> None:
         self._real = real
@@ -343,7 +343,7 @@ class Stream:
         return entry_id
 
     async def replies(self, fields: Fields, *, ask: bool = False) -> list[Reply]:
-        """Return the replies to an entry; the last is that to a query behind it."""
+        """Return the replies to an entry; the last is that to the query after it."""
         listener = await self._backend.channels.subscribe([self._channels[b"(reply)"]])
         await self.write_between_others(fields)
         query = b'{"sessionId":"%s"}' % TARGET.encode()
@@ -488,7 +488,7 @@ async def test_odd_requests_are_answered(real: EmbeddedDeployment, stream: Strea
 async def test_queries_over_the_stream_are_answered(stream: Stream) -> None:
     (reply,) = await stream.replies(entry(b"get-session", b'{"sessionId":"%s"}' % TARGET.encode()))
     answer: Any = msgspec.json.decode(msgspec.json.encode(reply.output))
-    # It stands behind the first of the two messages around it.
+    # It comes after the first of the two messages around it.
     assert (reply.status, answer["id"], len(answer["messages"]), answer["version"]) == ("ok", TARGET, 1, 2)
     (reply,) = await stream.replies(entry(b"get-session", b'{"sessionId":"%s"}' % id_in(0, 4).encode()))
     assert (reply.status, msgspec.json.encode(reply.output)) == ("ok", b"null")
@@ -548,7 +548,7 @@ TOKENS = (
 
 
 def damaged_bytes(chance: Random, value: bytes) -> bytes:
-    """Flip a bit, take bytes away, double some, put a token in, or put it in place of some."""
+    """Flip a bit, remove bytes, double some, put a token in, or put it in place of some."""
     start, end = sorted(chance.randrange(len(value) + 1) for _ in range(2))
     end = min(end, start + 20)
     if start < len(value) and chance.random() < 0.2:
@@ -578,7 +578,7 @@ def damaged(chance: Random, originals: list[dict[bytes, bytes]]) -> dict[bytes, 
 
 
 def originals(session_id: str, reply_to: str) -> list[dict[bytes, bytes]]:
-    """What a client writes for every command."""
+    """The fields that a client writes for every command."""
     parts = [TextContent("ü"), ImageContent("https://example.org"), ToolCallContent("t", "n", {"a": [1, None]})]
     config = SessionConfig("openai", "gpt-4", "Be brief.", 0.5, 7, "truncate", ("a",), {"b": None})
     patch = SessionPatch(SessionConfigPatch("a", "b"), TokenMetricsPatch(1), (said(),), is_active=False)
@@ -610,7 +610,7 @@ def written(command_id: str, command: Command[Any], reply_to: str | None = None)
 async def test_damaged_entries_stop_nothing(
     real: EmbeddedDeployment, stream: Stream, caplog: pytest.LogCaptureFixture, seed: int
 ) -> None:
-    """Between them stand valid commands, all of which must be applied in their order."""
+    """Between them are valid commands, all of which must be applied in their order."""
     chance = Random(seed)
     victim = id_in(0, 4)
     sources = originals(victim, stream.reply_channel)

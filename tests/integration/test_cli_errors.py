@@ -65,10 +65,10 @@ RELAY_COMMANDS = {
 KEYS = (*HELD, "commands", "requests", "lease of a subscription")
 
 UNUSABLE = {"StoredDataInvalid", "KeyUnusable"}
-"""What names a key that holds something else."""
+"""Commands that name a key of another type."""
 
 ONLY_AS_TEXT = {"requests", "lease of a subscription"}
-"""What only commands without `--json` look at."""
+"""Arguments of commands without `--json`."""
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ async def _lived(settings: Settings) -> None:
 
 
 def run(program: typer.Typer, words: list[str]) -> dict[str, Any] | None:
-    """Run a command; return the error that it told as JSON, if it failed and was to print JSON."""
+    """Run a command; return the error that it printed as JSON, if it failed and was to print JSON."""
     result = CliRunner().invoke(program, words)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     assert result.exit_code in {0, 1, 2}

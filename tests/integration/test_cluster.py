@@ -1,4 +1,4 @@
-"""A cluster whose slots move and whose nodes end: commands are applied once, in order, and whoever waits is told."""
+"""A cluster whose slots move and whose nodes end: commands are applied once, in order, and every caller is answered."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -65,7 +65,7 @@ async def read_one(backend: Backend, cursor: str = START) -> list[bytes]:
 
 @pytest.mark.parametrize("endpoint", ["ip", "unknown-endpoint"])
 async def test_commands_follow_a_slot_that_moved(moving: RunningCluster, group: OnGroup, endpoint: str) -> None:
-    """Nodes that do not know by which name others reach them tell no more than ports."""
+    """Nodes that do not know their public names announce only ports."""
     for node in moving.nodes:
         node.call("CONFIG", "SET", "cluster-preferred-endpoint-type", endpoint)
     worker = await worker_of(group)
@@ -173,7 +173,7 @@ async def test_a_primary_is_killed(moving: RunningCluster, group: OnGroup) -> No
     names = [(await a_session(client, "one", session_id=id_in(partition, 4))).id for partition in range(4)]
     assert await reader.reader.count() == 4
     _, lost, *_ = ends_of(moving, group)
-    # What the replica does not have would go with the primary.
+    # Commands missing on the replica would be lost with the primary.
     await wait_until(lambda: _is_copied(moving, lost))
     lost.stop()
     for name in names:

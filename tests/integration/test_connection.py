@@ -19,7 +19,7 @@ PATIENCE = 1.0
 
 @pytest.fixture
 def server() -> EmbeddedServer:
-    """A server of its own, for it is stopped, and made a replica."""
+    """A separate server, for it is stopped, and made a replica."""
     return start_embedded_server()
 
 

@@ -1,4 +1,4 @@
-"""`timeout` is one deadline for a whole call, whichever step it ends in; at its end the error says what is known."""
+"""`timeout` is one deadline for a whole call, whichever step it ends in; the error then says how far the call got."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -33,7 +33,7 @@ from turnstream.settings import Settings, load_settings
 
 TIMEOUT = 0.5
 PATIENCE = 20 * SOON
-"""Seconds for which each step would wait by itself."""
+"""Seconds for which each step would wait without the deadline."""
 
 Call = Callable[[Turnstream], Awaitable[object]]
 
@@ -83,7 +83,7 @@ async def took(call: Awaitable[object]) -> tuple[float, Unavailable]:
 
 
 def check(seconds: float, error: Unavailable) -> None:
-    """It ended after its time, and not after that of one of its steps; what it says is what has passed."""
+    """It ended after its time, and not after that of one of its steps; it reports the time that has passed."""
     assert TIMEOUT * 0.99 <= seconds < SOON
     if isinstance(error, CommandTimeout):
         assert TIMEOUT * 0.99 <= error.timeout <= seconds * 1.01
@@ -103,7 +103,7 @@ async def test_a_call_ends_at_its_deadline_where_nothing_answers(
         await ts.execute(UpdateSession("s", SessionPatch(is_active=False)), timeout=SOON)
     proxy.silent = True
     check(*await took(CALLS[name](ts)))
-    # And again, behind one that is still under way.
+    # And again, after one that is still in flight.
     check(*await took(CALLS[name](ts)))
 
 
@@ -157,7 +157,7 @@ async def test_the_read_of_the_result_has_no_time_of_its_own(
 
 
 async def test_waiting_for_queueing_is_no_extra_time(real: EmbeddedDeployment, proxy: Proxy) -> None:
-    """What queueing has taken is not there any more for the answer: there is no worker."""
+    """The time spent queueing is not available for the answer: there is no worker."""
     ts = await through(proxy, real)
     await ts.send(CreateSession(CONFIG, "first"), timeout=SOON)
     proxy.delay = TIMEOUT
@@ -216,7 +216,7 @@ async def reason(ts: Turnstream) -> str:
 async def test_it_says_that_no_worker_is_registered(real: EmbeddedDeployment) -> None:
     ts = await client_of(real, worker=False)
     assert await reason(ts) == "No worker is registered: start one."
-    # One that has left is none.
+    # One that has left does not count.
     await (await worker_of(real)).stop()
     assert await reason(ts) == "No worker is registered: start one."
 

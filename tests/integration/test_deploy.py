@@ -1,4 +1,4 @@
-"""What `deploy/` and `docker-compose.yml` say, checked without Docker.
+"""`deploy/` and `docker-compose.yml`, checked without Docker.
 
 The files are parsed and what they name is looked for. The server's configuration and its users are tried on a real
 Valkey, and a worker is started with the environment and the command that compose would give it.
@@ -132,7 +132,7 @@ PLAIN = {role: f"change-me-{role}" for role in VALKEY.secrets}
 
 
 def stages() -> list[list[tuple[str, str]]]:
-    """The Dockerfile's instructions, those of each stage by themselves; what precedes the first is left out."""
+    """The Dockerfile's instructions by stage; those before the first stage are omitted."""
     found: list[list[tuple[str, str]]] = []
     for instruction, arguments in re.findall(r"^([A-Z]+) (.+)$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE):
         if instruction == "FROM":
@@ -152,7 +152,7 @@ def conf() -> dict[str, str]:
 
 
 def option(name: str) -> str:
-    """What the server's command of the compose file says after an option."""
+    """The value of an option in the server's command of the compose file."""
     return VALKEY.command[VALKEY.command.index(name) + 1]
 
 
@@ -309,7 +309,7 @@ def test_compose_mounts_the_configuration_that_the_server_reads_and_the_folder_t
     mounts = dict(volume.split(":")[:2] for volume in VALKEY.volumes)
     assert mounts["./deploy/valkey.conf"] == CONF_IN_CONTAINER
     assert mounts["./deploy/start-valkey.sh"] == START_IN_CONTAINER
-    # What the script reads where no variable says otherwise.
+    # The script's default.
     script = (DEPLOY / "start-valkey.sh").read_text()
     assert {mounts["./deploy/users.acl"], SECRETS_IN_CONTAINER} <= set(re.findall(r"\{[A-Z]+:-([^}]+)\}", script))
     assert [where for name, where in mounts.items() if name in compose().volumes] == [option("--dir")]
@@ -495,7 +495,7 @@ def test_a_user_has_the_permissions_it_needs(guarded: Server, words: tuple[str, 
 
 
 async def operate(url: str, producer: Turnstream, session_id: str) -> None:
-    """Park a session by a foreign key, and have an operator mend it, with the rights of a worker."""
+    """Park a session by a key of another type, and have an operator fix it, with a worker's permissions."""
     keys = Keys("ts", 64).partitions[partition_of(session_id, 64)]
     async with Redis.from_url(url) as raw, Turnstream.connect(url) as operator:
         await raw.set(keys.messages(session_id), "a text")
@@ -555,13 +555,13 @@ async def test_members_of_a_durable_subscription_get_along_with_their_permission
 
 
 def refusals(server: Server) -> list[dict[str, object]]:
-    """What users tried in vain, but for a look at connections: without that right a consumer waits for leases."""
+    """The users' refused commands, except looks at connections: without that permission a consumer waits for leases."""
     entries = [mapping(entry) for entry in cast("list[object]", server.ask("ACL", "LOG"))]
     return [entry for entry in entries if entry["object"] != "client|list"]
 
 
 async def begun(ts: Turnstream, subscription: str) -> bool:
-    """Tell whether a subscription has a checkpoint in every partition."""
+    """Return whether a subscription has a checkpoint in every partition."""
     names = [info.name for info in await ts.subscriptions.list_all()]
     return subscription in names and all(lag.mark for lag in await ts.subscriptions.lag(subscription))
 

@@ -1,4 +1,4 @@
-"""Who is told of a command, and when: in the stricter modes nobody before it is safe (design §7)."""
+"""The stricter modes of durability: no client learns of a command before it is safe (design §7)."""
 
 import asyncio
 import math
@@ -98,7 +98,7 @@ async def test_unreplicated_commits_are_not_published() -> None:
             os.kill(replica.pid, signal.SIGSTOP)
             ticket = await client.send(AddMessage(session.id, user_message("two")))
             await wait_until(lambda: _is_applied(client, session.id, 2))
-            # It stands in the repository, the worker asks the replica again and again, and yet nobody is told.
+            # The repository holds it, the worker asks the replica repeatedly, and yet it is not published.
             asked = await waits(deployment)
             await wait_until(lambda: _waited_more(deployment, asked + 5))
             assert not heard.done()
@@ -176,7 +176,7 @@ async def test_events_left_unpublished_by_a_promotion_are_published_without_anot
             os.kill(replica.pid, signal.SIGSTOP)
             await client.send(AddMessage(session.id, user_message("two")))
             await wait_until(lambda: _is_applied(client, session.id, 1))
-            # As a replica that is promoted: what it has is kept, under another replication id.
+            # Like a replica that is promoted: it keeps its data, under another replication id.
             await deployment.call("REPLICAOF", "127.0.0.1", "1")
             await deployment.call("REPLICAOF", "NO", "ONE")
             os.kill(replica.pid, signal.SIGCONT)

@@ -115,7 +115,7 @@ async def outcomes(real: EmbeddedDeployment) -> int:
 async def test_outcomes_expire_although_the_ids_do_not_advance(
     real: EmbeddedDeployment, chosen: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As behind an id that a program has chosen, so when a server's clock was set back."""
+    """As after an id that a program has chosen, so when a server's clock was set back."""
     monkeypatch.setattr(worker_module, "TIDY_EVERY", NEVER)
     await worker_of(real)
     ts = await client_of(real, worker=False)

@@ -1,4 +1,4 @@
-"""What else stands where a session or a partition should: one session is parked, or the partition waits (design §3)."""
+"""A key of another type parks one session if it is a session's, or makes a partition wait (design §3)."""
 
 import logging
 import re
@@ -101,7 +101,7 @@ async def test_two_of_them_in_one_batch(real: EmbeddedDeployment) -> None:
     answers = [await told(ticket) for ticket in tickets]
     expected: list[object] = [CommandParked, 3, 3, 3, 3, 3, 3, CommandParked]
     assert answers == [*expected, *(CommandParked if e is CommandParked else 4 for e in expected)]
-    # What is parked does not disturb later batches: nothing of it is read.
+    # Parked commands do not disturb later batches: they are not read.
     assert await told(await ts.send(added("three", "s0"))) is CommandParked
     assert await told(await ts.send(added("three", "s1"))) == 5
 
@@ -110,7 +110,7 @@ async def test_two_of_them_in_one_batch(real: EmbeddedDeployment) -> None:
 async def test_a_partition_that_cannot_be_written_waits_and_says_so_once(
     real: EmbeddedDeployment, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody is parked for what is wrong with the whole partition."""
+    """A fault of the whole partition parks no session."""
     ts = await sessions_of(real, ["s", "t"])
     key = getattr(real.keys.partitions[0], kind)
     if kind != "parked":
@@ -189,7 +189,7 @@ LACKING = [("-zadd",), ("resetchannels", "&(namespace):workers:changes", "&(name
 
 @asynccontextmanager
 async def limited(real: EmbeddedDeployment, *rules: str) -> AsyncGenerator[EmbeddedDeployment]:
-    """The deployment as a user has it who may do everything but what the rules take away."""
+    """The deployment as a user sees it with every permission except those that the rules revoke."""
     rules = tuple(rule.replace("(namespace)", real.settings.namespace) for rule in rules)
     await real.call("ACL", "SETUSER", "limited", "reset", "on", ">secret", "~*", "&*", "+@all", *rules)
     url = real.settings.redis_url.get_secret_value().replace("redis://", "redis://limited:secret@")
@@ -228,7 +228,7 @@ async def test_a_worker_that_may_not_even_remove_keys_leaves_none(real: Embedded
 async def test_a_partition_continues_after_a_revoked_permission_is_restored(
     real: EmbeddedDeployment, rules: tuple[str, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A commit that was refused half-way has left an event; nobody is parked for it, and its sequence is free again."""
+    """A commit refused half-way has left an event; no session is parked for it, and its sequence is free again."""
     keys = real.keys.partitions[0]
     ts = await sessions_of(real, ["before"])
     generation = await real.call("HGET", keys.partition, "generation")
@@ -292,7 +292,7 @@ async def test_an_unwritable_queue_delays_no_other_session(
     assert line.message == "command rejected: it cannot be parked"
     first = "" if parked_before else r"The store refused it: WRONGTYPE .*[^.]\. "
     assert re.match(rf"{first}It cannot be parked: ", vars(line)["reason"])
-    # A resend is told the same, and once the queue is mended the session's commands wait there again.
+    # A resend gets the same answer, and once the queue is repaired the session's commands wait there again.
     with pytest.raises(InvalidCommand, match="It cannot be parked"):
         await ts.execute(refused, command_id=three.command_id)
     await real.call("DEL", keys.queue("s"))

@@ -1,4 +1,4 @@
-"""What else stands at a key of a whole partition concerns that partition only, and is over when it is removed."""
+"""A key of another type among a partition's concerns that partition only, and only until the key is removed."""
 
 import asyncio
 import re
@@ -144,7 +144,7 @@ async def test_its_partition_waits_and_all_others_continue(
                     await ts.send(AddMessage(names[number], user_message("refused")), timeout=0.2)
         healthy = [sender for number, sender in enumerate(senders) if number not in victims]
         await grows(healthy)
-        # Another worker finds what stands there at its takes.
+        # Another worker finds the key when it acquires partitions.
         second = await worker_of(deployment)
         await first.stop()
         await grows(healthy)
@@ -159,7 +159,7 @@ async def test_its_partition_waits_and_all_others_continue(
     for number, sender in enumerate(senders):
         await applied_once(ts, sender)
         assert {error.key for error in sender.refusals} <= {victims.get(number)}
-    # Each fault and each state is told once, whatever is tried again and again.
+    # Each fault and each state is logged once, however often the worker retries.
     assert len(caplog.records) < 20 * len(victims)
 
 

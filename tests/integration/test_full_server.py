@@ -1,4 +1,4 @@
-"""A server whose memory is full: what frees memory goes through, the rest waits in its order, everything starts."""
+"""A server whose memory is full: commands that free memory are applied, the rest waits in order, everything starts."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -43,7 +43,7 @@ def partitions() -> int:
 
 @pytest.fixture
 async def alone(partitions: int) -> AsyncIterator[EmbeddedDeployment]:
-    """A server of its own, for its configuration is changed."""
+    """A separate server, for its configuration is changed."""
     with start_embedded_server() as server:
         settings = Settings(namespace="ts", partitions=partitions, batch_commands=10, lease=1.0)
         deployment = EmbeddedDeployment(settings.at(server.url))
@@ -115,14 +115,14 @@ async def test_everything_else_is_refused_and_says_why(alone: EmbeddedDeployment
 
 
 async def test_a_client_that_adds_without_an_end_can_delete(alone: EmbeddedDeployment) -> None:
-    """What is refused is tried again for a while; what frees memory does not wait for that."""
+    """A refused command is retried for a while; commands that free memory do not wait for it."""
     await worker_of(alone)
     ts = await client_of(alone, worker=False)
     for name in ("s", "t", "u"):
         await a_session(ts, session_id=name)
     await fill(alone)
     adding = [asyncio.create_task(ts.send(added(LARGE), timeout=60)) for _ in range(5)]
-    # In the same turn, so that both travel together, and behind what is refused already.
+    # In the same turn, so that both travel together, and after commands that are refused already.
     assert await ts.execute(DeleteSession("t"), timeout=20) is True
     assert await ts.execute(DeleteSession("u"), timeout=20) is True
     assert not any(task.done() for task in adding)
@@ -144,7 +144,7 @@ async def test_the_order_of_one_send_many_is_kept(alone: EmbeddedDeployment) -> 
 
 
 async def client_frees(ts: Turnstream) -> None:
-    """Have something pass that only frees memory: what waits in the lane was refused by then."""
+    """Have a command pass that only frees memory: those waiting in the sender were refused by then."""
     await ts.execute(DeleteSession("nobody"))
 
 
@@ -162,7 +162,7 @@ async def test_commands_before_a_delete_are_applied_with_it_in_order(alone: Embe
 async def test_commands_after_a_delete_wait_for_room(
     alone: EmbeddedDeployment, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is told once, the partition is kept, and a delete that comes later takes along what stands before it."""
+    """It is logged once, the partition is kept, and a later delete takes along the commands before it."""
     ts = await client_of(alone, worker=False)
     await ts.send(CreateSession(CONFIG, "s"))
     first = await ts.send_many([added("one"), DeleteSession("s"), CreateSession(CONFIG, "t"), added("two", "t")])

@@ -1,4 +1,4 @@
-"""The function library: who loads it, who may call it, and what happens where it is missing."""
+"""The function library: its loading, its permissions, and the behaviour without it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -90,7 +90,7 @@ async def test_a_user_without_scripting_produces_reads_and_subscribes(bare: Embe
 async def test_a_function_writes_no_session_for_a_user_without_permission(
     bare: EmbeddedDeployment, rules: str, name: str
 ) -> None:
-    """Whatever keys and arguments somebody calls it with."""
+    """Whatever keys and arguments it is called with."""
     keys = bare.keys.partitions[0]
     await (await bare.open()).aclose()
     await bare.call("HSET", keys.session("s"), "token", "t")

@@ -41,13 +41,13 @@ VALID_EVERY = 10
 """One valid command to so many hostile ones."""
 TOGETHER = 1_000
 MISPLACED = 0.1
-"""The part of the hostile entries that stands in another partition besides."""
+"""The share of the hostile entries that is in another partition."""
 CHOSEN = 0.02
-"""The part of the entries, valid ones among them, that stand under ids of somebody's choice."""
+"""The share of the entries, valid ones among them, under chosen ids."""
 QUERIES = (GetSession.type.encode(), ListSessions.type.encode())
 
 BUGS = ("entry not read", "partition failed", "command parked", "query set aside", "workers died on it")
-"""What a worker logs that met something nobody had thought of."""
+"""The log of a worker that met an unforeseen fault."""
 
 QUICK, ALL = 4_000, 100_000
 
@@ -59,7 +59,7 @@ def overrides() -> dict[str, Any]:
 
 @pytest.fixture
 async def workers(real: EmbeddedDeployment, tmp_path: Path) -> AsyncIterator[Workers]:
-    """A worker in a process of its own, which could die."""
+    """A worker in a separate process, which could die."""
     names = ("namespace", "partitions", "lease", "malformed_retention", "deduplication_window")
     environment = {f"TURNSTREAM_{name.upper()}": str(getattr(real.settings, name)) for name in names}
     environment["TURNSTREAM_REDIS_URL"] = real.settings.redis_url.get_secret_value()
@@ -126,7 +126,7 @@ class Flood:
 
     def _entry_id(self, partition: int) -> str:
         ids = self._ids[partition]
-        # All in the same time, for behind a leap the outcomes before it are not kept.
+        # All at the same time, for after a leap the outcomes before it are not kept.
         return ids.chosen() if not ids.began or self._chance.random() < CHOSEN else "*"
 
     async def _append(self, entries: list[tuple[int, Fields, bool]]) -> None:
@@ -180,5 +180,5 @@ async def _all_applied(real: EmbeddedDeployment) -> bool:
 
 
 def _answered(end: PartitionEnd, fields: Fields) -> bool:
-    """Tell whether an entry that could be read has an outcome; a query has none."""
+    """Return whether an entry that could be read has an outcome; a query has none."""
     return fields[b"type"] in QUERIES or fields[b"id"].decode() in end.outcomes

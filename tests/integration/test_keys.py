@@ -1,4 +1,4 @@
-"""What a deployment leaves on a server: keys under its namespace, each partition's in one slot, nothing for ever."""
+"""The keys of a deployment: under its namespace, each partition's in one slot, each with a time to live."""
 
 import re
 from collections.abc import Iterable
@@ -58,7 +58,7 @@ async def test_only_leases_come_and_go(real: EmbeddedDeployment) -> None:
 
 
 async def test_a_leak_is_found(real: EmbeddedDeployment) -> None:
-    """The check behind every test of the suite can fail."""
+    """The check after every test of the suite can fail."""
     strangers = [
         f"{real.settings.namespace}:later",
         f"{real.settings.namespace}:later:{real.keys.partitions[0].tag}",

@@ -1,6 +1,6 @@
-"""Large operations: no script fails half-way, at the edges of what Lua unpacks neither, and nobody else waits for long.
+"""Large operations: no script fails half-way, even at the limits of Lua's unpack, and no other client waits for long.
 
-A command inside a script has at most 4,000 words, so 3,998 ids behind a name and a key, or 1,999 pairs.
+A command inside a script has at most 4,000 words, so 3,998 ids after a name and a key, or 1,999 pairs.
 """
 
 import asyncio
@@ -111,7 +111,7 @@ async def test_more_than_a_script_unpacks_in_one_batch(real: EmbeddedDeployment,
 async def test_a_very_long_session_is_deleted_under_load(
     real: EmbeddedDeployment, ts: Turnstream, record_property: Callable[[str, object], None]
 ) -> None:
-    """Others in its partition go on; how long the slowest of them waited is reported, not judged."""
+    """Other sessions of its partition continue; how long the slowest of them waited is reported, not judged."""
     victim, *others = (id_in(0, real.settings.partitions) for _ in range(5))
     await a_long_session(ts, victim, LONG)
     for other in others:

@@ -1,4 +1,4 @@
-"""What another program takes from a command stream: living clients send it again, and the loss is counted and told."""
+"""Commands that another program removed from a stream: living clients send them again, and the loss is counted."""
 
 import asyncio
 import random
@@ -25,7 +25,7 @@ def overrides() -> dict[str, Any]:
 
 
 async def trim(site: RedisDeployment, key: str) -> None:
-    """As any producer may: what it adds is an entry that cannot be read."""
+    """As any producer may: it adds an entry that cannot be read."""
     await site.call("XADD", key, "MAXLEN", 0, "*", "a field", "a text")
     await site.call("XTRIM", key, "MAXLEN", 0)
 
@@ -46,7 +46,7 @@ async def overwrite(site: RedisDeployment, key: str) -> None:
 
 
 async def replace(site: RedisDeployment, key: str) -> None:
-    """Another stream stands there, whose entry lies where the cursor has been."""
+    """Another stream replaces it, and its entry has the id of the former cursor."""
     words = [word for pair in written("old", AddMessage("nobody", user_message("x"))).items() for word in pair]
     await site.call("XADD", f"{key}:another", "5-5", *words)
     await site.call("RENAME", f"{key}:another", key)

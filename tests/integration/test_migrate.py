@@ -31,7 +31,7 @@ def overrides() -> dict[str, Any]:
 
 
 class Life:
-    """What a deployment held before it was taken back to layout 1."""
+    """The contents of a deployment before it was converted back to layout 1."""
 
     def __init__(self, texts: Mapping[str, list[str]], parked: str, stored: Mapping[str, object]) -> None:
         self.texts = texts
@@ -41,7 +41,7 @@ class Life:
 
 @pytest.fixture
 async def life(deployment: RedisDeployment) -> Life:
-    """Everything that a deployment can hold, under the keys of layout 1, and nobody at work."""
+    """Everything that a deployment can hold, under the keys of layout 1, without running processes."""
     worker = await worker_of(deployment)
     ts = await client_of(deployment, worker=False)
     for session_id in ODD_IDS:
@@ -150,10 +150,10 @@ async def migrated(deployment: RedisDeployment, *, dry_run: bool = False) -> Mig
 
 
 async def check(deployment: RedisDeployment, life: Life) -> None:
-    """All reads as before, and what waited is applied, told and redriven."""
+    """All reads as before, and waiting commands are applied, answered and redriven."""
     assert await without_replies(deployment) == life.stored
     ts = await client_of(deployment)
-    # It is applied behind all that waited.
+    # It is applied after all waiting commands.
     for session_id, texts in life.texts.items():
         await ts.execute(AddMessage(session_id, user_message("four")))
         assert texts_of(await ts.sessions.get_messages(session_id)) == [*texts, "four"]

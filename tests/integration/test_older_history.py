@@ -1,4 +1,4 @@
-"""The server comes back with less than it had, and no command follows: owners find out, and subscribers are told."""
+"""The server returns with less than it had, and no command follows: owners notice, and subscribers are notified."""
 
 import shutil
 from collections.abc import AsyncGenerator, Callable
@@ -47,7 +47,7 @@ class Restored:
         shutil.copytree(self._files, self._older)
 
     async def put_back(self, change: Callable[[Redis], object]) -> None:
-        """Start the server on the older files, with a change that nobody sees happen."""
+        """Start the server on the older files, with a change that no client sees happen."""
         self._running.close()
         with start_embedded_server(self._older) as behind, Redis.from_url(behind.url) as raw:
             change(raw)
@@ -73,7 +73,7 @@ async def restored(folder: Path) -> AsyncGenerator[Restored]:
 
 
 async def test_a_command_that_has_survived_its_commit_is_applied_again(tmp_path: Path) -> None:
-    """The owner believes to have applied it: it stands where the owner's cursor stood."""
+    """The owner believes to have applied it: its position equals the owner's cursor."""
     async with restored(tmp_path) as site:
         real, keys = site.real, site.real.keys.partitions[0]
         worker = await worker_of(real)

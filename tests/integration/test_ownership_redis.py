@@ -1,4 +1,4 @@
-"""Leases and heartbeats on a real server: what only it can show."""
+"""Leases and heartbeats on a real server: behaviour that only a server can show."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
@@ -138,7 +138,7 @@ async def _beats(backend: RedisBackend, worker_id: str) -> bool:
 
 @LASTING
 async def test_a_worker_of_the_servers_earlier_life_is_left_to_its_lease(real: EmbeddedDeployment) -> None:
-    """After a restart the server counts connections anew, so an id says nothing about a worker of before."""
+    """After a restart the server counts connections from 1, so an id says nothing about an earlier worker."""
     watcher, _ = await two_workers(real)
     beaten = (await real.call("HGET", real.keys.workers, "watched")).split()[0].decode()
     await real.call("HSET", real.keys.workers, "watched", f"{beaten} an-earlier-run:999999")
@@ -272,7 +272,7 @@ async def test_progress_is_shown_to_standard_tools(real: EmbeddedDeployment) -> 
     backend = await opened(real)
     state = await taken(backend)
     await backend.queue.publish(0, [command(f"c{number}") for number in range(5)])
-    # Somebody's own group changes nothing.
+    # A consumer group of another program changes nothing.
     await real.call("XGROUP", "CREATE", real.keys.partitions[0].commands, "zeta", "0")
     entries = (await backend.queue.read({0: START}, 10, 1.0))[0]
     batch = batch_of(state, cursor=entries[2].entry_id)

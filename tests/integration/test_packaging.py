@@ -1,4 +1,4 @@
-"""What is installed: the wheel has every file of the source roots, and works outside the checkout."""
+"""The installed package: the wheel has every file of the source roots, and works outside the checkout."""
 
 import os
 import re
@@ -63,7 +63,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = folder / "bin" / "python"
     run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel, cwd=folder)
     site_packages = next((folder / "lib").glob("python*/site-packages"))
-    # Behind its own packages, and without the .pth files of a development install, which only site folders may have.
+    # After its own packages, and without the .pth files of a development install, which only site folders may have.
     (site_packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return folder / "bin"
 
@@ -81,7 +81,7 @@ def test_data_files_are_among_them(wheel: Path, kind: str) -> None:
 
 
 def metadata_of(wheel: Path) -> Message:
-    """Return what a package index is told."""
+    """Return the metadata that a package index gets."""
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         return message_from_string(archive.read(name).decode())

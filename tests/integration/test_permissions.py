@@ -66,7 +66,7 @@ async def test_each_role_has_the_permissions_it_needs(
         await handled.get()
         member.stop()
         await running
-        # Now and then a worker tidies.
+        # A worker tidies periodically.
         await wait_until(lambda: any("xgroup" in str(node.call("INFO", "commandstats")) for node in nodes))
         assert [entry for node in nodes for entry in refusals(node)] == []
 
@@ -115,7 +115,7 @@ async def test_consumers_and_operators_have_the_permissions_they_need(
 
 
 def refusals(node: Node) -> list[object]:
-    """What users tried in vain, but for a look at connections: without that right a consumer waits for leases."""
+    """The users' refused commands, except looks at connections: without that permission a consumer waits for leases."""
     return [entry for entry in node.call("ACL", "LOG") if "client|list" not in str(entry)]
 
 

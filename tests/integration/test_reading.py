@@ -1,4 +1,4 @@
-"""What the reads of one server's command streams name, and what becomes of them when one fails."""
+"""The streams that the reads of one server name, and the state of those reads after one fails."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -38,7 +38,7 @@ class Reads:
 
 @pytest.fixture
 async def backend() -> AsyncIterator[RedisBackend]:
-    """On a server of its own, where nobody else reads."""
+    """On a separate server, without other readers."""
     with start_embedded_server() as server:
         opened = await RedisBackend.open(Settings(partitions=8).at(server.url), "test", throw_away=True)
         yield opened

@@ -1,4 +1,4 @@
-"""What the README and the pages of `docs/` say is true: their examples run, and what they name is there."""
+"""The README and the pages of `docs/` are true: their examples run, and the names in them exist."""
 
 import ast
 import asyncio
@@ -63,7 +63,7 @@ def with_blocks(*languages: str) -> list[Path]:
 
 
 def typed_lines() -> Iterator[tuple[Path, str]]:
-    """What a reader is told to type into a shell, without prompts and comments."""
+    """The shell commands of a text, without prompts and comments."""
     for page in PAGES:
         for block in blocks(page, "sh", "console"):
             for line in block.text.splitlines():
@@ -140,7 +140,7 @@ MAKE_TARGETS = sorted(
 
 @pytest.mark.parametrize("line", TURNSTREAM_LINES)
 def test_the_command_line_accepts_typed_values(line: str) -> None:
-    # `--help` behind the rest: every option before it must exist, and nothing is carried out.
+    # `--help` after the rest: every option before it must exist, and nothing is carried out.
     _, *words = shlex.split(line)
     of_relay = words[0] == "relay"
     result = CliRunner().invoke(turnstream_relay.main.app if of_relay else app, [*words[of_relay:], "--help"])

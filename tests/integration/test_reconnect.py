@@ -80,7 +80,7 @@ def _longer_than(values: list[str], length: int) -> bool:
 
 
 async def check_events(real: EmbeddedDeployment, names: list[str]) -> None:
-    """Each session's events tell the same: one creation, then every version once."""
+    """Each session's events agree: one creation, then every version once."""
     events = [event for partition in range(4) for event in await real.events(partition)]
     for name in names:
         assert [event.version for event in events if event.session_id == name] == list(range(1, 52))
@@ -128,7 +128,7 @@ async def test_a_waiting_client_gets_its_reply_over_another_connection(real: Emb
     client = await client_of(real, worker=False)
     waiting = await client.send(CreateSession(CONFIG, "s"))
     await killed(real, "pubsub")
-    await wait_until(lambda: _backlog_above(real, 1))  # sent again, behind the first copy
+    await wait_until(lambda: _backlog_above(real, 1))  # sent again, after the first copy
     await worker_of(real)
     assert (await waiting).version == 1
     assert (await client.execute(AddMessage("s", user_message("one")))).version == 2
@@ -139,7 +139,7 @@ async def _backlog_above(real: EmbeddedDeployment, limit: int) -> bool:
 
 
 async def test_replies_lost_with_their_connection_are_sent_again(real: EmbeddedDeployment) -> None:
-    """The commands are applied while nobody listens: only their recorded outcomes can tell."""
+    """The commands are applied without a listener: only their recorded outcomes can answer."""
     client = await client_of(real, worker=False)
     session = await client.send(CreateSession(CONFIG, "s"))
     tickets = await client.send_many([AddMessage("s", user_message(str(number))) for number in range(300)])
@@ -281,7 +281,7 @@ async def test_the_server_is_restarted(tmp_path: Path, overrides: dict[str, Any]
 
 
 async def test_a_server_that_is_a_replica_for_a_while(overrides: dict[str, Any]) -> None:
-    """It takes no writes, and then its history is another one; what was written before is still there."""
+    """It takes no writes, and then its replication id is another one; earlier writes are still there."""
     with start_embedded_server() as server:
         real = EmbeddedDeployment(Settings(namespace="failover", **overrides).at(server.url))
         worker = await worker_of(real)

@@ -120,7 +120,7 @@ async def test_a_malformed_entry_stays_where_it_is_while_too_many_wait(real: Emb
     ],
 )
 async def test_a_batch_of_a_wrong_shape_writes_nothing(real: EmbeddedDeployment, writes: tuple[str, ...]) -> None:
-    """A bug in the adapter must not leave half a batch: a valid write stands before the one that is wrong."""
+    """A bug in the adapter must not leave half a batch: a valid write comes before the invalid one."""
     backend = await opened(real)
     state = await taken(backend)
     keys = real.keys.partitions[0]

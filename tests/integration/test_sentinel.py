@@ -1,4 +1,4 @@
-"""Sentinels: whoever connects is led to the primary of this moment."""
+"""Sentinels: a client is led to the current primary."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -62,7 +62,7 @@ async def test_a_primary_that_was_demoted_in_silence_is_left(failing: RunningSen
     backend = await opened(group)
     await backend.queue.publish(0, [command("one")])
     first, second = failing.servers
-    # What the Sentinels say is decided here, so that none of them ends the connection.
+    # The Sentinels' answers are decided here, so that none of them ends the connection.
     for sentinel in failing.sentinels:
         sentinel.call("SENTINEL", "REMOVE", SERVICE)
     second.call("REPLICAOF", "NO", "ONE")

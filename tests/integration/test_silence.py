@@ -1,6 +1,6 @@
 """Connections that are dead without saying so, and servers that hang: each is found, and what it owed is asked again.
 
-Nothing but the heartbeat can find them: proxies acknowledge all that they swallow, and an answer may take for ever.
+Nothing but the heartbeat can find them: proxies acknowledge everything that they swallow, and an answer may never come.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ async def ways(request: pytest.FixtureRequest) -> AsyncIterator[Ways]:
 
 
 class Party:
-    """Whoever has connections: a client, a live subscription, a member of a durable one, and a worker."""
+    """Every kind of process with connections: a client, a live subscription, a durable one's member, and a worker."""
 
     def __init__(self, ways: Ways, client: Turnstream, session_id: str) -> None:
         self.client = client
@@ -73,7 +73,7 @@ class Party:
         await wait_until(self._all_came, 2 * SOON)
 
     def _all_came(self) -> bool:
-        # What a member has handled, and could not write down, is handled again.
+        # An event that a member has handled, and could not checkpoint, is handled again.
         return self.heard == [*dict.fromkeys(self.handled)] == self._sent[1:]
 
 
@@ -168,7 +168,7 @@ async def test_a_connection_is_not_given_up_because_something_held_up_the_event_
 
 @pytest.fixture
 def hanging() -> Iterator[EmbeddedServer]:
-    """A server whose process stands still; the system goes on accepting connections for it."""
+    """A server whose process is stopped; the system still accepts connections for it."""
     with start_embedded_server() as server:
         os.kill(server.pid, signal.SIGSTOP)
         yield server
@@ -242,7 +242,7 @@ async def test_a_read_is_asked_again_and_a_write_is_not() -> None:
 
 
 async def test_connections_to_a_former_server_are_closed_with_it(real: EmbeddedDeployment) -> None:
-    """Also a connection that is well: behind the same address there may be another server now."""
+    """Also a healthy connection: the same address may now belong to another server."""
     proxy = Proxy(int(real.settings.redis_url.get_secret_value().rpartition(":")[2]))
     await proxy.start()
     topology = server_at(real.settings.model_copy(update=PATIENT).at(proxy.url), "test").topology

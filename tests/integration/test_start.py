@@ -1,4 +1,4 @@
-"""What starts when: before the first worker, with the rights of a reader, on a server that is full."""
+"""Starts in unusual states: before the first worker, with a reader's permissions, on a server that is full."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""What durable subscriptions store on a real server: time, connections, foreign keys, full memory."""
+"""Durable subscriptions on a real server: time, connections, keys of another type, full memory."""
 
 import re
 from collections.abc import Awaitable, Callable

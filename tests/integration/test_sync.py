@@ -62,7 +62,7 @@ from turnstream.sync.sessions import WALK_TOGETHER
 from turnstream.worker import holdings
 
 PARTITIONS = 8
-"""Few of them: what is tested here does not depend on their number."""
+"""Few of them: the tested behaviour does not depend on their number."""
 
 
 @pytest.fixture(params=["in_memory", "embedded"])
@@ -74,7 +74,7 @@ def ts(request: pytest.FixtureRequest) -> Generator[sync.Turnstream]:
 
 @pytest.fixture
 def workerless() -> Generator[sync.Turnstream]:
-    """A client of a server where nobody applies commands."""
+    """A client of a server without a worker."""
     with (
         start_embedded_server() as server,
         sync.Turnstream.connect(server.url, settings=Settings(partitions=PARTITIONS)) as client,
@@ -541,7 +541,7 @@ def test_a_client_that_is_left_open_does_not_keep_its_process() -> None:
 
 
 def test_a_client_is_closed_as_its_process_ends() -> None:
-    """No server is left, and `close` itself has ended it: the process ends with what comes after."""
+    """No server is left, and `close` itself has ended it: the process ends with the next statement."""
     with start(_AT_EXIT) as process:
         url, closed = process.communicate(timeout=30)[0].splitlines()
     assert closed == "closed"
@@ -662,7 +662,7 @@ def test_an_event_waiting_for_a_thread_is_not_begun_after_its_partition_was_revo
             wait_until(lambda: len(begun) == 1 and threads._work_queue.qsize() == 1)
             subscription.stop()
             wait_until(lambda: caplog.text.count("partition cut short") == 2)
-            ts._portal.call(asyncio.sleep(0))  # behind what was just cancelled
+            ts._portal.call(asyncio.sleep(0))  # after the cancelled one
         finally:
             goes_on.set()
         running.result(10)

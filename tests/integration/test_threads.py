@@ -1,4 +1,4 @@
-"""What a program has blocking in threads holds up nothing that the library does."""
+"""A program that blocks its threads delays no task of the library."""
 
 import asyncio
 import threading

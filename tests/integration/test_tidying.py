@@ -1,4 +1,4 @@
-"""What tidying sees of a command stream that somebody else has changed: what is lost is counted once, and no more."""
+"""Tidying of a command stream that another program has changed: a lost command is counted once."""
 
 import time
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def overrides() -> dict[str, Any]:
 
 
 async def queued(backend: Backend, count: int = 5) -> Sequence[RawEntry]:
-    """Queue commands, and return all that wait."""
+    """Queue commands, and return all waiting ones."""
     await backend.queue.publish(0, [command(f"c{number}") for number in range(count)])
     return (await backend.queue.read({0: START}, 100, 1.0))[0]
 
@@ -123,7 +123,7 @@ async def test_a_former_owner_changes_nothing(real: EmbeddedDeployment) -> None:
 
 @pytest.mark.parametrize("again", [True, False])
 async def test_another_stream(real: EmbeddedDeployment, *, again: bool) -> None:
-    """Whether or not something stands there by then."""
+    """Whether or not an entry exists there by then."""
     backend, keys = await opened(real), real.keys.partitions[0]
     state = await taken(backend)
     entries = await queued(backend)
@@ -169,7 +169,7 @@ async def test_a_stream_with_ids_in_front_of_the_cursor_is_read_from_its_start(
 
 
 async def test_an_owner_that_finds_no_hash_counts_nothing(real: EmbeddedDeployment) -> None:
-    """It was lost, and with it the number of what was applied; events go on behind those that are there."""
+    """It was lost together with the count of applied commands; events are numbered after the existing ones."""
     backend, keys = await opened(real), real.keys.partitions[0]
     state = await taken(backend)
     entries = await queued(backend)
@@ -207,7 +207,7 @@ async def test_outcomes_are_found_when_a_stream_was_replaced_also_by_another_own
     now = int(time.time() * 1_000)
     await backend.store.commit(first := batch_of(state, outcomes=[outcome("c", now)], cursor=f"{now}-0"))
     if clock:
-        # As the owner has seen it until somebody set it right.
+        # As the owner saw it until an operator corrected it.
         backend.server.clock(0).observe(AHEAD)  # type: ignore[attr-defined]
     await real.call("XADD", keys.commands, f"{AHEAD}-0", "id", "x")
     entries = (await backend.queue.read({0: first.after.cursor}, 100, 1.0))[0]
@@ -215,7 +215,7 @@ async def test_outcomes_are_found_when_a_stream_was_replaced_also_by_another_own
     await backend.store.commit(second)
     state = second.after
     assert list(await backend.ownership.tidy([state])) == [0]
-    # What was applied before the clock was ahead is as old by then as it says.
+    # A command applied before the clock was ahead is as old as its id by then.
     known = ["d"] if clock else ["c", "d"]
     again = Needs({}, dict.fromkeys("cd", now + 1_000))
     await backend.ownership.release([state])
@@ -247,7 +247,7 @@ async def test_commands_applied_during_tidying_do_not_count_as_in_flight(real: E
     state = await applied(backend, state, entries)
     await looks(backend, state)
     await real.call("DEL", real.keys.partitions[0].commands)
-    # What was in hand a moment ago, before the rest was read and all of it applied.
+    # A command in flight a moment ago, before the rest was read and all of it applied.
     before = [entry.entry_id for entry in entries[:3]]
     for _ in range(3):
         await backend.ownership.tidy([state], lambda _: before)

@@ -1,4 +1,4 @@
-"""Connections by TLS: the server's certificate is verified. What ends the encryption here is a proxy of the test's."""
+"""Connections by TLS: the server's certificate is verified. The test's proxy ends the encryption here."""
 
 import asyncio
 import ssl
@@ -60,7 +60,7 @@ async def itself(port: int, _: trustme.CA) -> AsyncGenerator[str]:
 
 @asynccontextmanager
 async def behind_a_sentinel(port: int, authority: trustme.CA) -> AsyncGenerator[str]:
-    """A Sentinel that is reached by TLS, too; what it watches takes it for down, but it names it all the same."""
+    """A Sentinel reached by TLS, too; it takes its primary for down, and still names it."""
     with ExitStack() as started:
         config = f"sentinel monitor {SERVICE} 127.0.0.1 {port} 2\n"
         sentinel = _started(started, "--sentinel", "--bind", "127.0.0.1", config=config)

@@ -1,4 +1,4 @@
-"""The road of a command, as `make trace` prints it: what is on it, and that two runs find the same."""
+"""The trace of a command, as `make trace` prints it: its contents, and that two runs find the same."""
 
 import asyncio
 import sys

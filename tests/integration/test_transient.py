@@ -21,7 +21,7 @@ SMALL = 10
 
 @pytest.fixture
 async def alone() -> AsyncIterator[EmbeddedDeployment]:
-    """A server of its own, for its configuration is changed."""
+    """A separate server, for its configuration is changed."""
     with start_embedded_server() as server:
         deployment = EmbeddedDeployment(Settings(namespace="ts", partitions=1, batch_commands=SMALL).at(server.url))
         yield deployment

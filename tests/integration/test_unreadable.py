@@ -1,4 +1,4 @@
-"""What else stands at a key, or cannot be decoded: each reading call names session and key, and others go on."""
+"""A key of another type, or one that cannot be decoded: each reading call names session and key; others continue."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ OTHER_TYPES: dict[str, tuple[str, ...]] = {
 
 
 class Held(NamedTuple):
-    """What belongs at a key, and whether it is one of a session's own."""
+    """The expected type of a key, and whether it belongs to one session."""
 
     kind: str
     of_session: bool = False
@@ -140,7 +140,7 @@ async def test_another_type_is_named_with_key_and_session(
         assert error.session_id == (SESSION if held.of_session else None)
         assert key in str(error)
         assert SECRET not in str(error)
-    # What reads nothing there does not notice.
+    # A call that reads nothing there does not notice.
     assert "count" not in refused or name == "index"
     await deployment.call("DEL", key)
 
@@ -226,7 +226,7 @@ async def test_a_message_that_cannot_be_decoded(deployment: RedisDeployment, cli
             await client.sessions.get_session(SESSION)
         assert (raised.value.key, raised.value.session_id) == (key, SESSION)
         assert SECRET not in str(raised.value)
-        # What lies beside it can be read.
+        # The other keys can be read.
         assert len(await client.sessions.get_messages(SESSION, last=1)) == 1
 
 

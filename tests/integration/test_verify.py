@@ -1,4 +1,4 @@
-"""`ts.verify` on a real server: what somebody changes in what is stored is found, and named without contents."""
+"""`ts.verify` on a real server: changed stored data is found, and named without contents."""
 
 import pytest
 from msgspec.structs import replace
@@ -162,12 +162,12 @@ async def test_history_is_taken_while_it_is_read(
     monkeypatch.setattr(log, "read", take_and_read)
     found = await ts.verify(SESSION)
     assert (found.version, found.differences) == (9, ())
-    # What was read before it was taken counts, unless something behind it is missing.
+    # An event read before it was trimmed counts, unless a later one is missing.
     assert found.events == (last if oldest <= 5 else max(last + 1 - oldest, 0))
 
 
 async def test_history_becomes_another_one_while_it_is_read(ts: Turnstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failover takes events back: what then looks as if it differed is looked at again."""
+    """A failover rolls events back: a seeming difference is checked again."""
     monkeypatch.setattr(verifier, "PAGE", 2)
     monkeypatch.setattr(verifier, "PAUSE", 0.0)
     log = ts._backend.events

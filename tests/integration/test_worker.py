@@ -204,7 +204,7 @@ async def test_a_stopping_worker_finishes_its_batch(real: EmbeddedDeployment) ->
     await tickets[25]
     await worker.stop()
 
-    # What was applied was answered, and the rest waits where it was.
+    # Applied commands were answered, and the rest is still queued.
     partition = partition_of(session.id, PARTITIONS)
     applied = len(await client.sessions.get_messages(session.id))
     assert 25 < applied < 2_000
@@ -307,7 +307,7 @@ async def test_a_batch_under_way_is_fenced_whole(
 
 
 async def test_a_partition_changed_by_another_process_is_read_again(real: EmbeddedDeployment) -> None:
-    """What a worker remembers of a session is checked by every commit."""
+    """Every commit checks the worker's memory of a session."""
     client = await client_of(real, worker=False)
     await worker_of(real)
     session = await a_session(client, "one")
@@ -370,7 +370,7 @@ async def test_a_client_learns_that_no_worker_runs(real: EmbeddedDeployment) -> 
 async def test_a_partition_that_cannot_be_tidied_does_not_end_the_worker(
     real: EmbeddedDeployment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Somebody has written a text where a partition keeps its events."""
+    """Another program has written a string to the key of a partition's events."""
     monkeypatch.setattr(worker_module, "TIDY_EVERY", 0.01)
     events = real.keys.partitions[0].events
     await real.call("SET", events, "a text", "EX", 60)
@@ -412,7 +412,7 @@ async def test_a_worker_ends_even_if_a_cancellation_gets_lost(
 
 @pytest.mark.parametrize("overrides", [{"partitions": PARTITIONS, "batch_commands": 16}])
 async def test_no_wait_for_turns_without_a_gain(real: EmbeddedDeployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Backlogs that end with a full read: their partitions are all taken to be behind, and none of them is."""
+    """Backlogs that end with a full read: all partitions are assumed to have more, and none has."""
     monkeypatch.setattr(stream_feeder, "BLOCK", 3_600.0)
     monkeypatch.setattr(stream_feeder, "ROUND_ENTRIES", 16)
     client = await client_of(real, worker=False)

@@ -1,4 +1,4 @@
-"""A URL of another form than the servers behind it: the error says what to write instead, in one line."""
+"""A URL of another form than the servers it names: the error gives the right form, in one line."""
 
 import pytest
 from tests.topologies import RunningCluster, RunningSentinels

@@ -11,7 +11,7 @@ from tests.topologies import PRIMARIES, SERVICE, Node, running_cluster
 from turnstream.adapters.embedded import EmbeddedServer, start_embedded_server
 
 ANNOUNCED = "127.0.0.2"
-"""Where the proxies of a cluster's nodes listen, each on its node's port."""
+"""The addresses of the proxies of a cluster's nodes, each on its node's port."""
 
 
 class Ways:
@@ -27,7 +27,7 @@ class Ways:
 
     @property
     def swallowing(self) -> int:
-        """How many of these nobody has given up."""
+        """The number of these that are still in use."""
         return sum(proxy.swallowing for proxy in self.proxies)
 
 

@@ -34,7 +34,7 @@ async def ts(real: EmbeddedDeployment) -> Turnstream:
 
 @pytest.fixture
 def endpoint(tmp_path: Path) -> MakeEndpoint:
-    """Make endpoints whose rests are short; they begin with the first event."""
+    """Make endpoints whose backoffs are short; they begin with the first event."""
 
     def make(receiver: Receiver, **settings: Any) -> Endpoint:  # noqa: ANN401 - whatever pydantic is to check
         (tmp_path / (name := uuid4().hex)).write_text(receiver.secret)

@@ -28,7 +28,7 @@ class Received(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What is answered: behind `delay` seconds, and only the first `cut` bytes of it; then the connection is closed."""
+    """An answer: after `delay` seconds, and only the first `cut` bytes of it; then the connection is closed."""
 
     status: int = 200
     headers: Mapping[str, str] = MappingProxyType({})
@@ -66,7 +66,7 @@ class Receiver:
         self._socket: socket.socket | None = None
 
     def reserve(self) -> "Receiver":
-        """Take a port at which nobody answers until it serves."""
+        """Take a port that refuses connections until it serves."""
         self._socket = _bound()
         self.url = f"http://localhost:{self._socket.getsockname()[1]}/hooks"
         return self
@@ -146,7 +146,7 @@ class Receiver:
 
 
 def _bound() -> socket.socket:
-    """Return a socket with a port of its own, at which connections are refused until somebody listens."""
+    """Return a socket with a free port, at which connections are refused until it listens."""
     made = socket.socket()
     made.bind(("127.0.0.1", 0))
     return made

@@ -1,4 +1,4 @@
-"""What the relay's file may say, and that each error tells what its line means and shows no secret."""
+"""The relay's file: its valid values, and errors that explain the line and show no secret."""
 
 import base64
 import traceback

@@ -1,4 +1,4 @@
-"""From commands to an endpoint on loopback: what it gets, in which order, and what happens when it does not take it."""
+"""From commands to an endpoint on loopback: its requests, their order, and the handling of its refusals."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ async def chat(ts: Turnstream, *sessions: str, messages: int = 3) -> int:
 
 
 def in_order(receiver: Receiver) -> bool:
-    """Tell whether the first time that each event came was in the order of its session."""
+    """Return whether the first deliveries of all events were in the order of their sessions."""
     return all(
         all(before < after for before, after in pairwise(dict.fromkeys(sequences)))
         for sequences in receiver.of_sessions().values()
@@ -138,7 +138,7 @@ async def test_a_refused_session_is_parked_and_others_continue(ts: Turnstream, e
 async def test_sessions_that_are_not_taken_hold_up_no_other(
     ts: Turnstream, endpoint: MakeEndpoint, status: int
 ) -> None:
-    """Also by the rests of the endpoint: it answers the others."""
+    """Also during the backoffs of the endpoint: it answers the others."""
     bad = {f"{number}-bad" for number in range(5)}
 
     def refuse_bad(received: Received) -> Reply:
@@ -189,7 +189,7 @@ async def _tried_again(parked: Callable[[], Awaitable[list[ParkedSession]]], bef
 async def test_parked_events_are_delivered_when_the_endpoint_answers_again(
     ts: Turnstream, endpoint: MakeEndpoint
 ) -> None:
-    """Nobody asks for it, and what the endpoint still does not take is no reason for the others to wait."""
+    """Without a request; and an event that the endpoint still refuses does not make the others wait."""
     sessions = [f"{number}-chat" for number in range(10)]
     parked_events = partial(ts.subscriptions.parked, subscription_name(NAME))
     async with Receiver(always(Reply(500))).serving() as receiver:
@@ -341,7 +341,7 @@ async def test_stopped_while_an_endpoint_is_dead_it_ends_soon(
         async with relaying(ts, hooks=endpoint(receiver, longest_rest=3600.0)) as relay:
             (delivery,) = relay
             await wait_until(lambda: delivery.is_resting)
-        # What does not end by itself is cut, and that is said.
+        # A delivery that does not end is cut, and that is logged.
         assert "in time" not in caplog.text
         assert "cut short" not in caplog.text
         assert not any(session.is_parked for session in await ts.subscriptions.parked(subscription_name(NAME)))
@@ -367,7 +367,7 @@ async def test_a_consumer_that_ignores_gaps_still_receives_events(
     assert {gap.body["data"]["reason"] for gap in gaps} == {"reset"}
     own = [gap for gap in receiver.taken if gap.body["type"] == "resync-required"]
     assert (len(own) > 0) == told
-    # Told again it may go on elsewhere, but it is the same gap.
+    # A redelivered notice may continue elsewhere, but it is the same gap.
     assert len({(gap.body["data"]["partition"], *gap.body["data"]["seen"].values()) for gap in gaps}) <= 4
 
 

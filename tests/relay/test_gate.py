@@ -116,7 +116,7 @@ async def test_rests_become_longer() -> None:
     for _ in range(6):
         assert gate._resting_until
         rests.append(gate._resting_until - clock())
-        # Behind the rest, whenever that is.
+        # After the backoff, whenever that is.
         gate._resting_until = clock()
         await asyncio.wait_for(attempt(gate, BAD), SOON)
     assert all(longer > shorter for shorter, longer in zip(rests, rests[2:], strict=False))

@@ -1,4 +1,4 @@
-"""What docs/relay.md says is true: its files load, its receiver takes deliveries, its messages are sent like that."""
+"""docs/relay.md is true: its files load, its receiver takes deliveries, its messages are sent as documented."""
 
 import json
 import re

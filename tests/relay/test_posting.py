@@ -1,4 +1,4 @@
-"""One attempt against a real HTTP server: what is sent, and what comes of answers that are none."""
+"""One attempt against a real HTTP server: the request, and the handling of broken answers."""
 
 import asyncio
 import ssl
@@ -107,7 +107,7 @@ async def test_a_connection_closed_after_the_status_is_an_answer(endpoint: MakeE
 
 
 async def test_an_answer_with_a_late_body_is_an_answer(endpoint: MakeEndpoint) -> None:
-    """Also where the time of the attempt is over before it has come."""
+    """Also if the time of the attempt ends before it has come."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -221,7 +221,7 @@ async def test_private_addresses_are_refused(endpoint: MakeEndpoint, host: str) 
 
 
 async def test_a_name_is_resolved_once_a_connection(endpoint: MakeEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who answers with a public address first and a private one then (DNS rebinding) gains nothing."""
+    """A name server that answers with a public address first and a private one then (DNS rebinding) gains nothing."""
     asked: list[str] = []
     real = network._addresses
 

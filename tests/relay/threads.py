@@ -1,4 +1,4 @@
-"""A receiver beside a test that has no event loop."""
+"""A receiver in a thread, for a test without an event loop."""
 
 import asyncio
 import threading
@@ -10,7 +10,7 @@ from tests.relay.receiver import Receiver
 
 @contextmanager
 def in_thread(receiver: Receiver) -> Generator[Receiver]:
-    """Let a receiver serve in a thread; what it took may be looked at from here."""
+    """Let a receiver serve in a thread; its deliveries may be read from here."""
     loop_of: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
     ready = threading.Event()
 

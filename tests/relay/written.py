@@ -10,7 +10,7 @@ SECRET: Final = "whsec_" + base64.b64encode(b"twenty-four bytes, a key.").decode
 ENV_SECRET: Final = '{ env = "GOOD" }'
 
 LOOPBACK: Final = ("allow_http = true", 'allow_networks = ["127.0.0.0/8", "::1/128"]')
-"""What an endpoint on this machine takes."""
+"""The deliveries that an endpoint on this machine takes."""
 
 
 def endpoint(

@@ -1,4 +1,4 @@
-"""Patches: what may be left, cleared or set. Nothing here is run."""
+"""Patches: fields that may be omitted, cleared or set. Nothing here is run."""
 
 from typing import Any, assert_type
 

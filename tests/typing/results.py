@@ -1,4 +1,4 @@
-"""What `execute`, `send` and the repository's methods return, as both type checkers infer it. Nothing here is run."""
+"""The results of `execute`, `send` and the repository's methods, as both type checkers infer them. Nothing is run."""
 
 from collections.abc import AsyncIterator
 from typing import assert_type

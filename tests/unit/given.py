@@ -3,7 +3,7 @@
     given(created(), added("m1")).when(RemoveMessages("s", last=1)).then(removed("m1"))
 
 `given` takes what happened to the session `s`, one version each; `when` decides a command on it; `then` expects events.
-Below it stands one partition in memory with its owner; arbitrary valid values, for properties, come last.
+Below it is one partition in memory with its owner; arbitrary valid values, for properties, come last.
 """
 
 from collections.abc import Callable, Iterable
@@ -159,7 +159,7 @@ class Story:
 
 
 class Decided:
-    """What came of a command."""
+    """The result of a command."""
 
     def __init__(self, story: Story, stamp: EventFactory, decided: Decision | Rejected) -> None:
         self._story = story
@@ -193,7 +193,7 @@ class Decided:
 
     @property
     def session(self) -> Session:
-        """The session behind the command."""
+        """The session after the command."""
         session = Story([*self._story.past, *self.events]).session
         assert session is not None
         return session
@@ -205,7 +205,7 @@ def incarnation_of(command_id: str, at: datetime) -> str:
 
 
 def given(*happenings: Happening) -> Story:
-    """Let this happen to the session `s`, one version each; a creation that is not the first makes it anew."""
+    """Apply these to the session `s`, one version each; a creation that is not the first recreates it."""
     story = Story()
     for number, happening in enumerate(happenings, start=1):
         header = story.header
@@ -285,7 +285,7 @@ BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "cache_read_tokens": st.none() | st.integers(0, 1_000),
     "cache_write_tokens": st.none() | st.integers(0, 1_000),
 }
-"""What the rules of commands narrow down."""
+"""Values narrower than the rules of commands."""
 
 
 @cache

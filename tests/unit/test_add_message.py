@@ -1,4 +1,4 @@
-"""`add-message` and `add-messages`: behind all others, each id once, all or none."""
+"""`add-message` and `add-messages`: after all others, each id once, all or none."""
 
 import pytest
 from tests.unit.given import LATER, added, created, deleted, given, message, removed, updated

@@ -1,4 +1,4 @@
-"""URLs of servers: what they say, and what is said of those that cannot be read."""
+"""URLs of servers: their meaning, and the errors for unreadable ones."""
 
 import socket
 

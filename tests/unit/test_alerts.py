@@ -1,4 +1,4 @@
-"""What the example of a reacting service does with events that come again, and with sessions it cannot read."""
+"""The example of a reacting service: redelivered events, and sessions that it cannot read."""
 
 from datetime import UTC, datetime
 
@@ -35,7 +35,7 @@ async def test_a_redelivered_event_is_counted_once() -> None:
 
 async def test_an_event_with_an_unreadable_session_is_redelivered(monkeypatch: pytest.MonkeyPatch) -> None:
     async def nobody_answers(_: str) -> None:
-        raise Unavailable("nobody answers")
+        raise Unavailable("no server answers")
 
     async with Turnstream.in_memory() as ts:
         handler = Alerts(ts)

@@ -50,7 +50,7 @@ def test_a_restarted_instance_gets_its_former_partitions() -> None:
 @pytest.mark.parametrize("partitions", [64, 256])
 @pytest.mark.parametrize("count", [2, 3, 4, 5, 8, 12])
 def test_few_partitions_move_when_one_worker_leaves(count: int, partitions: int) -> None:
-    """Beside the partitions of the one that left, at most one in five of the others' changes hands."""
+    """Besides the partitions of the one that left, at most one in five of the others' changes hands."""
     workers = [f"worker-{number}" for number in range(count)]
     before = owners(workers, partitions)
     for gone in workers:

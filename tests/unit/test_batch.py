@@ -56,7 +56,7 @@ def numbered(*commands: AnyCommand) -> list[CommandEntry]:
     return [entry(command, f"c{number}") for number, command in enumerate(commands, start=1)]
 
 
-# ── events and where they stand ──────────────────────────────────────────────────────────────────────────────────────
+# ── events and their positions ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_events_are_numbered_from_the_head_of_the_partition() -> None:
@@ -217,7 +217,7 @@ def test_the_same_data_under_another_type_is_a_mismatch() -> None:
     assert [reply.status for reply in batch.replies[REPLY_TO]] == ["ok", "rejected"]
 
 
-# ── where a command stands, for those who ask ────────────────────────────────────────────────────────────────────────
+# ── the position of a command, for clients that ask ──────────────────────────────────────────────────────────────────
 
 
 def asking(command: AnyCommand, command_id: str) -> CommandEntry:

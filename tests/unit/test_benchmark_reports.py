@@ -1,4 +1,4 @@
-"""What benchmarks make of their figures: tables that say what was measured, and a simulation that a seed repeats."""
+"""Reports of benchmarks: tables that name their measurements, and a simulation that a seed repeats."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Outcomes in buckets of time: what is in the window is always found, what expires can never be asked for again."""
+"""Outcomes in buckets of time: those in the window are always found, expired ones can never be looked up again."""
 
 from hypothesis import given as for_all
 from hypothesis import strategies as st

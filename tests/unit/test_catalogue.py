@@ -213,7 +213,7 @@ def test_cached_tokens_have_the_rates_of_genai_prices() -> None:
     for model in ("claude-3-5-sonnet-20241022", "claude-3-sonnet"):
         found = price(CACHED_CALL, model)
         assert found.source is PriceSource.CATALOGUE
-        # USD per 1M tokens: 3 for the fresh tenth, 0.3 for what was read, 3.75 for what was written.
+        # USD per 1M tokens: 3 for the fresh tenth, 0.3 for tokens read, 3.75 for tokens written.
         assert found.cost == pytest.approx(0.1 * 3 + 0.6 * 0.3 + 0.3 * 3.75)
 
 

@@ -1,4 +1,4 @@
-"""Commands on the wire: what the client lets through the worker takes, and gets the same; all else names its field."""
+"""Commands on the wire: the worker accepts and restores every command of the client; an invalid one names its field."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The fields of a stream entry: what a producer writes, and what anybody may have written."""
+"""The fields of a stream entry: a producer's, and any that another program may have written."""
 
 import asyncio
 from typing import Any

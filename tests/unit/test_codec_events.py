@@ -1,4 +1,4 @@
-"""Events on the wire: one envelope for all, in camelCase; what comes back is what happened."""
+"""Events on the wire: one envelope for all, in camelCase; decoding restores the event."""
 
 from datetime import UTC
 from typing import Any, get_args

@@ -1,4 +1,4 @@
-"""What is stored: a header as the fields of a hash, of which a change writes only what differs; messages as JSON."""
+"""Stored records: a header as the fields of a hash, of which a change writes only some; messages as JSON."""
 
 from collections.abc import Sequence
 from datetime import UTC

@@ -1,4 +1,4 @@
-"""`create-session`: a session at version 1, with its model's window and, where there is a prompt, a first message."""
+"""`create-session`: a session at version 1, with its model's window and, with a prompt, a first message."""
 
 from datetime import timedelta
 

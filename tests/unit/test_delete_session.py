@@ -1,4 +1,4 @@
-"""`delete-session`: True and an event where there was a session, False and none where there was not."""
+"""`delete-session`: True and an event if there was a session, False and no event if there was not."""
 
 from tests.unit.given import added, created, deleted, given
 

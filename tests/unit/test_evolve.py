@@ -1,4 +1,4 @@
-"""`evolve`: what each event does, and that the fold of the events is the session, whatever the commands were."""
+"""`evolve`: the effect of each event, and that the fold of the events is the session, whatever the commands were."""
 
 from typing import Any
 
@@ -113,7 +113,7 @@ def test_events_are_not_changed_by_later_commands() -> None:
 
 
 class Repository:
-    """What the contract's repository does, in memory (docs/contract.md, Repository); a refusal is a ValueError."""
+    """The contract's repository, in memory (docs/contract.md, Repository); a refusal is a ValueError."""
 
     def __init__(self) -> None:
         self.session: dict[str, Any] | None = None

@@ -180,7 +180,7 @@ async def _all_of(backend: MemoryBackend, wanted: Mapping[int, int]) -> bool:
 
 
 async def test_a_read_never_exceeds_the_room_of_an_inbox(backend: MemoryBackend) -> None:
-    """Partition 0 does not run, so its inbox fills; partition 1 is fed all the same."""
+    """Partition 0 does not run, so its inbox fills; partition 1 is fed nevertheless."""
     stuck, lively = await own(backend, 0, BatchLimits(4, 1_000_000)), await own(backend, 1, LIMITS)
     task = asyncio.create_task(lively.run())
     async with feeding(backend, {0: stuck, 1: lively}):
@@ -221,7 +221,7 @@ async def test_a_partition_that_is_owned_later_is_fed_after_a_wake(backend: Memo
 
 
 async def test_a_partition_acquired_again_is_fed_from_its_cursor(backend: MemoryBackend) -> None:
-    """As behind a loss: what its owner before had in its inbox was not applied."""
+    """As after a loss: the entries in its former owner's inbox were not applied."""
     owned = {0: await own(backend, 0, LIMITS)}
     async with feeding(backend, owned) as feeder:
         await send(backend, 0, 5)

@@ -1,4 +1,4 @@
-"""What a worker holds, when it cannot be worked on: one log line a change of state, not one an attempt."""
+"""A worker's partitions that cannot be worked on: one log line a change of state, not one an attempt."""
 
 import asyncio
 from collections.abc import Sequence
@@ -138,7 +138,7 @@ class Stuck:
         self.began, self.cancelled, self.ends = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     def stop(self) -> None:
-        """Go on all the same."""
+        """Continue nevertheless."""
 
     async def run(self) -> None:
         self.began.set()
@@ -174,7 +174,7 @@ async def test_a_partition_that_is_cut_short_is_released(
 async def test_until_its_work_has_ended_a_partition_is_kept(
     backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever took it would do the same work at the same time, and in what order nobody knows."""
+    """Another task would do the same work at the same time, in an unknown order."""
     renewals = 0
 
     async def renew(states: Sequence[PartitionState]) -> list[bool]:
@@ -204,7 +204,7 @@ async def test_until_its_work_has_ended_a_partition_is_kept(
 async def test_a_lost_partition_is_acquired_again_after_its_task_has_ended(
     backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the leases of others are renewed meanwhile, however long that takes."""
+    """And the leases of others are renewed, however long that takes."""
 
     async def lost(states: Sequence[PartitionState]) -> list[bool]:
         return [False for _ in states]

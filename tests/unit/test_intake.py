@@ -1,4 +1,4 @@
-"""From stream entries to commands: what cannot be read is set aside with its reason, and replied to if it can be."""
+"""From stream entries to commands: an unreadable entry is quarantined with its reason, and answered if possible."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -44,7 +44,7 @@ def set_aside(fields: Mapping[bytes, bytes], partition: int = 0, partitions: int
 
 
 def rejection(item: MalformedCommand) -> InvalidCommand:
-    """What the producer is told."""
+    """The answer that the producer gets."""
     assert item.reply_to == REPLY_TO
     assert item.reply is not None
     assert (item.reply.command_id, item.reply.status) == ("c1", "rejected")
@@ -167,7 +167,7 @@ def test_a_listing_may_go_to_any_partition(partition: int) -> None:
 
 @pytest.mark.parametrize("name", [b"delete-session", b"create-session"])
 def test_a_command_without_a_session_is_a_matter_of_the_rules(name: bytes) -> None:
-    """What decodes but breaks a rule is rejected, not set aside."""
+    """A decodable command that breaks a rule is rejected, not quarantined."""
     config = {"provider": "openai", "model": "small"}
     data = msgspec.json.encode({"sessionId": "", "config": config})
     assert isinstance(read(raw(type=name, data=data)), DecodedCommand)

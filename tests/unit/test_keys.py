@@ -16,7 +16,7 @@ POWERS = [1, 2, 4, 16, 64, 256, 1_024]
 
 
 def slot(key: str) -> int:
-    """Return a key's hash slot as a cluster computes it: of what stands between the first braces, if anything does."""
+    """Return a key's hash slot as a cluster computes it: of the part between the first braces, if there is one."""
     start = key.find("{")
     end = key.find("}", start + 1)
     hashed = key[start + 1 : end] if start >= 0 and end > start + 1 else key
@@ -39,7 +39,7 @@ def test_any_number_of_shards_gets_an_even_load(shards: int) -> None:
 
 
 def test_the_tags_of_a_deployment_never_change() -> None:
-    """Stored data lies under them: when this test fails, the code is wrong, or the layout needs a new version."""
+    """Stored data uses these names: when this test fails, the code is wrong, or the layout needs a new version."""
     assert tags(4) == ("1.4.0.1", "1.4.1.3", "1.4.2.1", "1.4.3.3")
     assert [tags(64)[partition] for partition in (0, 1, 31, 63)] == [
         *("1.64.0.59", "1.64.1.70", "1.64.31.101", "1.64.63.63")

@@ -16,7 +16,7 @@ from turnstream.worker.worker import Worker
 
 
 class Endless(Backoff):
-    """A backoff that nobody waits out."""
+    """A backoff that does not sleep."""
 
     begun = 0
 
@@ -93,7 +93,7 @@ class Brief(Backoff):
 async def test_a_hanging_server_is_logged_once_each_time(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where nothing is answered each attempt takes long, as long as one that went well for a while."""
+    """Without answers each attempt takes long, as long as one that succeeded for a while."""
     monkeypatch.setattr(member, "LONGEST", 0.0)
     monkeypatch.setattr(member, "Backoff", Brief)
     monkeypatch.setattr(member, "WATCH_EVERY", 0.0)

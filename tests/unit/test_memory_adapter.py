@@ -1,4 +1,4 @@
-"""The memory adapter: what is its own, beside the suite that all adapters pass."""
+"""The memory adapter: its own behaviour, in addition to the suite that all adapters pass."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -296,7 +296,7 @@ async def test_malformed_entries_are_kept_shortened(backend: MemoryBackend, stat
     assert max(map(len, kept.entry.fields.values())) == 65_536
 
 
-# ── nobody holds what is stored ──────────────────────────────────────────────────────────────────────────────────────
+# ── callers cannot change stored values ──────────────────────────────────────────────────────────────────────────────
 
 
 async def test_written_values_can_be_changed_without_harm(backend: MemoryBackend, state: PartitionState) -> None:
@@ -675,7 +675,7 @@ async def test_the_index_is_in_the_order_of_the_last_update(backend: MemoryBacke
     assert [info.updated_at if isinstance(info, SessionInfo) else None for info in infos] == [later, None, AT]
 
 
-# ── the whole road of a command ──────────────────────────────────────────────────────────────────────────────────────
+# ── a command from the client to the repository ──────────────────────────────────────────────────────────────────────
 
 
 async def test_commands_travel_from_the_queue_to_the_reader(backend: MemoryBackend, state: PartitionState) -> None:

@@ -1,4 +1,4 @@
-"""The factories of messages: an id and a UTC time of their own, content from text or parts."""
+"""The factories of messages: a fresh id and the time in UTC, content from text or parts."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""What commands need to be decided: headers that are not cached, some messages, the tail; outcomes only in doubt."""
+"""The reads that commands need to be decided: uncached headers, some messages, the tail; outcomes only in doubt."""
 
 import pytest
 from tests.unit.given import SMALL, message

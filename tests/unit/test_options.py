@@ -1,4 +1,4 @@
-"""Options of the commands: what is no number of seconds is refused by every one that takes seconds."""
+"""Options of the commands: every one that takes seconds refuses an invalid number."""
 
 import inspect
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The outbox: what is sent at the same time travels together, in order; a failure is told to whom it hit."""
+"""The outbox: concurrent requests travel together, in order; a failure reaches the callers that it concerns."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -401,7 +401,7 @@ async def test_a_caller_times_out_on_time_during_a_publication(queue: Recorded) 
     queue.open.clear()
     with pytest.raises(Unavailable):
         await outbox.put(0, [command("c1")], SOON, until=soon())
-    # It may be queued; and what others put meanwhile is.
+    # It may be queued; and the requests of others are.
     patient = outbox.put(0, [command("c2")], SOON)
     queue.open.set()
     await patient

@@ -1,4 +1,4 @@
-"""The time by which outcomes are kept goes on with the clock where ids tell none, and never faster."""
+"""The time by which outcomes are kept advances with the clock if ids carry no time, and never faster."""
 
 import pytest
 
@@ -53,7 +53,7 @@ def test_the_time_that_a_commit_takes_counts(clock: OutcomeClock, seconds: Secon
 
 
 def test_after_a_backlog_only_the_time_since_then_counts(clock: OutcomeClock, seconds: Seconds) -> None:
-    """Its ids told less time than it took to apply it."""
+    """Its ids span less time than it took to apply it."""
     for second in range(60):
         seconds.now += 10
         assert commit(clock, NOW + 1_000 * second) == NOW + 1_000 * second

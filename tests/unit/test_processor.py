@@ -140,7 +140,7 @@ def test_however_entries_are_cut_into_batches_the_same_happens(
 
 
 async def _applied(waiting: Sequence[RawEntry], sizes: Iterable[int], *, new_owners: bool) -> tuple[Any, ...]:
-    """Apply entries in batches of these sizes, the rest in one; return all that came of it."""
+    """Apply entries in batches of these sizes, the rest in one; return all the results."""
     backend = MemoryBackend(1)
     store = Recording(backend.store)
     processor = await owner(backend, store, cached=1)

@@ -1,4 +1,4 @@
-"""The check of the project's English: what it objects to, what it lets pass, and what it reads."""
+"""The check of the project's English: its objections, the texts it accepts, and the texts it reads."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Sessions as the last results left them: used only where the next command follows right behind."""
+"""Sessions as the last results left them: used only if the next command follows directly."""
 
 import pytest
 from msgspec.structs import replace

@@ -1,4 +1,4 @@
-"""What comments and documents cite exists: sections of docs/design.md, records of decisions, pages, their headings."""
+"""The targets of citations exist: sections of docs/design.md, records of decisions, pages, their headings."""
 
 import re
 from collections.abc import Iterator

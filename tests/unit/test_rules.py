@@ -1,4 +1,4 @@
-"""What holds for every command, and the rules that each must keep whatever the session's state."""
+"""The rules that every command must keep, whatever the session's state."""
 
 from typing import get_args
 

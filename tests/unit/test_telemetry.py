@@ -99,7 +99,7 @@ def fail_with(content: str) -> None:
     try:
         _handle(content)
     except RuntimeError:
-        get_logger("turnstream.test").exception("command set aside", command_id="c1")
+        get_logger("turnstream.test").exception("command quarantined", command_id="c1")
 
 
 def _handle(content: str) -> None:

@@ -1,4 +1,4 @@
-"""Tickets: awaited again and again, each learns what became of its command, or that nobody answers."""
+"""Tickets: awaited repeatedly, each gets the result of its command, or learns that no worker answers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -257,7 +257,7 @@ async def test_a_late_answer_to_another_command_under_the_id_is_not_taken_for_on
 async def test_payloads_that_are_no_reply_are_skipped(
     backend: MemoryBackend, replies: ReplyRouter, payload: bytes
 ) -> None:
-    """Anybody may publish on a reply channel."""
+    """Any program may publish on a reply channel."""
     (ticket,) = tickets(replies, "c1")
     backend.channels.publish(backend.channels.reply_channel(0, "client"), payload)
     answer(backend, Reply("c1", "ok", 7))
@@ -348,7 +348,7 @@ async def test_commands_in_flight_when_the_subscription_was_lost_are_resent_as_w
 
 
 class Apart(MemoryChannels):
-    """Channels of which each is lost by itself, and may stay so for a while."""
+    """Channels that are lost independently, and may stay so for a while."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -463,7 +463,7 @@ async def test_commands_that_are_never_answered_are_forgotten_in_the_end(backend
 # ── reminders ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 OVERDUE = 10.0
-"""Seconds after which commands are overdue for which somebody waits `SOON` seconds."""
+"""Seconds after which a command is overdue if its caller waits `SOON` seconds."""
 
 
 def look(replies: ReplyRouter, later: float) -> None:
@@ -472,7 +472,7 @@ def look(replies: ReplyRouter, later: float) -> None:
 
 
 async def reminded(backend: MemoryBackend, replies: ReplyRouter, later: float) -> list[str]:
-    """Look, and return all that was published again up to now."""
+    """Look, and return all commands published again up to now."""
     look(replies, later)
     lanes = replies._outbox._lanes.values()
     await asyncio.gather(*(lane.task for lane in lanes if lane.task))
@@ -501,7 +501,7 @@ async def test_commands_not_queued_yet_are_not_resent(backend: MemoryBackend, re
 
 
 async def test_a_long_backlog_gets_one_command_more(backend: MemoryBackend, replies: ReplyRouter) -> None:
-    """Nobody has answered what was asked for: so the others may still wait to be applied."""
+    """The resent command was not answered: so the others may still wait to be applied."""
     names = [f"c{number}" for number in range(100)]
     waiting = tickets(replies, *names)
     assert await reminded(backend, replies, OVERDUE) == ["c99"]
@@ -537,7 +537,7 @@ async def test_no_resend_after_workers_forgot_the_command(backend: MemoryBackend
     tickets(replies, "c1")
     assert await reminded(backend, replies, OVERDUE) == []
     tickets(replies, "c2")
-    # A third of the time for which somebody waits would be too late.
+    # A third of the time for which a caller waits would be too late.
     assert await reminded(backend, replies, OVERDUE / 2) == ["c2"]
 
 

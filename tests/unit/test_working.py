@@ -1,4 +1,4 @@
-"""A session while a batch is decided on it: what is written out is the fold of the batch's events."""
+"""A session while a batch is decided on it: the written session is the fold of the batch's events."""
 
 import pytest
 from hypothesis import given as for_all

@@ -44,7 +44,7 @@ STATE = PartitionState(1, "7-x", "replid", "1-0", "g", 40, {})
 
 
 class Script:
-    """What the commit script would read in its arguments (see its header)."""
+    """The values that the commit script would read in its arguments (see its header)."""
 
     def __init__(self, words: Sequence[Word]) -> None:
         self._words = words
@@ -191,7 +191,7 @@ def test_no_command_is_longer_than_lua_can_unpack(count: int) -> None:
         assert all(2 + 2 * len(fields) <= MAX_WORDS for _, fields, _ in made.new)
 
 
-# ── events, outcomes, replies, what is set aside ─────────────────────────────────────────────────────────────────────
+# ── events, outcomes, replies, quarantined entries ───────────────────────────────────────────────────────────────────
 
 
 def happened(sequence: int, happening: Happening, time: datetime = AT) -> AnyEvent:
@@ -270,7 +270,7 @@ def test_an_entry_without_fields_is_set_aside_too() -> None:
     assert entry[-4:] == ["entryId", "5-1", "error", "No id"]
 
 
-# ── outcomes do not stay for ever ────────────────────────────────────────────────────────────────────────────────────
+# ── outcomes expire ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @unhurried

@@ -15,7 +15,7 @@ from tools.prose_check.report import Count, count
 from tools.prose_check.texts import texts_of
 
 MAX_PER_THOUSAND: Final = 1.0
-DEFAULT_PATHS: Final = ("README.md", "CHANGELOG.md", "docs", "shared", "services", "tools")
+DEFAULT_PATHS: Final = ("README.md", "CHANGELOG.md", "docs", "shared", "services", "tests", "benchmarks", "tools")
 SUFFIXES: Final = frozenset({".md", ".py", ".lua"})
 TOP_FILES: Final = 20
 

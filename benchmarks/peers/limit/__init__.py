@@ -1,1 +1,1 @@
-"""What the server can take at most, in the row beside the contenders."""
+"""The most that the server can take, in a row with the contenders."""

@@ -27,7 +27,7 @@ async def append(_ctx: dict[str, Any], session: str, message_id: str, body: str)
 
 
 class WorkerSettings:
-    """What arq's command reads."""
+    """The settings that arq's command reads."""
 
     functions: ClassVar = [append]
     redis_settings = RedisSettings.from_dsn(work.url())

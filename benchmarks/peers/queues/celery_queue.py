@@ -1,4 +1,4 @@
-"""Celery on Redis: results ignored, many short tasks prefetched, acknowledged behind the work as with the others.
+"""Celery on Redis: results ignored, many short tasks prefetched, acknowledged after the work as with the others.
 
 Of its pools `solo` was the fastest for this task: before a child process, threads and gevent.
 """

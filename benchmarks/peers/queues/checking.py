@@ -1,4 +1,4 @@
-"""What became of the jobs: none is to be lost, none done twice, and a session's stand in their order."""
+"""The result of the jobs: no job is lost or done twice, and a session's are in order."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ Counts = dict[str, int]
 
 
 def outcome(contender: Contender, store: redis.Redis, jobs: Sequence[work.Job]) -> Counts:
-    """Count the messages that are missing, that are there again, and that stand behind one that was queued later.
+    """Count the messages that are missing, repeated, and out of order.
 
     `mismatched` counts sessions whose own count, order and messages do not agree on how many there are.
     """

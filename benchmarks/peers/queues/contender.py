@@ -1,4 +1,4 @@
-"""What the phases ask of a contender, and how a contender's file answers."""
+"""The interface between the phases and a contender's file."""
 
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -15,7 +15,7 @@ Heard = Callable[[work.Job, float], Awaitable[bool]]
 
 
 class Stored(NamedTuple):
-    """What the server holds of a session: what its header counts, its message ids in order, how many messages."""
+    """The server's data of a session: its header's count, its message ids in order, the number of messages."""
 
     counted: int
     order: list[str]
@@ -105,7 +105,7 @@ class Peer:
 
     @asynccontextmanager
     async def listening(self) -> AsyncGenerator[Heard]:
-        """Subscribe by a client that blocks: that is the quickest one, and nothing else is to be done meanwhile."""
+        """Subscribe by a client that blocks: it is the quickest one, and there is no other work."""
         with work.client() as client, client.pubsub(ignore_subscribe_messages=True) as events:
             events.subscribe(work.EVENTS)
             events.get_message(timeout=1)

@@ -22,7 +22,7 @@ WARM_UP = "warm-up"
 
 
 async def run(contender: Contender, options: argparse.Namespace) -> dict[str, Any]:
-    """Run the phases; each has sessions of its own."""
+    """Run the phases; each has its own sessions."""
     store = work.client()
     store.flushall()
     names = {phase: [f"{phase}-{n}" for n in range(options.sessions)] for phase in ("drain", "burst", "latency")}

@@ -1,6 +1,6 @@
 """FastStream on a Redis stream as in `faststream_queue.py`, but its handler gets up to 100 messages at a time.
 
-Each message is still a transaction of its own, and they run concurrently; the batch is acknowledged as one, so if one
+Each message is still a separate transaction, and they run concurrently; the batch is acknowledged as one, so if one
 of its messages fails all of them are delivered again. It runs in FastStream's environment.
 """
 

@@ -105,7 +105,7 @@ async def end_to_end(
 async def _watched(
     contender: Contender, worker: WorkerProcess, store: redis.Redis, jobs: Sequence[work.Job]
 ) -> tuple[Seen, Seen]:
-    """Return the first and the last progress that is seen, until all is applied or nothing goes on."""
+    """Return the first and the last progress that is seen, until all is applied or progress stops."""
     sessions = list(dict.fromkeys(job.session for job in jobs))
     first, last = None, Seen(0, time.perf_counter())
     while last.applied < len(jobs) and time.perf_counter() - last.at < STALLED:

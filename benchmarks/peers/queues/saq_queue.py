@@ -1,4 +1,4 @@
-"""SAQ on Redis: finished jobs are deleted (`ttl`), since nobody reads their results.
+"""SAQ on Redis: finished jobs are deleted (`ttl`), since their results are not read.
 
 Otherwise the defaults: 10 jobs at a time; with 50 it was no faster.
 """

@@ -1,4 +1,4 @@
-"""What every contender does with a task: append a message to a session and announce it, in one transaction."""
+"""The work of every contender's task: append a message to a session and announce it, in one transaction."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import redis
 import redis.asyncio
 
 URL_VARIABLE: Final = "PEERS_REDIS_URL"
-"""Where the server is: frameworks import their tasks by name, so the URL reaches them by the environment."""
+"""The server's URL: frameworks import their tasks by name, so it reaches them by the environment."""
 
 EVENTS: Final = "events:message-added"
 """The channel of the events."""

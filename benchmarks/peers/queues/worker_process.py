@@ -11,7 +11,7 @@ LOG_BYTES: Final = 4_000
 
 
 class WorkerProcess:
-    """A running worker; what it prints is shown only when it ends by itself."""
+    """A running worker; its output is shown only when it ends unasked."""
 
     def __init__(self, command: Sequence[str]) -> None:
         """Start it."""

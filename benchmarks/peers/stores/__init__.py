@@ -1,1 +1,1 @@
-"""As a session store: append a message, read the last 20, read all; each contender in an environment of its own."""
+"""As a session store: append a message, read the last 20, read all; each contender in its own environment."""

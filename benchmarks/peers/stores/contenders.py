@@ -9,7 +9,7 @@ from benchmarks.peers.stores.contract import Store
 
 @dataclass(frozen=True)
 class Contender:
-    """Where a store is, and what it runs in."""
+    """A store's address, and its environment."""
 
     module: str
     """Its module in this package."""

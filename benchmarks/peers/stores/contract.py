@@ -1,13 +1,13 @@
-"""What a session store does to be measured; nothing but the standard library, as every contender's Python loads it."""
+"""The measured operations of a session store; only the standard library, as every contender's Python loads it."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Protocol, TypeVar
 
 Session = TypeVar("Session")
-"""What its users hold of a session: an id, or an object."""
+"""A user's handle of a session: an id, or an object."""
 
 Message = TypeVar("Message")
-"""What its users get when they read; the time to make it is measured."""
+"""The value that users get when they read; the time to make it is measured."""
 
 
 class CannotRunError(Exception):
@@ -18,7 +18,7 @@ class Store(Protocol[Session, Message]):
     """A contender, used as its own documentation advises."""
 
     notes: ClassVar[tuple[str, ...]] = ()
-    """What a reader of the figures has to know."""
+    """Notes for a reader of the figures."""
     cuts: ClassVar[bool] = False
     """Whether the last messages are cut, here or by the contender, from all of them, because it has no other way."""
     rejoins: ClassVar[bool] = False
@@ -49,7 +49,7 @@ class Store(Protocol[Session, Message]):
         ...
 
     def texts(self, messages: Sequence[Message]) -> list[str]:
-        """Return the texts of what was read, to compare them; this is not measured."""
+        """Return the texts of the messages read, to compare them; this is not measured."""
         ...
 
     async def close(self) -> None:

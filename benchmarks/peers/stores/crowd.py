@@ -1,4 +1,4 @@
-"""How many writers of one session are measured: what they get done, and what of it is found in the end."""
+"""Many writers of one session: how much they write, and how much of it is found in the end."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ class Shift:
 
 @dataclass
 class Crowd:
-    """What the writers note down."""
+    """The writers' notes."""
 
     store: Store[Any, Any]
     shift: Shift
@@ -53,7 +53,7 @@ class Crowd:
 
 
 async def crowd(store: Store[Any, Any], length: int, shift: Shift) -> dict[str, Any]:
-    """Let 16 writers append to one session; each holds it as a process of its own would."""
+    """Let 16 writers append to one session; each holds it as a separate process would."""
     texts = prefill(length)
     session = await store.new(texts)
     held = [await store.join(session) for _ in range(WRITERS)]
@@ -81,7 +81,7 @@ def _rate(noted: Crowd) -> dict[str, Any]:
 
 
 def _check(noted: Crowd, prefilled: list[str], found: list[str]) -> dict[str, Any]:
-    """Compare what is found with what was acknowledged; what raised an error or was stopped may be there or not."""
+    """Compare the stored messages with the acknowledged ones; failed and stopped appends may be there or not."""
     counts = Counter(found)
     known = {*prefilled, *noted.acknowledged}
     return {

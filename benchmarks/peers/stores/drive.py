@@ -50,7 +50,7 @@ async def measure(name: str, url: str, size: Size) -> dict[str, Any]:
 
 
 async def everything(store: Store[Any, Any], contender: Contender, size: Size) -> dict[str, Any]:
-    """Measure at each length, behind a round that warms up and does not count."""
+    """Measure at each length, after a round that warms up and does not count."""
     await at_length(store, size.lengths[0], QUICK)
     lengths = {length: await at_length(store, length, size) for length in size.lengths}
     if contender.far:
@@ -74,7 +74,7 @@ async def pings(url: str, budget: Budget) -> list[float]:
 
 
 def run(main: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
-    """Run on uvloop where it is installed; all environments have it, so that nobody is ahead by it."""
+    """Run on uvloop if it is installed; all environments have it, so that it favours no contender."""
     try:
         import uvloop  # noqa: PLC0415 - not on every system
     except ImportError:

@@ -14,7 +14,7 @@ from benchmarks.peers.stores.google_adk_events import APP, USER, event, text_of
 
 
 class GoogleAdkStore(Store[Session, Event]):
-    """A session is one string of JSON; an append reads it and writes it anew, and tries again if another wrote it."""
+    """A session is one string of JSON; an append reads and rewrites it, and tries again if another wrote it."""
 
     notes: ClassVar[tuple[str, ...]] = (
         "the last 20 are asked for by `num_recent_events`; the service reads all and cuts",

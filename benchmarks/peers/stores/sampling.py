@@ -23,7 +23,7 @@ class Budget:
     seconds: float = 2.0
 
     def spent(self, times: Sequence[float]) -> bool:
-        """Tell whether these are enough."""
+        """Return whether these are enough."""
         return len(times) >= self.samples or (len(times) >= LEAST and sum(times) >= self.seconds)
 
 
