@@ -1,25 +1,38 @@
-"""`turnstream get` and `turnstream list`: the stored sessions."""
+"""`turnstream get`, `turnstream list` and `turnstream delete`: the stored sessions."""
 
 from collections.abc import AsyncIterator
 
 import typer
 
-from turnstream import ListSessions, SessionInfo, SessionNotFound, Turnstream
+from turnstream import DeleteSession, ListSessions, SessionInfo, SessionNotFound, Turnstream
+from turnstream.logging import printable
 from turnstream_cli.output import print_infos, print_json, print_messages, print_session
 from turnstream_cli.running import Refused
 
 
-async def get_session(redis_url: str | None, session_id: str, *, as_json: bool) -> None:
-    """Print a session with its messages."""
+async def get_session(redis_url: str | None, session_id: str, last: int | None, *, as_json: bool) -> None:
+    """Print a session with its messages, or with the last ones of them."""
     async with Turnstream.connect(redis_url) as ts:
-        session = await ts.sessions.get_session(session_id)
+        session = await ts.sessions.get_session(session_id, last=last)
     if session is None:
         raise SessionNotFound(session_id)
     if as_json:
         print_json(session)
         return
-    print_session(session)
+    print_session(session, last)
     print_messages(session.messages)
+
+
+async def delete_session(redis_url: str | None, session_id: str, timeout: float | None, *, as_json: bool) -> None:
+    """Delete a session."""
+    async with Turnstream.connect(redis_url) as ts:
+        deleted = await ts.execute(DeleteSession(session_id), timeout=timeout)
+    if not deleted:
+        raise SessionNotFound(session_id)
+    if as_json:
+        print_json({"sessionId": session_id, "status": "deleted"})
+    else:
+        typer.echo(f"deleted session {printable(session_id)}")
 
 
 async def list_page(redis_url: str | None, query: ListSessions, *, as_json: bool) -> None:

@@ -17,9 +17,9 @@ from turnstream.domain.commands import (
     UpdateMessage,
     UpdateSession,
 )
-from turnstream.domain.models import ChatMessage, Session, SessionConfig, SessionInfo, SessionPage
+from turnstream.domain.models import ChatMessage, Session, SessionConfig, SessionInfo, SessionPage, session_of
 from turnstream.domain.patches import ChatMessagePatch, SessionPatch
-from turnstream.errors import InvalidCommand, StoredDataInvalid
+from turnstream.errors import InvalidCommand, SessionNotFound, StoredDataInvalid
 from turnstream.ports import MessageRange, SessionReader
 
 
@@ -40,9 +40,22 @@ class Sessions:
         self._reader = reader
         self._partitions = partitions
 
-    async def get_session(self, session_id: str) -> Session | None:
-        """Return a session whole, with all its messages; `None` if there is none."""
-        return await self._client.execute(GetSession(session_id))
+    async def get_session(self, session_id: str, *, last: int | None = None) -> Session | None:
+        """Return a session with all its messages; `None` if there is none.
+
+        Args:
+            session_id: the session's id.
+            last: only so many messages, from the end; the others are not read.
+
+        """
+        if last is None:
+            return await self._client.execute(GetSession(session_id))
+        check_session_id(session_id)
+        _check_count("last", last)
+        try:
+            return session_of(*await self._reader.messages(session_id, MessageRange(count=last, from_end=True)))
+        except SessionNotFound:
+            return None
 
     async def create_session(
         self,
