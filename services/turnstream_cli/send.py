@@ -13,6 +13,7 @@ from turnstream_cli.options import STANDARD_INPUT
 from turnstream_cli.output import print_json, print_result
 from turnstream_cli.typed_command import check_type, parse_command
 
+
 class SendOptions(NamedTuple):
     """How a command is sent, as `Turnstream.execute` takes it."""
 

@@ -216,9 +216,7 @@ def tail(  # noqa: PLR0913 - what to show
     *,
     kinds: Annotated[
         list[str] | None,
-        typer.Option(
-            "--type", help="Only events of this type; can be repeated.", autocompletion=complete_event_type
-        ),
+        typer.Option("--type", help="Only events of this type; can be repeated.", autocompletion=complete_event_type),
     ] = None,
     session: Annotated[str | None, typer.Option(metavar="ID", help="Only events of this session.")] = None,
     since: Annotated[str | None, typer.Option(metavar="AGE", help="Also those of the last 30s, 10m, 2h or 1d.")] = None,
@@ -250,11 +248,9 @@ def tail(  # noqa: PLR0913 - what to show
         raise typer.BadParameter("cannot be used with --from-beginning, another start", param_hint="--since")
 
     from turnstream_cli.running import run
-    from turnstream_cli.tail import TailOptions, event_classes, time_since
+    from turnstream_cli.tail import TailOptions, event_classes, start_of
     from turnstream_cli.tail import tail as show_events
 
-    start = "beginning" if from_beginning or not (follow or since) else "now"
-    options = TailOptions(
-        event_classes(kinds or []), session, start if since is None else time_since(since), limit, follow
-    )
+    start = start_of(since, past=from_beginning or not follow)
+    options = TailOptions(event_classes(kinds or []), session, start, limit, follow)
     run(show_events(redis_url, options, as_json=as_json), log_level, until_stopped=True, as_json=as_json)

@@ -37,10 +37,12 @@ def event_classes(names: Sequence[str]) -> list[type[AnyEvent]]:
     return [EVENTS[name] for name in names]
 
 
-def time_since(age: str) -> datetime:
-    """Return the time that long ago."""
+def start_of(since: str | None, *, past: bool) -> Start | datetime:
+    """Return the time that long ago; without an age the beginning, or now."""
+    if since is None:
+        return "beginning" if past else "now"
     try:
-        return parse_age(age)
+        return parse_age(since)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--since") from None
 

@@ -109,8 +109,8 @@ def _complete_message(fields: Fields, command_id: str) -> None:
 
 
 def _complete_messages(fields: Fields, command_id: str, path: str = "$.messages") -> None:
-    messages = fields.get("messages")
-    for index, message in enumerate(cast("list[Any]", messages) if isinstance(messages, list) else ()):
+    messages: list[Any] = fields["messages"] if isinstance(fields.get("messages"), list) else []
+    for index, message in enumerate(messages):
         if isinstance(message, dict):
             _complete_new(cast("Fields", message), f"{command_id}-{index}", command_id, f"{path}[{index}]")
 

@@ -1,6 +1,6 @@
 """Fields of typed JSON that a command does not have: workers ignore them, so a typing error would go unnoticed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any, cast
 
@@ -39,14 +39,14 @@ def _in_value(kind: inspect.Type, value: Any, path: str) -> Iterator[UnknownFiel
         case inspect.StructType() if isinstance(value, dict):
             yield from _in_object(kind, cast("dict[str, Any]", value), path)
         case inspect.VarTupleType() if isinstance(value, list):
-            for index, item in enumerate(cast("list[Any]", value)):
+            for index, item in enumerate(cast("Sequence[Any]", value)):
                 yield from _in_value(kind.item_type, item, f"{path}[{index}]")
         case _:
             pass
 
 
 def _in_object(kind: inspect.StructType, value: dict[str, Any], path: str) -> Iterator[UnknownField]:
-    if kind.tag is not None and value.get(kind.tag_field) != kind.tag:
+    if kind.tag_field is not None and value.get(kind.tag_field) != kind.tag:
         # Another struct of the union.
         return
     known = {field.encode_name: field.type for field in kind.fields}
