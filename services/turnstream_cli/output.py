@@ -29,6 +29,9 @@ from turnstream.logging import printable, printable_json
 UNBOUNDED: Final = 10_000
 """The width of an output that is not a terminal: nothing is wrapped."""
 
+UNBROKEN: Final = {"session", "id", "since", "sent", "updated", "next attempt"}
+"""The columns of ids and times."""
+
 PRICES: Final = {
     PriceSource.OVERRIDE: "by your own price table",
     PriceSource.SPEC: "by the built-in price table",
@@ -42,9 +45,9 @@ def console() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else UNBOUNDED)
 
 
-def time_text(time: datetime) -> str:
-    """Return a time as all commands print it: in UTC, as `2026-01-02T03:04:05.678Z`."""
-    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def time_text(time: datetime, precision: str = "seconds") -> str:
+    """Return a time as all commands print it: in UTC, as `2026-01-02T03:04:05Z`; `precision` is that of isoformat."""
+    return time.astimezone(UTC).isoformat(timespec=precision).replace("+00:00", "Z")
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - whatever msgspec can encode
@@ -73,7 +76,7 @@ def print_session(session: Session, last: int | None = None) -> None:
     rows = (
         ("session", session.id),
         ("model", f"{config.provider} / {config.model}"),
-        ("state", f"{'active' if session.is_active else 'inactive'}, version {session.version}"),
+        ("state", f"{_state(session)}, version {session.version}"),
         ("messages", str(len(session.messages)) if last is None else f"the last {len(session.messages)}"),
         ("tokens", _tokens(metrics)),
         ("cost", f"${metrics.estimated_cost:.6f}, {PRICES[metrics.price_source]}"),
@@ -100,12 +103,11 @@ def print_messages(messages: Iterable[ChatMessage]) -> None:
 
 def print_infos(infos: Iterable[SessionInfo]) -> None:
     """Print sessions, a line each."""
-    table = _table("session", "provider", "model", "messages", "active", "updated")
-    for info in infos:
-        names = (Text(printable(name)) for name in (info.id, info.provider, info.model))
-        active = "yes" if info.is_active else "no"
-        table.add_row(*names, str(info.message_count), active, time_text(info.updated_at))
-    _print(table)
+    rows = (
+        (info.id, str(info.message_count), time_text(info.updated_at), f"{info.provider} / {info.model}", _state(info))
+        for info in infos
+    )
+    print_table(("session", "messages", "updated", "model", "state"), rows)
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
@@ -133,7 +135,8 @@ def part_text(part: MessageContent) -> str:
 def _table(*columns: str, header: bool = True) -> Table:
     table = Table(box=None, show_header=header, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        # An id is copied, and a time is read, as a whole.
+        table.add_column(column, overflow="fold", no_wrap=column in UNBROKEN)
     return table
 
 
@@ -147,6 +150,10 @@ def _print(table: Table) -> None:
         out.print(table)
     for line in captured.get().splitlines():
         typer.echo(line.rstrip())
+
+
+def _state(session: Session | SessionInfo) -> str:
+    return "active" if session.is_active else "inactive"
 
 
 def _tokens(metrics: TokenMetrics) -> str:

@@ -70,7 +70,7 @@ def send(  # noqa: PLR0913 - how to send
         ),
     ],
     text: Annotated[
-        str, typer.Argument(metavar="[JSON]", help="The command's fields; - reads them from standard input.")
+        str, typer.Argument(metavar="JSON", help="The command's fields; - reads them from standard input.")
     ] = "{}",
     *,
     command_id: CommandId = None,
@@ -101,7 +101,7 @@ def send(  # noqa: PLR0913 - how to send
         '{"sessionId": "chat-1", "message": {"role": "user", "content": "Hi"}}'
       turnstream send update-token-metrics \
         '{"sessionId": "chat-1", "promptTokens": 50, "completionTokens": 80}'
-      echo '{"sessionId": "chat-1", "last": 1}' | turnstream send remove-messages -
+      echo '{"limit": 2}' | turnstream send list-sessions - --json
     """
     from turnstream_cli.running import run
     from turnstream_cli.send import send_command, send_options

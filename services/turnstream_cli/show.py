@@ -1,11 +1,12 @@
 """`turnstream get`, `turnstream list` and `turnstream delete`: the stored sessions."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import typer
 
 from turnstream import DeleteSession, ListSessions, SessionInfo, SessionNotFound, Turnstream
 from turnstream.logging import printable
+from turnstream_cli.notes import print_if_empty
 from turnstream_cli.output import print_infos, print_json, print_messages, print_session
 from turnstream_cli.running import Refused
 
@@ -43,7 +44,7 @@ async def list_page(redis_url: str | None, query: ListSessions, *, as_json: bool
         for info in page.sessions:
             print_json(info)
     else:
-        print_infos(page.sessions)
+        _print_found(page.sessions)
     if page.next_cursor:
         typer.echo(f"There are more: --cursor {page.next_cursor}", err=True)
     if page.unreadable:
@@ -69,7 +70,14 @@ async def _print_all(wanted: AsyncIterator[SessionInfo]) -> None:
         async for info in wanted:
             infos.append(info)  # noqa: PERF401 - what was read before an error counts
     finally:
+        _print_found(infos)
+
+
+def _print_found(infos: Sequence[SessionInfo]) -> None:
+    if infos:
         print_infos(infos)
+    else:
+        print_if_empty("No session is found.", as_json=False)
 
 
 async def _wanted(ts: Turnstream, query: ListSessions) -> AsyncIterator[SessionInfo]:

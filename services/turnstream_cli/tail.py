@@ -96,8 +96,9 @@ def _gone(resync: ResyncRequired) -> Text:
 
 
 def _line(event: Event) -> Text:
+    time = time_text(event.timestamp, "milliseconds")
     return Text.assemble(
-        (f"{time_text(event.timestamp)}  ", "dim"),
+        (f"{time}  ", "dim"),
         (f"{event.type:<{TYPE_WIDTH}}  ", "bold cyan"),
         (f"{printable(event.session_id)}  ", "dim"),
         _detail(event),

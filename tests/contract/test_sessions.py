@@ -69,6 +69,21 @@ async def test_writes_to_missing_sessions(ts: Turnstream) -> None:
         await ts.sessions.update_message("none", "m", ChatMessagePatch())
 
 
+@pytest.mark.parametrize(("last", "expected"), [(0, ""), (2, "ef"), (9, "abcdef")])
+async def test_get_session_with_its_last_messages(ts: Turnstream, last: int, expected: str) -> None:
+    whole = await a_session(ts, *"abcdef")
+    session = await ts.sessions.get_session(whole.id, last=last)
+    assert session
+    assert "".join(texts_of(session.messages)) == expected
+    assert (session.version, session.config, session.metrics) == (whole.version, whole.config, whole.metrics)
+
+
+async def test_get_session_with_the_last_messages_of_none(ts: Turnstream) -> None:
+    assert await ts.sessions.get_session("none", last=1) is None
+    with pytest.raises(InvalidCommand, match="at least 0"):
+        await ts.sessions.get_session("none", last=-1)
+
+
 # ── get_messages ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
