@@ -9,14 +9,14 @@ from turnstream.logging import printable
 
 
 class ConfirmationRequired(TurnstreamError):  # noqa: N818 - a state of the command
-    """The message of a command that was not confirmed, because nobody is there to be asked."""
+    """The message of a command that was not confirmed, because standard input is not a terminal."""
 
 
 def confirm(question: str, *, confirmed: bool) -> None:
     """Ask whether to do something that cannot be undone; ends the program unless the answer is yes.
 
     Args:
-        question: what is to be done, as a question.
+        question: the action, as a question.
         confirmed: whether `--yes` was given: nothing is asked then.
 
     Raises:

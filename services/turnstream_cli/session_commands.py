@@ -1,4 +1,4 @@
-"""The command line of the commands on sessions: what is typed to write, read and check them."""
+"""The command line of the commands that write, read and check sessions."""
 # ruff: noqa: PLC0415 - `import turnstream` takes half a second
 
 from typing import Annotated
@@ -219,8 +219,10 @@ def tail(  # noqa: PLR0913 - what to show
         typer.Option("--type", help="Only events of this type; can be repeated.", autocompletion=complete_event_type),
     ] = None,
     session: Annotated[str | None, typer.Option(metavar="ID", help="Only events of this session.")] = None,
-    since: Annotated[str | None, typer.Option(metavar="AGE", help="Also those of the last 30s, 10m, 2h or 1d.")] = None,
-    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Also all that are kept.")] = False,
+    since: Annotated[
+        str | None, typer.Option(metavar="AGE", help="Also events of the last 30s, 10m, 2h or 1d.")
+    ] = None,
+    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Also the events that are kept.")] = False,
     follow: Annotated[
         bool, typer.Option("--follow/--no-follow", help="Wait for new events, or end after the past ones.")
     ] = True,

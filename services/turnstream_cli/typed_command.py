@@ -143,4 +143,4 @@ _COMPLETIONS: Final[Mapping[str, Callable[[Fields, str], None]]] = {
     UpdateMessage.type: _complete_patched_content,
     UpdateSession.type: _complete_patched_messages,
 }
-"""What can be left out, by wire type; of the other commands nothing can."""
+"""The fields that can be left out of a command, by wire type."""

@@ -1,4 +1,4 @@
-"""What may be left out of a command that is typed."""
+"""Commands as they are typed: the fields that can be left out."""
 
 import json
 from datetime import UTC, datetime
@@ -39,7 +39,7 @@ def test_a_message_needs_no_id_time_or_array() -> None:
     assert command.message.content == (TextContent("hi"),)
 
 
-def test_several_messages_get_ids_of_their_own() -> None:
+def test_each_of_several_messages_gets_its_own_id() -> None:
     message = {"role": "user", "content": "hi"}
     command = parsed("add-messages", {"sessionId": "s", "messages": [message, {**message, "id": "mine"}, message]})
     assert isinstance(command, AddMessages)
@@ -63,7 +63,7 @@ def test_a_session_without_a_configuration() -> None:
         parsed("create-session", {"config": {"model": "gpt-4"}})
 
 
-def test_what_is_given_stays() -> None:
+def test_given_fields_stay() -> None:
     given = {
         "id": "m",
         "role": "user",
