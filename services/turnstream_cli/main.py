@@ -250,7 +250,7 @@ def list_sessions(  # noqa: PLR0913 - the options of a query
     from turnstream_cli.running import run
     from turnstream_cli.show import list_all, list_page
 
-    query = ListSessions(limit, cursor, provider, model, active)
+    query = ListSessions(limit=limit, cursor=cursor, provider=provider, model=model, is_active=active)
     show = list_all if everything else list_page
     run(show(redis_url, query, as_json=as_json), log_level, as_json=as_json)
 
