@@ -91,8 +91,8 @@ class Settings(BaseSettings):
     lease: Seconds = 5.0
     """Seconds after which the partitions of a silent worker are free to take."""
     worker_id: str | None = None
-    """A worker's name in logs and in the registry, the same after a restart, so that it gets the partitions it had
-    before; the host's name and process id otherwise. With several processes each adds its number."""
+    """A worker's name in logs and in the registry; the host's name and process id by default. Give a name that stays
+    the same after a restart, and the worker gets its former partitions. With several processes each adds its number."""
     batch_commands: Annotated[PositiveInt, Field(le=4_000)] = 512
     """Commands applied in one step."""
     batch_bytes: PositiveInt = 1024 * 1024

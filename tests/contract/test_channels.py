@@ -72,7 +72,7 @@ def test_on_one_server_channels_are_exact(backend: Backend) -> None:
     assert of([], "a") != of([], "b")
 
 
-async def test_channels_are_grouped_by_where_they_lie(backend: Backend, deployment: Deployment) -> None:
+async def test_channels_are_grouped_by_their_shard(backend: Backend, deployment: Deployment) -> None:
     names = [backend.channels.reply_channel(partition, CLIENT) for partition in range(4)]
     groups = await backend.channels.grouped(names)
     assert sorted(name for group in groups for name in group) == sorted(names)

@@ -599,7 +599,7 @@ async def test_the_session_was_deleted_before_the_result_was_read(ts: Turnstream
 
 
 @pytest.mark.parametrize("way", ["in_memory", "embedded"])
-async def test_a_client_with_everything_of_its_own(settings: Settings, way: str) -> None:
+async def test_a_client_with_its_own_server_and_worker(settings: Settings, way: str) -> None:
     open_it = getattr(Turnstream, way)
     async with open_it(settings=settings) as ts:
         session = await a_session(ts, "one")

@@ -73,7 +73,7 @@ async def test_a_consumer_resumes_at_its_checkpoint(ts: Turnstream) -> None:
     assert len(second.seen) == 1
 
 
-async def test_a_new_subscription_begins_at_its_start(ts: Turnstream) -> None:
+async def test_a_new_subscription_begins_at_the_requested_start(ts: Turnstream) -> None:
     ids = await chats(ts, each=1)
     place = await ts.position()
     await ts.execute(AddMessage(ids[0], user_message("behind the position")))

@@ -194,7 +194,7 @@ async def test_only_commands_that_change_a_session_can_have_one(deployment: Depl
 
 
 @pytest.mark.parametrize("value", [b"", b"soon", b"-1", b"1.5", b"99999999999999999999", b"\xff", b" 1"])
-async def test_an_entry_with_another_time_is_set_aside(deployment: Deployment, ts: Turnstream, value: bytes) -> None:
+async def test_an_entry_with_another_time_is_quarantined(deployment: Deployment, ts: Turnstream, value: bytes) -> None:
     fields = {b"id": b"c1", b"type": b"delete-session", b"data": b'{"sessionId":"s"}', b"applyWithin": value}
     await deployment.append(0, fields)
     await wait_until(lambda: _malformed_is(deployment, 1))

@@ -1,7 +1,8 @@
 """Two owners, a queue and a client, in any order of steps: every backend answers as a plain model does.
 
 The model knows a lease, a token, a log and how much of it is applied; `Model` has the effects of commands. It is
-compared with every kind of backend after every step, so that the scripts on fakeredis and on the server give identical replies.
+compared with every kind of backend after every step, so that the scripts on fakeredis and on the server give identical
+replies.
 """
 
 import asyncio

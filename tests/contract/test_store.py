@@ -203,7 +203,7 @@ async def test_a_commit_removes_the_applied_entries_from_the_stream(
     assert await backend.queue.read({0: START}, 10, 1.0) == {0: entries[2:]}
 
 
-async def test_malformed_entries_are_set_aside_shortened(
+async def test_malformed_entries_are_quarantined_shortened(
     deployment: Deployment, backend: Backend, state: PartitionState
 ) -> None:
     fields = {b"%d" % number: b"x" * 100_000 for number in range(60)}

@@ -164,7 +164,7 @@ async def _is_trimmed(log: EventLog, kept: int) -> bool:
 
 
 @pytest.mark.parametrize("overrides", [{"event_retention": 2}])
-async def test_where_nothing_is_kept_there_is_nothing_to_compare(
+async def test_without_retained_events_there_is_nothing_to_compare(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_module, "TIDY_EVERY", 0.02)

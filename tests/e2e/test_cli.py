@@ -284,7 +284,7 @@ class TestProcess:
             (["list", "--limit", "0"], "", 2),
         ],
     )
-    def test_a_command_says_the_same_in_a_process_of_its_own(
+    def test_a_command_prints_the_same_in_a_separate_process(
         self, shared: Programs, arguments: list[str], stdin: str, status: int
     ) -> None:
         """The tests run most commands in their own process."""

@@ -61,7 +61,7 @@ def relay(programs: Programs, deployment: Deployment, folder: Path) -> Program:
 @needs_proc
 @pytest.mark.slow
 @pytest.mark.parametrize("start", [worker, supervisor, alerts, relay])
-def test_sigterm_ends_it_also_where_the_server_hangs(
+def test_sigterm_ends_it_even_if_the_server_hangs(
     programs: Programs, own_server: EmbeddedServer, tmp_path: Path, start: Start
 ) -> None:
     program = start(programs, Deployment(own_server.url, "ts"), tmp_path)
@@ -74,7 +74,7 @@ def test_sigterm_ends_it_also_where_the_server_hangs(
 
 @needs_proc
 @pytest.mark.slow
-def test_sigterm_ends_a_server_of_its_own_that_hangs(programs: Programs, tmp_path: Path) -> None:
+def test_sigterm_ends_its_own_hanging_server(programs: Programs, tmp_path: Path) -> None:
     program = programs.start(CLI, "dev", "--directory", str(tmp_path / "data"))
     program.prints("In another terminal")
     url = program.output.partition("Server:")[2].split()[0]

@@ -79,7 +79,7 @@ class TestSubscriptions:
 
 
 @pytest.mark.parametrize("place", ["", "yesterday", "a:b", ":"])
-def test_places_that_are_none(place: str) -> None:
+def test_invalid_positions(place: str) -> None:
     result = CliRunner(env={"TERM": "dumb"}).invoke(app, ["subscriptions", "reset", NAME, "--to", place])
     assert result.exit_code == 2
     assert "--to" in result.output

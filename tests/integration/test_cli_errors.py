@@ -169,7 +169,7 @@ def test_the_relay_says_it_in_one_line_too(server: Redis, settings: Settings, co
             run(relay, [*words, *config])
 
 
-def test_where_nothing_is_wrong_with_data(server: Redis, config: list[str]) -> None:
+def test_commands_on_valid_data(server: Redis, config: list[str]) -> None:
     del server
     told = {name: run(app, words) for name, words in COMMANDS.items()}
     assert told["get"] is None

@@ -86,7 +86,7 @@ async def test_an_error_is_its_callers_own(calls: CommandExecutor) -> None:
     assert [answers[0], type(answers[1]), answers[2]] == [b"a", ResponseError, b"b"]
 
 
-async def test_all_that_wait_learn_of_a_lost_connection(calls: CommandExecutor, operator: CommandExecutor) -> None:
+async def test_every_waiter_learns_of_a_lost_connection(calls: CommandExecutor, operator: CommandExecutor) -> None:
     waiting = [asyncio.create_task(calls.call("BLPOP", "nothing", 0)) for _ in range(3)]
     number = await _id_of(operator, "blpop")
     assert await operator.call("CLIENT", "KILL", "ID", number) == 1

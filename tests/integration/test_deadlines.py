@@ -92,7 +92,7 @@ def check(seconds: float, error: Unavailable) -> None:
 
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("known", [False, True], ids=["first call", "later call"])
-async def test_a_call_ends_at_its_deadline_where_nothing_answers(
+async def test_a_call_without_an_answer_ends_at_its_deadline(
     real: EmbeddedDeployment, proxy: Proxy, name: str, *, known: bool
 ) -> None:
     """Neither the way back, nor queueing, nor a read goes through: the connections swallow all."""
@@ -139,7 +139,7 @@ async def test_a_command_not_sent_in_time_is_not_sent_later(real: EmbeddedDeploy
     assert {info.id async for info in ts.sessions.iterate()} == {"first", "under way", "last"}
 
 
-async def test_the_read_of_the_result_has_no_time_of_its_own(
+async def test_the_read_of_the_result_has_no_separate_timeout(
     real: EmbeddedDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await worker_of(real)
@@ -250,7 +250,7 @@ async def test_it_says_that_the_server_is_full(real: EmbeddedDeployment) -> None
         await real.call("CONFIG", "SET", "maxmemory", "0")
 
 
-async def test_where_nothing_is_known_it_asks(real: EmbeddedDeployment) -> None:
+async def test_without_knowledge_it_asks(real: EmbeddedDeployment) -> None:
     ts = await client_of(real, worker=False)
     await real.call("SET", real.keys.workers, "a text")
     assert await reason(ts) == "Is a worker running?"

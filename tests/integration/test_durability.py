@@ -215,7 +215,7 @@ async def test_answered_commands_survive_the_primary_and_others_may_not() -> Non
         assert texts in ([str(number) for number in range(count)] for count in (40, 41))
 
 
-async def test_commits_wait_where_too_many_are_untold() -> None:
+async def test_commits_wait_while_too_many_are_unpublished() -> None:
     async with replicated() as (deployment, replica):
         await worker_of(deployment)
         client = await client_of(deployment, worker=False)

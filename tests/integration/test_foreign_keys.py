@@ -203,7 +203,7 @@ async def limited(real: EmbeddedDeployment, *rules: str) -> AsyncGenerator[Embed
 
 
 @pytest.mark.parametrize(("rules", "refused"), [(LACKING[0], "ZADD"), (LACKING[1], "the channel .*:events:")])
-async def test_a_worker_without_a_right_is_refused_at_its_start(
+async def test_a_worker_without_a_permission_is_refused_on_start_up(
     real: EmbeddedDeployment, rules: tuple[str, ...], refused: str
 ) -> None:
     async with limited(real, *rules) as user:

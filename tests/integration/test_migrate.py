@@ -340,7 +340,7 @@ async def test_an_entry_of_thousands_of_fields_comes_over(deployment: RedisDeplo
     await client.execute(AddMessage(session_id, user_message("one")))
 
 
-async def test_where_nothing_is_there_is_nothing_to_migrate(real: RedisDeployment) -> None:
+async def test_an_empty_server_needs_no_migration(real: RedisDeployment) -> None:
     with pytest.raises(ConfigurationError, match="no deployment"):
         await migrated(real)
     await client_of(real)

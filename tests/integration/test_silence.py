@@ -121,7 +121,7 @@ async def test_idle_connections_are_found_dead(ways: Ways, what: Swallowed) -> N
 
 
 @pytest.mark.parametrize("durability", ["memory", "fsync"])
-async def test_each_connection_is_found_dead_also_where_the_others_live(
+async def test_each_connection_is_found_dead_even_if_the_others_live(
     ways: Ways, durability: Literal["memory", "fsync"]
 ) -> None:
     """The one that was opened first, again and again: so each has its turn."""

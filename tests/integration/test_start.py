@@ -116,7 +116,7 @@ async def test_something_else_in_the_place_of_the_layout_is_an_error_of_this_lib
             await start()
 
 
-async def test_a_client_that_is_there_before_says_so_too(real: EmbeddedDeployment) -> None:
+async def test_a_client_that_connected_before_says_so_too(real: EmbeddedDeployment) -> None:
     async with Turnstream.connect(settings=real.settings) as ts:
         await real.call("RPUSH", real.keys.layout, "a text")
         with pytest.raises(KeyUnusable, match=real.keys.layout):

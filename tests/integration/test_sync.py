@@ -185,7 +185,7 @@ def test_a_result_is_waited_for_as_long_as_is_said_there(workerless: sync.Turnst
     assert 0.2 <= timeout.value.timeout < SOON
 
 
-def test_without_a_time_of_its_own_a_result_is_waited_for_as_the_command_was_sent(workerless: sync.Turnstream) -> None:
+def test_without_a_timeout_the_ticket_waits_as_long_as_the_send(workerless: sync.Turnstream) -> None:
     workerless.send(CreateSession(CONFIG))
     ticket = workerless.send(CreateSession(CONFIG), timeout=1)
     with pytest.raises(CommandTimeout) as timeout:

@@ -41,7 +41,7 @@ def test_each_leg_has_its_functions(road: Road) -> None:
     assert all((PACKAGE / entry.file).is_file() for walk in road.parts().values() for entry in walk)
 
 
-async def test_two_runs_find_the_same_road() -> None:
+async def test_two_runs_find_the_same_path() -> None:
     """On a busy machine, one of a few runs may meet something else on its way."""
     found = [await trace() for _ in range(3)]
     assert any(one == other for one, other in combinations(found, 2))

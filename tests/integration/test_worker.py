@@ -337,7 +337,7 @@ async def test_a_worker_refuses_a_partition_of_another_layout(real: EmbeddedDepl
 
 
 @pytest.mark.parametrize("overrides", [{"partitions": 8, "lease": 0.2}])
-async def test_a_worker_ends_when_another_deployment_was_made_in_place_of_its_own(real: EmbeddedDeployment) -> None:
+async def test_a_worker_ends_when_another_deployment_replaces_its_own(real: EmbeddedDeployment) -> None:
     worker = await worker_of(real)
     await real.call("FLUSHALL")
     other = EmbeddedDeployment(real.settings.model_copy(update={"partitions": 4}))

@@ -71,5 +71,5 @@ def test_no_others_by_it(address: str) -> None:
     assert not is_permitted(address, [ip_network("10.1.0.0/16")])
 
 
-def test_public_ones_stay_so_beside_it() -> None:
+def test_public_addresses_stay_public() -> None:
     assert is_permitted("1.1.1.1", [ip_network("10.1.0.0/16")])

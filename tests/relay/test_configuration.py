@@ -49,7 +49,7 @@ class TestWhatFits:
         assert [secret.get_secret_value() for secret in only.secrets] == [SECRET]
         assert (only.types, only.session_prefix, only.start) == ((), "", "now")
 
-    def test_all_that_can_be_said(self, tmp_path: Path) -> None:
+    def test_every_option(self, tmp_path: Path) -> None:
         (tmp_path / "ca.pem").write_bytes(certificate := trustme.CA().cert_pem.bytes())
         (tmp_path / "before").write_text(before := new_secret())
         text = endpoint(
@@ -110,7 +110,7 @@ class TestTheFile:
         assert "endpoints (a table [endpoints.NAME] for each endpoint): " in refused(tmp_path, text)
 
     @pytest.mark.parametrize("text", ["[[endpoints]]\nurl = 1", "endpoints = 1", "[endpoints]\nbilling = 1"])
-    def test_its_tables_are_none(self, tmp_path: Path, text: str) -> None:
+    def test_it_has_no_tables(self, tmp_path: Path, text: str) -> None:
         assert "endpoints" in refused(tmp_path, text)
 
     def test_another_table(self, tmp_path: Path) -> None:

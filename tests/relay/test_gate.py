@@ -101,7 +101,7 @@ async def test_an_earlier_delivery_cannot_close_the_circuit_but_may_keep_it_open
         assert (gate._resting_until or 0.0) >= until + 2900
 
 
-async def test_a_busy_endpoint_rests_at_once_for_as_long_as_it_says() -> None:
+async def test_a_busy_endpoint_opens_the_circuit_at_once_for_as_long_as_it_asks() -> None:
     gate, clock = DeliveryLimiter(2, None, REST), asyncio.get_running_loop().time
     began = clock()
     await attempt(gate, BUSY)

@@ -35,7 +35,7 @@ def wire(event: AnyEvent) -> Any:  # noqa: ANN401 - JSON
     return msgspec.json.decode(encode_event(event))
 
 
-def test_every_event_has_a_wire_type_of_its_own() -> None:
+def test_every_event_has_its_own_wire_type() -> None:
     assert set(EVENTS.values()) == set(get_args(AnyEvent))
     assert all(EVENTS[kind.type] is kind for kind in get_args(AnyEvent))
 

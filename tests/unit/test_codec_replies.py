@@ -41,7 +41,7 @@ def test_every_rejection_is_tried_here() -> None:
     assert {type(error) for error in REJECTIONS} == set(Rejected.__subclasses__())
 
 
-def test_every_rejection_has_a_code_of_its_own() -> None:
+def test_every_rejection_has_its_own_code() -> None:
     assert len({error.code for error in REJECTIONS} | {Rejected.code}) == len(REJECTIONS) + 1
 
 

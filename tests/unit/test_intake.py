@@ -55,7 +55,7 @@ def rejection(item: MalformedCommand) -> InvalidCommand:
     return error
 
 
-def test_a_bug_of_the_reader_sets_the_entry_aside_and_says_no_more_than_its_class(
+def test_a_bug_of_the_reader_quarantines_the_entry_and_names_only_its_class(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def buggy(*_: object) -> None:
@@ -98,7 +98,7 @@ def test_a_command_carries_the_fields_of_its_entry() -> None:
         (raw(type=b"add-message", data=b'{"sessionId":"s","message":{"id":"m","role":"robot"}}'), "$.message.role"),
     ],
 )
-def test_a_producer_learns_why_its_command_was_set_aside(fields: Mapping[bytes, bytes], path: str) -> None:
+def test_a_producer_learns_why_its_command_was_quarantined(fields: Mapping[bytes, bytes], path: str) -> None:
     assert rejection(set_aside(fields)).path == path
 
 

@@ -618,7 +618,7 @@ async def test_a_subscription_that_cannot_keep_up_is_lost(
         await anext(late)
 
 
-async def test_closing_the_backend_ends_all_that_waits(backend: MemoryBackend) -> None:
+async def test_closing_the_backend_ends_every_wait(backend: MemoryBackend) -> None:
     changes = backend.ownership.changes()
     await anext(changes)  # it listens
     waiting = [

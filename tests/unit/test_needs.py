@@ -66,7 +66,7 @@ def test_removals_shorten_the_tail_of_later_ones(thorough: bool) -> None:
     assert (wanted.tail, wanted.message_ids) == (5, {"m7", "m8"})
 
 
-def test_each_session_has_needs_of_its_own() -> None:
+def test_each_session_has_separate_needs() -> None:
     wanted = needs(RemoveMessages("s", last=2), UpdateMessage("t", "m1", updates=ChatMessagePatch())).sessions
     assert (wanted["s"].message_ids, wanted["t"].tail) == (set(), 0)
 

@@ -90,7 +90,7 @@ async def test_a_batch_has_no_more_bytes_than_it_may(backend: MemoryBackend, sto
     assert store.commits == [3, 3, 1]
 
 
-async def test_a_larger_command_is_a_batch_of_its_own(backend: MemoryBackend, store: Counting) -> None:
+async def test_a_larger_command_is_a_separate_batch(backend: MemoryBackend, store: Counting) -> None:
     large = raw(entry(AddMessage("s", message("large", "x" * 1_000)), "large"), 3)
     waiting = [*entries(2), large, *entries(2, first=4)]
     async with running(backend, store, BatchLimits(commands=100, size=500)) as owned:

@@ -191,7 +191,7 @@ async def test_a_stored_message_is_refused_and_the_rest_of_the_batch_is_applied(
     assert [each.id for each in (await stored(backend)).messages] == ["m1", "m2", "m3"]
 
 
-async def test_a_stored_message_is_refused_even_where_the_batch_removes_it_afterwards(
+async def test_a_stored_message_is_refused_even_if_the_batch_removes_it_afterwards(
     processor: PartitionProcessor, store: Recording
 ) -> None:
     await processor.process(entries(CREATE, ADD))

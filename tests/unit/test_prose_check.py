@@ -127,6 +127,10 @@ def call(log, option) -> None:
     log.warning("nobody answers", nobody="a field")
     option(help="For nobody.", name="nobody at all")
     raise ValueError("nobody " + "waits" if option else f"{option}: nobody there")  # noqa: nobody
+
+
+def test_nobody_waits() -> None:
+    pass
 '''
 
 
@@ -145,6 +149,7 @@ def test_the_prose_of_a_python_file(tmp_path: Path) -> None:
         ("message", 10),
         ("message", 22),
         ("message", 22),
+        ("test name", 25),
     ]
 
 

@@ -60,7 +60,7 @@ def test_every_changing_command_has_a_handler() -> None:
     assert set(HANDLERS) == set(get_args(ChangingCommand))
 
 
-def test_every_command_has_a_wire_type_of_its_own() -> None:
+def test_every_command_has_its_own_wire_type() -> None:
     assert set(COMMANDS.values()) == {*get_args(ChangingCommand), *get_args(Query)}
     assert {*COMMANDS.values(), *OPERATIONS.values()} == set(get_args(AnyCommand))
     assert COMMANDS.keys().isdisjoint(OPERATIONS)

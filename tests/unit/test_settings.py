@@ -166,7 +166,7 @@ def test_a_password_comes_from_a_file_without_the_end_of_its_line(tmp_path: Path
         assert (username, password) == ("web", SecretStr("p /#?%41@:"))
 
 
-def test_no_credentials_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_variables_mean_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     """An orchestrator may set variables to nothing."""
     monkeypatch.setenv("TURNSTREAM_REDIS_USERNAME", "")
     monkeypatch.setenv("TURNSTREAM_REDIS_PASSWORD", "")

@@ -95,7 +95,7 @@ async def test_a_caller_that_gives_up_does_not_take_the_answer_from_others(
     assert ticket._expected.waiting == []
 
 
-async def test_many_wait_each_for_a_time_of_its_own(backend: MemoryBackend, replies: ReplyRouter) -> None:
+async def test_many_wait_each_for_its_own_time(backend: MemoryBackend, replies: ReplyRouter) -> None:
     (ticket,) = tickets(replies, "c1", timeout=0.0)
     patient = Ticket(command("c1"), ticket._expected, SOON, ticket._diagnosis, LoopGuard())
 

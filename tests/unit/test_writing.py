@@ -264,7 +264,7 @@ def test_quarantined_entries_are_kept_shortened_with_their_error() -> None:
     assert max(len(word) for word in entry if isinstance(word, bytes)) == 65_536
 
 
-def test_an_entry_without_fields_is_set_aside_too() -> None:
+def test_an_entry_without_fields_is_quarantined_too() -> None:
     made = script(malformed=[MalformedEntry(RawEntry("5-1", {}), "No id")])
     (entry,) = made.named("XADD", PARTITION.malformed)
     assert entry[-4:] == ["entryId", "5-1", "error", "No id"]

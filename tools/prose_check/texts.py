@@ -1,4 +1,4 @@
-"""Reads the English out of a file: documents, docstrings, comments, and what users and operators see of a program."""
+"""Reads the English out of a file: documents, docstrings, comments, test names, and texts for users and operators."""
 
 import ast
 import io
@@ -111,6 +111,7 @@ def _python(path: Path, source: str) -> Iterator[Text]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield from _docstrings(path, node)
+            yield from _test_name(path, node)
         elif isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             yield from _literals(path, "message", node.exc.args)
         elif isinstance(node, ast.Call):
@@ -125,6 +126,11 @@ def _docstrings(path: Path, node: ast.Module | ast.ClassDef | ast.FunctionDef | 
         describes = index == 0 or isinstance(node.body[index - 1], ast.Assign | ast.AnnAssign)
         if describes and isinstance(statement.value.value, str):
             yield Text(path, statement.lineno, "docstring", _docstring(statement.value.value))
+
+
+def _test_name(path: Path, node: ast.AST) -> Iterator[Text]:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+        yield Text(path, node.lineno, "test name", node.name.removeprefix("test_").replace("_", " "))
 
 
 def _seen_by_users(path: Path, call: ast.Call) -> Iterator[Text]:

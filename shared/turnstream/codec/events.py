@@ -40,7 +40,7 @@ class EventEnvelope(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename=
     generation: Annotated[
         str,
         Meta(
-            description="The history that the sequence belongs to: random, and another one when the server went on "
+            description="The history that the sequence belongs to: random, and another one when the server resumed "
             "from an earlier state. Numbers of different generations cannot be compared."
         ),
     ]

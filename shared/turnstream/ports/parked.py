@@ -36,7 +36,7 @@ class ParkedCommand(msgspec.Struct, frozen=True, gc=False):
 class ParkingChanges(msgspec.Struct, frozen=True, gc=False):
     """The changes of parked commands in a batch.
 
-    `queued` go to the ends of their queues, `taken` leave the heads of theirs, with `outcomes` in place of those that
+    `queued` go to the ends of their queues; `taken` leave the heads of their queues, and `outcomes` replace those that
     said `parked`. `sessions` are the changed entries of the registry; `None` unparks a session and ends its queue.
     """
 

@@ -62,7 +62,7 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
 
     `attempts` is how often it was handled in vain, for the first time at `first` (`None`: now), and `doublings` how
     often the limits of its retries were doubled. `retry_in` is in seconds, `None` for never. A session that `is_parked`
-    was given up: it waits for an operator, also where it is tried again now and then.
+    was given up: it waits for an operator, even if it is retried occasionally.
     """
 
     reason: str = ""

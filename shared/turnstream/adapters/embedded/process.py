@@ -2,7 +2,7 @@
 
     parent ── holds the write end of a pipe (close-on-exec: its other children do not get it)
       ├── watchdog   a shell that reads the pipe: however the parent ends, the pipe ends with it
-      └── server     in a session of its own, so that Ctrl-C reaches the parent only, which drains first
+      └── server     in a separate session, so that Ctrl-C reaches the parent only, which drains first
 
 `PR_SET_PDEATHSIG` would be for Linux only, and fires when the *thread* that started the server ends. A child that is
 forked without an exec shares the pipe: the server then lives as long as the longer-lived of the two.

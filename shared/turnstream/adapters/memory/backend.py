@@ -49,7 +49,7 @@ class MemoryBackend:
         self.subscriptions = MemoryConsumerStore(partitions, parked_events or ParkedEventLimits())
 
     def append_raw(self, partition: int, fields: Mapping[bytes, bytes]) -> str:
-        """Append any fields to a partition's stream, as a foreign program might; return the entry's id."""
+        """Append any fields to a partition's stream, as another program might; return the entry's id."""
         return self.queue.append_raw(partition, fields)
 
     async def aclose(self) -> None:

@@ -19,8 +19,8 @@ class EventLimits(NamedTuple):
 class Retention:
     """Trims event streams by age, by length and by bytes.
 
-    The age of events is told by marks, "by this time there were so many": their timestamps are those of their commands,
-    which may have been parked for days.
+    Marks give the age of events: each holds a time and the number of events until then. The events' own timestamps are
+    those of their commands, which may have been parked for days.
     """
 
     def __init__(self, limits: EventLimits, clock: Callable[[], float] = time.monotonic) -> None:

@@ -16,8 +16,8 @@ from turnstream.errors import MessageNotFound, SessionNotFound, StoredDataInvali
 from turnstream.ports import FoundInfo, IndexEntry, MessageRange, SessionReader
 
 PIECE = 1_000
-"""Messages read in one call, so that a long session does not block the server for long; twice as many each time that
-it is read again because it was changed between two pieces."""
+"""Messages read in one call, so that a long session does not block the server for long. The number doubles each time
+that a change between two pieces makes the reader start again."""
 
 
 class RedisReader(SessionReader):

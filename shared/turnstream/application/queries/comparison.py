@@ -50,8 +50,8 @@ class FoldedMessages:
 def compare(header: SessionHeader, messages: Sequence[ChatMessage], events: Sequence[AnyEvent]) -> Iterator[Difference]:
     """Yield what differs between a stored session and the fold of its events.
 
-    Where the first of them is not the session's creation, they are folded over what is stored, without the messages
-    that they add: of consistent events nothing is changed by that, and what they say of no field is not compared.
+    If the first of them is not the session's creation, they are folded over the stored session, without the messages
+    that they add: consistent events change nothing then, and fields that no event sets are not compared.
     """
     if header.message_count != len(messages):
         yield Difference("messageCount", DIFFERS)

@@ -30,7 +30,7 @@ class Verification(Entity, frozen=True):
 
     `version` is the one that was compared (0: nothing could be read), `events` how many events of it are kept.
     `complete` says that they reach back to its creation; otherwise history begins at the version `history_from`
-    (`None`: no event is kept), and what was settled before that could not be compared.
+    (`None`: no event is kept), and earlier changes could not be compared.
     """
 
     session_id: str

@@ -89,7 +89,7 @@ def _frees(entry: CommandEntry) -> bool:
 async def append_failure(
     server: Server, partition: int, error: ResponseError, types: Mapping[str, str] = NO_KEYS
 ) -> KeyUnusable:
-    """Return what an error of a script means that appends to a command stream: something else stands at a key of it.
+    """Return the meaning of an error of a script that appends to a command stream: one of its keys has another type.
 
     `types` are the other keys that it needs, each with its type.
     """

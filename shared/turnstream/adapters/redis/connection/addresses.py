@@ -151,7 +151,7 @@ def _of_many(kind: Kind, base: str, rest: str, how: tuple[float, str, float]) ->
     if len(asked) < len(urls) or (kind == "sentinel" and not service) or (db and not db.isdigit()):
         raise _unreadable()
     if kind == "cluster" and options.get("db"):
-        raise ConfigurationError("A cluster has the database 0 only: use a namespace of your own in place of /" + db)
+        raise ConfigurationError("A cluster has the database 0 only: use another namespace in place of /" + db)
     without = {"username", "password", "db"}
     common = {name: value for name, value in options.items() if name not in without}
     given = {name: value for name, value in sentinel.items() if value is not None}

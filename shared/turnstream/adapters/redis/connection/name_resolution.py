@@ -1,7 +1,7 @@
 """Connections whose host names are looked up in threads of the library's own.
 
-asyncio looks names up in the executor of the event loop. Where a program has filled that with work, no connection could
-be opened until some of it has ended.
+asyncio looks names up in the executor of the event loop. If a program fills that executor with work, no
+connection can be opened until some of it has ended.
 """
 
 import asyncio

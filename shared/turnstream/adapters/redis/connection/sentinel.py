@@ -53,7 +53,7 @@ class Sentinels:
             if found is None:
                 raise _UnknownServiceError(
                     f"The Sentinels at {self._where} do not watch a service {self._target.service!r}: "
-                    "write the name that their configuration has behind `sentinel monitor`"
+                    "write the name that follows `sentinel monitor` in their configuration"
                 )
         except ResponseError as error:
             raise ConfigurationError(

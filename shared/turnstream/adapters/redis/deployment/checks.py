@@ -72,7 +72,7 @@ def _check_durability(info: dict[str, str], server: Server) -> None:
             )
     elif settings.durability == "replicated" and int(info.get("connected_slaves", "0")) < settings.replicas:
         log.warning(
-            "too few replicas are connected: nobody is told of a command until there are enough",
+            "too few replicas are connected: commands are not acknowledged until there are enough",
             server=server.where,
             connected=info.get("connected_slaves"),
             wanted=settings.replicas,

@@ -1,7 +1,7 @@
 """Whether the deployment is made, and made as this program is set to (design §1).
 
-Workers and `turnstream setup` make it. Whatever else starts before the first of them only reads: it goes on with what
-it is set to, and looks again until there is something to compare that with.
+Workers and `turnstream setup` make it. A program that starts before them only reads: it uses its
+settings, and looks again until it finds a deployment to compare them with.
 """
 
 import asyncio

@@ -89,7 +89,7 @@ async def _made(server: Server) -> tuple[int, str]:
     if made is None:
         raise ConfigurationError(
             f"There is no deployment at {server.where} in the namespace {server.settings.namespace}: set "
-            "TURNSTREAM_NAMESPACE to that of yours"
+            "TURNSTREAM_NAMESPACE to your namespace"
         )
     partitions, _, layout = made.decode(errors="replace").partition(" ")
     if layout not in (str(FormerKeys.LAYOUT), FormerKeys.MIGRATING, str(LAYOUT)) or not partitions.isdecimal():
