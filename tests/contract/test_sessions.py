@@ -216,7 +216,7 @@ async def pages(ts: Turnstream, limit: int, **filters: Any) -> list[SessionInfo]
     while True:
         page = await ts.sessions.list_sessions(limit, cursor, **filters)
         assert len(page.sessions) <= limit
-        assert page == await ts.execute(ListSessions(limit, cursor, **filters))
+        assert page == await ts.execute(ListSessions(limit=limit, cursor=cursor, **filters))
         found += page.sessions
         cursor = page.next_cursor
         if cursor is None:
@@ -286,7 +286,7 @@ async def test_a_limit_out_of_range(ts: Turnstream, limit: int) -> None:
         await ts.sessions.list_sessions(limit)
     assert invalid.value.path == "$.limit"
     with pytest.raises(InvalidCommand):
-        await ts.execute(ListSessions(limit))
+        await ts.execute(ListSessions(limit=limit))
 
 
 @pytest.mark.parametrize(

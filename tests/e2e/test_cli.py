@@ -54,7 +54,9 @@ def create(programs: Programs, model: str = "gpt-4", count: int = 1) -> list[str
 
 
 def add(programs: Programs, session_id: str, *content: MessageContent) -> None:
-    message = ChatMessage(uuid4().hex, ChatMessageRole.USER, content, datetime(2026, 1, 1, tzinfo=UTC))
+    message = ChatMessage(
+        id=uuid4().hex, role=ChatMessageRole.USER, content=content, created_at=datetime(2026, 1, 1, tzinfo=UTC)
+    )
     programs.execute(AddMessage(session_id, message))
 
 
@@ -207,8 +209,8 @@ class TestSendAndGet:
             shared,
             session_id,
             TextContent("Look"),
-            ImageContent("https://example.org/a.png"),
-            ToolCallContent("call-1", "search", {"query": "x"}),
+            ImageContent(url="https://example.org/a.png"),
+            ToolCallContent(tool_call_id="call-1", name="search", args={"query": "x"}),
             ToolResultContent("call-1", "found"),
         )
         text = done(shared, "get", session_id)
@@ -390,7 +392,7 @@ class TestTail:
         (session_id,) = create(shared)
         add(shared, session_id, TextContent("What is\na monad?"))
         shared.execute(
-            UpdateTokenMetrics(session_id, 8000),
+            UpdateTokenMetrics(session_id, prompt_tokens=8000),
             RemoveMessages(session_id, last=1),
             DeleteSession(session_id),
         )

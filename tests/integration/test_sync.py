@@ -566,8 +566,8 @@ def test_an_operator_needs_no_event_loop(ts: sync.Turnstream, monkeypatch: pytes
             ts.execute(DeleteSession(session.id))
     assert [info.commands for info in ts.parked.list()] == [2]
     assert [waiting.type for waiting in ts.parked.show(session.id)] == ["add-messages", "delete-session"]
-    assert ts.parked.discard(session.id) == QueueProgress(1, 1)
-    assert ts.parked.redrive(session.id) == QueueProgress(1, 0)
+    assert ts.parked.discard(session.id) == QueueProgress(done=1, left=1)
+    assert ts.parked.redrive(session.id) == QueueProgress(done=1, left=0)
     assert ts.sessions.count() == 0
     assert list(ts.malformed.list()) == []
     assert ts.malformed.show("0:1-0") is None

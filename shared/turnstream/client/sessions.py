@@ -64,7 +64,7 @@ class Sessions:
         metadata: dict[str, Any] | None = None,
     ) -> Session:
         """Create a session; raises `SessionAlreadyExists`."""
-        return await self._client.execute(CreateSession(config, session_id, metadata))
+        return await self._client.execute(CreateSession(config, session_id, metadata=metadata))
 
     async def update_session(self, session_id: str, updates: SessionPatch) -> Session:
         """Change what the patch sets; raises `SessionNotFound`."""
@@ -80,7 +80,7 @@ class Sessions:
 
     async def update_message(self, session_id: str, message_id: str, updates: ChatMessagePatch) -> Session:
         """Change fields of a message; raises `SessionNotFound` or `MessageNotFound`."""
-        return await self._client.execute(UpdateMessage(session_id, message_id, updates))
+        return await self._client.execute(UpdateMessage(session_id, message_id, updates=updates))
 
     async def get_messages(
         self,
@@ -143,7 +143,9 @@ class Sessions:
             InvalidCommand: one of the arguments is invalid.
 
         """
-        return await self._client.execute(ListSessions(limit, cursor, provider, model, is_active))
+        return await self._client.execute(
+            ListSessions(limit=limit, cursor=cursor, provider=provider, model=model, is_active=is_active)
+        )
 
     def iterate(self) -> AsyncIterator[SessionInfo]:
         """Walk over all sessions, each once, the one that was not updated for longest first.
