@@ -12,7 +12,7 @@ from turnstream_cli.running import Refused
 async def get_session(redis_url: str | None, session_id: str, *, as_json: bool) -> None:
     """Print a session with its messages."""
     async with Turnstream.connect(redis_url) as ts:
-        session = await ts.sessions.get_session(session_id)
+        session = await ts.sessions.get(session_id)
     if session is None:
         raise SessionNotFound(session_id)
     if as_json:
@@ -60,7 +60,7 @@ async def _print_all(wanted: AsyncIterator[SessionInfo]) -> None:
 
 
 async def _wanted(ts: Turnstream, query: ListSessions) -> AsyncIterator[SessionInfo]:
-    async for info in ts.sessions.iterate():
+    async for info in ts.sessions.list():
         same = (
             query.provider in {None, info.provider},
             query.model in {None, info.model},
