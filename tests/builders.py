@@ -14,4 +14,6 @@ CONFIG = SessionConfig("openai", "gpt-4")
 
 def message(message_id: str = "m1", text: str = "Hello", **metadata: Any) -> ChatMessage:  # noqa: ANN401 - free-form
     """Make a message of the user."""
-    return ChatMessage(message_id, ChatMessageRole.USER, (TextContent(text),), AT, metadata=metadata or None)
+    return ChatMessage(
+        id=message_id, role=ChatMessageRole.USER, content=(TextContent(text),), created_at=AT, metadata=metadata or None
+    )

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from turnstream_cli.aside import malformed, parked
+from turnstream_cli.help_text import reflow_help
 from turnstream_cli.options import (
     DEFAULT_DIRECTORY,
     AsJson,
@@ -17,8 +18,8 @@ from turnstream_cli.options import (
     RedisUrl,
     RoleName,
     Version,
-    check_finite,
 )
+from turnstream_cli.session_commands import sessions
 from turnstream_cli.subscriptions import subscriptions
 
 EPILOG: Final = """\
@@ -37,12 +38,12 @@ What is wrong with the line itself is told as text.
 app = typer.Typer(
     name="turnstream",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(sessions)
 app.add_typer(parked, name="parked")
 app.add_typer(malformed, name="malformed")
 app.add_typer(subscriptions, name="subscriptions")
@@ -139,158 +140,6 @@ def dev(
 
 
 @app.command()
-def send(  # noqa: PLR0913 - how to send
-    kind: Annotated[str, typer.Argument(metavar="TYPE", help="The command's type on the wire, as add-message.")],
-    text: Annotated[
-        str, typer.Argument(metavar="JSON", help="The command's fields; - reads them from standard input.")
-    ],
-    *,
-    command_id: Annotated[
-        str | None, typer.Option(metavar="ID", help="The command's id; sent again under it, it is applied once.")
-    ] = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            min=0, callback=check_finite, help="Seconds to wait for the outcome; TURNSTREAM_TIMEOUT if not given."
-        ),
-    ] = None,
-    apply_within: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS", callback=check_finite, help="When so many have passed, it is not applied any more."
-        ),
-    ] = None,
-    as_json: AsJson = False,
-    redis_url: RedisUrl = None,
-    log_level: Log = LogLevel.ERROR,
-) -> None:
-    """Send any command, wait until a worker has applied it, and print the result.
-
-    Types: create-session, update-session, delete-session, add-message, add-messages, update-message, remove-messages,
-    update-token-metrics, get-session, list-sessions. Field names are camelCase; a session id is made if none is given.
-
-    If no outcome comes in time, send it again with the [bold]--command-id[/bold] of the error: it is applied once.
-
-    Examples:
-      turnstream send create-session '{"config": {"provider": "openai", "model": "gpt-4"}}'
-
-      turnstream send update-token-metrics '{"sessionId": "…", "promptTokens": 50, "completionTokens": 80}'
-
-      turnstream send add-message - --command-id order-17 < message.json
-    """
-    from turnstream_cli.running import run
-    from turnstream_cli.send import SendOptions, send_command
-
-    sending = SendOptions(command_id, timeout, apply_within)
-    run(send_command(redis_url, kind, text, sending, as_json=as_json), log_level, as_json=as_json)
-
-
-@app.command()
-def get(
-    session_id: Annotated[str, typer.Argument(metavar="ID", help="The session's id.")],
-    *,
-    as_json: AsJson = False,
-    redis_url: RedisUrl = None,
-    log_level: Log = LogLevel.ERROR,
-) -> None:
-    """Show a session with all its messages.
-
-    Example:  turnstream get 0199… --json | jq .metrics
-    """
-    from turnstream_cli.running import run
-    from turnstream_cli.show import get_session
-
-    run(get_session(redis_url, session_id, as_json=as_json), log_level, as_json=as_json)
-
-
-@app.command()
-def verify(
-    session_id: Annotated[str, typer.Argument(metavar="ID", help="The session's id.")],
-    *,
-    as_json: AsJson = False,
-    redis_url: RedisUrl = None,
-    log_level: Log = LogLevel.ERROR,
-) -> None:
-    """Compare a stored session with its events.
-
-    If retention has trimmed the first events, the rest is compared. Lists the fields that differ, never their contents,
-    and exits with 1 if there are any.
-
-    Example:  turnstream verify 0199… --json | jq .differences
-    """
-    from turnstream_cli.running import run
-    from turnstream_cli.verify import verify_session
-
-    run(verify_session(redis_url, session_id, as_json=as_json), log_level, as_json=as_json)
-
-
-@app.command("list")
-def list_sessions(  # noqa: PLR0913 - the options of a query
-    *,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Sessions of a page.")] = 100,
-    cursor: Annotated[str | None, typer.Option(help="Go on where the page before ended.")] = None,
-    provider: Annotated[str | None, typer.Option(help="Only sessions of this provider.")] = None,
-    model: Annotated[str | None, typer.Option(help="Only sessions of this model.")] = None,
-    active: Annotated[bool | None, typer.Option("--active/--inactive", help="Only such sessions.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All pages; the least recently updated first.")] = False,
-    as_json: AsJson = False,
-    redis_url: RedisUrl = None,
-    log_level: Log = LogLevel.ERROR,
-) -> None:
-    """List sessions, the most recently updated first.
-
-    A session that is updated while you page moves to the front; [bold]--all[/bold] shows every session exactly once.
-
-    Example:  turnstream list --model gpt-4 --active --limit 20
-    """
-    if everything and cursor is not None:
-        raise typer.BadParameter("is for pages, and --all shows all of them", param_hint="--cursor")
-
-    from turnstream import ListSessions
-    from turnstream_cli.running import run
-    from turnstream_cli.show import list_all, list_page
-
-    query = ListSessions(limit, cursor, provider, model, active)
-    show = list_all if everything else list_page
-    run(show(redis_url, query, as_json=as_json), log_level, as_json=as_json)
-
-
-@app.command()
-def tail(  # noqa: PLR0913 - what to show
-    *,
-    kinds: Annotated[
-        list[str] | None, typer.Option("--type", help="Only events of this type; can be repeated.")
-    ] = None,
-    session: Annotated[str | None, typer.Option(metavar="ID", help="Only events of this session.")] = None,
-    since: Annotated[str | None, typer.Option(metavar="AGE", help="Also those of the last 30s, 10m, 2h or 1d.")] = None,
-    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Also all that are kept.")] = False,
-    as_json: AsJson = False,
-    redis_url: RedisUrl = None,
-    log_level: Log = LogLevel.ERROR,
-) -> None:
-    """Show events as they happen, until Ctrl-C, and past ones first if requested.
-
-    No event is skipped while the server is down or fails over; lost events are reported. With
-    [bold]--log-level info[/bold] you see when the connection is lost and restored.
-
-    Types: session-created, session-updated, session-deleted, message-added, message-updated, message-removed,
-    token-metrics-updated, session-config-updated, context-window-critical.
-
-    Example:  turnstream tail --type message-added --type context-window-critical --json
-    """
-    if since is not None and from_beginning:
-        raise typer.BadParameter("is one start, --from-beginning another", param_hint="--since")
-
-    from turnstream_cli.running import run
-    from turnstream_cli.tail import event_classes, follow, since_moment
-
-    types = event_classes(kinds or [])
-    start = None if since is None else since_moment(since)
-    following = follow(redis_url, types, session, start or ("beginning" if from_beginning else "now"), as_json=as_json)
-    run(following, log_level, until_stopped=True, as_json=as_json)
-
-
-@app.command()
 def setup(
     *,
     remove_old: Annotated[
@@ -374,3 +223,6 @@ def asyncapi() -> None:
     from turnstream.asyncapi import render
 
     typer.echo(render(), nl=False)
+
+
+reflow_help(app)

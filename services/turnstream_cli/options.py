@@ -13,6 +13,25 @@ URL_VARIABLE: Final = "TURNSTREAM_REDIS_URL"
 DEFAULT_DIRECTORY: Final = Path(".turnstream")
 """Where `turnstream dev` keeps its data."""
 
+STANDARD_INPUT: Final = "-"
+"""The argument that stands for what standard input holds."""
+
+DEFAULT_PROVIDER: Final = "openai"
+DEFAULT_MODEL: Final = "gpt-4"
+"""The model of a session that is created without one."""
+
+COMMAND_TYPES: Final = (
+    *("create-session", "get-session", "update-session", "delete-session", "add-message", "add-messages"),
+    *("update-message", "remove-messages", "update-token-metrics", "list-sessions"),
+)
+"""The wire types of commands, to complete them without importing the library."""
+
+EVENT_TYPES: Final = (
+    *("session-created", "session-updated", "session-deleted", "message-added", "message-updated", "message-removed"),
+    *("token-metrics-updated", "session-config-updated", "context-window-critical"),
+)
+"""The wire types of events, to complete them without importing the library."""
+
 
 class LogLevel(StrEnum):
     """The least important messages to log."""
@@ -21,6 +40,15 @@ class LogLevel(StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+
+
+class MessageRole(StrEnum):
+    """The author of a message that is typed."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    SUMMARY = "summary"
 
 
 class RoleName(StrEnum):
@@ -33,16 +61,14 @@ class RoleName(StrEnum):
     SUBSCRIBER = "subscriber"
 
 
-RedisUrl = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        help=f"Where the server is; {URL_VARIABLE} if not given, else redis://localhost:6379.",
-    ),
-]
-Log = Annotated[LogLevel, typer.Option("--log-level", help="Least important messages to log, on standard error.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of text for people.")]
-Processes = Annotated[int, typer.Option(min=1, metavar="N", help="Worker processes; about one a core.")]
+def complete_command_type(incomplete: str) -> list[str]:
+    """Return the wire types of commands that begin with what is typed."""
+    return [name for name in COMMAND_TYPES if name.startswith(incomplete)]
+
+
+def complete_event_type(incomplete: str) -> list[str]:
+    """Return the wire types of events that begin with what is typed."""
+    return [name for name in EVENT_TYPES if name.startswith(incomplete)]
 
 
 Seconds = TypeVar("Seconds", bound=float | None)
@@ -53,6 +79,30 @@ def check_finite(seconds: Seconds) -> Seconds:
     if seconds is not None and not math.isfinite(seconds):
         raise typer.BadParameter(f"expected a number of seconds, not {seconds}")
     return seconds
+
+
+RedisUrl = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help=f"Where the server is; {URL_VARIABLE} if not given, else redis://localhost:6379.",
+    ),
+]
+Log = Annotated[LogLevel, typer.Option("--log-level", help="Least important messages to log, on standard error.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of text for people.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.")]
+CommandId = Annotated[
+    str | None,
+    typer.Option("--command-id", metavar="ID", help="The command's id, for a resend; a new UUIDv7 if not given."),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        min=0, callback=check_finite, help="Seconds to wait for the outcome; TURNSTREAM_TIMEOUT if not given."
+    ),
+]
+Processes = Annotated[int, typer.Option(min=1, metavar="N", help="Worker processes; about one a core.")]
 
 
 def print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the flag's value

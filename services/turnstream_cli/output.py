@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from textwrap import indent
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from turnstream import (
     ChatMessage,
     ImageContent,
     MessageContent,
+    PriceSource,
     Session,
     SessionInfo,
     SessionPage,
@@ -27,10 +29,25 @@ from turnstream.logging import printable, printable_json
 UNBOUNDED: Final = 10_000
 """The width of an output that is not a terminal: nothing is wrapped."""
 
+UNBROKEN: Final = {"session", "id", "since", "sent", "updated", "next attempt"}
+"""The columns of ids and times."""
+
+PRICES: Final = {
+    PriceSource.OVERRIDE: "by your own price table",
+    PriceSource.SPEC: "by the built-in price table",
+    PriceSource.CATALOGUE: "by the price catalogue",
+    PriceSource.UNKNOWN: "the price of this model is unknown",
+}
+
 
 def console() -> Console:
     """Return what prints to standard output: in colours on a terminal, plain and unwrapped elsewhere."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else UNBOUNDED)
+
+
+def time_text(time: datetime, precision: str = "seconds") -> str:
+    """Return a time as all commands print it: in UTC, as `2026-01-02T03:04:05Z`; `precision` is that of isoformat."""
+    return time.astimezone(UTC).isoformat(timespec=precision).replace("+00:00", "Z")
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - whatever msgspec can encode
@@ -52,32 +69,32 @@ def print_result(result: Any) -> None:  # noqa: ANN401 - each command has a resu
         typer.echo(printable_json(msgspec.json.format(msgspec.json.encode(result), indent=2)))
 
 
-def print_session(session: Session) -> None:
-    """Print what a session is, without its messages."""
+def print_session(session: Session, last: int | None = None) -> None:
+    """Print what a session is, without its messages; `last` is the number of messages that were asked for."""
     config, metrics = session.config, session.metrics
     table = _table("", "", header=False)
     rows = (
         ("session", session.id),
         ("model", f"{config.provider} / {config.model}"),
-        ("state", f"{'active' if session.is_active else 'inactive'}, version {session.version}"),
-        ("messages", str(len(session.messages))),
+        ("state", f"{_state(session)}, version {session.version}"),
+        ("messages", str(len(session.messages)) if last is None else f"the last {len(session.messages)}"),
         ("tokens", _tokens(metrics)),
-        ("cost", f"${metrics.estimated_cost:.6f} (price: {metrics.price_source})"),
-        ("created", session.created_at.isoformat()),
-        ("updated", session.updated_at.isoformat()),
+        ("cost", f"${metrics.estimated_cost:.6f}, {PRICES[metrics.price_source]}"),
+        ("created", time_text(session.created_at)),
+        ("updated", time_text(session.updated_at)),
         ("metadata", "" if session.metadata is None else msgspec.json.encode(session.metadata).decode()),
     )
     for name, value in rows:
         if value:
             table.add_row(Text(name, "bold"), Text(printable(value)))
-    console().print(table)
+    _print(table)
 
 
 def print_messages(messages: Iterable[ChatMessage]) -> None:
     """Print messages with all their content; as blocks, for a column would be as wide as the longest of them."""
     out = console()
     for message in messages:
-        head = f"{message.created_at.isoformat(' ', 'seconds')}  {printable(message.id)}"
+        head = f"{time_text(message.created_at)}  {printable(message.id)}"
         content = "\n".join(part_text(part) for part in message.content)
         out.print()
         out.print(Text.assemble((message.role, "bold cyan"), "  ", (head, "dim")), soft_wrap=True)
@@ -86,12 +103,11 @@ def print_messages(messages: Iterable[ChatMessage]) -> None:
 
 def print_infos(infos: Iterable[SessionInfo]) -> None:
     """Print sessions, a line each."""
-    table = _table("session", "provider", "model", "messages", "active", "updated")
-    for info in infos:
-        names = (Text(printable(name)) for name in (info.id, info.provider, info.model))
-        active = "yes" if info.is_active else "no"
-        table.add_row(*names, str(info.message_count), active, info.updated_at.isoformat(" ", "seconds"))
-    console().print(table)
+    rows = (
+        (info.id, str(info.message_count), time_text(info.updated_at), f"{info.provider} / {info.model}", _state(info))
+        for info in infos
+    )
+    print_table(("session", "messages", "updated", "model", "state"), rows)
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
@@ -99,7 +115,7 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     table = _table(*columns)
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
-    console().print(table)
+    _print(table)
 
 
 def part_text(part: MessageContent) -> str:
@@ -119,8 +135,25 @@ def part_text(part: MessageContent) -> str:
 def _table(*columns: str, header: bool = True) -> Table:
     table = Table(box=None, show_header=header, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        # An id is copied, and a time is read, as a whole.
+        table.add_column(column, overflow="fold", no_wrap=column in UNBROKEN)
     return table
+
+
+def _print(table: Table) -> None:
+    """Print a table; elsewhere than on a terminal without the padding of the last column, which would wrap there."""
+    out = console()
+    if out.is_terminal:
+        out.print(table)
+        return
+    with out.capture() as captured:
+        out.print(table)
+    for line in captured.get().splitlines():
+        typer.echo(line.rstrip())
+
+
+def _state(session: Session | SessionInfo) -> str:
+    return "active" if session.is_active else "inactive"
 
 
 def _tokens(metrics: TokenMetrics) -> str:

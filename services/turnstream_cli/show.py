@@ -1,25 +1,39 @@
-"""`turnstream get` and `turnstream list`: the stored sessions."""
+"""`turnstream get`, `turnstream list` and `turnstream delete`: the stored sessions."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import typer
 
-from turnstream import ListSessions, SessionInfo, SessionNotFound, Turnstream
+from turnstream import DeleteSession, ListSessions, SessionInfo, SessionNotFound, Turnstream
+from turnstream.logging import printable
+from turnstream_cli.notes import print_if_empty
 from turnstream_cli.output import print_infos, print_json, print_messages, print_session
 from turnstream_cli.running import Refused
 
 
-async def get_session(redis_url: str | None, session_id: str, *, as_json: bool) -> None:
-    """Print a session with its messages."""
+async def get_session(redis_url: str | None, session_id: str, last: int | None, *, as_json: bool) -> None:
+    """Print a session with its messages, or with the last ones of them."""
     async with Turnstream.connect(redis_url) as ts:
-        session = await ts.sessions.get(session_id)
+        session = await ts.sessions.get(session_id, last=last)
     if session is None:
         raise SessionNotFound(session_id)
     if as_json:
         print_json(session)
         return
-    print_session(session)
+    print_session(session, last)
     print_messages(session.messages)
+
+
+async def delete_session(redis_url: str | None, session_id: str, timeout: float | None, *, as_json: bool) -> None:
+    """Delete a session."""
+    async with Turnstream.connect(redis_url) as ts:
+        deleted = await ts.execute(DeleteSession(session_id), timeout=timeout)
+    if not deleted:
+        raise SessionNotFound(session_id)
+    if as_json:
+        print_json({"sessionId": session_id, "status": "deleted"})
+    else:
+        typer.echo(f"deleted session {printable(session_id)}")
 
 
 async def list_page(redis_url: str | None, query: ListSessions, *, as_json: bool) -> None:
@@ -30,7 +44,7 @@ async def list_page(redis_url: str | None, query: ListSessions, *, as_json: bool
         for info in page.sessions:
             print_json(info)
     else:
-        print_infos(page.sessions)
+        _print_found(page.sessions)
     if page.next_cursor:
         typer.echo(f"There are more: --cursor {page.next_cursor}", err=True)
     if page.unreadable:
@@ -56,7 +70,14 @@ async def _print_all(wanted: AsyncIterator[SessionInfo]) -> None:
         async for info in wanted:
             infos.append(info)  # noqa: PERF401 - what was read before an error counts
     finally:
+        _print_found(infos)
+
+
+def _print_found(infos: Sequence[SessionInfo]) -> None:
+    if infos:
         print_infos(infos)
+    else:
+        print_if_empty("No session is found.", as_json=False)
 
 
 async def _wanted(ts: Turnstream, query: ListSessions) -> AsyncIterator[SessionInfo]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import typer
@@ -23,7 +23,8 @@ from turnstream.client.subscriptions.start import Start, parse_age
 from turnstream.codec.events import encode_event
 from turnstream.domain.events import EVENTS, AnyEvent
 from turnstream.logging import printable, printable_json
-from turnstream_cli.output import console, part_text, print_json
+from turnstream_cli.notes import print_if_empty
+from turnstream_cli.output import console, part_text, print_json, time_text
 
 TYPE_WIDTH: Final = max(map(len, EVENTS))
 
@@ -36,30 +37,43 @@ def event_classes(names: Sequence[str]) -> list[type[AnyEvent]]:
     return [EVENTS[name] for name in names]
 
 
-def since_moment(age: str) -> datetime:
-    """Return the time that long ago."""
+def start_of(since: str | None, *, past: bool) -> Start | datetime:
+    """Return the time that long ago; without an age the beginning, or now."""
+    if since is None:
+        return "beginning" if past else "now"
     try:
-        return parse_age(age)
+        return parse_age(since)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--since") from None
 
 
-async def follow(
-    redis_url: str | None,
-    types: Sequence[type[AnyEvent]],
-    session_id: str | None,
-    start: Start | datetime,
-    *,
-    as_json: bool,
-) -> None:
-    """Print events, past ones too if wanted, until this is cancelled."""
+class TailOptions(NamedTuple):
+    """The events to show: which, from where, how many, and whether to wait for new ones."""
+
+    types: Sequence[type[AnyEvent]]
+    session_id: str | None
+    start: Start | datetime
+    limit: int | None
+    follow: bool
+
+
+async def tail(redis_url: str | None, options: TailOptions, *, as_json: bool) -> None:
+    """Print events, past ones too if wanted, until this is cancelled, or the end that was asked for is reached."""
     show = _print_json if as_json else _print
     async with Turnstream.connect(redis_url) as ts:
-        place = await ts.position(start) if isinstance(start, datetime) else start
-        async with ts.subscribe(*types, session_id=session_id, start=place) as events:
-            typer.echo("Listening for events; Ctrl-C ends.", err=True)
-            async for event in events:
+        end = None if options.follow else await ts.position()
+        start = await ts.position(options.start) if isinstance(options.start, datetime) else options.start
+        async with ts.subscribe(*options.types, session_id=options.session_id, start=start) as events:
+            if end is None:
+                typer.echo("Listening for events; Ctrl-C ends.", err=True)
+            shown = 0
+            async for event in events if end is None else events.until(end):
                 show(event)
+                shown += 1
+                if shown == options.limit:
+                    return
+    if not shown:
+        print_if_empty("No events.", as_json=as_json)
 
 
 def _print(event: AnyEvent | ResyncRequired) -> None:
@@ -82,7 +96,7 @@ def _gone(resync: ResyncRequired) -> Text:
 
 
 def _line(event: Event) -> Text:
-    time = event.timestamp.astimezone().strftime("%H:%M:%S.%f")[:-3]
+    time = time_text(event.timestamp, "milliseconds")
     return Text.assemble(
         (f"{time}  ", "dim"),
         (f"{event.type:<{TYPE_WIDTH}}  ", "bold cyan"),

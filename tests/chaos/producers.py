@@ -64,7 +64,7 @@ class Script:
             return self._next.pop()
         if len(self._messages) > LONG:
             self._messages.clear()
-            self._next.append(CreateSession(CONFIG, self._session_id, {"life": self._made}))
+            self._next.append(CreateSession(CONFIG, self._session_id, metadata={"life": self._made}))
             return DeleteSession(self._session_id)
         kinds = (self._add, self._add_many, self._update, self._remove, self._count, self._touch)
         (kind,) = self._chance.choices(kinds, weights=(8, 3, 3, 1, 3, 1))
@@ -73,7 +73,7 @@ class Script:
     def begin_again(self) -> None:
         """Make the session again: it is gone, with history that was lost."""
         self._messages.clear()
-        self._next = [CreateSession(CONFIG, self._session_id, {"life": self._made})]
+        self._next = [CreateSession(CONFIG, self._session_id, metadata={"life": self._made})]
 
     def _add(self) -> ChangingCommand:
         return AddMessage(self._session_id, self._message())
@@ -83,17 +83,23 @@ class Script:
 
     def _update(self) -> ChangingCommand:
         message_id = self._chance.choice(self._messages) if self._messages else "never-there"
-        return UpdateMessage(self._session_id, message_id, ChatMessagePatch(metadata={"read": self._chance.random()}))
+        return UpdateMessage(
+            self._session_id, message_id, updates=ChatMessagePatch(metadata={"read": self._chance.random()})
+        )
 
     def _remove(self) -> ChangingCommand:
         if self._chance.random() < 0.5 or not self._messages:
             last = self._chance.randint(1, 3)
             del self._messages[-last:]
             return RemoveMessages(self._session_id, last=last)
-        return RemoveMessages(self._session_id, (self._messages.pop(self._chance.randrange(len(self._messages))),))
+        return RemoveMessages(
+            self._session_id, message_ids=(self._messages.pop(self._chance.randrange(len(self._messages))),)
+        )
 
     def _count(self) -> ChangingCommand:
-        return UpdateTokenMetrics(self._session_id, self._chance.randint(0, 500), self._chance.randint(0, 500))
+        return UpdateTokenMetrics(
+            self._session_id, prompt_tokens=self._chance.randint(0, 500), completion_tokens=self._chance.randint(0, 500)
+        )
 
     def _touch(self) -> ChangingCommand:
         return UpdateSession(self._session_id, SessionPatch(metadata={"topic": self._chance.random()}))
@@ -103,7 +109,7 @@ class Script:
         message_id = f"{self._producer}-m{self._made}"
         self._messages.append(message_id)
         text = TextContent("x" * self._chance.randint(1, 60))
-        return ChatMessage(message_id, ChatMessageRole.USER, (text,), AT)
+        return ChatMessage(id=message_id, role=ChatMessageRole.USER, content=(text,), created_at=AT)
 
 
 class Producer:

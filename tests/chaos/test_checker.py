@@ -20,7 +20,9 @@ LOSS = (5.0, 6.0)
 
 
 def adding(number: int) -> AddMessage:
-    return AddMessage("s", ChatMessage(f"m{number}", ChatMessageRole.USER, (TextContent("Hello"),), AT))
+    return AddMessage(
+        "s", ChatMessage(id=f"m{number}", role=ChatMessageRole.USER, content=(TextContent("Hello"),), created_at=AT)
+    )
 
 
 COMMANDS: list[ChangingCommand] = [CreateSession(SessionConfig("openai", "gpt-4"), "s"), *map(adding, range(1, 4))]

@@ -64,8 +64,10 @@ tokens = st.sampled_from([None, 0, 1, 4_096, 9_000, -1])
 models = st.sampled_from(["gpt-4", "gpt-4o", "nobody-knows"])
 contents = st.lists(st.builds(TextContent, st.text(max_size=3)), max_size=2).map(tuple)
 roles = st.sampled_from(ChatMessageRole)
-messages = st.builds(ChatMessage, message_ids, roles, contents, st.just(CREATED_AT), metadata=metadata)
-configs = st.builds(SessionConfig, st.just("openai"), models, st.none() | st.just("Be brief."))
+messages = st.builds(
+    ChatMessage, id=message_ids, role=roles, content=contents, created_at=st.just(CREATED_AT), metadata=metadata
+)
+configs = st.builds(SessionConfig, st.just("openai"), models, system_prompt=st.none() | st.just("Be brief."))
 config_patches = st.builds(
     SessionConfigPatch,
     model=st.just(UNSET) | models,
@@ -86,21 +88,32 @@ message_patches = st.builds(
     content=st.just(UNSET) | contents,
     metadata=st.just(UNSET) | metadata,
 )
-creations = st.builds(CreateSession, configs, session_ids, metadata, expected_version=versions)
+creations = st.builds(CreateSession, configs, session_ids, metadata=metadata, expected_version=versions)
 additions = st.builds(AddMessage, session_ids, messages, expected_version=versions)
-edits = st.builds(UpdateMessage, session_ids, message_ids, message_patches, expected_version=versions)
+edits = st.builds(UpdateMessage, session_ids, message_ids, updates=message_patches, expected_version=versions)
 commands: st.SearchStrategy[ChangingCommand] = st.one_of(
     *(creations, additions, additions, additions, edits, edits),
     st.builds(AddMessages, session_ids, st.lists(messages, max_size=4).map(tuple), expected_version=versions),
     st.builds(UpdateSession, session_ids, session_patches, expected_version=versions),
-    st.builds(RemoveMessages, session_ids, st.lists(message_ids, max_size=3).map(tuple), expected_version=versions),
+    st.builds(
+        RemoveMessages, session_ids, message_ids=st.lists(message_ids, max_size=3).map(tuple), expected_version=versions
+    ),
     st.builds(RemoveMessages, session_ids, last=st.integers(1, 3), expected_version=versions),
-    st.builds(UpdateTokenMetrics, session_ids, tokens, tokens, context_tokens=tokens, expected_version=versions),
+    st.builds(
+        UpdateTokenMetrics,
+        session_ids,
+        prompt_tokens=tokens,
+        completion_tokens=tokens,
+        context_tokens=tokens,
+        expected_version=versions,
+    ),
     st.builds(DeleteSession, session_ids, expected_version=versions),
 )
 back = st.sampled_from([0, 0, 0, 0, 0, 1, 2, 5])
 steps = st.builds(Step, commands, st.integers(0, 3), back, st.booleans())
-first_messages = AddMessages("a", tuple(ChatMessage(f"m{n}", ChatMessageRole.USER, (), CREATED_AT) for n in range(3)))
+first_messages = AddMessages(
+    "a", tuple(ChatMessage(id=f"m{n}", role=ChatMessageRole.USER, content=(), created_at=CREATED_AT) for n in range(3))
+)
 created = st.builds(Step, st.builds(CreateSession, configs, st.just("a")), st.just(0))
 programs = st.tuples(created, st.lists(steps, min_size=12, max_size=40)).map(
     lambda parts: [parts[0], Step(first_messages, 0), *parts[1]],

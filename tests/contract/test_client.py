@@ -73,7 +73,16 @@ MANY = 5_000
 
 
 async def test_create_session(ts: Turnstream) -> None:
-    config = SessionConfig("openai", "gpt-4", "Be brief.", 0.7, 500, "truncate", ("search",), {"seed": 1})
+    config = SessionConfig(
+        "openai",
+        "gpt-4",
+        system_prompt="Be brief.",
+        temperature=0.7,
+        max_tokens=500,
+        context_strategy="truncate",
+        tools=("search",),
+        provider_options={"seed": 1},
+    )
     session = await ts.execute(CreateSession(config, metadata={"user": "ü"}))
     assert UUID(session.id).version == 7
     assert (session.version, session.is_active, session.metadata) == (1, True, {"user": "ü"})
@@ -131,7 +140,7 @@ async def test_update_session_replaces_messages_and_metadata(ts: Turnstream) -> 
 async def test_empty_patches_are_accepted(ts: Turnstream) -> None:
     session = await a_session(ts, "one")
     assert (await ts.execute(UpdateSession(session.id, SessionPatch()))).version == 3
-    after = await ts.execute(UpdateMessage(session.id, session.messages[0].id, ChatMessagePatch()))
+    after = await ts.execute(UpdateMessage(session.id, session.messages[0].id, updates=ChatMessagePatch()))
     assert (after.version, after.messages) == (4, session.messages)
 
 
@@ -164,8 +173,8 @@ async def test_add_message(ts: Turnstream) -> None:
     message = assistant_message(
         [
             TextContent(""),
-            ImageContent("https://example.org/a.png", "low", "A picture"),
-            ToolCallContent("call-1", "search", {"camelCase": {"snake_case": [1, None]}}),
+            ImageContent(url="https://example.org/a.png", detail="low", alt_text="A picture"),
+            ToolCallContent(tool_call_id="call-1", name="search", args={"camelCase": {"snake_case": [1, None]}}),
             ToolResultContent("call-1", "{}"),
         ]
     )
@@ -193,18 +202,20 @@ async def test_update_message(ts: Turnstream) -> None:
     session = await a_session(ts, "one", "two")
     first, second = session.messages
     patch = ChatMessagePatch(role=ChatMessageRole.ASSISTANT, content=(TextContent("ONE"),), metadata={"edited": True})
-    after = await ts.execute(UpdateMessage(session.id, first.id, patch))
+    after = await ts.execute(UpdateMessage(session.id, first.id, updates=patch))
     changed, same = after.messages
     assert (changed.id, changed.created_at) == (first.id, first.created_at)
     assert (changed.role, changed.content, changed.metadata) == (patch.role, (TextContent("ONE"),), {"edited": True})
     assert (same, after.version) == (second, 3)
-    cleared = await ts.execute(UpdateMessage(session.id, first.id, ChatMessagePatch(metadata=None, content=UNSET)))
+    cleared = await ts.execute(
+        UpdateMessage(session.id, first.id, updates=ChatMessagePatch(metadata=None, content=UNSET))
+    )
     assert (cleared.messages[0].metadata, cleared.messages[0].content) == (None, (TextContent("ONE"),))
 
 
 async def test_update_token_metrics(ts: Turnstream) -> None:
     session = await a_session(ts)
-    metrics = (await ts.execute(UpdateTokenMetrics(session.id, 1_000, 500))).metrics
+    metrics = (await ts.execute(UpdateTokenMetrics(session.id, prompt_tokens=1_000, completion_tokens=500))).metrics
     assert (metrics.prompt_tokens, metrics.completion_tokens, metrics.total_tokens) == (1_000, 500, 1_500)
     assert metrics.estimated_cost == pytest.approx(0.06)
     assert metrics.price_source is not PriceSource.UNKNOWN
@@ -217,12 +228,12 @@ async def test_update_token_metrics(ts: Turnstream) -> None:
 async def test_remove_messages_by_ids(ts: Turnstream) -> None:
     session = await a_session(ts, "one", "two", "three")
     one, two, three = session.messages
-    assert set(await ts.execute(RemoveMessages(session.id, (three.id, one.id)))) == {one, three}
+    assert set(await ts.execute(RemoveMessages(session.id, message_ids=(three.id, one.id)))) == {one, three}
     after = await ts.execute(GetSession(session.id))
     assert after is not None
     assert (after.messages, after.version) == ((two,), 3)
     with pytest.raises(MessageNotFound):
-        await ts.execute(RemoveMessages(session.id, (two.id, one.id)))
+        await ts.execute(RemoveMessages(session.id, message_ids=(two.id, one.id)))
     assert await ts.execute(GetSession(session.id)) == after
 
 
@@ -261,7 +272,7 @@ async def test_thousands_of_messages_in_one_command(ts: Turnstream) -> None:
     after = await ts.execute(AddMessages(session.id, many))
     assert after.version == 2
     assert same(after.messages, many)
-    removed = await ts.execute(RemoveMessages(session.id, tuple(message.id for message in many)))
+    removed = await ts.execute(RemoveMessages(session.id, message_ids=tuple(message.id for message in many)))
     assert len(removed) == MANY
     refilled = await ts.execute(UpdateSession(session.id, SessionPatch(messages=many)))
     assert same(refilled.messages, many)
@@ -282,9 +293,9 @@ MISSING: list[Command[Any]] = [
     UpdateSession("none", SessionPatch(is_active=False)),
     AddMessage("none", user_message("x")),
     AddMessages("none", (user_message("x"),)),
-    UpdateMessage("none", "m", ChatMessagePatch()),
+    UpdateMessage("none", "m", updates=ChatMessagePatch()),
     RemoveMessages("none", last=1),
-    UpdateTokenMetrics("none", 1),
+    UpdateTokenMetrics("none", prompt_tokens=1),
 ]
 
 
@@ -302,8 +313,8 @@ async def test_messages_of_rejections_are_the_specs(ts: Turnstream) -> None:
     rejected: dict[Command[Any], str] = {
         CreateSession(CONFIG, "s"): "Session already exists with ID: s",
         AddMessage("s", session.messages[0]): f"Message already exists with ID: {known}",
-        UpdateMessage("s", "m", ChatMessagePatch()): "Message not found with ID: m",
-        RemoveMessages("s", (known, "m")): "Message not found with ID: m",
+        UpdateMessage("s", "m", updates=ChatMessagePatch()): "Message not found with ID: m",
+        RemoveMessages("s", message_ids=(known, "m")): "Message not found with ID: m",
         UpdateSession("s", SessionPatch(), expected_version=9): "Version conflict in session s: expected 9, found 2",
     }
     for command, error in rejected.items():
@@ -326,7 +337,7 @@ async def test_errors_carry_their_fields(ts: Turnstream) -> None:
         await ts.execute(CreateSession(CONFIG, "s"))
     assert exists.value.session_id == "s"
     with pytest.raises(MessageNotFound) as missing:
-        await ts.execute(UpdateMessage("s", "m", ChatMessagePatch()))
+        await ts.execute(UpdateMessage("s", "m", updates=ChatMessagePatch()))
     assert (missing.value.session_id, missing.value.message_id) == ("s", "m")
     with pytest.raises(MessageAlreadyExists) as there:
         await ts.execute(AddMessage("s", session.messages[0]))
@@ -339,7 +350,11 @@ async def test_errors_carry_their_fields(ts: Turnstream) -> None:
 async def test_a_rejected_command_changes_nothing(deployment: Deployment, ts: Turnstream) -> None:
     session = await a_session(ts, "one", session_id="s")
     happened = [await deployment.events(partition) for partition in range(4)]
-    for command in (CreateSession(CONFIG, "s"), RemoveMessages("s", ("m",)), AddMessage("s", session.messages[0])):
+    for command in (
+        CreateSession(CONFIG, "s"),
+        RemoveMessages("s", message_ids=("m",)),
+        AddMessage("s", session.messages[0]),
+    ):
         with pytest.raises(Rejected):
             await ts.execute(command)
     assert await ts.execute(DeleteSession("none")) is False
@@ -368,8 +383,8 @@ async def test_every_change_is_one_version(ts: Turnstream) -> None:
     changes: list[Command[Any]] = [
         AddMessage("s", message, expected_version=1),
         AddMessages("s", messages_of("ab"), expected_version=2),
-        UpdateMessage("s", message.id, ChatMessagePatch(), expected_version=3),
-        UpdateTokenMetrics("s", 9_000, expected_version=4),
+        UpdateMessage("s", message.id, updates=ChatMessagePatch(), expected_version=3),
+        UpdateTokenMetrics("s", prompt_tokens=9_000, expected_version=4),
         UpdateSession("s", SessionPatch(config=SessionConfigPatch(temperature=0.0)), expected_version=5),
         RemoveMessages("s", last=2, expected_version=6),
     ]
@@ -524,7 +539,7 @@ async def test_a_result_is_the_stored_session_even_with_other_writers(ts: Turnst
                 AddMessage(session.id, message),
                 AddMessages(session.id, (message, assistant_message("Yes"))),
                 UpdateTokenMetrics(session.id, prompt_tokens=5),
-                UpdateMessage(session.id, session.messages[0].id, ChatMessagePatch(metadata={"n": number})),
+                UpdateMessage(session.id, session.messages[0].id, updates=ChatMessagePatch(metadata={"n": number})),
             ]
         )
         result = await client.execute(change)
@@ -682,7 +697,7 @@ async def test_send_many_keeps_the_order_of_each_session(ts: Turnstream) -> None
 
 async def test_send_many_sends_all_or_none(deployment: Deployment, ts: Turnstream) -> None:
     with pytest.raises(Rejected):
-        await ts.send_many([CreateSession(CONFIG, "s"), UpdateTokenMetrics("s", -1)])
+        await ts.send_many([CreateSession(CONFIG, "s"), UpdateTokenMetrics("s", prompt_tokens=-1)])
     assert await ts.send_many([]) == []
     assert await ts.sessions.count() == 0
 
@@ -737,7 +752,7 @@ async def test_queries_see_awaited_commands(deployment: Deployment, ts: Turnstre
     other = await client_of(deployment, worker=False)
     session = await a_session(ts)
     for version in range(2, 20):
-        await (await ts.send(UpdateTokenMetrics(session.id, 1)))
+        await (await ts.send(UpdateTokenMetrics(session.id, prompt_tokens=1)))
         seen = await other.execute(GetSession(session.id))
         assert seen is not None
         assert (seen.version, seen.metrics.prompt_tokens) == (version, version - 1)
@@ -755,7 +770,9 @@ async def test_callers_cannot_change_stored_values(ts: Turnstream) -> None:
     metadata = {"tags": ["a"]}
     message = user_message("one")
     created = await ts.execute(CreateSession(CONFIG, metadata=metadata))
-    added = await ts.execute(AddMessage(created.id, tool_message("t", [ToolCallContent("t", "n", {"a": [1]})])))
+    added = await ts.execute(
+        AddMessage(created.id, tool_message("t", [ToolCallContent(tool_call_id="t", name="n", args={"a": [1]})]))
+    )
     metadata["tags"].append("b")
     for session in (created, added, await ts.execute(GetSession(created.id))):
         assert session is not None

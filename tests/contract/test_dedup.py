@@ -47,10 +47,10 @@ def changes(session_id: str, message_id: str) -> list[Command[Any]]:
         UpdateSession(session_id, SessionPatch(metadata={"a": 1})),
         AddMessage(session_id, user_message("new")),
         AddMessages(session_id, messages_of("ab")),
-        UpdateMessage(session_id, message_id, ChatMessagePatch(metadata={"a": 1})),
+        UpdateMessage(session_id, message_id, updates=ChatMessagePatch(metadata={"a": 1})),
         RemoveMessages(session_id, last=1),
-        RemoveMessages(session_id, (message_id,)),
-        UpdateTokenMetrics(session_id, 10),
+        RemoveMessages(session_id, message_ids=(message_id,)),
+        UpdateTokenMetrics(session_id, prompt_tokens=10),
         DeleteSession(session_id),
     ]
 
@@ -197,11 +197,11 @@ async def test_a_message_that_was_removed_is_not_added_again(ts: Turnstream) -> 
     message = user_message("one")
     addition = AddMessage(session.id, message)
     await ts.execute(addition, command_id=AGAIN)
-    await ts.execute(RemoveMessages(session.id, (message.id,)))
+    await ts.execute(RemoveMessages(session.id, message_ids=(message.id,)))
     await ts.execute(addition, command_id=AGAIN)
     assert await ts.sessions.messages(session.id) == ()
     with pytest.raises(MessageNotFound):
-        await ts.execute(RemoveMessages(session.id, (message.id,)))
+        await ts.execute(RemoveMessages(session.id, message_ids=(message.id,)))
     # As a new command it is a new message.
     assert (await ts.execute(addition)).messages == (message,)
 
@@ -219,7 +219,7 @@ async def test_a_rejected_expectation_is_recorded(ts: Turnstream) -> None:
 @pytest.mark.parametrize("overrides", [{"deduplication_window": 0.05}])
 async def test_after_the_window_a_command_is_new(ts: Turnstream) -> None:
     session = await a_session(ts)
-    command = UpdateTokenMetrics(session.id, 1)
+    command = UpdateTokenMetrics(session.id, prompt_tokens=1)
     await ts.execute(command, command_id=AGAIN)
 
     async def applied_again() -> bool:

@@ -294,7 +294,7 @@ async def test_parked_events_are_discarded(ts: Turnstream) -> None:
         await wait_until(lambda: _parked(ts, "billing", 1))
         assert await ts.admin.consumers.discard("billing", "s") == 0
         handler.refused.clear()
-        await ts.execute(UpdateTokenMetrics("s", 10))
+        await ts.execute(UpdateTokenMetrics("s", prompt_tokens=10))
         await wait_until(lambda: handler.versions("s") == [2])
 
 
@@ -304,7 +304,7 @@ async def test_the_next_consumer_knows_the_parked_sessions(ts: Turnstream) -> No
     async with running(ts.consumer("billing", start="beginning", attempts=1), handler):
         await a_session(ts, session_id="s")
         await wait_until(lambda: _parked(ts, "billing", 1))
-    await ts.execute(UpdateTokenMetrics("s", 10))
+    await ts.execute(UpdateTokenMetrics("s", prompt_tokens=10))
     handler.refused.clear()
     async with running(ts.consumer("billing"), handler):
         await wait_until(lambda: _parked(ts, "billing", 2))
@@ -321,7 +321,7 @@ async def test_a_request_from_before_a_session_was_parked_is_ignored(deployment:
     async with running(ts.consumer("billing", start="beginning", attempts=1), handler):
         await a_session(ts, session_id="s")
         await wait_until(lambda: _parked(ts, "billing", 1))
-        await ts.execute(UpdateTokenMetrics("s", 10))
+        await ts.execute(UpdateTokenMetrics("s", prompt_tokens=10))
         await wait_until(lambda: _parked(ts, "billing", 2))
         handler.refused.clear()
         assert await ts.admin.consumers.redrive("billing", "s") == 0
@@ -335,7 +335,7 @@ async def test_events_for_which_the_queue_has_no_room_are_reported_as_lost(ts: T
     async with running(ts.consumer("billing", start="beginning", attempts=1), handler):
         await a_session(ts, session_id="s")
         for number in range(3):
-            await ts.execute(UpdateTokenMetrics("s", number))
+            await ts.execute(UpdateTokenMetrics("s", prompt_tokens=number))
         await wait_until(lambda: _lost(ts, 2))
         handler.refused.clear()
         assert await ts.admin.consumers.redrive("billing", "s") == 0
@@ -356,7 +356,7 @@ async def test_a_session_that_lost_all_its_events_can_be_released(ts: Turnstream
         handler.refused.clear()
         assert await ts.admin.consumers.redrive("billing", second) == 0
         assert [parked.session_id async for parked in ts.admin.consumers.parked("billing")] == [first]
-        await ts.execute(UpdateTokenMetrics(second, 1))
+        await ts.execute(UpdateTokenMetrics(second, prompt_tokens=1))
         await wait_until(lambda: handler.versions(second) == [2])
     assert [(resync.session_id, resync.lost) for resync in handler.resyncs] == [(second, 1)]
 

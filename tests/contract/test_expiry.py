@@ -157,7 +157,7 @@ async def test_a_redrive_does_not_apply_commands_parked_during_it(
 ) -> None:
     await a_session(ts, session_id="s")
     with pytest.raises(CommandParked):
-        await ts.execute(UpdateTokenMetrics("s", BOMB))
+        await ts.execute(UpdateTokenMetrics("s", prompt_tokens=BOMB))
     message = added("late")
     with pytest.raises(CommandParked):
         await ts.execute(message, command_id="late", apply_within=BRIEF)
@@ -165,7 +165,7 @@ async def test_a_redrive_does_not_apply_commands_parked_during_it(
         await ts.execute(added("timely"), apply_within=LONG)
     await passed(2 * BRIEF)
     bug.fixed = True
-    assert await ts.admin.parked.redrive("s") == QueueProgress(3, 0)
+    assert await ts.admin.parked.redrive("s") == QueueProgress(done=3, left=0)
     assert texts_of(await ts.sessions.messages("s")) == ["timely"]
     with pytest.raises(CommandExpired):
         await ts.execute(message, command_id="late")

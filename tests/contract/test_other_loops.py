@@ -18,6 +18,7 @@ from turnstream import (
     CreateSession,
     GetSession,
     OpenedElsewhere,
+    Position,
     Turnstream,
     user_message,
 )
@@ -81,6 +82,7 @@ CALLS: dict[str, Call] = {
     "EventSubscription.__aenter__": lambda ts: ts.subscribe().__aenter__(),
     "EventSubscription.__anext__": lambda ts: first(ts.subscribe()),
     "EventSubscription.ping": lambda ts: ts.subscribe().ping(),
+    "EventSubscription.until": lambda ts: first(ts.subscribe().until(Position(()))),
     "EventSubscription.aclose": lambda ts: ts.subscribe().aclose(),
     "Consumer.run": lambda ts: ts.consumer("n").run(handled),
     "Consumer.aclose": lambda ts: ts.consumer("n").aclose(),

@@ -64,7 +64,7 @@ def bug(monkeypatch: pytest.MonkeyPatch) -> Bug:
 
 
 def bomb(session_id: str = "s") -> UpdateTokenMetrics:
-    return UpdateTokenMetrics(session_id, BOMB)
+    return UpdateTokenMetrics(session_id, prompt_tokens=BOMB)
 
 
 def added(text: str, session_id: str = "s") -> AddMessage:
@@ -149,7 +149,7 @@ async def test_the_next_owner_parks_on(deployment: Deployment, bug: Bug) -> None
     with pytest.raises(CommandParked):
         await second.execute(added("two"))
     bug.fixed = True
-    assert await second.admin.parked.redrive("s") == QueueProgress(3, 0)
+    assert await second.admin.parked.redrive("s") == QueueProgress(done=3, left=0)
     assert texts_of(await second.sessions.messages("s")) == ["one", "two"]
 
 
@@ -164,7 +164,7 @@ async def test_more_than_may_wait_are_rejected(deployment: Deployment, ts: Turns
         await ts.execute(bomb("t"))
     await ts.execute(added("one", "t"))
     bug.fixed = True
-    assert await ts.admin.parked.redrive("s") == QueueProgress(50, 0)
+    assert await ts.admin.parked.redrive("s") == QueueProgress(done=50, left=0)
     # A refused command stays refused under its id, and fits under a new one.
     with pytest.raises((ParkedQueueFull, DuplicateMismatch)):
         await ts.execute(added("more"), command_id="again")
@@ -183,13 +183,13 @@ async def test_redriven_commands_are_applied_in_order_and_answered(
     deployment: Deployment, ts: Turnstream, bug: Bug
 ) -> None:
     await a_session(ts, session_id="s")
-    commands = [bomb(), added("one"), added("two"), UpdateTokenMetrics("s", 1)]
+    commands = [bomb(), added("one"), added("two"), UpdateTokenMetrics("s", prompt_tokens=1)]
     for number, command in enumerate(commands):
         with pytest.raises(CommandParked):
             await ts.execute(command, command_id=f"c{number}")
     bug.fixed = True
     heard = await (await opened(deployment)).channels.subscribe([ts._replies.channels[0]])
-    assert await ts.admin.parked.redrive("s") == QueueProgress(4, 0)
+    assert await ts.admin.parked.redrive("s") == QueueProgress(done=4, left=0)
     replies = decode_replies((await anext(aiter(heard)))[1])
     assert [(reply.command_id, reply.status) for reply in replies[:4]] == [(f"c{n}", "ok") for n in range(4)]
     await heard.aclose()
@@ -208,29 +208,29 @@ async def test_rejections_do_not_stop_a_redrive(ts: Turnstream, bug: Bug) -> Non
     message = user_message("one")
     await park(ts, AddMessage("s", message), AddMessage("s", message), added("two"))
     bug.fixed = True
-    assert await ts.admin.parked.redrive("s") == QueueProgress(4, 0)
+    assert await ts.admin.parked.redrive("s") == QueueProgress(done=4, left=0)
     assert texts_of(await ts.sessions.messages("s")) == ["one", "two"]
 
 
 async def test_a_redrive_that_fails_leaves_the_queue_and_says_so(ts: Turnstream, bug: Bug) -> None:
-    await park(ts, added("one"), UpdateTokenMetrics("s", 14), added("two"))
+    await park(ts, added("one"), UpdateTokenMetrics("s", prompt_tokens=14), added("two"))
     failed = "The worker failed on it: ZeroDivisionError"
-    assert await ts.admin.parked.redrive("s") == QueueProgress(0, 4, failed)
+    assert await ts.admin.parked.redrive("s") == QueueProgress(done=0, left=4, error=failed)
     bug.tokens = {14}
-    assert await ts.admin.parked.redrive("s") == QueueProgress(2, 2, failed)
+    assert await ts.admin.parked.redrive("s") == QueueProgress(done=2, left=2, error=failed)
     (info,) = [each async for each in ts.admin.parked.list()]
     assert (info.commands, info.error) == (2, failed)
     assert await waiting(ts) == ["update-token-metrics", "add-message"]
     bug.fixed = True
-    assert await ts.admin.parked.redrive("s") == QueueProgress(2, 0)
+    assert await ts.admin.parked.redrive("s") == QueueProgress(done=2, left=0)
     assert texts_of(await ts.sessions.messages("s")) == ["one", "two"]
 
 
 async def test_a_redrive_of_a_session_that_is_not_parked(ts: Turnstream) -> None:
     await a_session(ts, "one", session_id="s")
-    assert await ts.admin.parked.redrive("s") == QueueProgress(0, 0)
-    assert await ts.admin.parked.discard("s") == QueueProgress(0, 0)
-    assert await ts.admin.parked.discard("nobody", everything=True) == QueueProgress(0, 0)
+    assert await ts.admin.parked.redrive("s") == QueueProgress(done=0, left=0)
+    assert await ts.admin.parked.discard("s") == QueueProgress(done=0, left=0)
+    assert await ts.admin.parked.discard("nobody", everything=True) == QueueProgress(done=0, left=0)
 
 
 async def test_a_long_queue_is_redriven_in_pieces(ts: Turnstream, bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,10 +239,10 @@ async def test_a_long_queue_is_redriven_in_pieces(ts: Turnstream, bug: Bug, monk
     await park(ts, *(added(str(number)) for number in range(40)))
     bug.fixed = True
     operation = RedriveParked(session_id="s")
-    assert await ts.execute(operation) == QueueProgress(8, 33)
+    assert await ts.execute(operation) == QueueProgress(done=8, left=33)
     with pytest.raises(CommandParked):
         await ts.execute(added("40"))
-    assert await ts.admin.parked.redrive("s") == QueueProgress(34, 0)
+    assert await ts.admin.parked.redrive("s") == QueueProgress(done=34, left=0)
     assert texts_of(await ts.sessions.messages("s")) == [str(number) for number in range(41)]
 
 
@@ -259,7 +259,7 @@ async def test_a_resent_operation_is_done_once(ts: Turnstream, bug: Bug) -> None
 async def test_a_session_that_is_deleted_and_created_while_it_is_parked(ts: Turnstream, bug: Bug) -> None:
     await park(ts, added("one"), DeleteSession("s"), CreateSession(CONFIG, "s"), added("two"), DeleteSession("t"))
     bug.fixed = True
-    assert await ts.admin.parked.redrive("s") == QueueProgress(5, 0)
+    assert await ts.admin.parked.redrive("s") == QueueProgress(done=5, left=0)
     session = await ts.execute(GetSession("s"))
     assert session is not None
     assert (texts_of(session.messages), session.version) == (["two"], 2)
@@ -272,7 +272,7 @@ async def test_commands_flow_while_sessions_are_parked_and_redriven(ts: Turnstre
     bug.fixed = True
     sends = [ts.execute(added(str(number), "u")) for number in range(30)]
     *_, one, other = await asyncio.gather(*sends, ts.admin.parked.redrive("s"), ts.admin.parked.redrive("t"))
-    assert (one, other) == (QueueProgress(3, 0), QueueProgress(3, 0))
+    assert (one, other) == (QueueProgress(done=3, left=0), QueueProgress(done=3, left=0))
     assert len(await ts.sessions.messages("u")) == 30
 
 
@@ -286,18 +286,18 @@ async def test_the_first_is_discarded_and_the_rest_redriven(ts: Turnstream, bug:
     for text in ("one", "two"):
         with pytest.raises(CommandParked):
             await ts.execute(added(text))
-    assert await ts.admin.parked.discard("s") == QueueProgress(1, 2)
+    assert await ts.admin.parked.discard("s") == QueueProgress(done=1, left=2)
     with pytest.raises(CommandDiscarded) as error:
         await ts.execute(bomb(), command_id="mine")
     assert (error.value.session_id, error.value.command_id) == ("s", "mine")
-    assert await ts.admin.parked.redrive("s") == QueueProgress(2, 0)
+    assert await ts.admin.parked.redrive("s") == QueueProgress(done=2, left=0)
     assert texts_of(await ts.sessions.messages("s")) == ["one", "two"]
 
 
 async def test_everything_is_discarded(ts: Turnstream, bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processor, "PIECE", 4)
     await park(ts, *(added(text) for text in "abcdefgh"))
-    assert await ts.admin.parked.discard("s", everything=True) == QueueProgress(9, 0)
+    assert await ts.admin.parked.discard("s", everything=True) == QueueProgress(done=9, left=0)
     assert texts_of((await ts.execute(added("new"))).messages) == ["new"]
 
 
@@ -308,13 +308,18 @@ async def test_copies_of_a_command_are_redriven_once_also_in_different_pieces(
     """Sent again after the deduplication window, so the queue holds it twice."""
     monkeypatch.setattr(processor, "PIECE", 2)
     await a_session(ts, session_id="s")
-    twice = UpdateTokenMetrics("s", 100)
-    for command, command_id in ((bomb(), None), (twice, "twice"), (UpdateTokenMetrics("s", 7), None), (twice, "twice")):
+    twice = UpdateTokenMetrics("s", prompt_tokens=100)
+    for command, command_id in (
+        (bomb(), None),
+        (twice, "twice"),
+        (UpdateTokenMetrics("s", prompt_tokens=7), None),
+        (twice, "twice"),
+    ):
         with pytest.raises(CommandParked):
             await ts.execute(command, command_id=command_id)
         await time_passes(0.21)
     bug.fixed = True
-    assert await ts.admin.parked.redrive("s") == QueueProgress(4, 0)
+    assert await ts.admin.parked.redrive("s") == QueueProgress(done=4, left=0)
     session = await ts.sessions.get("s")
     assert session is not None
     assert session.metrics.prompt_tokens == BOMB + 107
@@ -326,7 +331,7 @@ async def test_another_head_than_the_operator_saw_stays(ts: Turnstream, bug: Bug
         with pytest.raises(InvalidCommand, match="head"):
             await ts.execute(operation)
     head = (await anext(ts.admin.parked.show("s"))).command_id
-    assert await ts.execute(DiscardParked(session_id="s", head=head, limit=1)) == QueueProgress(1, 1)
+    assert await ts.execute(DiscardParked(session_id="s", head=head, limit=1)) == QueueProgress(done=1, left=1)
 
 
 async def test_the_shown_command_equals_the_sent_one(ts: Turnstream, bug: Bug) -> None:
@@ -410,7 +415,7 @@ async def test_redriven_messages_keep_their_content(ts: Turnstream, bug: Bug) ->
 
 async def test_redriven_commands_mislead_no_position_by_time(ts: Turnstream, bug: Bug) -> None:
     """Its events are old among the new ones."""
-    await park(ts, *(UpdateTokenMetrics("s", tokens) for tokens in range(20, 40)))
+    await park(ts, *(UpdateTokenMetrics("s", prompt_tokens=tokens) for tokens in range(20, 40)))
     await a_session(ts, session_id="t")
     await time_passes()
     since = datetime.now(UTC)

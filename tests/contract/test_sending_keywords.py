@@ -71,8 +71,8 @@ def test_the_keywords_are_the_same(client: type[Any]) -> None:
 async def test_events_carry_the_id_and_the_trace_of_their_command(ts: Turnstream, call: Call) -> None:
     session = await a_session(ts)
     async with ts.subscribe() as events:
-        await call(ts, UpdateTokenMetrics(session.id, 10), command_id="mine", trace=TRACE)
-        await call(ts, UpdateTokenMetrics(session.id, 20), command_id="other")
+        await call(ts, UpdateTokenMetrics(session.id, prompt_tokens=10), command_id="mine", trace=TRACE)
+        await call(ts, UpdateTokenMetrics(session.id, prompt_tokens=20), command_id="other")
         first, second = [event.meta for event in await take(events, 2)]
     assert first is not None
     assert second is not None
@@ -106,8 +106,8 @@ async def test_on_a_full_partition_a_call_fails_at_once_or_waits(deployment: Dep
     choices: list[dict[str, str]] = [{}, {"when_full": "raise"}]
     for keywords in choices:
         with pytest.raises(Overloaded):
-            await call(client, UpdateTokenMetrics("s", 1), **keywords)
-    waiting = asyncio.ensure_future(call(client, UpdateTokenMetrics("s", 1), when_full="wait"))
+            await call(client, UpdateTokenMetrics("s", prompt_tokens=1), **keywords)
+    waiting = asyncio.ensure_future(call(client, UpdateTokenMetrics("s", prompt_tokens=1), when_full="wait"))
     # Its worker makes room.
     ts = await client_of(deployment)
     await waiting

@@ -69,7 +69,7 @@ async def test_five_failing_sessions_do_not_delay_others_of_their_partition(ts: 
             await a_session(ts, session_id=session_id)
         for number in range(3):
             for session_id in ids:
-                await ts.execute(UpdateTokenMetrics(session_id, number))
+                await ts.execute(UpdateTokenMetrics(session_id, prompt_tokens=number))
         await wait_until(lambda: all(handler.versions(session_id) == [1, 2, 3, 4] for session_id in good))
         for session_id in bad:
             await wait_until(partial(is_tried, ts, session_id, 4))
@@ -119,7 +119,7 @@ async def test_an_operator_need_not_wait_for_the_next_try(ts: Turnstream) -> Non
         assert await ts.admin.consumers.redrive(NAME, "s") == 0
         assert await ts.admin.consumers.discard(NAME, "t") == 0
         for session_id in ("s", "t"):
-            await ts.execute(UpdateTokenMetrics(session_id, 1))
+            await ts.execute(UpdateTokenMetrics(session_id, prompt_tokens=1))
         await wait_until(lambda: (handler.versions("s"), handler.versions("t")) == ([1, 2], [2]))
         assert handler.refusals == {"s": 2, "t": 1}
 
@@ -171,11 +171,11 @@ async def test_events_lost_while_a_session_was_retried_are_reported_after_it(ts:
     async with running(ts.consumer(NAME, start="beginning", attempts=LONG), handler):
         await a_session(ts, session_id="s")
         for number in range(3):
-            await ts.execute(UpdateTokenMetrics("s", number))
+            await ts.execute(UpdateTokenMetrics("s", prompt_tokens=number))
         await wait_until(lambda: _lag_is(ts, 0))
         handler.refused.clear()
         await wait_until(lambda: is_gone(ts, "s"))
-        await ts.execute(UpdateTokenMetrics("s", 9))
+        await ts.execute(UpdateTokenMetrics("s", prompt_tokens=9))
         await wait_until(lambda: handler.versions("s") == [1, 2, 5])
     (resync,) = handler.resyncs
     assert (resync.reason, resync.lost, resync.session_id) == ("parking", 2, "s")
@@ -222,7 +222,7 @@ async def test_a_handler_can_recognise_a_retry(ts: Turnstream) -> None:
         await a_session(ts, session_id="s")
         await wait_until(lambda: len(told) == 2)
         await wait_until(lambda: _nothing_waits(ts))
-        await ts.execute(UpdateTokenMetrics("s", 1))
+        await ts.execute(UpdateTokenMetrics("s", prompt_tokens=1))
         await wait_until(lambda: told == [(1, False), (1, True), (2, False)])
 
 
@@ -272,7 +272,7 @@ async def test_the_next_consumer_continues_the_retries(ts: Turnstream) -> None:
     before = await of(ts, "s")
     assert before
     async with running(ts.consumer(NAME, attempts=retries), handler):
-        await ts.execute(UpdateTokenMetrics("s", 1))
+        await ts.execute(UpdateTokenMetrics("s", prompt_tokens=1))
         await wait_until(lambda: is_parked(ts, "s", 2))
     after = await of(ts, "s")
     assert after
@@ -297,7 +297,7 @@ async def test_the_next_consumer_continues_the_retries_of_a_killed_one(deploymen
     task = asyncio.create_task(dying.run(first))
     for session_id in ids:
         await a_session(ts, session_id=session_id)
-        await ts.execute(UpdateTokenMetrics(session_id, 1))
+        await ts.execute(UpdateTokenMetrics(session_id, prompt_tokens=1))
     for session_id in first.refused:
         await wait_until(partial(is_tried, ts, session_id, 2))
     await killed(dying, task)
@@ -395,11 +395,11 @@ async def test_a_session_that_fails_again_while_it_leaves_stays(
     owners.refused.clear()
     await wait_until(has_left.is_set)
     owners.refused = {session_id}
-    await ts.execute(UpdateTokenMetrics(session_id, 1))
+    await ts.execute(UpdateTokenMetrics(session_id, prompt_tokens=1))
     await wait_until(partial(is_tried, ts, session_id))
     may_reply.set()
     await wait_until(lambda: len(owners.refusals) > 5)
-    await ts.execute(UpdateTokenMetrics(session_id, 2))
+    await ts.execute(UpdateTokenMetrics(session_id, prompt_tokens=2))
     await wait_until(partial(is_tried, ts, session_id, 2))
     owners.refused.clear()
     await wait_until(lambda: owners.seen == [(session_id, version) for version in (1, 2, 3)])

@@ -37,7 +37,7 @@ from turnstream import (
 
 
 async def test_sessions_come_and_go(ts: Turnstream) -> None:
-    created = await ts.execute(CreateSession(CONFIG, "s", {"a": 1}))
+    created = await ts.execute(CreateSession(CONFIG, "s", metadata={"a": 1}))
     assert created.metadata == {"a": 1}
     assert await ts.sessions.get("s") == created
     assert await ts.sessions.exists("s")
@@ -57,7 +57,7 @@ async def test_messages_come_and_change(ts: Turnstream) -> None:
     message = user_message("one")
     assert (await ts.execute(AddMessage(session.id, message))).messages == (message,)
     patch = ChatMessagePatch(content=(TextContent("ONE"),))
-    assert texts_of((await ts.execute(UpdateMessage(session.id, message.id, patch))).messages) == ["ONE"]
+    assert texts_of((await ts.execute(UpdateMessage(session.id, message.id, updates=patch))).messages) == ["ONE"]
 
 
 async def test_writes_to_missing_sessions(ts: Turnstream) -> None:
@@ -66,7 +66,22 @@ async def test_writes_to_missing_sessions(ts: Turnstream) -> None:
     with pytest.raises(SessionNotFound):
         await ts.execute(AddMessage("none", user_message("x")))
     with pytest.raises(SessionNotFound):
-        await ts.execute(UpdateMessage("none", "m", ChatMessagePatch()))
+        await ts.execute(UpdateMessage("none", "m", updates=ChatMessagePatch()))
+
+
+@pytest.mark.parametrize(("last", "expected"), [(0, ""), (2, "ef"), (9, "abcdef")])
+async def test_get_session_with_its_last_messages(ts: Turnstream, last: int, expected: str) -> None:
+    whole = await a_session(ts, *"abcdef")
+    session = await ts.sessions.get(whole.id, last=last)
+    assert session
+    assert "".join(texts_of(session.messages)) == expected
+    assert (session.version, session.config, session.metrics) == (whole.version, whole.config, whole.metrics)
+
+
+async def test_get_session_with_the_last_messages_of_none(ts: Turnstream) -> None:
+    assert await ts.sessions.get("none", last=1) is None
+    with pytest.raises(InvalidCommand, match="at least 0"):
+        await ts.sessions.get("none", last=-1)
 
 
 # ── get_messages ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -201,7 +216,7 @@ async def pages(ts: Turnstream, limit: int, **filters: Any) -> list[SessionInfo]
     while True:
         page = await ts.sessions.page(limit, cursor, **filters)
         assert len(page.sessions) <= limit
-        assert page == await ts.execute(ListSessions(limit, cursor, **filters))
+        assert page == await ts.execute(ListSessions(limit=limit, cursor=cursor, **filters))
         found += page.sessions
         cursor = page.next_cursor
         if cursor is None:
@@ -272,7 +287,7 @@ async def test_a_limit_out_of_range(ts: Turnstream, limit: int) -> None:
         await ts.sessions.page(limit)
     assert invalid.value.path == "$.limit"
     with pytest.raises(InvalidCommand):
-        await ts.execute(ListSessions(limit))
+        await ts.execute(ListSessions(limit=limit))
 
 
 @pytest.mark.parametrize(

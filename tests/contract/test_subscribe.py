@@ -50,9 +50,9 @@ async def a_whole_life(ts: Turnstream, session_id: str) -> list[type[Event]]:
     message = user_message("one")
     await ts.execute(AddMessage(session.id, message))
     await ts.execute(AddMessages(session.id, messages_of("ab")))
-    await ts.execute(UpdateMessage(session.id, message.id, ChatMessagePatch(metadata={"a": 1})))
-    await ts.execute(UpdateTokenMetrics(session.id, 1_000))
-    await ts.execute(UpdateTokenMetrics(session.id, 6_000))
+    await ts.execute(UpdateMessage(session.id, message.id, updates=ChatMessagePatch(metadata={"a": 1})))
+    await ts.execute(UpdateTokenMetrics(session.id, prompt_tokens=1_000))
+    await ts.execute(UpdateTokenMetrics(session.id, prompt_tokens=6_000))
     await ts.execute(UpdateSession(session.id, SessionPatch(config=SessionConfigPatch(temperature=0.1))))
     await ts.execute(UpdateSession(session.id, SessionPatch(is_active=False)))
     await ts.execute(RemoveMessages(session.id, last=2))
@@ -134,8 +134,8 @@ async def test_fields_of_events(ts: Turnstream) -> None:
         session = await ts.execute(CreateSession(CONFIG, "s"))
         message = user_message("one")
         added_to = await ts.execute(AddMessage("s", message))
-        full = await ts.execute(UpdateTokenMetrics("s", 7_000))
-        await ts.execute(UpdateTokenMetrics("s", 1))
+        full = await ts.execute(UpdateTokenMetrics("s", prompt_tokens=7_000))
+        await ts.execute(UpdateTokenMetrics("s", prompt_tokens=1))
         created, added, metrics, critical, _, still_critical = await take(events, 6)
     assert isinstance(created, SessionCreated)
     assert (created.session, created.version, created.timestamp) == (session, 1, session.created_at)
@@ -207,7 +207,7 @@ async def test_events_name_their_cause(ts: Turnstream) -> None:
     trace = Trace("correlation-ü", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
     async with ts.subscribe() as events:
         await ts.send(CreateSession(CONFIG, "s"), command_id="create", trace=trace)
-        await ts.send(UpdateTokenMetrics("s", 8_000), command_id="use")
+        await ts.send(UpdateTokenMetrics("s", prompt_tokens=8_000), command_id="use")
         created, metrics, critical = [event.meta for event in await take(events, 3)]
     assert created is not None
     assert (created.command_id, created.correlation_id, created.traceparent) == (

@@ -24,6 +24,7 @@ from turnstream import (
     ResyncRequired,
     SessionCreated,
     SessionDeleted,
+    TokenMetricsUpdated,
     Turnstream,
     Unavailable,
     user_message,
@@ -481,3 +482,46 @@ async def test_a_gap_has_its_own_class(ts: Turnstream) -> None:
         assert isinstance(event, SessionCreated)
         assert event.meta
         assert event.meta.partition == partition_of("s", 2)
+
+
+async def test_iteration_up_to_a_position_ends_there(ts: Turnstream) -> None:
+    sessions = [id_in(partition, 2) for partition in (0, 1)]
+    await chats(ts, *sessions)
+    end = await ts.position()
+    async with asyncio.timeout(SOON), ts.subscribe(start="beginning") as events:
+        await a_session(ts, session_id=sessions[0])
+        seen = [event async for event in events.until(end)]
+    for session_id in sessions:
+        own = [type(event) for event in seen if isinstance(event, Event) and event.session_id == session_id]
+        assert (len(own), own[0], own[-1]) == (6, SessionCreated, SessionDeleted)
+
+
+@pytest.mark.parametrize("session_id", ["watched", None])
+async def test_it_ends_if_no_event_there_is_wanted(ts: Turnstream, session_id: str | None) -> None:
+    await chats(ts, "watched", "other")
+    await ts.execute(CreateSession(CONFIG, "another"))
+    end = await ts.position()
+    # Not by the next check of the heads, seconds later.
+    async with (
+        asyncio.timeout(feed.HEAD_CHECK_INTERVAL_S),
+        ts.subscribe(TokenMetricsUpdated, session_id=session_id, start="beginning") as events,
+    ):
+        assert [event async for event in events.until(end)] == []
+
+
+async def test_an_end_that_is_still_to_come(ts: Turnstream, often: None) -> None:
+    await chats(ts, "s")
+    async with asyncio.timeout(SOON), ts.subscribe(SessionDeleted, start="now") as events:
+        await chats(ts, "s")
+        await ts.execute(CreateSession(CONFIG, "s"))
+        seen = [event async for event in events.until(await ts.position())]
+    assert [type(event) for event in seen] == [SessionDeleted]
+
+
+async def test_it_ends_when_the_subscription_is_closed(ts: Turnstream) -> None:
+    subscription = ts.subscribe(start="now")
+    async with subscription as events:
+        iteration = aiter(events.until(Position((LogPosition("", 1), LogPosition("", 1)))))
+        step = asyncio.ensure_future(anext(iteration, None))
+        await asyncio.sleep(0)
+    assert await step is None

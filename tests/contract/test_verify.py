@@ -35,10 +35,10 @@ NEIGHBOUR = id_in(0, 4)
 
 async def a_life(ts: Turnstream, session_id: str = SESSION) -> None:
     """Let everything happen that can happen to a session; it ends at version 9."""
-    await ts.execute(CreateSession(CONFIG, session_id, {"topic": "ü"}))
+    await ts.execute(CreateSession(CONFIG, session_id, metadata={"topic": "ü"}))
     first, second, third = messages_of(("one", "two", "three"))
     await ts.execute(AddMessages(session_id, (first, second, third)))
-    await ts.execute(UpdateMessage(session_id, second.id, ChatMessagePatch(metadata={"stars": 5})))
+    await ts.execute(UpdateMessage(session_id, second.id, updates=ChatMessagePatch(metadata={"stars": 5})))
     await ts.execute(UpdateTokenMetrics(session_id, prompt_tokens=7_000, completion_tokens=100))
     await ts.execute(RemoveMessages(session_id, message_ids=(first.id,)))
     await ts.execute(UpdateSession(session_id, SessionPatch(messages=messages_of(("four", "five")), is_active=False)))

@@ -96,7 +96,7 @@ REFUSED: dict[str, tuple[Command[Any], str]] = {
     "an empty session id": (DeleteSession(""), "$.sessionId"),
     "a long session id": (DeleteSession("x" * 257), "$.sessionId"),
     "a lone surrogate in a session id": (DeleteSession("\udc80"), "$.sessionId"),
-    "an empty message id": (UpdateMessage("s", "", ChatMessagePatch()), "$.messageId"),
+    "an empty message id": (UpdateMessage("s", "", updates=ChatMessagePatch()), "$.messageId"),
     "an empty id of a message": (AddMessage("s", said(id="")), "$.message.id"),
     "an unknown role": (AddMessage("s", said(role="robot")), "$.message.role"),
     "text for content": (AddMessage("s", said(content="Hello")), "$.message.content"),
@@ -106,7 +106,7 @@ REFUSED: dict[str, tuple[Command[Any], str]] = {
     "a time without zone": (AddMessage("s", said(created_at=datetime(2026, 1, 1))), "$.message.createdAt"),  # noqa: DTZ001
     "10,000 parts": (AddMessage("s", said(content=[TextContent("x")] * 10_000)), "$.message.content"),
     "10,000 messages": (AddMessages("s", tuple(said(id=str(n)) for n in range(10_000))), "$.messages"),
-    "10,000 ids": (RemoveMessages("s", tuple(map(str, range(10_000)))), "$.messageIds"),
+    "10,000 ids": (RemoveMessages("s", message_ids=tuple(map(str, range(10_000)))), "$.messageIds"),
     "a message twice": (AddMessages("s", (said(), said())), "$.messages[1].id"),
     "over 1 MiB": (AddMessage("s", said(content=[TextContent("x" * MIB)])), "$"),
     "NaN": (with_metadata(math.nan), "$.message.metadata.a"),
@@ -129,13 +129,13 @@ REFUSED: dict[str, tuple[Command[Any], str]] = {
     "numbers for names": (with_metadata({1: 2}), "$.message.metadata.a"),
     "metadata of another type": (CreateSession(CONFIG, metadata=wrong([1])), "$.metadata"),
     "a negative version": (DeleteSession("s", expected_version=-1), "$.expectedVersion"),
-    "negative tokens": (UpdateTokenMetrics("s", -1), "$.promptTokens"),
+    "negative tokens": (UpdateTokenMetrics("s", prompt_tokens=-1), "$.promptTokens"),
     "negative tokens of an answer": (UpdateTokenMetrics("s", completion_tokens=-1), "$.completionTokens"),
-    "half a token": (UpdateTokenMetrics("s", wrong(0.5)), "$.promptTokens"),
-    "too many tokens": (UpdateTokenMetrics("s", 10**16), "$.promptTokens"),
-    "more cached than sent": (UpdateTokenMetrics("s", 1, cache_read_tokens=2), "$.promptTokens"),
+    "half a token": (UpdateTokenMetrics("s", prompt_tokens=wrong(0.5)), "$.promptTokens"),
+    "too many tokens": (UpdateTokenMetrics("s", prompt_tokens=10**16), "$.promptTokens"),
+    "more cached than sent": (UpdateTokenMetrics("s", prompt_tokens=1, cache_read_tokens=2), "$.promptTokens"),
     "neither ids nor last": (RemoveMessages("s"), "$"),
-    "both ids and last": (RemoveMessages("s", ("m",), 1), "$"),
+    "both ids and last": (RemoveMessages("s", message_ids=("m",), last=1), "$"),
     "the last none": (RemoveMessages("s", last=0), "$.last"),
     "a patched temperature": (
         UpdateSession("s", SessionPatch(config=SessionConfigPatch(temperature=math.inf))),
@@ -145,7 +145,7 @@ REFUSED: dict[str, tuple[Command[Any], str]] = {
         UpdateSession("s", SessionPatch(metrics=TokenMetricsPatch(max_context_window=0))),
         "$.updates.metrics.maxContextWindow",
     ),
-    "a patched role": (UpdateMessage("s", "m", ChatMessagePatch(role=wrong("robot"))), "$.updates.role"),
+    "a patched role": (UpdateMessage("s", "m", updates=ChatMessagePatch(role=wrong("robot"))), "$.updates.role"),
     "a patch of another type": (UpdateSession("s", wrong({"isActive": "yes"})), "$.updates.isActive"),
     "a limit of none": (ListSessions(limit=0), "$.limit"),
     "a query for nobody": (GetSession(""), "$.sessionId"),
@@ -206,7 +206,14 @@ async def test_values_at_the_limit_are_accepted(real: EmbeddedDeployment) -> Non
         AddMessage(session.id, said(id="n", content=[TextContent("")] * 5_000)),
         AddMessage(session.id, said(id="o", content=[TextContent("x" * (MIB - 1_000))])),
         AddMessage(session.id, said(id="p", metadata={"big": 10**400, "tiny": 5e-324, "": None, "\U0001f600": "\x00"})),
-        UpdateTokenMetrics(session.id, 10**15, 10**15, 10**14, 10**14, 10**15),
+        UpdateTokenMetrics(
+            session.id,
+            prompt_tokens=10**15,
+            completion_tokens=10**15,
+            cache_read_tokens=10**14,
+            cache_write_tokens=10**14,
+            context_tokens=10**15,
+        ),
     ]
     for command in right:
         await ts.execute(command, command_id="ü" * 128 if command is right[0] else None)
@@ -506,7 +513,7 @@ async def test_a_query_for_too_much_names_the_other_way(stream: Stream) -> None:
         _, payload = await anext(aiter(listener))
     (reply,) = decode_replies(payload)
     assert reply.error is not None
-    assert "get_messages" in reply.error.message
+    assert "ts.sessions.messages" in reply.error.message
     await listener.aclose()
 
 
@@ -579,22 +586,47 @@ def damaged(chance: Random, originals: list[dict[bytes, bytes]]) -> dict[bytes, 
 
 def originals(session_id: str, reply_to: str) -> list[dict[bytes, bytes]]:
     """The fields that a client writes for every command."""
-    parts = [TextContent("ü"), ImageContent("https://example.org"), ToolCallContent("t", "n", {"a": [1, None]})]
-    config = SessionConfig("openai", "gpt-4", "Be brief.", 0.5, 7, "truncate", ("a",), {"b": None})
-    patch = SessionPatch(SessionConfigPatch("a", "b"), TokenMetricsPatch(1), (said(),), is_active=False)
+    parts = [
+        TextContent("ü"),
+        ImageContent(url="https://example.org"),
+        ToolCallContent(tool_call_id="t", name="n", args={"a": [1, None]}),
+    ]
+    config = SessionConfig(
+        "openai",
+        "gpt-4",
+        system_prompt="Be brief.",
+        temperature=0.5,
+        max_tokens=7,
+        context_strategy="truncate",
+        tools=("a",),
+        provider_options={"b": None},
+    )
+    patch = SessionPatch(
+        config=SessionConfigPatch(provider="a", model="b"),
+        metrics=TokenMetricsPatch(prompt_tokens=1),
+        messages=(said(),),
+        is_active=False,
+    )
     commands: list[Command[Any]] = [
-        CreateSession(config, session_id, {"user": "me"}),
+        CreateSession(config, session_id, metadata={"user": "me"}),
         AddMessage(session_id, said(content=parts)),
         AddMessages(session_id, (said(id="n"), said(id="o", metadata={"deep": nested(40)}))),
         AddMessage(session_id, said(id="p"), expected_version=2),
-        UpdateMessage(session_id, "m", ChatMessagePatch(content=(TextContent("x"),), metadata=None)),
+        UpdateMessage(session_id, "m", updates=ChatMessagePatch(content=(TextContent("x"),), metadata=None)),
         UpdateSession(session_id, patch),
-        RemoveMessages(session_id, ("n", "o")),
+        RemoveMessages(session_id, message_ids=("n", "o")),
         RemoveMessages(session_id, last=3),
-        UpdateTokenMetrics(session_id, 1_000, 2_000, 3, 4, 5),
+        UpdateTokenMetrics(
+            session_id,
+            prompt_tokens=1_000,
+            completion_tokens=2_000,
+            cache_read_tokens=3,
+            cache_write_tokens=4,
+            context_tokens=5,
+        ),
         DeleteSession(session_id),
         GetSession(session_id),
-        ListSessions(10, None, "openai", "gpt-4", is_active=True),
+        ListSessions(limit=10, cursor=None, provider="openai", model="gpt-4", is_active=True),
     ]
     return [written(f"original-{number}", command, reply_to) for number, command in enumerate(commands)]
 

@@ -127,7 +127,7 @@ async def test_outcomes_expire_although_the_ids_do_not_advance(
     kept: list[int] = []
     started = time.monotonic()
     while time.monotonic() < started + 6 * WINDOW:
-        await ts.execute(UpdateTokenMetrics("s", 1))
+        await ts.execute(UpdateTokenMetrics("s", prompt_tokens=1))
         kept.append(await outcomes(real))
     third = len(kept) // 3
     assert max(kept[2 * third :]) < 1.5 * max(kept[: 2 * third])

@@ -85,7 +85,7 @@ async def test_one_session_is_parked_and_the_rest_of_the_batch_applied(
     assert (progress.done, progress.left) == (0, 2)
     assert progress.error
     await real.call("RENAME", f"{key}:away", key)
-    assert await ts.admin.parked.redrive(VICTIM) == QueueProgress(2, 0)
+    assert await ts.admin.parked.redrive(VICTIM) == QueueProgress(done=2, left=0)
     assert texts_of(await ts.sessions.messages(VICTIM)) == ["one", "two", "three"]
     assert not worker.task.done()
 

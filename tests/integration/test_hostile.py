@@ -73,17 +73,24 @@ def commands_on(session_id: str) -> list[AnyCommand]:
     """Every command there is, on one session."""
     first, second = user_message("ü"), user_message("x")
     return [
-        CreateSession(CONFIG, session_id, {"user": "me"}),
+        CreateSession(CONFIG, session_id, metadata={"user": "me"}),
         AddMessage(session_id, first),
         AddMessages(session_id, (second, user_message("z"))),
-        UpdateMessage(session_id, first.id, ChatMessagePatch(metadata={"a": [1, None]})),
+        UpdateMessage(session_id, first.id, updates=ChatMessagePatch(metadata={"a": [1, None]})),
         UpdateSession(session_id, SessionPatch(is_active=False)),
-        RemoveMessages(session_id, (second.id,)),
+        RemoveMessages(session_id, message_ids=(second.id,)),
         RemoveMessages(session_id, last=3),
-        UpdateTokenMetrics(session_id, 1_000, 2_000, 3, 4, 5),
+        UpdateTokenMetrics(
+            session_id,
+            prompt_tokens=1_000,
+            completion_tokens=2_000,
+            cache_read_tokens=3,
+            cache_write_tokens=4,
+            context_tokens=5,
+        ),
         DeleteSession(session_id),
         GetSession(session_id),
-        ListSessions(10, None, "openai", "gpt-4", is_active=True),
+        ListSessions(limit=10, cursor=None, provider="openai", model="gpt-4", is_active=True),
     ]
 
 

@@ -32,7 +32,7 @@ async def everything(ts: Turnstream, real: EmbeddedDeployment) -> None:
         await ts.execute(CreateSession(CONFIG, name))
         await ts.execute(AddMessage(name, user_message("one")))
         await real.append(partition, {b"bad": b"entry"})
-        await ts.execute(UpdateTokenMetrics(name, 7_000))
+        await ts.execute(UpdateTokenMetrics(name, prompt_tokens=7_000))
 
 
 async def test_every_key_of_a_partition_is_in_its_slot(real: EmbeddedDeployment) -> None:
@@ -128,7 +128,7 @@ async def test_malformed_entries_do_not_pile_up(real: EmbeddedDeployment) -> Non
     for _ in range(500):
         await real.append(0, {b"bad": b"entry"})
     with pytest.raises(InvalidCommand):
-        await ts.execute(UpdateTokenMetrics("s", -1))
+        await ts.execute(UpdateTokenMetrics("s", prompt_tokens=-1))
     await ts.execute(CreateSession(CONFIG, "s"))
     assert 100 <= len(await real.malformed(0)) <= 250
 
@@ -138,7 +138,7 @@ async def test_two_deployments_on_one_server(real: EmbeddedDeployment) -> None:
     first, second = await client_of(real), await client_of(other)
     await first.execute(CreateSession(CONFIG, "s"))
     async with second.subscribe() as events:
-        await first.execute(UpdateTokenMetrics("s", 7_000))
+        await first.execute(UpdateTokenMetrics("s", prompt_tokens=7_000))
         assert await second.sessions.get("s") is None
         await second.execute(CreateSession(CONFIG, "s"))
         assert (await anext(events)).type == "session-created"

@@ -49,7 +49,9 @@ async def ts(real: EmbeddedDeployment) -> Turnstream:
 
 def small_messages(numbers: range) -> tuple[ChatMessage, ...]:
     """Messages so short that as many as there may be fit into one command."""
-    return tuple(ChatMessage(f"m{number}", ChatMessageRole.USER, (), AT) for number in numbers)
+    return tuple(
+        ChatMessage(id=f"m{number}", role=ChatMessageRole.USER, content=(), created_at=AT) for number in numbers
+    )
 
 
 def ids_of(messages: Sequence[ChatMessage | RemovedMessage]) -> list[str]:
@@ -67,9 +69,9 @@ async def a_long_session(ts: Turnstream, session_id: str, length: int) -> None:
 async def test_a_message_of_very_many_parts(ts: Turnstream) -> None:
     session_id = (await ts.execute(CreateSession(CONFIG))).id
     parts = tuple(TextContent(str(number)) for number in range(MAX_ITEMS))
-    message = ChatMessage("large", ChatMessageRole.USER, parts, AT)
+    message = ChatMessage(id="large", role=ChatMessageRole.USER, content=parts, created_at=AT)
     await (await ts.send(AddMessage(session_id, message)))
-    await (await ts.send(UpdateMessage(session_id, "large", ChatMessagePatch(content=parts[::-1]))))
+    await (await ts.send(UpdateMessage(session_id, "large", updates=ChatMessagePatch(content=parts[::-1]))))
     (found,) = await ts.sessions.messages(session_id)
     assert found.content == parts[::-1]
 
@@ -79,7 +81,7 @@ async def test_very_many_messages_in_one_command(real: EmbeddedDeployment, ts: T
     await a_long_session(ts, "s", number)
     messages = small_messages(range(number))
     assert await ts.sessions.messages("s") == messages
-    removed = await ts.execute(RemoveMessages("s", tuple(ids_of(messages[1:]))))
+    removed = await ts.execute(RemoveMessages("s", message_ids=tuple(ids_of(messages[1:]))))
     assert ids_of(removed) == ids_of(messages[1:])
     assert await ts.sessions.messages("s") == messages[:1]
     await ts.execute(AddMessages("s", messages[1:]))
@@ -99,7 +101,7 @@ async def test_more_than_a_script_unpacks_in_one_batch(real: EmbeddedDeployment,
         CreateSession(CONFIG, "s"),
         AddMessages("s", messages[:half]),
         AddMessages("s", messages[half:]),
-        RemoveMessages("s", tuple(ids_of(messages[:half]))),
+        RemoveMessages("s", message_ids=tuple(ids_of(messages[:half]))),
         RemoveMessages("s", last=half - 1),
     ]
     tickets = await ts.send_many(commands, timeout=60.0)

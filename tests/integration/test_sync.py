@@ -57,6 +57,11 @@ from turnstream import (
     user_message,
 )
 from turnstream.adapters.embedded import start_embedded_server
+from turnstream.client.admin.consumers import ConsumerAdmin
+from turnstream.client.admin.malformed_entries import MalformedAdmin
+from turnstream.client.admin.parked_sessions import ParkedAdmin
+from turnstream.client.admin.workers import WorkerAdmin
+from turnstream.client.sessions import Sessions
 from turnstream.domain.command_specs import HANDLERS
 from turnstream.domain.position import LogPosition
 from turnstream.sync import consumer
@@ -116,17 +121,21 @@ def shape(parameters: list[inspect.Parameter]) -> list[tuple[str, object, object
     return [(parameter.name, parameter.kind, parameter.default) for parameter in parameters]
 
 
-@pytest.mark.parametrize("name", ["Turnstream", "Sessions", "Parked", "Malformed", "EventSubscription"])
+ADMIN = (ParkedAdmin, MalformedAdmin, ConsumerAdmin, WorkerAdmin)
+ASYNC = {kind.__name__: kind for kind in (turnstream.Turnstream, Sessions, *ADMIN, turnstream.EventSubscription)}
+
+
+@pytest.mark.parametrize("name", ASYNC)
 def test_every_call_of_the_asyncio_client_is_there_with_its_parameters(name: str) -> None:
-    theirs, ours = calls_of(getattr(turnstream, name)), calls_of(getattr(sync, name))
+    theirs, ours = calls_of(ASYNC[name]), calls_of(getattr(sync, name))
     assert {call: shape(parameters) for call, parameters in ours.items()} == {
         call: shape(parameters) for call, parameters in theirs.items()
     }
 
 
-@pytest.mark.parametrize("name", ["Turnstream", "Sessions", "Parked", "Malformed"])
+@pytest.mark.parametrize("name", ["Turnstream", "Sessions", *(kind.__name__ for kind in ADMIN)])
 def test_its_parameters_have_the_same_types(name: str) -> None:
-    theirs, ours = calls_of(getattr(turnstream, name)), calls_of(getattr(sync, name))
+    theirs, ours = calls_of(ASYNC[name]), calls_of(getattr(sync, name))
     assert {call: [p.annotation for p in parameters] for call, parameters in ours.items()} == {
         call: [p.annotation for p in parameters] for call, parameters in theirs.items()
     }
@@ -199,10 +208,10 @@ def test_without_a_timeout_the_ticket_waits_as_long_as_the_send(workerless: sync
 
 
 def test_sessions_are_read_and_written(ts: sync.Turnstream) -> None:
-    session = ts.execute(CreateSession(CONFIG, "chat", {"team": "blue"}))
+    session = ts.execute(CreateSession(CONFIG, "chat", metadata={"team": "blue"}))
     message = user_message("Helo")
     ts.execute(AddMessage("chat", message))
-    ts.execute(UpdateMessage("chat", message.id, ChatMessagePatch(content=user_message("Hello").content)))
+    ts.execute(UpdateMessage("chat", message.id, updates=ChatMessagePatch(content=user_message("Hello").content)))
     ts.execute(AddMessage("chat", user_message("again")))
     session = ts.execute(UpdateSession("chat", SessionPatch(config=SessionConfigPatch(temperature=0.5))))
     assert ts.sessions.get("chat") == session
@@ -297,6 +306,8 @@ def test_a_subscription_starts_where_the_last_one_was(ts: sync.Turnstream) -> No
     with ts.subscribe(SessionCreated, start=everything) as events:
         first = _id_of(next(events))
         stored = str(events.position)
+    with ts.subscribe(SessionCreated, start=everything) as events:
+        assert {_id_of(event) for event in events.until(ts.position())} == {"a", "b"}
     with ts.subscribe(SessionCreated, start=Position.parse(stored)) as events:
         assert {first, _id_of(next(events))} == {"a", "b"}
 
@@ -567,8 +578,8 @@ def test_an_operator_needs_no_event_loop(ts: sync.Turnstream, monkeypatch: pytes
             ts.execute(DeleteSession(session.id))
     assert [info.commands for info in ts.admin.parked.list()] == [2]
     assert [waiting.type for waiting in ts.admin.parked.show(session.id)] == ["add-messages", "delete-session"]
-    assert ts.admin.parked.discard(session.id) == QueueProgress(1, 1)
-    assert ts.admin.parked.redrive(session.id) == QueueProgress(1, 0)
+    assert ts.admin.parked.discard(session.id) == QueueProgress(done=1, left=1)
+    assert ts.admin.parked.redrive(session.id) == QueueProgress(done=1, left=0)
     assert ts.sessions.count() == 0
     assert list(ts.admin.malformed.list()) == []
     assert ts.admin.malformed.show("0:1-0") is None

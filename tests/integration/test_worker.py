@@ -313,7 +313,7 @@ async def test_a_partition_changed_by_another_process_is_read_again(real: Embedd
     session = await a_session(client, "one")
     keys = real.keys.partitions[partition_of(session.id, PARTITIONS)]
     await real.call("HSET", keys.session(session.id), "version", 41)
-    assert (await client.execute(UpdateTokenMetrics(session.id, 1))).version == 42
+    assert (await client.execute(UpdateTokenMetrics(session.id, prompt_tokens=1))).version == 42
 
 
 # ── deployments that do not fit ──────────────────────────────────────────────────────────────────────────────────────

@@ -37,8 +37,8 @@ async def commands_that_give_the_session(ts: Turnstream) -> None:
     assert_type(await ts.execute(UpdateSession("s", SessionPatch(is_active=False))), Session)
     assert_type(await ts.execute(AddMessage("s", user_message("Hello"))), Session)
     assert_type(await ts.execute(AddMessages("s", (user_message("Hello"),))), Session)
-    assert_type(await ts.execute(UpdateMessage("s", "m", ChatMessagePatch())), Session)
-    assert_type(await ts.execute(UpdateTokenMetrics("s", 50, 80)), Session)
+    assert_type(await ts.execute(UpdateMessage("s", "m", updates=ChatMessagePatch())), Session)
+    assert_type(await ts.execute(UpdateTokenMetrics("s", prompt_tokens=50, completion_tokens=80)), Session)
 
 
 async def commands_that_give_something_else(ts: Turnstream) -> None:
@@ -77,7 +77,7 @@ async def the_repository(ts: Turnstream) -> None:
     assert_type(await ts.execute(DeleteSession("s")), bool)
     assert_type(await ts.sessions.messages("s", last=20), tuple[ChatMessage, ...])
     assert_type(await ts.execute(AddMessage("s", user_message("Hello"))), Session)
-    assert_type(await ts.execute(UpdateMessage("s", "m", ChatMessagePatch())), Session)
+    assert_type(await ts.execute(UpdateMessage("s", "m", updates=ChatMessagePatch())), Session)
     assert_type(await ts.sessions.page(limit=5), SessionPage)
     assert_type(ts.sessions.list(), AsyncIterator[SessionInfo])
     assert_type(await ts.sessions.exists("s"), bool)

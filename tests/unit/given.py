@@ -59,7 +59,15 @@ CATALOGUE = ModelCatalogue(
 )
 """Two models with prices in whole dollars a token: 1 and 2 for the small one, 10 and 20 for the large one."""
 SMALL = SessionConfig("openai", "small")
-FRESH = TokenMetrics(0, 0, 0, 0.0, 0.0, 1_000, PriceSource.OVERRIDE)
+FRESH = TokenMetrics(
+    prompt_tokens=0,
+    completion_tokens=0,
+    total_tokens=0,
+    estimated_cost=0.0,
+    context_utilization=0.0,
+    max_context_window=1_000,
+    price_source=PriceSource.OVERRIDE,
+)
 """The metrics of a new session of the small model."""
 
 
@@ -81,7 +89,17 @@ def created(
 ) -> Happening:
     def happen(stamp: EventFactory) -> AnyEvent:
         time = stamp.timestamp
-        session = Session(stamp.session_id, config, messages, metrics, time, time, True, stamp.version, metadata)
+        session = Session(
+            id=stamp.session_id,
+            config=config,
+            messages=messages,
+            metrics=metrics,
+            created_at=time,
+            updated_at=time,
+            is_active=True,
+            version=stamp.version,
+            metadata=metadata,
+        )
         return stamp.on(events.SessionCreated, session=session)
 
     return happen
@@ -363,7 +381,7 @@ _ids_of_few = st.sampled_from(["m1", "m2", "m3", "m4"])
 _few = st.builds(message, _ids_of_few, texts)
 _several = st.lists(_few, max_size=3, unique_by=lambda each: each.id).map(tuple)
 _models = st.sampled_from(["small", "large"])
-_configs = st.builds(SessionConfig, st.just("openai"), _models, st.sampled_from([None, "Be brief"]))
+_configs = st.builds(SessionConfig, st.just("openai"), _models, system_prompt=st.sampled_from([None, "Be brief"]))
 _config_patches = st.builds(SessionConfigPatch, model=_models, temperature=st.sampled_from([None, 0.5, msgspec.UNSET]))
 _patches = st.builds(
     SessionPatch,

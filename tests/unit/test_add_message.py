@@ -22,20 +22,30 @@ def test_appends_after_all_others() -> None:
 
 
 def test_keeps_the_message_as_it_is() -> None:
-    call = ToolCallContent("call-1", "search", {"query": "x", "deep": {"snake_case": [1, None]}})
-    image = ImageContent("https://example.com/i.jpg", "high", "An image")
+    call = ToolCallContent(tool_call_id="call-1", name="search", args={"query": "x", "deep": {"snake_case": [1, None]}})
+    image = ImageContent(url="https://example.com/i.jpg", detail="high", alt_text="An image")
     metadata = {"keepMyKeys": {"and_these": True}}
-    whole = ChatMessage("m1", ChatMessageRole.ASSISTANT, (call, image), LATER, "call-0", (call,), metadata)
+    whole = ChatMessage(
+        id="m1",
+        role=ChatMessageRole.ASSISTANT,
+        content=(call, image),
+        created_at=LATER,
+        tool_call_id="call-0",
+        tool_calls=(call,),
+        metadata=metadata,
+    )
     assert given(created()).when(AddMessage("s", whole)).session.messages == (whole,)
 
 
-@pytest.mark.parametrize("empty", [message("m1", ""), ChatMessage("m1", ChatMessageRole.USER, (), LATER)])
+@pytest.mark.parametrize(
+    "empty", [message("m1", ""), ChatMessage(id="m1", role=ChatMessageRole.USER, content=(), created_at=LATER)]
+)
 def test_empty_texts_and_contents_are_accepted(empty: ChatMessage) -> None:
     given(created()).when(AddMessage("s", empty)).then(added(empty))
 
 
 def test_a_message_may_be_older_than_the_session() -> None:
-    old = ChatMessage("m1", ChatMessageRole.USER, (), LATER.replace(year=2000))
+    old = ChatMessage(id="m1", role=ChatMessageRole.USER, content=(), created_at=LATER.replace(year=2000))
     session = given(created()).when(AddMessage("s", old)).session
     assert (session.messages[0].created_at.year, session.updated_at) == (2000, LATER)
 

@@ -152,7 +152,7 @@ def test_replies_repeat_the_outcomes_coalesced_by_client() -> None:
         entry(CreateSession(SMALL, "s"), "c1", one),
         entry(DeleteSession("t"), "c2", two),
         entry(AddMessage("s", message("m1")), "c3", None),
-        entry(UpdateTokenMetrics("t", 1), "c4", one),
+        entry(UpdateTokenMetrics("t", prompt_tokens=1), "c4", one),
     )
     assert {channel: [reply.command_id for reply in replies] for channel, replies in batch.replies.items()} == {
         one: ["c1", "c4"],
@@ -173,8 +173,8 @@ def test_replies_repeat_the_outcomes_coalesced_by_client() -> None:
 def test_a_resend_in_the_same_batch_is_applied_once_and_answered_twice() -> None:
     batch = decided(
         entry(CreateSession(SMALL, "s"), "c1"),
-        entry(UpdateTokenMetrics("s", 5), "c2"),
-        entry(UpdateTokenMetrics("s", 5), "c2"),
+        entry(UpdateTokenMetrics("s", prompt_tokens=5), "c2"),
+        entry(UpdateTokenMetrics("s", prompt_tokens=5), "c2"),
     )
     assert [event.type for event in batch.events] == ["session-created", "token-metrics-updated"]
     assert [recorded.command_id for recorded in batch.outcomes] == ["c1", "c2"]

@@ -83,7 +83,7 @@ def test_metadata_comes_back_as_it_was(value: Any) -> None:  # noqa: ANN401 - fr
 
 
 def test_the_names_on_the_wire_are_the_specs() -> None:
-    command = UpdateTokenMetrics("s", 100, 50, context_tokens=70, expected_version=3)
+    command = UpdateTokenMetrics("s", prompt_tokens=100, completion_tokens=50, context_tokens=70, expected_version=3)
     assert msgspec.json.decode(encode_command(command, MAX_BYTES)) == {
         "sessionId": "s",
         "promptTokens": 100,
@@ -96,7 +96,7 @@ def test_the_names_on_the_wire_are_the_specs() -> None:
 @pytest.mark.parametrize(
     ("command", "fields"),
     [
-        (UpdateTokenMetrics("s", 100), {"sessionId", "promptTokens"}),
+        (UpdateTokenMetrics("s", prompt_tokens=100), {"sessionId", "promptTokens"}),
         (UpdateTokenMetrics("s", completion_tokens=50), {"sessionId", "completionTokens"}),
         (UpdateTokenMetrics("s"), {"sessionId"}),
     ],
@@ -218,7 +218,7 @@ def test_an_invalid_value_after_the_deepest_allowed_one_is_found() -> None:
         (CreateSession(SessionConfig("p", "m", tools={"search"}), "s"), "$.config.tools"),  # type: ignore[arg-type]
         (CreateSession(SessionConfig("p", "m", tools=("search", 1)), "s"), "$.config.tools[1]"),  # type: ignore[arg-type]
         (CreateSession(SessionConfig("p", "m", provider_options={"a": {1}}), "s"), "$.config.providerOptions.a"),
-        (CreateSession(SMALL, "s", [1]), "$.metadata"),  # type: ignore[arg-type]
+        (CreateSession(SMALL, "s", metadata=[1]), "$.metadata"),  # type: ignore[arg-type]
         (UpdateSession("s", SessionPatch(is_active=1)), "$.updates.isActive"),  # type: ignore[arg-type]
         (UpdateSession("s", SessionPatch(is_active=None)), "$.updates.isActive"),  # type: ignore[arg-type]
         (UpdateSession("s", {"is_active": False}), "$.updates"),  # type: ignore[arg-type]
@@ -227,20 +227,38 @@ def test_an_invalid_value_after_the_deepest_allowed_one_is_found() -> None:
             UpdateSession("s", SessionPatch(config=SessionConfigPatch(temperature=math.nan))),
             "$.updates.config.temperature",
         ),
-        (UpdateMessage("s", "m1", ChatMessagePatch(role="robot")), "$.updates.role"),  # type: ignore[arg-type]
-        (AddMessage("s", ChatMessage("m", "robot", (), AT)), "$.message.role"),  # type: ignore[arg-type]
-        (AddMessage("s", ChatMessage("m", ChatMessageRole.USER, "text", AT)), "$.message.content"),  # type: ignore[arg-type]
-        (AddMessage("s", ChatMessage("m", ChatMessageRole.USER, ("text",), AT)), "$.message.content[0]"),  # type: ignore[arg-type]
+        (UpdateMessage("s", "m1", updates=ChatMessagePatch(role="robot")), "$.updates.role"),  # type: ignore[arg-type]
+        (AddMessage("s", ChatMessage(id="m", role="robot", content=(), created_at=AT)), "$.message.role"),  # type: ignore[arg-type]
         (
-            AddMessage("s", ChatMessage("m", ChatMessageRole.USER, (TextContent(SURROGATE),), AT)),
+            AddMessage("s", ChatMessage(id="m", role=ChatMessageRole.USER, content="text", created_at=AT)),  # type: ignore[arg-type]
+            "$.message.content",
+        ),
+        (
+            AddMessage("s", ChatMessage(id="m", role=ChatMessageRole.USER, content=("text",), created_at=AT)),  # type: ignore[arg-type]
+            "$.message.content[0]",
+        ),
+        (
+            AddMessage(
+                "s", ChatMessage(id="m", role=ChatMessageRole.USER, content=(TextContent(SURROGATE),), created_at=AT)
+            ),
             "$.message.content[0].text",
         ),
         (
-            AddMessage("s", ChatMessage("m", ChatMessageRole.USER, (ToolCallContent("c", "n", {"x": {1}}),), AT)),
+            AddMessage(
+                "s",
+                ChatMessage(
+                    id="m",
+                    role=ChatMessageRole.USER,
+                    content=(ToolCallContent(tool_call_id="c", name="n", args={"x": {1}}),),
+                    created_at=AT,
+                ),
+            ),
             "$.message.content[0].args.x",
         ),
         (
-            AddMessage("s", ChatMessage("m", ChatMessageRole.USER, (), AT.replace(tzinfo=None))),
+            AddMessage(
+                "s", ChatMessage(id="m", role=ChatMessageRole.USER, content=(), created_at=AT.replace(tzinfo=None))
+            ),
             "$.message.createdAt",
         ),
         (AddMessages("s", (message("m1"), message("m2", bad=b""))), "$.messages[1].metadata.bad"),
@@ -253,7 +271,7 @@ def test_wrong_fields_are_named(command: AnyCommand, path: str) -> None:
 
 
 def test_a_role_may_be_given_by_its_name() -> None:
-    named = AddMessage("s", ChatMessage("m1", "user", (TextContent("Hello"),), AT))  # type: ignore[arg-type]
+    named = AddMessage("s", ChatMessage(id="m1", role="user", content=(TextContent("Hello"),), created_at=AT))  # type: ignore[arg-type]
     assert decode_command("add-message", encode_command(named, MAX_BYTES), MAX_BYTES) == AddMessage("s", message("m1"))
 
 
@@ -271,8 +289,13 @@ def test_the_size_of_a_command_is_limited_to_the_byte() -> None:
 
 def test_ten_thousand_parts_are_too_many() -> None:
     parts = (TextContent("x"),) * 10_000
-    assert refused(AddMessage("s", ChatMessage("m", ChatMessageRole.USER, parts, AT))).path == "$.message.content"
-    assert encode_command(AddMessage("s", ChatMessage("m", ChatMessageRole.USER, parts[:5_000], AT)), MAX_BYTES)
+    assert (
+        refused(AddMessage("s", ChatMessage(id="m", role=ChatMessageRole.USER, content=parts, created_at=AT))).path
+        == "$.message.content"
+    )
+    assert encode_command(
+        AddMessage("s", ChatMessage(id="m", role=ChatMessageRole.USER, content=parts[:5_000], created_at=AT)), MAX_BYTES
+    )
 
 
 def in_list(inner: object) -> object:

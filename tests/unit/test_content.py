@@ -17,12 +17,14 @@ from turnstream.domain.content import (
 PARTS: list[tuple[MessageContent, dict[str, Any]]] = [
     (TextContent("Hello world"), {"type": "text", "text": "Hello world"}),
     (
-        ImageContent("https://example.com/image.jpg", "high", "Example image"),
+        ImageContent(url="https://example.com/image.jpg", detail="high", alt_text="Example image"),
         {"type": "image", "url": "https://example.com/image.jpg", "detail": "high", "alt_text": "Example image"},
     ),
-    (ImageContent("https://example.com/i.jpg"), {"type": "image", "url": "https://example.com/i.jpg"}),
+    (ImageContent(url="https://example.com/i.jpg"), {"type": "image", "url": "https://example.com/i.jpg"}),
     (
-        ToolCallContent("123", "search", {"query": "example search", "camelCase": {"snake_case": [1, None]}}),
+        ToolCallContent(
+            tool_call_id="123", name="search", args={"query": "example search", "camelCase": {"snake_case": [1, None]}}
+        ),
         {
             "type": "tool_call",
             "tool_call_id": "123",

@@ -21,13 +21,15 @@ def test_creates_a_session() -> None:
 
 def test_keeps_config_and_metadata() -> None:
     config = SessionConfig("openai", "small", temperature=0.7, tools=("search",), provider_options={"seed": 1})
-    given().when(CreateSession(config, "s", {"topic": "x"})).then(created(config, metadata={"topic": "x"}))
+    given().when(CreateSession(config, "s", metadata={"topic": "x"})).then(created(config, metadata={"topic": "x"}))
 
 
 def test_should_create_a_valid_session_with_a_system_message() -> None:
     config = SessionConfig("openai", "gpt-4", system_prompt="You are a helpful assistant", temperature=0.7)
     session = given().when(CreateSession(config, "s"), command_id="c7").session
-    prompt = ChatMessage("c7", ChatMessageRole.SYSTEM, (TextContent("You are a helpful assistant"),), LATER)
+    prompt = ChatMessage(
+        id="c7", role=ChatMessageRole.SYSTEM, content=(TextContent("You are a helpful assistant"),), created_at=LATER
+    )
     assert session.config == config
     assert session.messages == (prompt,)
     assert session.is_active
@@ -36,7 +38,9 @@ def test_should_create_a_valid_session_with_a_system_message() -> None:
 
 @pytest.mark.parametrize("prompt", [None, ""])
 def test_should_not_add_a_system_message_if_there_is_no_prompt(prompt: str | None) -> None:
-    assert given().when(CreateSession(SessionConfig("openai", "gpt-4", prompt), "s")).session.messages == ()
+    assert (
+        given().when(CreateSession(SessionConfig("openai", "gpt-4", system_prompt=prompt), "s")).session.messages == ()
+    )
 
 
 def test_times_are_those_of_the_command() -> None:
@@ -45,7 +49,7 @@ def test_times_are_those_of_the_command() -> None:
 
 
 def test_ids_derive_from_the_command_so_that_a_redelivery_decides_the_same() -> None:
-    command = CreateSession(SessionConfig("openai", "small", "Be brief"), "s")
+    command = CreateSession(SessionConfig("openai", "small", system_prompt="Be brief"), "s")
     context = Context("c7", LATER, CATALOGUE)
     first, again = decide(Story(), command, context), decide(Story(), command, context)
     other = decide(Story(), command, Context("c8", LATER, CATALOGUE))

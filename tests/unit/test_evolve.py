@@ -59,7 +59,17 @@ def header(*happenings: Happening) -> SessionHeader:
 
 def test_a_creation_makes_the_header() -> None:
     assert header(created(messages=(message("m1"),), metadata={"a": 1})) == SessionHeader(
-        *("s", "c1", 1, SMALL, FRESH, 1, 1, AT, AT, True, {"a": 1})
+        id="s",
+        incarnation="c1",
+        version=1,
+        config=SMALL,
+        metrics=FRESH,
+        message_count=1,
+        next_position=1,
+        created_at=AT,
+        updated_at=AT,
+        is_active=True,
+        metadata={"a": 1},
     )
 
 

@@ -54,7 +54,11 @@ class Sessions:
         model: str | None = None,
         is_active: bool | None = None,
     ) -> SessionPage:
-        return await page(self.backend.reader, PARTITIONS, ListSessions(limit, cursor, provider, model, is_active))
+        return await page(
+            self.backend.reader,
+            PARTITIONS,
+            ListSessions(limit=limit, cursor=cursor, provider=provider, model=model, is_active=is_active),
+        )
 
     async def pages(self, limit: int, provider: str | None = None) -> list[list[str]]:
         """Follow the cursors to the end."""
@@ -100,7 +104,7 @@ def sessions() -> Sessions:
 
 
 async def test_no_sessions_are_one_empty_page(sessions: Sessions) -> None:
-    assert await sessions.page() == SessionPage(())
+    assert await sessions.page() == SessionPage(sessions=())
 
 
 async def test_should_list_all_sessions(sessions: Sessions) -> None:

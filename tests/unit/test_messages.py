@@ -48,11 +48,11 @@ def test_should_create_a_valid_message_from_text(factory: Factory, role: ChatMes
 
 @pytest.mark.parametrize(("factory", "role"), FACTORIES)
 def test_should_create_a_valid_message_from_a_list_of_parts(factory: Factory, role: ChatMessageRole) -> None:
-    parts: list[MessageContent] = [TextContent("Look:"), ImageContent("https://example.com/i.jpg")]
+    parts: list[MessageContent] = [TextContent("Look:"), ImageContent(url="https://example.com/i.jpg")]
     assert factory(parts).content == tuple(parts)
 
 
-@pytest.mark.parametrize("part", [TextContent("Look"), ImageContent("https://example.com/i.jpg")])
+@pytest.mark.parametrize("part", [TextContent("Look"), ImageContent(url="https://example.com/i.jpg")])
 def test_one_part_is_enough(part: MessageContent) -> None:
     assert user_message(part).content == (part,)
 

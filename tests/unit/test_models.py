@@ -1,5 +1,6 @@
 """The entities: immutable, sequences as tuples, camelCase on the wire, times with a zone."""
 
+import inspect
 from datetime import datetime
 from typing import Any
 
@@ -7,6 +8,7 @@ import msgspec
 import pytest
 from tests.unit.given import AT, FRESH, SMALL, added, created, given, message, updated
 
+from turnstream.domain import commands, content, events, models, patches
 from turnstream.domain.commands import AddMessages, RemoveMessages
 from turnstream.domain.content import TextContent, ToolCallContent
 from turnstream.domain.models import (
@@ -23,7 +25,7 @@ from turnstream.domain.patches import ChatMessagePatch, SessionConfigPatch, Sess
 from turnstream.domain.prices import PriceSource
 
 TEXT = TextContent("Hello")
-CALL = ToolCallContent("call-1", "search", {})
+CALL = ToolCallContent(tool_call_id="call-1", name="search", args={})
 MESSAGE = message("m1")
 
 
@@ -31,19 +33,32 @@ def plain(value: msgspec.Struct) -> Any:  # noqa: ANN401 - JSON
     return msgspec.json.decode(msgspec.json.encode(value))
 
 
+def _session(messages: Any) -> Session:  # noqa: ANN401 - a list or a tuple
+    return Session(
+        id="s",
+        config=SMALL,
+        messages=messages,
+        metrics=FRESH,
+        created_at=AT,
+        updated_at=AT,
+        is_active=True,
+        version=1,
+    )
+
+
 @pytest.mark.parametrize(
     ("from_list", "from_tuple"),
     [
-        (ChatMessage("m", ChatMessageRole.USER, [TEXT], AT), ChatMessage("m", ChatMessageRole.USER, (TEXT,), AT)),  # type: ignore[arg-type]
         (
-            ChatMessage("m", ChatMessageRole.USER, (), AT, tool_calls=[CALL]),  # type: ignore[arg-type]
-            ChatMessage("m", ChatMessageRole.USER, (), AT, tool_calls=(CALL,)),
+            ChatMessage(id="m", role=ChatMessageRole.USER, content=[TEXT], created_at=AT),  # type: ignore[arg-type]
+            ChatMessage(id="m", role=ChatMessageRole.USER, content=(TEXT,), created_at=AT),
+        ),
+        (
+            ChatMessage(id="m", role=ChatMessageRole.USER, content=(), created_at=AT, tool_calls=[CALL]),  # type: ignore[arg-type]
+            ChatMessage(id="m", role=ChatMessageRole.USER, content=(), created_at=AT, tool_calls=(CALL,)),
         ),
         (SessionConfig("p", "m", tools=["search"]), SessionConfig("p", "m", tools=("search",))),  # type: ignore[arg-type]
-        (
-            Session("s", SMALL, [MESSAGE], FRESH, AT, AT, True, 1),  # type: ignore[arg-type]
-            Session("s", SMALL, (MESSAGE,), FRESH, AT, AT, True, 1),
-        ),
+        (_session([MESSAGE]), _session((MESSAGE,))),
         (ChatMessagePatch(content=[TEXT], tool_calls=[CALL]), ChatMessagePatch(content=(TEXT,), tool_calls=(CALL,))),  # type: ignore[arg-type]
         (SessionConfigPatch(tools=["search"]), SessionConfigPatch(tools=("search",))),  # type: ignore[arg-type]
         (SessionPatch(messages=[MESSAGE]), SessionPatch(messages=(MESSAGE,))),  # type: ignore[arg-type]
@@ -57,7 +72,7 @@ def test_constructors_take_lists_and_keep_tuples(from_list: msgspec.Struct, from
 
 def test_a_list_that_was_given_can_be_changed_without_harm() -> None:
     content: Any = [TEXT]
-    kept = ChatMessage("m", ChatMessageRole.USER, content, AT)
+    kept = ChatMessage(id="m", role=ChatMessageRole.USER, content=content, created_at=AT)
     content.clear()
     assert kept.content == (TEXT,)
 
@@ -70,10 +85,38 @@ def test_entities_cannot_be_changed(value: msgspec.Struct) -> None:
 
 def test_the_names_on_the_wire_are_the_specs() -> None:
     whole = Session(
-        "s",
-        SessionConfig("openai", "gpt-4", "Be brief", 0.5, 100, "truncate", ("search",), {"top_k": 1}),
-        (ChatMessage("m", ChatMessageRole.TOOL, (TEXT,), AT, "call-1", (CALL,), {"my_key": 1}),),
-        TokenMetrics(1, 2, 3, 0.25, 0.5, 8_192, PriceSource.SPEC, 7),
+        id="s",
+        config=SessionConfig(
+            "openai",
+            "gpt-4",
+            system_prompt="Be brief",
+            temperature=0.5,
+            max_tokens=100,
+            context_strategy="truncate",
+            tools=("search",),
+            provider_options={"top_k": 1},
+        ),
+        messages=(
+            ChatMessage(
+                id="m",
+                role=ChatMessageRole.TOOL,
+                content=(TEXT,),
+                created_at=AT,
+                tool_call_id="call-1",
+                tool_calls=(CALL,),
+                metadata={"my_key": 1},
+            ),
+        ),
+        metrics=TokenMetrics(
+            prompt_tokens=1,
+            completion_tokens=2,
+            total_tokens=3,
+            estimated_cost=0.25,
+            context_utilization=0.5,
+            max_context_window=8_192,
+            price_source=PriceSource.SPEC,
+            context_tokens=7,
+        ),
         created_at=AT,
         updated_at=AT,
         is_active=True,
@@ -139,7 +182,7 @@ def test_should_have_the_roles_of_the_spec() -> None:
 
 
 def test_a_time_without_a_zone_is_refused() -> None:
-    naive = ChatMessage("m", ChatMessageRole.USER, (), datetime(2026, 1, 1))  # noqa: DTZ001 - the point of the test
+    naive = ChatMessage(id="m", role=ChatMessageRole.USER, content=(), created_at=datetime(2026, 1, 1))  # noqa: DTZ001 - the point of the test
     with pytest.raises(msgspec.ValidationError, match="createdAt"):
         msgspec.json.decode(msgspec.json.encode(naive), type=ChatMessage)
 
@@ -147,11 +190,37 @@ def test_a_time_without_a_zone_is_refused() -> None:
 def test_a_session_is_its_header_and_its_messages() -> None:
     story = given(created(metadata={"a": 1}), added("m1"), updated(is_active=False))
     assert story.header is not None
-    expected = Session("s", SMALL, (message("m1"),), FRESH, AT, AT, False, 3, {"a": 1})
+    expected = Session(
+        id="s",
+        config=SMALL,
+        messages=(message("m1"),),
+        metrics=FRESH,
+        created_at=AT,
+        updated_at=AT,
+        is_active=False,
+        version=3,
+        metadata={"a": 1},
+    )
     assert session_of(story.header, (message("m1"),)) == expected
 
 
 def test_a_header_is_summed_up_for_a_listing() -> None:
     story = given(created(), added("m1"), added("m2"))
     assert story.header is not None
-    assert info_of(story.header) == SessionInfo("s", "openai", "small", AT, AT, 2, True)
+    assert info_of(story.header) == SessionInfo(
+        id="s", provider="openai", model="small", created_at=AT, updated_at=AT, message_count=2, is_active=True
+    )
+
+
+_PUBLIC = [
+    value
+    for module in (commands, content, events, models, patches)
+    for value in vars(module).values()
+    if isinstance(value, type) and issubclass(value, msgspec.Struct) and value.__module__ == module.__name__
+]
+
+
+@pytest.mark.parametrize("struct", _PUBLIC, ids=lambda struct: struct.__name__)
+def test_at_most_the_first_two_fields_have_a_position(struct: type[msgspec.Struct]) -> None:
+    parameters = inspect.signature(struct).parameters.values()
+    assert len([parameter for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]) <= 2

@@ -41,7 +41,7 @@ def test_a_header_that_is_cached_is_not_needed() -> None:
 
 
 def test_messages_that_are_updated_are_needed() -> None:
-    assert needs(UpdateMessage("s", "m1", ChatMessagePatch())).sessions["s"].message_ids == {"m1"}
+    assert needs(UpdateMessage("s", "m1", updates=ChatMessagePatch())).sessions["s"].message_ids == {"m1"}
 
 
 def test_new_messages_are_looked_for_only_when_it_is_in_doubt() -> None:
@@ -67,7 +67,7 @@ def test_removals_shorten_the_tail_of_later_ones(thorough: bool) -> None:
 
 
 def test_each_session_has_separate_needs() -> None:
-    wanted = needs(RemoveMessages("s", last=2), UpdateMessage("t", "m1", ChatMessagePatch())).sessions
+    wanted = needs(RemoveMessages("s", last=2), UpdateMessage("t", "m1", updates=ChatMessagePatch())).sessions
     assert (wanted["s"].message_ids, wanted["t"].tail) == (set(), 0)
 
 
@@ -76,4 +76,4 @@ def test_appends_to_known_sessions_read_nothing() -> None:
     assert has_reads(needs(*ADDS))
     assert has_reads(needs(*ADDS, cached=("s",), thorough=True))
     assert has_reads(needs(RemoveMessages("s", last=1), cached=("s",)))
-    assert has_reads(needs(UpdateMessage("s", "m1", ChatMessagePatch()), cached=("s",)))
+    assert has_reads(needs(UpdateMessage("s", "m1", updates=ChatMessagePatch()), cached=("s",)))

@@ -43,8 +43,10 @@ def test_no_patch_at_all_leaves_everything() -> None:
 
 
 def test_unset_leaves_and_none_clears() -> None:
-    config = SessionConfig("openai", "small", "Be brief", 0.5)
-    assert apply_patch(config, SessionConfigPatch(system_prompt=None)) == SessionConfig("openai", "small", None, 0.5)
+    config = SessionConfig("openai", "small", system_prompt="Be brief", temperature=0.5)
+    assert apply_patch(config, SessionConfigPatch(system_prompt=None)) == SessionConfig(
+        "openai", "small", system_prompt=None, temperature=0.5
+    )
 
 
 @pytest.mark.parametrize(

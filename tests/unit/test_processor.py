@@ -109,7 +109,7 @@ ADD = AddMessage("s", message("m1"))
 async def test_entries_are_applied_in_one_commit(
     processor: PartitionProcessor, store: Recording, backend: MemoryBackend
 ) -> None:
-    waiting = entries(CREATE, ADD, UpdateMessage("s", "m1", ChatMessagePatch(metadata={"a": 1})))
+    waiting = entries(CREATE, ADD, UpdateMessage("s", "m1", updates=ChatMessagePatch(metadata={"a": 1})))
     await processor.process(waiting)
     assert len(store.batches) == 1
     assert (processor.state.cursor, processor.state.sequence) == (waiting[-1].entry_id, 3)
@@ -119,7 +119,7 @@ async def test_entries_are_applied_in_one_commit(
 async def test_known_sessions_are_not_read_again(processor: PartitionProcessor, store: Recording) -> None:
     await processor.process(entries(CREATE))
     assert len(store.loads) == 1
-    await processor.process(entries(ADD, UpdateTokenMetrics("s", 1), first=2))
+    await processor.process(entries(ADD, UpdateTokenMetrics("s", prompt_tokens=1), first=2))
     assert len(store.loads) == 1
 
 
@@ -163,9 +163,9 @@ async def _applied(waiting: Sequence[RawEntry], sizes: Iterable[int], *, new_own
 async def test_a_resend_is_answered_as_it_was_and_not_applied(
     processor: PartitionProcessor, store: Recording, backend: MemoryBackend, same_owner: bool
 ) -> None:
-    await processor.process(entries(CREATE, UpdateTokenMetrics("s", 5), DeleteSession("t")))
+    await processor.process(entries(CREATE, UpdateTokenMetrics("s", prompt_tokens=5), DeleteSession("t")))
     processor = processor if same_owner else await owner(backend, store)
-    resent = [raw(entry(UpdateTokenMetrics("s", 5), "c2"), 4), raw(entry(DeleteSession("t"), "c3"), 5)]
+    resent = [raw(entry(UpdateTokenMetrics("s", prompt_tokens=5), "c2"), 4), raw(entry(DeleteSession("t"), "c3"), 5)]
     await processor.process([*resent, *entries(ADD, first=6)])
     session = await stored(backend)
     assert (session.version, session.metrics.total_tokens) == (3, 5)
@@ -176,8 +176,8 @@ async def test_a_resend_is_answered_as_it_was_and_not_applied(
 async def test_the_same_id_with_another_payload_is_a_mismatch(
     processor: PartitionProcessor, store: Recording, backend: MemoryBackend
 ) -> None:
-    await processor.process(entries(CREATE, UpdateTokenMetrics("s", 5)))
-    await processor.process([raw(entry(UpdateTokenMetrics("s", 6), "c2"), 3)])
+    await processor.process(entries(CREATE, UpdateTokenMetrics("s", prompt_tokens=5)))
+    await processor.process([raw(entry(UpdateTokenMetrics("s", prompt_tokens=6), "c2"), 3)])
     assert [type(error) for error in store.errors] == [DuplicateMismatch]
     assert (await stored(backend)).metrics.total_tokens == 5
 
@@ -229,9 +229,13 @@ class Exploding:
 
 async def test_a_bug_parks_only_its_own_session(store: Recording, backend: MemoryBackend) -> None:
     processor = await owner(backend, store, Exploding())
-    bomb = UpdateTokenMetrics("s", 13)
+    bomb = UpdateTokenMetrics("s", prompt_tokens=13)
     other = CreateSession(SMALL, "t")
-    await processor.process(entries(CREATE, bomb, UpdateTokenMetrics("s", 5), other, ADD, UpdateTokenMetrics("t", 5)))
+    await processor.process(
+        entries(
+            CREATE, bomb, UpdateTokenMetrics("s", prompt_tokens=5), other, ADD, UpdateTokenMetrics("t", prompt_tokens=5)
+        )
+    )
     assert len(store.batches) == 1
     assert [(reply.command_id, reply.status) for reply in store.replies] == [
         *(("c1", "ok"), ("c2", "parked"), ("c3", "parked"), ("c4", "ok"), ("c5", "parked"), ("c6", "ok"))
@@ -239,14 +243,18 @@ async def test_a_bug_parks_only_its_own_session(store: Recording, backend: Memor
     assert ((await stored(backend)).version, (await stored(backend, "t")).version) == (1, 2)
     queue = await backend.quarantine.queue(0, "s", 10)
     assert [parked.entry for parked in queue] == [
-        *(entries(bomb, first=2)[0], *entries(UpdateTokenMetrics("s", 5), first=3), *entries(ADD, first=5))
+        *(
+            entries(bomb, first=2)[0],
+            *entries(UpdateTokenMetrics("s", prompt_tokens=5), first=3),
+            *entries(ADD, first=5),
+        )
     ]
 
 
 async def test_a_command_that_was_parked_twice_is_applied_once(store: Recording, backend: MemoryBackend) -> None:
     """Its resend came when the window had passed."""
     processor = await owner(backend, store, Exploding())
-    bomb = entry(UpdateTokenMetrics("s", 13), "c2")
+    bomb = entry(UpdateTokenMetrics("s", prompt_tokens=13), "c2")
     await processor.process([*entries(CREATE), raw(bomb, 2)])
     await processor.process([raw(bomb, 200), raw(entry(ADD, "c3"), 201)])
     processor = await owner(backend, store)
@@ -267,7 +275,7 @@ async def test_a_redrive_that_fails_half_way_keeps_the_former_state(
     store: Recording, backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     processor = await owner(backend, store, Exploding())
-    await processor.process(entries(CREATE, UpdateTokenMetrics("s", 13), ADD, DeleteSession("s"), CREATE))
+    await processor.process(entries(CREATE, UpdateTokenMetrics("s", prompt_tokens=13), ADD, DeleteSession("s"), CREATE))
 
     def buggy(view: SessionView, command: DeleteSession, context: Context) -> Decision:
         stamped = stamp(existing(view, command), context)
@@ -334,9 +342,9 @@ async def test_a_bug_on_a_command_without_a_session_refuses_it(
 
 async def test_large_commands_are_redriven_a_few_at_a_time(store: Recording, backend: MemoryBackend) -> None:
     processor = await owner(backend, store, Exploding())
-    small = [UpdateTokenMetrics("s", number) for number in range(20, 120)]
+    small = [UpdateTokenMetrics("s", prompt_tokens=number) for number in range(20, 120)]
     large = [AddMessage("s", message(f"m{number}", "x" * 400_000)) for number in range(4)]
-    await processor.process(entries(CREATE, UpdateTokenMetrics("s", 13), *large, *small))
+    await processor.process(entries(CREATE, UpdateTokenMetrics("s", prompt_tokens=13), *large, *small))
     processor = await owner(backend, store)
     done: list[int] = []
     for number in range(400, 403):
@@ -519,7 +527,7 @@ async def test_a_commit_that_fails_leaves_the_owner_where_it_was(
 async def test_a_small_cache_forgets_and_reads_again(store: Recording, backend: MemoryBackend) -> None:
     processor = await owner(backend, store, cached=1)
     on_t = CreateSession(SMALL, "t"), AddMessage("t", message("m1"))
-    commands: list[AnyCommand] = [CREATE, on_t[0], ADD, on_t[1], UpdateTokenMetrics("s", 1)]
+    commands: list[AnyCommand] = [CREATE, on_t[0], ADD, on_t[1], UpdateTokenMetrics("s", prompt_tokens=1)]
     for number, command in enumerate(commands, start=1):
         await processor.process(entries(command, first=number))
     assert ((await stored(backend)).version, (await stored(backend, "t")).version) == (3, 2)
@@ -581,7 +589,7 @@ async def test_an_answer_that_is_too_large_names_the_way_to_read_it(
 ) -> None:
     large = [AddMessages("s", (message(f"m{number}", "x" * 600_000),)) for number in range(2)]
     await processor.process(entries(CREATE, *large, GetSession("s")))
-    assert ["get_messages" in str(error) for error in store.errors] == [True]
+    assert ["ts.sessions.messages" in str(error) for error in store.errors] == [True]
 
 
 async def test_removed_messages_come_back_in_the_reply(processor: PartitionProcessor, store: Recording) -> None:

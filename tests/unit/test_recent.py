@@ -10,11 +10,30 @@ from turnstream.domain.models import ChatMessage, SessionHeader, TokenMetrics
 from turnstream.domain.prices import PriceSource
 from turnstream.ports import SessionPlace
 
-METRICS = TokenMetrics(0, 0, 0, 0.0, 0.0, 8_192, PriceSource.SPEC)
+METRICS = TokenMetrics(
+    prompt_tokens=0,
+    completion_tokens=0,
+    total_tokens=0,
+    estimated_cost=0.0,
+    context_utilization=0.0,
+    max_context_window=8_192,
+    price_source=PriceSource.SPEC,
+)
 
 
 def header(session_id: str = "s", messages: int = 0) -> SessionHeader:
-    return SessionHeader(session_id, "life", 4, SMALL, METRICS, messages, messages, AT, AT, is_active=True)
+    return SessionHeader(
+        id=session_id,
+        incarnation="life",
+        version=4,
+        config=SMALL,
+        metrics=METRICS,
+        message_count=messages,
+        next_position=messages,
+        created_at=AT,
+        updated_at=AT,
+        is_active=True,
+    )
 
 
 def place(previous: int, sequence: int, generation: str = "g") -> SessionPlace:

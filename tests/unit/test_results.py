@@ -25,7 +25,7 @@ def reader_without_server(monkeypatch: pytest.MonkeyPatch) -> SessionReader:
 async def test_an_unreadable_result_is_reported_with_the_command_id(monkeypatch: pytest.MonkeyPatch) -> None:
     """The caller must not take it for a command that may be lost, nor send it again under another id."""
     reader = reader_without_server(monkeypatch)
-    command = UpdateTokenMetrics("s", 1)
+    command = UpdateTokenMetrics("s", prompt_tokens=1)
     with pytest.raises(Unavailable, match=r"c1 was applied; .* failed: The connection was lost") as failed:
         await Results(reader).of(
             command, CommandEntry("c1", command.type, b"{}"), Applied("s", 2), Deadline.after(SOON)

@@ -42,9 +42,9 @@ def example(kind: type[ChangingCommand], expected: int | None = None) -> Changin
         DeleteSession: DeleteSession("s", expected_version=expected),
         AddMessage: AddMessage("s", message("m2"), expected_version=expected),
         AddMessages: AddMessages("s", (message("m2"), message("m3")), expected_version=expected),
-        UpdateMessage: UpdateMessage("s", "m1", ChatMessagePatch(), expected_version=expected),
+        UpdateMessage: UpdateMessage("s", "m1", updates=ChatMessagePatch(), expected_version=expected),
         RemoveMessages: RemoveMessages("s", last=1, expected_version=expected),
-        UpdateTokenMetrics: UpdateTokenMetrics("s", 1, expected_version=expected),
+        UpdateTokenMetrics: UpdateTokenMetrics("s", prompt_tokens=1, expected_version=expected),
     }
     return examples[kind]
 
@@ -143,7 +143,7 @@ BROKEN: list[tuple[AnyCommand, str]] = [
     (AddMessage("s", message(LONG)), "$.message.id"),
     (AddMessages("s", (message("m1"), message(""))), "$.messages[1].id"),
     (AddMessages("s", (message("m1"), message("m1"))), "$.messages[1].id"),
-    (UpdateMessage("s", "", ChatMessagePatch()), "$.messageId"),
+    (UpdateMessage("s", "", updates=ChatMessagePatch()), "$.messageId"),
     (RemoveMessages("s"), "$"),
     (RemoveMessages("s", message_ids=(), last=1), "$"),
     (RemoveMessages("s", message_ids=("m1", "")), "$.messageIds[1]"),
@@ -155,19 +155,26 @@ BROKEN: list[tuple[AnyCommand, str]] = [
 KEPT: list[AnyCommand] = [
     DeleteSession("x" * 256),
     CreateSession(SessionConfig("", ""), "s"),
-    CreateSession(SessionConfig("openai", "small", "", 0.0, 0, tools=()), "s", {}, expected_version=0),
+    CreateSession(
+        SessionConfig("openai", "small", system_prompt="", temperature=0.0, max_tokens=0, tools=()),
+        "s",
+        metadata={},
+        expected_version=0,
+    ),
     CreateSession(SessionConfig("openai", "small", temperature=1e300), "s"),
     UpdateSession("s", SessionPatch()),
-    UpdateSession("s", SessionPatch(SessionConfigPatch(), TokenMetricsPatch(), (), metadata={})),
+    UpdateSession(
+        "s", SessionPatch(config=SessionConfigPatch(), metrics=TokenMetricsPatch(), messages=(), metadata={})
+    ),
     UpdateSession("s", SessionPatch(config=SessionConfigPatch(temperature=None, max_tokens=None))),
     UpdateSession("s", SessionPatch(metrics=TokenMetricsPatch(context_utilization=9.5, context_tokens=None))),
     AddMessage("s", message("m1", "")),
     AddMessages("s", ()),
-    UpdateMessage("s", "m1", ChatMessagePatch(content=())),
+    UpdateMessage("s", "m1", updates=ChatMessagePatch(content=())),
     RemoveMessages("s", message_ids=()),
     RemoveMessages("s", last=5_000),
     UpdateTokenMetrics("s"),
-    UpdateTokenMetrics("s", 10**15, 10**15, context_tokens=10**15),
+    UpdateTokenMetrics("s", prompt_tokens=10**15, completion_tokens=10**15, context_tokens=10**15),
     ListSessions(limit=1_000, cursor="", provider="", model="", is_active=False),
 ]
 

@@ -50,11 +50,26 @@ def test_content_is_not_shown() -> None:
 def test_a_session_shows_ids_counts_and_its_version() -> None:
     at = datetime(2026, 1, 2, tzinfo=UTC)
     messages = [user_message(SECRET) for _ in range(3)]
-    metrics = TokenMetrics(1, 2, 3, 0.5, 0.1, 8192, PriceSource.SPEC)
+    metrics = TokenMetrics(
+        prompt_tokens=1,
+        completion_tokens=2,
+        total_tokens=3,
+        estimated_cost=0.5,
+        context_utilization=0.1,
+        max_context_window=8192,
+        price_source=PriceSource.SPEC,
+    )
     session = Session(
-        "s", SessionConfig("openai", "gpt-4"), tuple(messages), metrics, at, at, is_active=True, version=7
+        id="s",
+        config=SessionConfig("openai", "gpt-4"),
+        messages=tuple(messages),
+        metrics=metrics,
+        created_at=at,
+        updated_at=at,
+        is_active=True,
+        version=7,
     )
     shown = repr(session)
     assert shown.startswith("Session(id='s', config=SessionConfig(provider='openai', model='gpt-4'), messages=<3>, ")
     assert "version=7" in shown
-    assert repr(SessionPage((), "next")) == "SessionPage(sessions=<0>, next_cursor='next')"
+    assert repr(SessionPage(sessions=(), next_cursor="next")) == "SessionPage(sessions=<0>, next_cursor='next')"

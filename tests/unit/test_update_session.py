@@ -25,7 +25,15 @@ from turnstream.domain.patches import SessionConfigPatch, SessionPatch, TokenMet
 from turnstream.domain.prices import PriceSource
 from turnstream.errors import SessionNotFound, VersionConflict
 
-HALF_FULL = TokenMetrics(300, 200, 500, 700.0, 0.5, 1_000, PriceSource.OVERRIDE)
+HALF_FULL = TokenMetrics(
+    prompt_tokens=300,
+    completion_tokens=200,
+    total_tokens=500,
+    estimated_cost=700.0,
+    context_utilization=0.5,
+    max_context_window=1_000,
+    price_source=PriceSource.OVERRIDE,
+)
 """The metrics of a session of the small model after one call."""
 
 
@@ -65,7 +73,16 @@ def test_an_empty_patch_of_the_config_touches_it() -> None:
 
 
 def test_unset_leaves_and_none_clears() -> None:
-    config = SessionConfig("openai", "small", "Be brief", 0.5, 100, "truncate", ("search",), {"seed": 1})
+    config = SessionConfig(
+        "openai",
+        "small",
+        system_prompt="Be brief",
+        temperature=0.5,
+        max_tokens=100,
+        context_strategy="truncate",
+        tools=("search",),
+        provider_options={"seed": 1},
+    )
     story = given(created(config, metadata={"topic": "x"}))
     assert story.when(update(config=SessionConfigPatch())).session.config == config
     cleared = SessionConfigPatch(
@@ -90,11 +107,33 @@ def test_options_of_the_provider_are_replaced_whole() -> None:
 def test_metrics_merge_and_nothing_is_added_up() -> None:
     story = given(created(), measured(HALF_FULL))
     session = story.when(update(metrics=TokenMetricsPatch(prompt_tokens=7, estimated_cost=1.5))).session
-    assert session.metrics == TokenMetrics(7, 200, 500, 1.5, 0.5, 1_000, PriceSource.OVERRIDE)
+    assert session.metrics == TokenMetrics(
+        prompt_tokens=7,
+        completion_tokens=200,
+        total_tokens=500,
+        estimated_cost=1.5,
+        context_utilization=0.5,
+        max_context_window=1_000,
+        price_source=PriceSource.OVERRIDE,
+    )
 
 
 def test_the_size_of_the_last_prompt_can_be_cleared() -> None:
-    story = given(created(), measured(TokenMetrics(1, 1, 2, 3.0, 0.1, 1_000, PriceSource.OVERRIDE, 100)))
+    story = given(
+        created(),
+        measured(
+            TokenMetrics(
+                prompt_tokens=1,
+                completion_tokens=1,
+                total_tokens=2,
+                estimated_cost=3.0,
+                context_utilization=0.1,
+                max_context_window=1_000,
+                price_source=PriceSource.OVERRIDE,
+                context_tokens=100,
+            )
+        ),
+    )
     assert story.when(update(metrics=TokenMetricsPatch(context_tokens=None))).session.metrics.context_tokens is None
 
 
@@ -130,7 +169,21 @@ def test_a_new_model_brings_its_window_and_the_utilisation_of_it() -> None:
 
 
 def test_utilisation_of_a_new_model_follows_the_last_prompt_where_its_size_is_known() -> None:
-    story = given(created(), measured(TokenMetrics(300, 200, 500, 700.0, 0.1, 1_000, PriceSource.OVERRIDE, 100)))
+    story = given(
+        created(),
+        measured(
+            TokenMetrics(
+                prompt_tokens=300,
+                completion_tokens=200,
+                total_tokens=500,
+                estimated_cost=700.0,
+                context_utilization=0.1,
+                max_context_window=1_000,
+                price_source=PriceSource.OVERRIDE,
+                context_tokens=100,
+            )
+        ),
+    )
     metrics = story.when(update(config=SessionConfigPatch(model="large"))).session.metrics
     assert (metrics.context_utilization, metrics.context_tokens) == (0.01, 100)
 
@@ -159,7 +212,15 @@ def test_an_explicit_utilisation_wins_too() -> None:
 
 
 def test_naming_the_same_model_changes_no_window() -> None:
-    own_window = TokenMetrics(300, 200, 500, 700.0, 0.9, 555, PriceSource.OVERRIDE)
+    own_window = TokenMetrics(
+        prompt_tokens=300,
+        completion_tokens=200,
+        total_tokens=500,
+        estimated_cost=700.0,
+        context_utilization=0.9,
+        max_context_window=555,
+        price_source=PriceSource.OVERRIDE,
+    )
     story = given(created(), measured(own_window))
     session = story.when(update(config=SessionConfigPatch(provider="openai", model="small"))).session
     assert session.metrics == own_window

@@ -46,22 +46,31 @@ def command_id(number: int) -> str:
     return f"019d3f7e-8000-7000-8000-{number:012d}"
 
 
-_QUESTION = ChatMessage("m1", ChatMessageRole.USER, (TextContent("How warm is it in Oslo?"),), BEGINNING)
+_QUESTION = ChatMessage(
+    id="m1", role=ChatMessageRole.USER, content=(TextContent("How warm is it in Oslo?"),), created_at=BEGINNING
+)
 _CALL = ChatMessage(
-    "m2",
-    ChatMessageRole.ASSISTANT,
-    (ToolCallContent("call-1", "weather", {"city": "Oslo"}),),
-    BEGINNING,
+    id="m2",
+    role=ChatMessageRole.ASSISTANT,
+    content=(ToolCallContent(tool_call_id="call-1", name="weather", args={"city": "Oslo"}),),
+    created_at=BEGINNING,
     metadata={"finishReason": "tool_calls"},
 )
 _RESULT = ChatMessage(
-    "m3", ChatMessageRole.TOOL, (ToolResultContent("call-1", "-3 °C"),), BEGINNING, tool_call_id="call-1"
+    id="m3",
+    role=ChatMessageRole.TOOL,
+    content=(ToolResultContent("call-1", "-3 °C"),),
+    created_at=BEGINNING,
+    tool_call_id="call-1",
 )
 _PICTURE = ChatMessage(
-    "m4",
-    ChatMessageRole.USER,
-    (TextContent("And here?"), ImageContent("https://example.org/window.png", detail="low", alt_text="A window")),
-    BEGINNING,
+    id="m4",
+    role=ChatMessageRole.USER,
+    content=(
+        TextContent("And here?"),
+        ImageContent(url="https://example.org/window.png", detail="low", alt_text="A window"),
+    ),
+    created_at=BEGINNING,
 )
 
 
@@ -73,7 +82,9 @@ _CREATED = Step(
     name="created",
     tells="The session was created and has the version 1.",
     command=CreateSession(
-        SessionConfig("openai", "gpt-4", system_prompt="Be brief.", temperature=0.5), SESSION, {"tenant": "acme"}
+        SessionConfig("openai", "gpt-4", system_prompt="Be brief.", temperature=0.5),
+        SESSION,
+        metadata={"tenant": "acme"},
     ),
     command_id=command_id(1),
     correlation_id="request-17",
@@ -89,7 +100,7 @@ _REST = (
         5,
         "message updated",
         "Fields of a message were replaced.",
-        UpdateMessage(SESSION, "m1", ChatMessagePatch(metadata={"rating": 5})),
+        UpdateMessage(SESSION, "m1", updates=ChatMessagePatch(metadata={"rating": 5})),
     ),
     _step(
         6,
@@ -134,7 +145,7 @@ _REST = (
         13,
         "message-not-found",
         "The session has no such message.",
-        UpdateMessage(SESSION, "m9", ChatMessagePatch(content=(TextContent("What?"),))),
+        UpdateMessage(SESSION, "m9", updates=ChatMessagePatch(content=(TextContent("What?"),))),
     ),
     _step(
         14,

@@ -7,8 +7,8 @@ from turnstream.application.queries.session_list import walk
 from turnstream.codec.envelope import check_session_id
 from turnstream.codec.inspection import LONE_SURROGATE, is_unicode
 from turnstream.domain.commands import Command, GetSession, ListSessions, Result
-from turnstream.domain.models import ChatMessage, Session, SessionInfo, SessionPage
-from turnstream.errors import InvalidCommand, StoredDataInvalid
+from turnstream.domain.models import ChatMessage, Session, SessionInfo, SessionPage, session_of
+from turnstream.errors import InvalidCommand, SessionNotFound, StoredDataInvalid
 from turnstream.ports import MessageRange, SessionReader
 
 
@@ -32,15 +32,26 @@ class Sessions:
         self._reader = reader
         self._partitions = partitions
 
-    async def get(self, session_id: str) -> Session | None:
-        """Return a session with all its messages; `None` if there is no such session.
+    async def get(self, session_id: str, *, last: int | None = None) -> Session | None:
+        """Return a session with its messages; `None` if there is no such session.
+
+        Args:
+            session_id: the session.
+            last: only so many messages, from the end; the others are not read.
 
         Raises:
-            InvalidCommand: this cannot be the id of a session.
+            InvalidCommand: this cannot be the id of a session, or `last` is not a count.
             StoredDataInvalid: the stored data of the session cannot be read; names the key.
 
         """
-        return await self._client.execute(GetSession(session_id))
+        if last is None:
+            return await self._client.execute(GetSession(session_id))
+        check_session_id(session_id)
+        _check_count("last", last)
+        try:
+            return session_of(*await self._reader.messages(session_id, MessageRange(count=last, from_end=True)))
+        except SessionNotFound:
+            return None
 
     async def messages(
         self,
@@ -104,7 +115,9 @@ class Sessions:
             InvalidCommand: one of the arguments is invalid.
 
         """
-        return await self._client.execute(ListSessions(limit, cursor, provider, model, is_active))
+        return await self._client.execute(
+            ListSessions(limit=limit, cursor=cursor, provider=provider, model=model, is_active=is_active)
+        )
 
     def list(
         self, *, provider: str | None = None, model: str | None = None, is_active: bool | None = None

@@ -212,4 +212,4 @@ def decode_flag(output: msgspec.Raw | msgspec.UnsetType) -> bool:
 
 def decode_progress(output: msgspec.Raw | msgspec.UnsetType) -> QueueProgress:
     """Return what a redrive or a discarding has done."""
-    return QueueProgress(0, 0) if output is msgspec.UNSET else msgspec.json.decode(output, type=QueueProgress)
+    return QueueProgress(done=0, left=0) if output is msgspec.UNSET else msgspec.json.decode(output, type=QueueProgress)

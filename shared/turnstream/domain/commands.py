@@ -1,6 +1,7 @@
 """The commands (docs/contract.md, Commands); each carries the type of its result.
 
-The wire type (`add-message`) is outside of a command's data, in the stream entry that carries it.
+At most the first two fields of a command have a position; the others are keywords. The wire type (`add-message`) is
+outside of a command's data, in the stream entry that carries it.
 """
 
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
@@ -31,56 +32,62 @@ class SessionCommand(Command[Result], Generic[Result], frozen=True, kw_only=True
     expected_version: int | None = None
 
 
+class _OnSession(SessionCommand[Result], Generic[Result], frozen=True):
+    """A command on the session of this id."""
+
+    session_id: str
+
+
 class RemovedMessage(Entity, frozen=True):
     """The id of a removed message whose body was too large to be kept with the outcome."""
 
     id: str
 
 
-class CreateSession(SessionCommand[Session], frozen=True):
+class _NewSession(SessionCommand[Session], frozen=True):
+    """The fields of a `CreateSession` that have a position."""
+
+    config: SessionConfig
+    session_id: str | None = None
+
+
+class CreateSession(_NewSession, frozen=True, kw_only=True):
     """Create a session; without a `session_id` the client makes one. A system prompt becomes its first message."""
 
     type: ClassVar[str] = "create-session"
-    config: SessionConfig
-    session_id: str | None = None
     metadata: dict[str, Any] | None = None
 
 
-class GetSession(SessionCommand[Session | None], frozen=True):
+class GetSession(_OnSession[Session | None], frozen=True):
     """Read a session whole; `None` if there is none."""
 
     type: ClassVar[str] = "get-session"
-    session_id: str
 
 
-class UpdateSession(SessionCommand[Session], frozen=True):
+class UpdateSession(_OnSession[Session], frozen=True):
     """Change a session's config, metrics, messages, activity or metadata."""
 
     type: ClassVar[str] = "update-session"
-    session_id: str
     updates: SessionPatch
 
 
-class DeleteSession(SessionCommand[bool], frozen=True):
+class DeleteSession(_OnSession[bool], frozen=True):
     """Delete a session; `False`, and no event, if there is none."""
 
     type: ClassVar[str] = "delete-session"
-    session_id: str
 
 
-class AddMessage(SessionCommand[Session], frozen=True):
+class AddMessage(_OnSession[Session], frozen=True):
     """Append a message."""
 
     type: ClassVar[str] = "add-message"
-    session_id: str
     message: ChatMessage
 
 
-class AddMessages(SessionCommand[Session], frozen=True):
+class AddMessages(_OnSession[Session], frozen=True):
     """Append several messages, all or none."""
 
     type: ClassVar[str] = "add-messages"
-    session_id: str
     messages: Annotated[tuple[ChatMessage, ...], AtMostMaxItems]
 
     def __post_init__(self) -> None:
@@ -88,20 +95,23 @@ class AddMessages(SessionCommand[Session], frozen=True):
         freeze_sequences(self, "messages")
 
 
-class UpdateMessage(SessionCommand[Session], frozen=True):
+class _OnMessage(_OnSession[Session], frozen=True):
+    """The fields of an `UpdateMessage` that have a position."""
+
+    message_id: str
+
+
+class UpdateMessage(_OnMessage, frozen=True, kw_only=True):
     """Change fields of a message."""
 
     type: ClassVar[str] = "update-message"
-    session_id: str
-    message_id: str
     updates: ChatMessagePatch
 
 
-class RemoveMessages(SessionCommand[tuple[ChatMessage | RemovedMessage, ...]], frozen=True):
+class RemoveMessages(_OnSession[tuple[ChatMessage | RemovedMessage, ...]], frozen=True, kw_only=True):
     """Remove messages by their ids, all or none, or the `last` ones (as many as there are)."""
 
     type: ClassVar[str] = "remove-messages"
-    session_id: str
     message_ids: Annotated[tuple[str, ...], AtMostMaxItems] | None = None
     last: int | None = None
 
@@ -110,14 +120,13 @@ class RemoveMessages(SessionCommand[tuple[ChatMessage | RemovedMessage, ...]], f
         freeze_sequences(self, "message_ids")
 
 
-class UpdateTokenMetrics(SessionCommand[Session], frozen=True):
+class UpdateTokenMetrics(_OnSession[Session], frozen=True, kw_only=True):
     """Add the tokens of one call of the model; the cached ones are parts of the prompt's, for the price only.
 
     `context_tokens` is the size of the last prompt; where it is sent the utilisation follows it (design §9).
     """
 
     type: ClassVar[str] = "update-token-metrics"
-    session_id: str
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cache_read_tokens: int | None = None
@@ -125,7 +134,7 @@ class UpdateTokenMetrics(SessionCommand[Session], frozen=True):
     context_tokens: int | None = None
 
 
-class ListSessions(Command[SessionPage], frozen=True):
+class ListSessions(Command[SessionPage], frozen=True, kw_only=True):
     """List sessions, most recently updated first; `cursor` is the `next_cursor` of the page before."""
 
     type: ClassVar[str] = "list-sessions"
@@ -136,7 +145,7 @@ class ListSessions(Command[SessionPage], frozen=True):
     is_active: bool | None = None
 
 
-class QueueProgress(Entity, frozen=True):
+class QueueProgress(Entity, frozen=True, kw_only=True):
     """The result of redriving or discarding the queue of a parked session.
 
     `done` commands have left it, `left` wait still; `error` says what keeps the first of them from being applied, and
@@ -212,4 +221,4 @@ COMMANDS: dict[str, type[AnyCommand]] = {
 """Every command by its wire type."""
 
 OPERATIONS: dict[str, type[Operation]] = {command.type: command for command in (RedriveParked, DiscardParked)}
-"""The commands of operators, by wire type; clients have `ts.parked` for them."""
+"""The commands of operators, by wire type; clients have `ts.admin.parked` for them."""

@@ -36,16 +36,21 @@ class TextContent(ContentPart, frozen=True, tag="text"):
     text: str
 
 
-class ImageContent(ContentPart, frozen=True, tag="image"):
+class _Located(ContentPart, frozen=True):
+    """The field of an `ImageContent` that has a position."""
+
+    url: str
+
+
+class ImageContent(_Located, frozen=True, kw_only=True, tag="image"):
     """An image by its URL."""
 
     type: ClassVar[MessageContentType] = MessageContentType.IMAGE
-    url: str
     detail: Literal["low", "high", "auto"] | None = None
     alt_text: str | None = None
 
 
-class ToolCallContent(ContentPart, frozen=True, tag="tool_call"):
+class ToolCallContent(ContentPart, frozen=True, kw_only=True, tag="tool_call"):
     """A model's call of a tool, with the arguments it chose."""
 
     type: ClassVar[MessageContentType] = MessageContentType.TOOL_CALL

@@ -1,6 +1,8 @@
 """The entities (docs/contract.md, Entities): messages, sessions and what is counted about them.
 
-Sequences are tuples; constructors take lists too. Every time is timezone-aware. On the wire the names are camelCase.
+Constructors take keywords, so that a later version can add fields anywhere; at most the first two fields have a
+position. Sequences are tuples; constructors take lists too. Every time is timezone-aware. On the wire the names are
+camelCase.
 """
 
 from datetime import datetime
@@ -48,7 +50,7 @@ def freeze_sequences(struct: msgspec.Struct, *fields: str) -> None:
             force_setattr(struct, field, tuple(value))  # pyright: ignore[reportUnknownArgumentType]
 
 
-class ChatMessage(Entity, frozen=True):
+class ChatMessage(Entity, frozen=True, kw_only=True):
     """One message of a session; `tool_call_id` names the call that a tool's message answers."""
 
     id: str
@@ -65,11 +67,16 @@ class ChatMessage(Entity, frozen=True):
             freeze_sequences(self, "content", "tool_calls")
 
 
-class SessionConfig(Entity, frozen=True):
-    """How a session talks to its model; `temperature` is any finite number from 0, `max_tokens` bounds a response."""
+class _ModelChoice(Entity, frozen=True):
+    """The fields of a `SessionConfig` that have a position."""
 
     provider: str
     model: str
+
+
+class SessionConfig(_ModelChoice, frozen=True, kw_only=True):
+    """How a session talks to its model; `temperature` is any finite number from 0, `max_tokens` bounds a response."""
+
     system_prompt: str | None = None
     temperature: float | None = None
     max_tokens: int | None = None
@@ -82,7 +89,7 @@ class SessionConfig(Entity, frozen=True):
         freeze_sequences(self, "tools")
 
 
-class TokenMetrics(Entity, frozen=True):
+class TokenMetrics(Entity, frozen=True, kw_only=True):
     """The tokens a session has used and what they cost.
 
     `estimated_cost` is in USD, the sum of each call priced as it arrived; `price_source` says where the latest price
@@ -100,7 +107,7 @@ class TokenMetrics(Entity, frozen=True):
     context_tokens: int | None = None
 
 
-class SessionHeader(Entity, frozen=True):
+class SessionHeader(Entity, frozen=True, kw_only=True):
     """A session without its messages: a worker keeps it in memory, and an append rewrites it.
 
     `version` counts changing commands from 1; `incarnation` tells two sessions apart that had the same id one after
@@ -120,7 +127,7 @@ class SessionHeader(Entity, frozen=True):
     metadata: dict[str, Any] | None = None
 
 
-class Session(Entity, frozen=True):
+class Session(Entity, frozen=True, kw_only=True):
     """A chat session, whole, as of `version`."""
 
     id: str
@@ -138,7 +145,7 @@ class Session(Entity, frozen=True):
         freeze_sequences(self, "messages")
 
 
-class SessionInfo(Entity, frozen=True):
+class SessionInfo(Entity, frozen=True, kw_only=True):
     """A session in a listing."""
 
     id: str
@@ -150,7 +157,7 @@ class SessionInfo(Entity, frozen=True):
     is_active: bool
 
 
-class SessionPage(Entity, frozen=True):
+class SessionPage(Entity, frozen=True, kw_only=True):
     """Some sessions, most recently updated first; `next_cursor` requests the next page, absent at the end.
 
     `unreadable` are the ids of sessions that belong there, too, but of which something else is stored.

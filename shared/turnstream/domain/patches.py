@@ -25,7 +25,7 @@ from turnstream.domain.prices import PriceSource
 Patched = TypeVar("Patched", ChatMessage, SessionConfig, TokenMetrics)
 
 
-class ChatMessagePatch(Entity, frozen=True):
+class ChatMessagePatch(Entity, frozen=True, kw_only=True):
     """New values for whole fields of a message."""
 
     role: ChatMessageRole | UnsetType = UNSET
@@ -39,7 +39,7 @@ class ChatMessagePatch(Entity, frozen=True):
         freeze_sequences(self, "content", "tool_calls")
 
 
-class SessionConfigPatch(Entity, frozen=True):
+class SessionConfigPatch(Entity, frozen=True, kw_only=True):
     """New values for fields of a session's configuration."""
 
     provider: str | UnsetType = UNSET
@@ -56,7 +56,7 @@ class SessionConfigPatch(Entity, frozen=True):
         freeze_sequences(self, "tools")
 
 
-class TokenMetricsPatch(Entity, frozen=True):
+class TokenMetricsPatch(Entity, frozen=True, kw_only=True):
     """New values for token metrics, as they are: nothing is added up."""
 
     prompt_tokens: int | UnsetType = UNSET
@@ -69,7 +69,7 @@ class TokenMetricsPatch(Entity, frozen=True):
     context_tokens: int | None | UnsetType = UNSET
 
 
-class SessionPatch(Entity, frozen=True):
+class SessionPatch(Entity, frozen=True, kw_only=True):
     """What to change of a session: config and metrics merge one level deep, messages and metadata are replaced."""
 
     config: SessionConfigPatch | UnsetType = UNSET

@@ -44,6 +44,17 @@ class Position(msgspec.Struct, frozen=True, gc=False):
         return cls(tuple(_parse(part) for part in text.split(",")))
 
 
+def is_reached(position: LogPosition | None, goal: LogPosition | None) -> bool:
+    """Return whether a log position is at a goal or after it.
+
+    It is if one of them is of no partition, or if the goal is of another generation: then it is never reached later.
+    """
+    if position is None or goal is None:
+        return True
+    comparable = position.generation == goal.generation or not (position.generation and goal.generation)
+    return not comparable or position.sequence >= goal.sequence
+
+
 def _parse(text: str) -> LogPosition | None:
     if not text:
         return None

@@ -18,9 +18,9 @@ class Sessions:
         self._portal = portal
         self._sessions = sessions
 
-    def get(self, session_id: str) -> Session | None:
-        """Return a session whole, with all its messages; `None` if there is none."""
-        return self._portal.call(self._sessions.get(session_id))
+    def get(self, session_id: str, *, last: int | None = None) -> Session | None:
+        """Return a session with all its messages, or with the `last` ones only; `None` if there is none."""
+        return self._portal.call(self._sessions.get(session_id, last=last))
 
     def messages(
         self,

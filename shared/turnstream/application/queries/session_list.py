@@ -131,7 +131,7 @@ def _matches(info: SessionInfo, query: ListSessions) -> bool:
 
 def _page(found: Sequence[Found], last: IndexEntry | None) -> SessionPage:
     return SessionPage(
-        tuple(info for _, info in found if not isinstance(info, StoredDataInvalid)),
-        encode_cursor(last) if last else None,
-        tuple(entry.session_id for entry, info in found if isinstance(info, StoredDataInvalid)),
+        sessions=tuple(info for _, info in found if not isinstance(info, StoredDataInvalid)),
+        next_cursor=encode_cursor(last) if last else None,
+        unreadable=tuple(entry.session_id for entry, info in found if isinstance(info, StoredDataInvalid)),
     )

@@ -135,7 +135,7 @@ class ParkedQueueProcessor:
         session = self._parked.get(session_id)
         after = _after(session, piece) if session else None
         reason = reason_of(piece.failure) if piece.failure else None
-        output = encode_output(QueueProgress(len(piece.taken), after.count if after else 0, reason))
+        output = encode_output(QueueProgress(done=len(piece.taken), left=after.count if after else 0, error=reason))
         outcome = Outcome("ok", operation.payload_hash, output=output)
         return outcome, ParkingChanges({session_id: after}, (), piece.taken, piece.outcomes) if session else None
 

@@ -77,7 +77,7 @@ class ParkedAdmin:
         check_session_id(session_id)
         first = [_waiting(parked) for parked in await self._queue(session_id, 1)]
         if not first:
-            return QueueProgress(0, 0)
+            return QueueProgress(done=0, left=0)
         return await self._client.execute(
             DiscardParked(session_id=session_id, head=first[0].command_id, limit=1),
         )
@@ -89,7 +89,7 @@ class ParkedAdmin:
             progress = await self._client.execute(operation)
             done += progress.done
             if not progress.left or not progress.done or progress.error:
-                return QueueProgress(done, progress.left, progress.error)
+                return QueueProgress(done=done, left=progress.left, error=progress.error)
 
     async def _queue(self, session_id: str, count: int, after: str = "") -> Sequence[ParkedCommand]:
         partition = partition_of(session_id, self._partitions)

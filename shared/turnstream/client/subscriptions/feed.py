@@ -15,7 +15,7 @@ from turnstream.client.subscriptions.resync import resync_for
 from turnstream.client.subscriptions.start import Start
 from turnstream.client.subscriptions.tasks import gather_all_or_cancel
 from turnstream.domain.events import AnyEvent
-from turnstream.domain.position import LogPosition, Position
+from turnstream.domain.position import LogPosition, Position, is_reached
 from turnstream.logging import get_logger
 from turnstream.ports import Backend, EventPage, Subscription
 
@@ -79,6 +79,10 @@ class EventFeed:
                 self._start_partition(number, page)
         self.position = Position(tuple(self._log_positions))
 
+    def has_read(self, end: Position) -> bool:
+        """Return whether every event up to a position is delivered, or is not wanted."""
+        return all(is_reached(self._log_positions[number], end.marks[number]) for number in self._partitions)
+
     def interrupt(self) -> None:
         """Read all event logs before the next live event, because live events may be lost."""
         for detector in self._detectors.values():
@@ -111,6 +115,8 @@ class EventFeed:
                 await self._buffer.wait_for_room(len(some))
                 count = min(EVENTS_PER_PAGE, self._buffer.room_for_each(len(some)))
                 await gather_all_or_cancel(self._read_page(number, count) for number in some)
+                # Without a wanted event too: an iteration may end here.
+                self._buffer.wake()
             if backoff.failing and not self._must_read.is_set():
                 log.info("subscription resumed")
                 backoff.succeeded()
@@ -135,6 +141,7 @@ class EventFeed:
             if not self._buffer:
                 # Only unwanted events came since the last one: a subscriber that resumes need not read them again.
                 self.position = Position(tuple(self._log_positions))
+                self._buffer.wake()
 
     def _start_partition(self, partition: int, page: EventPage | None) -> None:
         """Start in a partition; without a page, later, before all live events that arrive until then."""

@@ -1,6 +1,7 @@
 """`ts.subscribe(…)`: an async iterator of events without gaps (design §6, §10)."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Generic, Self, TypeVar
 
 from turnstream.client.guard import ClosableBackend
@@ -13,7 +14,7 @@ from turnstream.client.subscriptions.supervisor import SubscriptionSupervisor, f
 from turnstream.client.subscriptions.tasks import cancel_and_wait
 from turnstream.domain.events import Event
 from turnstream.domain.partitioning import partition_of
-from turnstream.domain.position import Position
+from turnstream.domain.position import LogPosition, Position, is_reached
 from turnstream.errors import Unavailable
 
 SomeEvent = TypeVar("SomeEvent", bound=Event, covariant=True)
@@ -97,6 +98,35 @@ class EventSubscription(Generic[SomeEvent]):
         self._home.check()
         await self._supervisor.ping()
 
+    async def until(self, end: Position) -> AsyncIterator[SomeEvent | ResyncRequired]:
+        """Yield the events up to a position, and end when everything before it has been read.
+
+        Live events after the position are skipped: close the subscription, or start another one there.
+
+        Args:
+            end: as `ts.position()` returned it.
+
+        Example:
+            `async for event in events.until(await ts.position()):` reads the past events, and does not wait for new
+            ones.
+
+        Raises:
+            Unavailable: the subscription is not open yet, and the server does not answer.
+
+        """
+        await self._open()
+        while self._buffer or not self._feed.has_read(end):
+            if self._buffer:
+                event = await anext(self)
+                if isinstance(event, ResyncRequired) or _is_up_to(event, end):
+                    yield event
+            elif self._task is None or self._task.done():
+                if failure := failure_of(self._task):
+                    raise failure
+                return
+            else:
+                await self._buffer.wait_for_change()
+
     def __aiter__(self) -> Self:
         """Return the subscription."""
         return self
@@ -146,3 +176,9 @@ class EventSubscription(Generic[SomeEvent]):
             return
         self._task = asyncio.create_task(self._supervisor.run(connection), name="subscription")
         self._task.add_done_callback(lambda _: self._buffer.wake())
+
+
+def _is_up_to(event: Event, end: Position) -> bool:
+    """Return whether an event is not after a position."""
+    meta = event.meta
+    return meta is None or is_reached(end.marks[meta.partition], LogPosition(meta.generation, meta.sequence))

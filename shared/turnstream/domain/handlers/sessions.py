@@ -75,7 +75,7 @@ def _system_messages(config: SessionConfig, context: Context) -> tuple[ChatMessa
     if not config.system_prompt:
         return ()
     content = (TextContent(config.system_prompt),)
-    return (ChatMessage(context.command_id, ChatMessageRole.SYSTEM, content, context.time),)
+    return (ChatMessage(id=context.command_id, role=ChatMessageRole.SYSTEM, content=content, created_at=context.time),)
 
 
 def _fresh_metrics(config: SessionConfig, context: Context) -> TokenMetrics:
