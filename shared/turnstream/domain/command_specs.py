@@ -255,7 +255,7 @@ COMMAND_SPECS: Mapping[type[Any], CommandSpec[Any]] = {spec.command: spec for sp
 
 _by_type: dict[str, type[AnyCommand]] = {spec.command.type: spec.command for spec in _SPECS}
 OPERATIONS = {name: command for name, command in _by_type.items() if issubclass(command, ParkedCommands)}
-"""The commands of operators by wire type; clients have methods for them."""
+"""The commands of operators by wire type; clients have `ts.admin.parked` for them."""
 COMMANDS = {name: command for name, command in _by_type.items() if name not in OPERATIONS}
 """The commands of applications by wire type."""
 UNBATCHED: tuple[type[AnyCommand], ...] = tuple(spec.command for spec in _SPECS if not spec.handler)
