@@ -169,7 +169,7 @@ def setup(
     Workers do both on start-up. Run it if they may not, or if clients start first; a second run changes nothing.
 
     Example:
-      turnstream setup --redis-url redis://10.0.0.5:6379/0
+      turnstream setup
     """
     from turnstream_cli.deploying import set_up_deployment
     from turnstream_cli.running import run
@@ -218,7 +218,7 @@ def acl(
 
     Examples:
       turnstream acl --namespace ts > users.acl
-      turnstream acl --role producer --user web --password-file web.password >> users.acl
+      turnstream acl --role producer --user web --password-file web.password
     """
     from turnstream_cli.acl import print_rules
     from turnstream_cli.running import reported

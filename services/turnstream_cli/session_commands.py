@@ -99,7 +99,7 @@ def send(  # noqa: PLR0913 - how to send
     applied once.
 
     Examples:
-      turnstream send create-session '{"sessionId": "chat-2"}'
+      turnstream send create-session '{"metadata": {"customer": 7}}'
       turnstream send add-message \
         '{"sessionId": "chat-1", "message": {"role": "user", "content": "Hi"}}'
       turnstream send update-token-metrics \
