@@ -15,7 +15,7 @@ from turnstream_cli.running import Refused
 async def print_subscriptions(redis_url: str | None, *, as_json: bool) -> None:
     """Print all subscriptions."""
     async with Turnstream.connect(redis_url) as ts:
-        infos = await ts.subscriptions.list_all()
+        infos = [each async for each in ts.admin.consumers.list()]
     if not infos:
         print_if_empty("There are no durable subscriptions.", as_json=as_json)
         return
@@ -39,7 +39,7 @@ async def print_subscriptions(redis_url: str | None, *, as_json: bool) -> None:
 async def print_lag(redis_url: str | None, name: str, *, as_json: bool) -> None:
     """Print how far a subscription is."""
     async with Turnstream.connect(redis_url) as ts:
-        lags = await ts.subscriptions.lag(name)
+        lags = [each async for each in ts.admin.consumers.lag(name)]
     if as_json:
         for lag in lags:
             print_json(lag)
@@ -55,7 +55,7 @@ async def reset_to(redis_url: str | None, name: str, start: Start | datetime, *,
     """Set the position of a subscription."""
     async with Turnstream.connect(redis_url) as ts:
         try:
-            await ts.subscriptions.reset(name, start)
+            await ts.admin.consumers.reset(name, start)
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--to") from None
     _print_done(f"{name} continues from there", {"subscription": name, "status": "reset"}, as_json=as_json)
@@ -74,7 +74,7 @@ def start_of(text: str) -> Start | datetime:
 async def print_parked(redis_url: str | None, name: str, *, as_json: bool) -> None:
     """Print the retried and parked sessions of a subscription."""
     async with Turnstream.connect(redis_url) as ts:
-        sessions = await ts.subscriptions.parked(name)
+        sessions = [each async for each in ts.admin.consumers.parked(name)]
     if not sessions:
         print_if_empty(f"{name} has no retried or parked session.", as_json=as_json)
         return
@@ -97,7 +97,7 @@ async def print_parked(redis_url: str | None, name: str, *, as_json: bool) -> No
 async def redrive_session(redis_url: str | None, name: str, session_id: str, timeout: float, *, as_json: bool) -> None:
     """Redrive a session and print how many events are left."""
     async with Turnstream.connect(redis_url) as ts:
-        left = await ts.subscriptions.redrive(name, session_id, timeout=timeout)
+        left = await ts.admin.consumers.redrive(name, session_id, timeout=timeout)
     if left:
         raise Refused(f"An event was not handled again; {left} wait")
     _print_done("all handled", _done(name, session_id, "redriven"), as_json=as_json)
@@ -106,14 +106,14 @@ async def redrive_session(redis_url: str | None, name: str, session_id: str, tim
 async def discard_session(redis_url: str | None, name: str, session_id: str, timeout: float, *, as_json: bool) -> None:
     """Drop the waiting events of a session."""
     async with Turnstream.connect(redis_url) as ts:
-        await ts.subscriptions.discard(name, session_id, timeout=timeout)
+        await ts.admin.consumers.discard(name, session_id, timeout=timeout)
     _print_done("discarded", _done(name, session_id, "discarded"), as_json=as_json)
 
 
 async def forget_subscription(redis_url: str | None, name: str, *, as_json: bool) -> None:
     """Delete a subscription."""
     async with Turnstream.connect(redis_url) as ts:
-        await ts.subscriptions.forget(name)
+        await ts.admin.consumers.forget(name)
     _print_done(f"{name} is forgotten", {"subscription": name, "status": "forgotten"}, as_json=as_json)
 
 
