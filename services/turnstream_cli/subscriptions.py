@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 import typer
 
-from turnstream_cli.aside import SETTINGS, SessionId
+from turnstream_cli.dead_letter_commands import SETTINGS, SessionId
 from turnstream_cli.options import AsJson, Log, LogLevel, RedisUrl, check_finite
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The subscription's name.")]
@@ -31,7 +31,7 @@ def of_subscriptions() -> None:
 @subscriptions.command("list")
 def list_subscriptions(*, as_json: AsJson = False, redis_url: RedisUrl = None, log_level: Log = LogLevel.ERROR) -> None:
     """List subscriptions with their members, how many events they are behind, what is retried and what is parked."""
-    from turnstream_cli.durable import print_subscriptions
+    from turnstream_cli.durable_subscriptions import print_subscriptions
     from turnstream_cli.running import run
 
     run(print_subscriptions(redis_url, as_json=as_json), log_level, as_json=as_json)
@@ -43,7 +43,7 @@ def lag(name: Name, *, as_json: AsJson = False, redis_url: RedisUrl = None, log_
 
     Example:  turnstream subscriptions lag billing --json | jq -s 'map(.behind) | add'
     """
-    from turnstream_cli.durable import print_lag
+    from turnstream_cli.durable_subscriptions import print_lag
     from turnstream_cli.running import run
 
     run(print_lag(redis_url, name, as_json=as_json), log_level, as_json=as_json)
@@ -65,7 +65,7 @@ def reset(
 
     Example:  turnstream subscriptions reset billing --to 2h
     """
-    from turnstream_cli.durable import place_of, reset_to
+    from turnstream_cli.durable_subscriptions import place_of, reset_to
     from turnstream_cli.running import run
 
     run(reset_to(redis_url, name, place_of(to)), log_level)
@@ -77,7 +77,7 @@ def parked(name: Name, *, as_json: AsJson = False, redis_url: RedisUrl = None, l
 
     Those that are retried are tried again at their next try; those that are parked wait for you.
     """
-    from turnstream_cli.durable import print_parked
+    from turnstream_cli.durable_subscriptions import print_parked
     from turnstream_cli.running import run
 
     run(print_parked(redis_url, name, as_json=as_json), log_level, as_json=as_json)
@@ -97,7 +97,7 @@ def redrive(
     It stops at the first that fails, and exits with 1: the rest waits, and is tried again as if it was new. Needs a
     running member.
     """
-    from turnstream_cli.durable import redrive_session
+    from turnstream_cli.durable_subscriptions import redrive_session
     from turnstream_cli.running import run
 
     run(redrive_session(redis_url, name, session_id, timeout), log_level)
@@ -113,7 +113,7 @@ def discard(
     log_level: Log = LogLevel.ERROR,
 ) -> None:
     """Drop the waiting events of a session without handling them. There is no way back. Needs a running member."""
-    from turnstream_cli.durable import discard_session
+    from turnstream_cli.durable_subscriptions import discard_session
     from turnstream_cli.running import run
 
     run(discard_session(redis_url, name, session_id, timeout), log_level)
@@ -122,7 +122,7 @@ def discard(
 @subscriptions.command("forget")
 def forget(name: Name, *, redis_url: RedisUrl = None, log_level: Log = LogLevel.ERROR) -> None:
     """Forget a subscription that is not used any more, with its checkpoints and parked events. There is no way back."""
-    from turnstream_cli.durable import forget_subscription
+    from turnstream_cli.durable_subscriptions import forget_subscription
     from turnstream_cli.running import run
 
     run(forget_subscription(redis_url, name), log_level)
