@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from turnstream_cli.aside import malformed, parked
+from turnstream_cli.dead_letter_commands import malformed, parked
 from turnstream_cli.help_text import reflow, reflow_help
 from turnstream_cli.options import (
     DEFAULT_DIRECTORY,

@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 import typer
 
-from turnstream_cli.aside import SETTINGS
+from turnstream_cli.dead_letter_commands import SETTINGS
 from turnstream_cli.options import AsJson, Log, LogLevel, RedisUrl, SessionId, Yes, check_finite
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The subscription's name.")]
@@ -38,7 +38,7 @@ def list_subscriptions(*, as_json: AsJson = False, redis_url: RedisUrl = None, l
     Example:
       turnstream subscriptions list
     """
-    from turnstream_cli.durable import print_subscriptions
+    from turnstream_cli.durable_subscriptions import print_subscriptions
     from turnstream_cli.running import run
 
     run(print_subscriptions(redis_url, as_json=as_json), log_level, as_json=as_json)
@@ -52,7 +52,7 @@ def lag(name: Name, *, as_json: AsJson = False, redis_url: RedisUrl = None, log_
       turnstream subscriptions lag billing
       turnstream subscriptions lag billing --json | jq -s 'map(.behind) | add'
     """
-    from turnstream_cli.durable import print_lag
+    from turnstream_cli.durable_subscriptions import print_lag
     from turnstream_cli.running import run
 
     run(print_lag(redis_url, name, as_json=as_json), log_level, as_json=as_json)
@@ -80,7 +80,7 @@ def reset(
       turnstream subscriptions reset billing --to 2h
     """
     from turnstream_cli.confirmation import confirm
-    from turnstream_cli.durable import reset_to, start_of
+    from turnstream_cli.durable_subscriptions import reset_to, start_of
     from turnstream_cli.running import reported, run
 
     start = start_of(to)
@@ -98,7 +98,7 @@ def parked(name: Name, *, as_json: AsJson = False, redis_url: RedisUrl = None, l
     Example:
       turnstream subscriptions parked billing
     """
-    from turnstream_cli.durable import print_parked
+    from turnstream_cli.durable_subscriptions import print_parked
     from turnstream_cli.running import run
 
     run(print_parked(redis_url, name, as_json=as_json), log_level, as_json=as_json)
@@ -122,7 +122,7 @@ def redrive(
     Example:
       turnstream subscriptions redrive billing chat-1
     """
-    from turnstream_cli.durable import redrive_session
+    from turnstream_cli.durable_subscriptions import redrive_session
     from turnstream_cli.running import run
 
     run(redrive_session(redis_url, name, session_id, timeout, as_json=as_json), log_level, as_json=as_json)
@@ -145,7 +145,7 @@ def discard(  # noqa: PLR0913 - the options that all have
       turnstream subscriptions discard billing chat-1
     """
     from turnstream_cli.confirmation import confirm
-    from turnstream_cli.durable import discard_session
+    from turnstream_cli.durable_subscriptions import discard_session
     from turnstream_cli.running import reported, run
 
     with reported(as_json=as_json):
@@ -168,7 +168,7 @@ def forget(
       turnstream subscriptions forget billing
     """
     from turnstream_cli.confirmation import confirm
-    from turnstream_cli.durable import forget_subscription
+    from turnstream_cli.durable_subscriptions import forget_subscription
     from turnstream_cli.running import reported, run
 
     with reported(as_json=as_json):

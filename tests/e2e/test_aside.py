@@ -12,7 +12,7 @@ from tests.e2e.programs import PARTITIONS, PATIENCE, Deployment, Program, Progra
 from tests.waiting import wait_until
 
 from turnstream import AddMessage, CommandParked, CreateSession, Turnstream, user_message
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 from turnstream.settings import load_settings
 
 VICTIM = "victim"

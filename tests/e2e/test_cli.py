@@ -33,9 +33,9 @@ from turnstream import (
     UpdateTokenMetrics,
 )
 from turnstream.adapters.embedded import start_embedded_server
-from turnstream.domain.commands import COMMANDS
+from turnstream.domain.command_specs import COMMANDS
 from turnstream.domain.events import EVENTS
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 from turnstream_cli.main import app
 
 COMMAND_LINES = [

@@ -19,8 +19,8 @@ from turnstream.adapters.redis.scripting import MAX_WORDS
 from turnstream.application.commands.batch import WorkingSession
 from turnstream.codec.events import decode_event
 from turnstream.codec.records import decode_header, decode_message, decode_outcome, milliseconds
-from turnstream.domain.decision import EventFactory
 from turnstream.domain.events import AnyEvent, EventMeta
+from turnstream.domain.handlers import EventFactory
 from turnstream.ports import (
     START,
     Batch,

@@ -20,7 +20,8 @@ from turnstream.application.queries.query_handler import QueryHandler
 from turnstream.application.recovery.crash_isolation import CrashIsolation
 from turnstream.application.recovery.redrive import PIECE, ParkedQueueProcessor
 from turnstream.codec.envelope import decode_command_id, decode_sender
-from turnstream.domain.commands import ALONE, QUERIES, Query
+from turnstream.domain.command_specs import UNBATCHED
+from turnstream.domain.commands import QUERIES, Query
 from turnstream.domain.prices import Catalogue
 from turnstream.errors import InvalidCommand, KeyUnusable, StoredDataInvalid, TurnstreamError, Unavailable
 from turnstream.logging import get_logger, where_of
@@ -104,7 +105,7 @@ class PartitionProcessor:
         if isinstance(first, DecodedCommand) and isinstance(first.command, QUERIES):
             batch = await self._answered(first, first.command)
             await self._commit(batch.finished(first.raw.entry_id))
-        elif isinstance(first, DecodedCommand) and isinstance(first.command, ALONE):
+        elif isinstance(first, DecodedCommand) and isinstance(first.command, UNBATCHED):
             await self._operate(first)
         else:
             try:
@@ -251,8 +252,10 @@ def _is_fault(failure: Exception) -> bool:
 
 def _runs(items: Sequence[Item]) -> Iterable[Sequence[Item]]:
     """Divide before and after each query or operation, so that it sees everything committed before it."""
-    alone = [n for n, item in enumerate(items) if isinstance(item, DecodedCommand) and isinstance(item.command, ALONE)]
-    if not alone:
+    unbatched = [
+        n for n, item in enumerate(items) if isinstance(item, DecodedCommand) and isinstance(item.command, UNBATCHED)
+    ]
+    if not unbatched:
         return (items,) if items else ()
-    cuts = sorted({0, len(items), *alone, *(n + 1 for n in alone)})
+    cuts = sorted({0, len(items), *unbatched, *(n + 1 for n in unbatched)})
     return [items[start:end] for start, end in pairwise(cuts)]

@@ -10,8 +10,7 @@ from turnstream.adapters.redis.scripting import ScriptArgs
 from turnstream.adapters.redis.server import Server
 from turnstream.adapters.redis.stored_records import RecordLocation, decoded, invalid, read
 from turnstream.codec.records import INFO_FIELDS, decode_header, decode_info, decode_message
-from turnstream.domain.models import ChatMessage, SessionHeader
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import ChatMessage, SessionHeader, partition_of
 from turnstream.errors import MessageNotFound, SessionNotFound, StoredDataInvalid
 from turnstream.ports import FoundInfo, IndexEntry, MessageRange, SessionReader
 

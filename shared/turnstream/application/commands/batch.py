@@ -13,9 +13,9 @@ from turnstream.application.commands.owner_memory import BatchParking
 from turnstream.codec.records import encode_output, milliseconds, rejection_of
 from turnstream.domain.command_specs import decide
 from turnstream.domain.commands import ChangingCommand
-from turnstream.domain.decision import Context, Decision
 from turnstream.domain.events import AnyEvent, EventMeta
 from turnstream.domain.evolution import evolve_header, evolve_messages
+from turnstream.domain.handlers import Context, Decision
 from turnstream.domain.models import ChatMessage, SessionHeader
 from turnstream.domain.patches import ChatMessagePatch, apply_patch
 from turnstream.domain.prices import Catalogue

@@ -1,15 +1,13 @@
 """Load ▸ decide: the data that a run of commands needs is read, then they are decided in order (design §3)."""
 
 from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import cast
 
 from turnstream.application.commands.batch import BatchInProgress, WorkingSession
 from turnstream.application.commands.decoder import DecodedCommand, MalformedCommand
 from turnstream.application.commands.owner_memory import BatchParking, OwnerMemory
-from turnstream.domain.command_specs import COMMAND_SPECS
-from turnstream.domain.commands import (
-    ALONE,
-    ChangingCommand,
-)
+from turnstream.domain.command_specs import COMMAND_SPECS, UNBATCHED
+from turnstream.domain.commands import ChangingCommand
 from turnstream.domain.prices import Catalogue
 from turnstream.ports import Loaded, LoadedSession, Needs, Outcome, PartitionState, SessionNeeds, SessionStore
 
@@ -40,8 +38,8 @@ def needs_of(commands: Iterable[tuple[str, int, ChangingCommand]], cached: Conta
             needs.message_ids.update(spec.message_ids(command))
         if spec.tail:
             needs.tail += spec.tail(command)
-        if thorough and spec.new_message_ids:
-            needs.message_ids.update(spec.new_message_ids(command))
+        if thorough and spec.appends:
+            needs.message_ids.update(message.id for message in spec.appends(command))
     return Needs(sessions, times)
 
 
@@ -135,9 +133,9 @@ class BatchDecider:
 
 def _changing(run: Sequence[Item], parking: BatchParking | None) -> list[tuple[str, int, ChangingCommand]]:
     return [
-        (item.entry.command_id, item.entry_ms, item.command)
+        (item.entry.command_id, item.entry_ms, cast("ChangingCommand", item.command))
         for item in run
         if isinstance(item, DecodedCommand)
-        and not isinstance(item.command, ALONE)
+        and not isinstance(item.command, UNBATCHED)
         and not (parking and parking.takes(item))
     ]

@@ -10,8 +10,7 @@ from msgspec.structs import replace
 from turnstream.application.queries.comparison import DIFFERS, Difference, compare, fields_that_differ
 from turnstream.codec.events import decode_event, session_of_event
 from turnstream.domain.events import AnyEvent, SessionCreated, SessionDeleted
-from turnstream.domain.models import ChatMessage, Entity, SessionHeader, SessionInfo, info_of
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import ChatMessage, Entity, SessionHeader, SessionInfo, info_of, partition_of
 from turnstream.errors import SessionNotFound, StoredDataInvalid, Unavailable
 from turnstream.ports import EventLog, EventPage, MessageRange, SessionReader
 

@@ -19,7 +19,7 @@ from turnstream.domain.commands import (
     ParkedCommands,
     RemoveMessages,
 )
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 from turnstream.errors import InvalidCommand
 from turnstream.messages import new_id
 from turnstream.ports import CommandEntry

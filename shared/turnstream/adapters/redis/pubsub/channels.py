@@ -10,7 +10,7 @@ from turnstream.adapters.redis.pubsub.sharded import by_node, subscribe_sharded
 from turnstream.adapters.redis.pubsub.subscription import RedisSubscription
 from turnstream.adapters.redis.server import Server
 from turnstream.domain.events import EVENTS
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 from turnstream.ports import Channels, Subscription
 
 
