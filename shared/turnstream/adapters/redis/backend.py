@@ -7,8 +7,8 @@ from turnstream.adapters.redis.commit.durability_gate import DurabilityGate
 from turnstream.adapters.redis.commit.session_store import RedisStore
 from turnstream.adapters.redis.connection.addresses import read_settings
 from turnstream.adapters.redis.connection.cluster import Cluster
+from turnstream.adapters.redis.connection.connector import Connector, opened
 from turnstream.adapters.redis.connection.executor import Standalone
-from turnstream.adapters.redis.connection.opening import Connector, opened
 from turnstream.adapters.redis.connection.sentinel import Sentinels
 from turnstream.adapters.redis.consumer_store import RedisConsumerStore
 from turnstream.adapters.redis.deployment.checks import check_rights, check_servers

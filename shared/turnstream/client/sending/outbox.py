@@ -28,7 +28,7 @@ from turnstream.ports import CommandEntry, CommandQueue
 WhenFull = Literal["raise", "wait"]
 """What happens to a command whose partition has too many waiting: `Overloaded` at once, or a wait for room."""
 
-SAFE = 0.4
+RESEND_FRACTION = 0.4
 """The fraction of the deduplication window for retrying a publication, and for resending an unanswered command: one may
 follow the other, and both must fit into the window with the time of the way to the stream."""
 
@@ -138,7 +138,7 @@ class Outbox:
             max_backlog: commands that may wait in a stream; more would never be let in together.
 
         """
-        self.resend_window = window * SAFE
+        self.resend_window = window * RESEND_FRACTION
         self._queue = queue
         self._together = min(MAX_TOGETHER, max_backlog)
         self._lanes: dict[int, PartitionSender] = {}

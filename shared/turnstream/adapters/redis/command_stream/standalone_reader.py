@@ -7,7 +7,7 @@ from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from turnstream.adapters.redis.connection.opening import raise_for
+from turnstream.adapters.redis.connection.connector import raise_for
 from turnstream.adapters.redis.connection.pipelined import Transport, pack
 from turnstream.adapters.redis.failures import understood
 from turnstream.adapters.redis.server import Server

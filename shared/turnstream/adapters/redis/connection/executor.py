@@ -5,7 +5,7 @@ from weakref import WeakSet
 
 from redis.asyncio.connection import AbstractConnection
 
-from turnstream.adapters.redis.connection.opening import Open, cut
+from turnstream.adapters.redis.connection.connector import Open, cut
 from turnstream.adapters.redis.connection.pipelined import Patience, PipelinedConnection, Word
 
 

@@ -12,8 +12,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from turnstream.adapters.redis.connection.connector import Open, raise_for
 from turnstream.adapters.redis.connection.heartbeat import Heartbeat
-from turnstream.adapters.redis.connection.opening import Open, raise_for
 from turnstream.errors import ConfigurationError, Unavailable
 
 Word = str | bytes | int | float
@@ -45,7 +45,7 @@ class Patience(NamedTuple):
     heartbeat: float
 
 
-GRACE = 1.0
+CLOSE_TIMEOUT_S = 1.0
 """Seconds to wait until an encrypted connection is closed."""
 
 _NOTHING = object()
@@ -97,10 +97,10 @@ class Transport(asyncio.Protocol):
             self._transport.write(packed)
 
     async def aclose(self) -> None:
-        """Close the connection without calling `lost`, and wait up to `GRACE` seconds until it is closed."""
+        """Close the connection without calling `lost`, and wait up to `CLOSE_TIMEOUT_S` seconds until it is closed."""
         self.close()
         with suppress(TimeoutError):
-            async with asyncio.timeout(GRACE):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self._gone.wait()
 
     def close(self) -> None:
