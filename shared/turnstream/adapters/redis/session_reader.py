@@ -6,8 +6,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from turnstream.adapters.redis.scripting import ScriptArgs
-from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.server import ScriptArgs, Server
 from turnstream.adapters.redis.stored_records import RecordLocation, decoded, invalid, read
 from turnstream.codec.records import INFO_FIELDS, decode_header, decode_info, decode_message
 from turnstream.domain.models import ChatMessage, SessionHeader, partition_of

@@ -10,7 +10,7 @@ import msgspec
 from turnstream.application.commands.decoder import payload_hash
 from turnstream.client.guard import LoopGuard
 from turnstream.client.replies.diagnosis import Diagnosis
-from turnstream.client.sending.envelope import AddressedCommand
+from turnstream.client.sending.outbox import AddressedCommand
 from turnstream.codec.records import error_of
 from turnstream.domain.representation import show
 from turnstream.errors import CommandParked, CommandTimeout, InvalidCommand, TurnstreamError

@@ -17,7 +17,7 @@ from redis.asyncio.connection import (
 )
 
 from turnstream.adapters.redis.connection.name_resolution import ResolvingConnection, ResolvingSSLConnection
-from turnstream.adapters.redis.connection.pipelined import Connector
+from turnstream.adapters.redis.connection.opening import Connector
 from turnstream.errors import ConfigurationError
 from turnstream.settings import Credentials, Settings
 

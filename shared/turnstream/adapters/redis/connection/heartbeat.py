@@ -14,7 +14,7 @@ MOMENT = 0.05
 class Watched(Protocol):
     """A connection, as its heartbeat sees it."""
 
-    heard_at: float
+    received_at: float
     """When something came over it last, by the event loop's clock."""
 
     def give_up(self, reason: str) -> None:
@@ -54,7 +54,7 @@ class Heartbeat:
 
     def _look(self) -> None:
         now, asked_at = self._loop.time(), self._asked_at()
-        due = max(asked_at or 0.0, self._watched.heard_at) + self._seconds
+        due = max(asked_at or 0.0, self._watched.received_at) + self._seconds
         if asked_at is None:
             self._is_overdue = False
             self._look_again_at(self._asked_if_quiet(now))
@@ -70,7 +70,7 @@ class Heartbeat:
 
     def _asked_if_quiet(self, now: float) -> float:
         """Ask if nothing came for long; return when to look again."""
-        quiet_until = self._watched.heard_at + self._seconds / 2
+        quiet_until = self._watched.received_at + self._seconds / 2
         if now + TICK < quiet_until:
             return quiet_until
         self._ask()
