@@ -4,11 +4,11 @@ import sys
 
 import typer
 
-from turnstream.errors import TurnstreamError
 from turnstream.logging import printable
+from turnstream_service.failures import Misused
 
 
-class ConfirmationRequired(TurnstreamError):  # noqa: N818 - a state of the command
+class ConfirmationRequired(Misused):
     """The message of a command that was not confirmed, because standard input is not a terminal."""
 
 

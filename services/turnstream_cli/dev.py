@@ -8,8 +8,9 @@ from typing import Final
 import typer
 
 from turnstream.adapters.embedded import EmbeddedServer
-from turnstream_cli.launching import worker_processes
-from turnstream_cli.options import DEFAULT_DIRECTORY, URL_VARIABLE, LogLevel
+from turnstream_cli.options import DEFAULT_DIRECTORY
+from turnstream_cli.worker_processes import worker_processes
+from turnstream_service.arguments import URL_VARIABLE, LogLevel
 
 WELCOME: Final = """\
 Server:   {url}

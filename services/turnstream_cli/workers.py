@@ -2,7 +2,7 @@
 
 from turnstream import Turnstream
 from turnstream_cli.notes import print_if_empty
-from turnstream_cli.output import print_json, print_table
+from turnstream_service.output import print_json, print_table
 
 
 async def print_workers(redis_url: str | None, *, as_json: bool) -> None:

@@ -26,7 +26,7 @@ from pydantic import (
 from turnstream import ConfigurationError, Event, RetryPolicy
 from turnstream.domain.events import EVENTS
 from turnstream_relay.network import tls_context
-from turnstream_relay.signing import PREFIX, check_secret
+from turnstream_relay.signatures import PREFIX, check_secret
 
 
 def _event_type(name: str) -> str:

@@ -8,7 +8,7 @@ from turnstream import Event, ResyncRequired
 from turnstream.codec.events import encode_event
 from turnstream.domain.events import AnyEvent
 from turnstream.messages import new_id
-from turnstream_relay.signing import Message
+from turnstream_relay.signatures import Message
 
 
 def message_of(event: Event | ResyncRequired) -> Message:
