@@ -134,7 +134,8 @@ class PartitionProcessor:
             except TooLate as late:
                 self._deciding.passed(late.now_ms)
             else:
-                self._tell(batch.parking)
+                if batch.parking:
+                    _log_failed(batch.parking, self.state.partition)
                 return
 
     async def _isolate(self, run: Sequence[Item], failures: Failures) -> None:
@@ -171,7 +172,7 @@ class PartitionProcessor:
             if not _is_fault(fault):
                 raise
             return None
-        return next((failure for _, failure in batch.parking.failed), None)
+        return next((failure for _, failure in batch.parking.failed), None) if batch.parking else None
 
     async def _operate(self, operation: DecodedCommand) -> None:
         """Apply an operator's command, with fewer and fewer parked ones for as long as the store does not take them."""
@@ -195,7 +196,7 @@ class PartitionProcessor:
         await self._store.commit(replace(batch, frees=True) if self._frees else batch)
         self.state = batch.after
         if batch.malformed:
-            self._tell_of_malformed(batch.malformed[0], len(batch.malformed))
+            _log_malformed(batch.malformed, self.state.partition)
         if batch.parking and batch.parking.taken:
             left = {session_id: after.count if after else 0 for session_id, after in batch.parking.sessions.items()}
             log.info("parked commands redriven or discarded", count=len(batch.parking.taken), left=left)
@@ -221,26 +222,29 @@ class PartitionProcessor:
             batch.set_aside(set_aside(accepted.raw, decode_sender(accepted.raw.fields), error))
         return batch
 
-    def _tell_of_malformed(self, first: MalformedEntry, count: int) -> None:
-        log.warning(
-            "entries set aside",
-            partition=self.state.partition,
-            count=count,
-            first=first.entry.entry_id,
-            command_id=decode_command_id(first.entry.fields),
-            error=QUOTED.sub("…", first.error),
-        )
 
-    def _tell(self, parking: BatchParking) -> None:
-        for accepted, failure in parking.failed:
-            log.error(
-                "command parked" if parking.holds(accepted) else "command rejected: it cannot be parked",
-                command_id=accepted.entry.command_id,
-                session_id=accepted.session_id,
-                partition=self.state.partition,
-                reason=reason_of(failure),
-                where=where_of(failure),
-            )
+def _log_malformed(malformed: Sequence[MalformedEntry], partition: int) -> None:
+    first = malformed[0]
+    log.warning(
+        "entries set aside",
+        partition=partition,
+        count=len(malformed),
+        first=first.entry.entry_id,
+        command_id=decode_command_id(first.entry.fields),
+        error=QUOTED.sub("…", first.error),
+    )
+
+
+def _log_failed(parking: BatchParking, partition: int) -> None:
+    for accepted, failure in parking.failed:
+        log.error(
+            "command parked" if parking.holds(accepted) else "command rejected: it cannot be parked",
+            command_id=accepted.entry.command_id,
+            session_id=accepted.session_id,
+            partition=partition,
+            reason=reason_of(failure),
+            where=where_of(failure),
+        )
 
 
 def _is_fault(failure: Exception) -> bool:

@@ -1,4 +1,4 @@
-"""The handlers: each decides one command on a session, and the session's events are made here (design §1, §9).
+"""The handlers: each decides one command on a session, and makes its events (design §1).
 
     handler(view, command, context) -> Decision
 
@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from turnstream.domain.commands import (
@@ -41,8 +41,15 @@ from turnstream.domain.events import (
     TokenMetricsUpdated,
 )
 from turnstream.domain.models import ChatMessage, ChatMessageRole, Session, SessionConfig, SessionHeader, TokenMetrics
-from turnstream.domain.patches import SessionPatch, TokenMetricsPatch, apply_patch
-from turnstream.domain.prices import Catalogue, Price, TokenUsage
+from turnstream.domain.patches import apply_patch
+from turnstream.domain.prices import Catalogue
+from turnstream.domain.token_metrics import (
+    becomes_critical,
+    first_metrics,
+    is_critical,
+    metrics_after_call,
+    metrics_patch_for_model,
+)
 from turnstream.errors import (
     InvalidCommand,
     MessageAlreadyExists,
@@ -54,9 +61,6 @@ from turnstream.errors import (
 
 MAX_REMOVED_BYTES = 65_536
 """Bodies of removed messages are kept with the outcome up to this size, in bytes of JSON (design §10)."""
-
-CRITICAL_UTILIZATION = 0.8
-"""Above this part of the context window every update is also announced as critical (docs/contract.md, Events)."""
 
 
 class SessionView(Protocol):
@@ -148,7 +152,7 @@ def create_session(view: SessionView, command: CreateSession, context: Context) 
         id=command.session_id,
         config=command.config,
         messages=_system_messages(command.config, context),
-        metrics=_fresh_metrics(command.config, context),
+        metrics=first_metrics(command.config, context.catalogue, context.time),
         created_at=context.time,
         updated_at=context.time,
         is_active=True,
@@ -163,14 +167,14 @@ def update_session(view: SessionView, command: UpdateSession, context: Context) 
     """Change what the patch sets; a change of the model brings its window and utilisation with it."""
     header = require_session(view, command)
     stamped = next_change(header, context)
-    updates = replace(command.updates, metrics=_refreshed_metrics(header, command.updates, context))
+    updates = replace(command.updates, metrics=metrics_patch_for_model(header, command.updates, context.catalogue))
     events: tuple[AnyEvent, ...] = (stamped.create(SessionUpdated, updates=updates),)
     if updates.config is not UNSET:
         events += (stamped.create(SessionConfigUpdated, config=updates.config),)
     after = apply_patch(header.metrics, updates.metrics)
-    if crosses(header.metrics, after):
+    if becomes_critical(header.metrics, after):
         # Such as by a model with a smaller window: the next report of tokens would no longer be the one that crossed.
-        events += (critical(stamped, after, crossed=True),)
+        events += (_critical(stamped, after, crossed=True),)
     return Decision(events)
 
 
@@ -192,36 +196,6 @@ def _system_messages(config: SessionConfig, context: Context) -> tuple[ChatMessa
         return ()
     content = (TextContent(config.system_prompt),)
     return (ChatMessage(id=context.command_id, role=ChatMessageRole.SYSTEM, content=content, created_at=context.time),)
-
-
-def _fresh_metrics(config: SessionConfig, context: Context) -> TokenMetrics:
-    price = context.catalogue.price(TokenUsage(), config.model, config.provider, context.time)
-    return TokenMetrics(
-        prompt_tokens=0,
-        completion_tokens=0,
-        total_tokens=0,
-        estimated_cost=0.0,
-        context_utilization=0.0,
-        max_context_window=context.catalogue.context_window(config.model, config.provider),
-        price_source=price.source,
-    )
-
-
-def _refreshed_metrics(
-    header: SessionHeader,
-    updates: SessionPatch,
-    context: Context,
-) -> TokenMetricsPatch | UnsetType:
-    """Add the new model's window, and the utilisation of it, to the metrics that the producer patches itself."""
-    config = apply_patch(header.config, updates.config)
-    if (config.model, config.provider) == (header.config.model, header.config.provider):
-        return updates.metrics
-    wanted = TokenMetricsPatch() if updates.metrics is UNSET else updates.metrics
-    if wanted.max_context_window is UNSET:
-        wanted = replace(wanted, max_context_window=context.catalogue.context_window(config.model, config.provider))
-    if wanted.context_utilization is UNSET:
-        wanted = replace(wanted, context_utilization=utilization(apply_patch(header.metrics, wanted)))
-    return wanted
 
 
 def add_message(view: SessionView, command: AddMessage, context: Context) -> Decision:
@@ -280,62 +254,22 @@ def _bodies_or_ids(removed: tuple[ChatMessage, ...]) -> tuple[ChatMessage | Remo
     return tuple(RemovedMessage(message.id) for message in removed)
 
 
-def utilization(metrics: TokenMetrics) -> float:
-    """Return the part of the context window that is used: of the last prompt where its size is known, else of all."""
-    used = metrics.total_tokens if metrics.context_tokens is None else metrics.context_tokens
-    return used / metrics.max_context_window
+def update_token_metrics(view: SessionView, command: UpdateTokenMetrics, context: Context) -> Decision:
+    """Add one call's tokens and price; omitted or zero tokens are announced as well."""
+    header = require_session(view, command)
+    stamped = next_change(header, context)
+    metrics = metrics_after_call(header, command, context.catalogue, context.time)
+    events: tuple[AnyEvent, ...] = (stamped.create(TokenMetricsUpdated, metrics=metrics),)
+    if is_critical(metrics):
+        events += (_critical(stamped, metrics, crossed=becomes_critical(header.metrics, metrics)),)
+    return Decision(events)
 
 
-def crosses(before: TokenMetrics, after: TokenMetrics) -> bool:
-    """Return whether the utilisation became critical."""
-    return before.context_utilization <= CRITICAL_UTILIZATION < after.context_utilization
-
-
-def critical(stamped: EventFactory, metrics: TokenMetrics, *, crossed: bool) -> AnyEvent:
+def _critical(stamped: EventFactory, metrics: TokenMetrics, *, crossed: bool) -> AnyEvent:
     """Announce a critical utilisation."""
     return stamped.create(
         ContextWindowCritical,
         utilization=metrics.context_utilization,
         max_context_window=metrics.max_context_window,
         crossed=crossed,
-    )
-
-
-def update_token_metrics(view: SessionView, command: UpdateTokenMetrics, context: Context) -> Decision:
-    """Add one call's tokens and price; omitted or zero tokens are announced as well."""
-    header = require_session(view, command)
-    stamped = next_change(header, context)
-    before = header.metrics
-    metrics = _with_usage(before, command, _price(header, command, context))
-    events: tuple[AnyEvent, ...] = (stamped.create(TokenMetricsUpdated, metrics=metrics),)
-    if metrics.context_utilization > CRITICAL_UTILIZATION:
-        events += (critical(stamped, metrics, crossed=crosses(before, metrics)),)
-    return Decision(events)
-
-
-def _price(header: SessionHeader, command: UpdateTokenMetrics, context: Context) -> Price:
-    usage = TokenUsage(
-        prompt_tokens=command.prompt_tokens or 0,
-        completion_tokens=command.completion_tokens or 0,
-        cache_read_tokens=command.cache_read_tokens or 0,
-        cache_write_tokens=command.cache_write_tokens or 0,
-    )
-    return context.catalogue.price(usage, header.config.model, header.config.provider, context.time)
-
-
-def _with_usage(before: TokenMetrics, command: UpdateTokenMetrics, price: Price) -> TokenMetrics:
-    prompt = before.prompt_tokens + (command.prompt_tokens or 0)
-    completion = before.completion_tokens + (command.completion_tokens or 0)
-    total = before.total_tokens + (command.prompt_tokens or 0) + (command.completion_tokens or 0)
-    context_tokens = before.context_tokens if command.context_tokens is None else command.context_tokens
-    used = total if context_tokens is None else context_tokens
-    return TokenMetrics(
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        total_tokens=total,
-        estimated_cost=before.estimated_cost + price.cost,
-        context_utilization=used / before.max_context_window,
-        max_context_window=before.max_context_window,
-        price_source=price.source,
-        context_tokens=context_tokens,
     )

@@ -75,7 +75,7 @@ class BatchDecider:
         self, state: PartitionState, run: Sequence[Item], failures: Failures, *, thorough: bool
     ) -> BatchInProgress:
         """Decide a run; a command that fails is parked, whatever of it had happened."""
-        parking = self.parking(failures)
+        parking = BatchParking(self._memory.parked, failures) if failures or self._memory.parked.sessions else None
         needs, loaded = await self.loaded(state, run, parking, thorough=thorough)
         while True:
             batch = self.begun(state, needs, loaded, parking)
@@ -84,19 +84,14 @@ class BatchDecider:
                 return batch
             # It may have half happened: the batch is decided again without it.
             failures = {**failures, **failed}
-            parking = self.parking(failures)
-
-    def parking(self, failures: Failures) -> BatchParking:
-        """Begin to park."""
-        return BatchParking(self._memory.parked, failures)
+            parking = BatchParking(self._memory.parked, failures)
 
     async def loaded(
         self, state: PartitionState, run: Sequence[Item], parking: BatchParking | None, *, thorough: bool
     ) -> tuple[Needs, Loaded]:
         """Return what commands need, and what is stored of it; of what is only parked, nothing but outcomes."""
-        filtering = parking if parking and parking.active else None
-        needs = needs_of(_changing(run, filtering), self._memory.headers, thorough=thorough)
-        if thorough and filtering:
+        needs = needs_of(_changing(run, parking), self._memory.headers, thorough=thorough)
+        if thorough and parking:
             # For a duplicated command id the earliest entry counts: its outcome is not in a later bucket.
             times = {item.entry.command_id: item.entry_ms for item in reversed(run) if isinstance(item, DecodedCommand)}
             needs = Needs(needs.sessions, times)
@@ -119,7 +114,6 @@ class BatchDecider:
     ) -> BatchInProgress:
         """Begin a batch on what was loaded."""
         sessions = self._working(needs, loaded.sessions)
-        parking = parking or self.parking({})
         return BatchInProgress(state, sessions, loaded.outcomes, self._catalogue, parking, self._known_ms)
 
     def _working(self, needs: Needs, loaded: Mapping[str, LoadedSession]) -> dict[str, WorkingSession]:

@@ -14,7 +14,7 @@ from turnstream.domain.models import ChatMessage, Entity, SessionHeader, Session
 from turnstream.errors import SessionNotFound, StoredDataInvalid, Unavailable
 from turnstream.ports import EventLog, EventPage, MessageRange, SessionReader
 
-ATTEMPTS = 10
+MAX_READS = 10
 """Attempts for a session that changes while it is read, or whose last change is not durable yet."""
 
 PAUSE = 0.1
@@ -75,7 +75,7 @@ class Verifier:
 
         """
         found: Verification | None = None
-        for attempt in range(ATTEMPTS):
+        for attempt in range(MAX_READS):
             if attempt:
                 await asyncio.sleep(PAUSE)
             try:
