@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from turnstream_cli.options import SessionId, Yes
+from turnstream_cli.options import RedisUrl, SessionId, Yes
 from turnstream_service.arguments import LogLevel
-from turnstream_service.options import HELP_SETTINGS, AsJson, Log, RedisUrl
+from turnstream_service.options import HELP_SETTINGS, AsJson, Log
 
 EntryId = Annotated[str, typer.Argument(metavar="ID", help="The entry's id, as the listing shows it.")]
 

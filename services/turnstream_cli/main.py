@@ -9,11 +9,11 @@ import typer
 
 from turnstream_cli.dead_letter_commands import malformed, parked
 from turnstream_cli.help_text import reflow, reflow_help
-from turnstream_cli.options import DEFAULT_DIRECTORY, Processes, RoleName, Yes
+from turnstream_cli.options import DEFAULT_DIRECTORY, Processes, RedisUrl, RoleName, Yes
 from turnstream_cli.session_commands import sessions
 from turnstream_cli.subscriptions import subscriptions
 from turnstream_service.arguments import LogLevel
-from turnstream_service.options import HELP_SETTINGS, AsJson, Log, RedisUrl, Version
+from turnstream_service.options import HELP_SETTINGS, AsJson, Log, Version
 from turnstream_service.program import end_with_output
 
 EPILOG: Final = """\

@@ -1,11 +1,13 @@
 """The options that several commands share."""
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
+from turnstream_service.arguments import URL_VARIABLE
 from turnstream_service.options import check_finite
 
 DEFAULT_DIRECTORY: Final = Path(".turnstream")
@@ -60,6 +62,24 @@ def complete_event_type(incomplete: str) -> list[str]:
     return [name for name in EVENT_TYPES if name.startswith(incomplete)]
 
 
+def locate_server(context: typer.Context, url: str | None) -> str | None:
+    """Return the URL that is given, else that of a running `turnstream dev`; `None` leaves it to the settings."""
+    if url is not None or URL_VARIABLE in os.environ or context.resilient_parsing:
+        return url
+    from turnstream_cli.dev_discovery import find_dev_server  # noqa: PLC0415 - `--help` need not import it
+
+    return find_dev_server(Path.cwd())
+
+
+RedisUrl = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        callback=locate_server,
+        help=f"Where the server is; if not given {URL_VARIABLE}, else the turnstream dev that runs in this directory "
+        "or one above, else redis://localhost:6379.",
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.")]
 CommandId = Annotated[

@@ -10,6 +10,7 @@ from turnstream_cli.options import (
     DEFAULT_PROVIDER,
     CommandId,
     MessageRole,
+    RedisUrl,
     SessionId,
     Timeout,
     Yes,
@@ -17,7 +18,7 @@ from turnstream_cli.options import (
     complete_event_type,
 )
 from turnstream_service.arguments import LogLevel
-from turnstream_service.options import AsJson, Log, RedisUrl, check_finite
+from turnstream_service.options import AsJson, Log, check_finite
 
 SESSIONS: Final = "Sessions"
 """The heading under which the help lists these commands."""

@@ -5,9 +5,9 @@ from typing import Annotated, Final
 
 import typer
 
-from turnstream_cli.options import SessionId, Yes
+from turnstream_cli.options import RedisUrl, SessionId, Yes
 from turnstream_service.arguments import LogLevel
-from turnstream_service.options import HELP_SETTINGS, AsJson, Log, RedisUrl, check_finite
+from turnstream_service.options import HELP_SETTINGS, AsJson, Log, check_finite
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The subscription's name.")]
 Timeout = Annotated[
