@@ -1,16 +1,18 @@
 """The requests to stop a program: signals, or the end of its standard input."""
-# ruff: noqa: PLC0415 - the library is imported when a program logs
+# ruff: noqa: PLC0415 - the library is imported when a program logs, and asyncio when it runs
 
-import asyncio
 import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Thread, Timer
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from turnstream_service import exit_status
+
+if TYPE_CHECKING:
+    import asyncio
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -56,6 +58,8 @@ class StopRequests:
             before_exit: called before a second signal, or `stop_time`, ends the process.
 
         """
+        import asyncio
+
         self._before_exit = before_exit
         loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
@@ -107,7 +111,7 @@ def exit_after(seconds: float, *, status: int = exit_status.DONE, before: Action
     timer.start()
 
 
-def _await_eof(loop: asyncio.AbstractEventLoop, request: Action) -> None:
+def _await_eof(loop: "asyncio.AbstractEventLoop", request: Action) -> None:
     # Read in a thread, because a loop can wait for pipes but not for files, and without `sys.stdin`, whose lock would
     # be held while the interpreter ends. A closed standard input has ended, too.
     with suppress(OSError):
