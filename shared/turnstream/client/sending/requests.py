@@ -1,16 +1,17 @@
-"""Commands on their way out: checked and addressed, then one sender a partition keeps their order (design §1, §10)."""
+"""The requests of a client: commands, checked and addressed, and those that one call sends to a partition."""
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import msgspec
 from msgspec.structs import replace
 
 from turnstream.application.commands.decoder import check_deadline
-from turnstream.client.sending.partition_sender import MAX_TOGETHER, PartitionSender, Published, SendRequest
 from turnstream.codec.envelope import MAX_APPLY_WITHIN_MS, check_entry, encode_command
+from turnstream.domain.command_specs import FREEING
 from turnstream.domain.commands import (
     AnyCommand,
     Command,
@@ -21,16 +22,20 @@ from turnstream.domain.commands import (
     RemoveMessages,
 )
 from turnstream.domain.models import partition_of
-from turnstream.errors import InvalidCommand
+from turnstream.errors import InvalidCommand, Overloaded, Unavailable
 from turnstream.messages import new_id
-from turnstream.ports import CommandEntry, CommandQueue
+from turnstream.ports import CommandEntry
 
 WhenFull = Literal["raise", "wait"]
 """What happens to a command whose partition has too many waiting: `Overloaded` at once, or a wait for room."""
 
-RESEND_FRACTION = 0.4
-"""The fraction of the deduplication window for retrying a publication, and for resending an unanswered command: one may
-follow the other, and both must fit into the window with the time of the way to the stream."""
+MAX_BATCH = 256
+"""Commands of one publication."""
+
+MAX_BATCH_BYTES = 1024 * 1024
+
+DEADLINE_TOLERANCE_S = 1.0
+"""Seconds by which the deadlines of requests in one publication may differ."""
 
 
 class Trace(msgspec.Struct, frozen=True):
@@ -126,74 +131,90 @@ def gives_session(command: Command[Any]) -> bool:
     return not isinstance(command, (DeleteSession, RemoveMessages, ParkedCommands))
 
 
-class Outbox:
-    """The lanes of a client; each is held while the client has no connection for its replies."""
+class SendRequest:
+    """The entries of one caller; `taken` of them are in flight or published."""
 
-    def __init__(self, queue: CommandQueue, window: float, max_backlog: int = MAX_TOGETHER) -> None:
-        """Publish to these streams.
+    def __init__(
+        self, entries: Sequence[CommandEntry], deadline: float, *, wait: bool, until: float = math.inf
+    ) -> None:
+        """Keep entries that are retried until `deadline`; the caller waits until `until` at most.
 
-        Args:
-            queue: the command streams.
-            window: seconds for which workers recognise a command again.
-            max_backlog: commands that may wait in a stream; more would never be let in together.
-
+        Both are times of the event loop's clock, in seconds. An attempt that has begun may outlast the deadline. With
+        `wait` the caller waits for room.
         """
-        self.resend_window = window * RESEND_FRACTION
-        self._queue = queue
-        self._together = min(MAX_TOGETHER, max_backlog)
-        self._lanes: dict[int, PartitionSender] = {}
-        self._published: Published = lambda _, __: None
+        self.entries = entries
+        self.deadline = deadline
+        self.until = until
+        self.wait = wait
+        self.frees = all(entry.type in FREEING for entry in entries)
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.taken = 0
 
-    def tell(self, published: Published) -> None:
-        """Set the callback for commands that are queued from now on."""
-        self._published = published
+    @property
+    def all_taken(self) -> bool:
+        """Whether all of its entries are in flight or published."""
+        return self.taken == len(self.entries)
 
-    def put(
-        self,
-        partition: int,
-        entries: Sequence[CommandEntry],
-        timeout: float | None = 0.0,
-        *,
-        wait: bool = False,
-        until: float = math.inf,
-    ) -> asyncio.Future[None]:
-        """Put commands into a lane, in this order.
+    def can_share_batch(self, other: "SendRequest", *, alike: bool) -> bool:
+        """Return whether both requests may fail together: both wait for room or neither, with about the same deadline.
 
-        Args:
-            partition: where they go.
-            entries: the commands.
-            timeout: seconds for which it is tried again; `None` for as long as the caller waits.
-            wait: wait for room where too many commands wait already.
-            until: when the caller waits no longer, whatever is under way then, by the event loop's clock.
-
-        Returns:
-            A future that is done when all of them are durably queued; it fails with `Overloaded` when too many wait
-            there already, with `Unavailable` when it is not known whether they are queued.
-
+        If they must be `alike`, both free memory or neither.
         """
-        deadline = until if timeout is None else asyncio.get_running_loop().time() + timeout
-        return self._lane(partition).put(SendRequest(entries, deadline, wait=wait, until=until))
+        if alike and self.frees is not other.frees:
+            return False
+        return self.wait is other.wait and abs(self.deadline - other.deadline) <= DEADLINE_TOLERANCE_S
 
-    def hold(self, partitions: Iterable[int], why: str) -> None:
-        """Publish nothing to these partitions until `resume`."""
-        for partition in partitions:
-            self._lane(partition).hold(why)
+    def should_fail(self, failure: Unavailable, now: float) -> bool:
+        """Return whether this waiting request fails now, after a publication before it failed.
 
-    def resume(self, again: Mapping[int, Sequence[CommandEntry]]) -> None:
-        """Publish to these partitions, to each first these commands, which were published before."""
-        for partition, entries in again.items():
-            self._lane(partition).resume(entries)
+        A request with entries in flight fails or succeeds with these.
+        """
+        return not self.taken and (now > self.deadline or (isinstance(failure, Overloaded) and not self.wait))
 
-    async def aclose(self) -> None:
-        """Wait for publications in flight, without retries."""
-        for lane in self._lanes.values():
-            lane.close()
-        await asyncio.gather(*(lane.task for lane in self._lanes.values() if lane.task))
+    def resolve(self, failure: Exception | None) -> None:
+        """Resolve the future of the caller."""
+        if self.future.done():
+            return
+        if failure:
+            self.future.set_exception(failure)
+        else:
+            self.future.set_result(None)
 
-    def _lane(self, partition: int) -> PartitionSender:
-        lane = self._lanes.get(partition)
-        if lane is None:
-            lane = self._lanes[partition] = PartitionSender(
-                self._queue, partition, self.resend_window, self._together, self._published
-            )
-        return lane
+
+def next_batch(
+    waiting: deque[SendRequest], max_batch: int, *, alike: bool
+) -> tuple[list[CommandEntry], list[SendRequest]]:
+    """Take the entries of the next publication, at least one, and return them with their requests.
+
+    Args:
+        waiting: the requests in their order; those that are taken as a whole are removed.
+        max_batch: commands that one publication may have.
+        alike: take either commands that only free memory, or others, as `SendRequest.can_share_batch`.
+
+    """
+    entries: list[CommandEntry] = []
+    requests: list[SendRequest] = []
+    size = 0
+    while waiting and len(entries) < max_batch:
+        request = waiting[0]
+        entry = request.entries[request.taken]
+        size += len(entry.data)
+        if entries and (size > MAX_BATCH_BYTES or not request.can_share_batch(requests[0], alike=alike)):
+            break
+        entries.append(entry)
+        request.taken += 1
+        if not requests or requests[-1] is not request:
+            requests.append(request)
+        if request.all_taken:
+            waiting.popleft()
+    return entries, requests
+
+
+def first_batch(entries: list[CommandEntry], max_batch: int) -> list[CommandEntry]:
+    """Return as many of these entries as fit into one publication, at least one."""
+    size = 0
+    for count, entry in enumerate(entries[:max_batch]):
+        size += len(entry.data)
+        if count and size > MAX_BATCH_BYTES:
+            return entries[:count]
+    return entries[:max_batch]
