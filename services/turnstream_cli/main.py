@@ -257,9 +257,9 @@ def asyncapi() -> None:
     Example:
       turnstream asyncapi > asyncapi.json
     """
-    from turnstream.asyncapi import render
+    from importlib.resources import files
 
-    typer.echo(render(), nl=False)
+    typer.echo(files("turnstream").joinpath("asyncapi.json").read_text(encoding="utf-8"), nl=False)
 
 
 reflow_help(app)

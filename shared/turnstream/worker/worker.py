@@ -7,15 +7,13 @@ import socket
 from collections.abc import Sequence
 from functools import partial
 
-import structlog
-
 from turnstream.application.commands.decoder import CommandDecoder
 from turnstream.application.commands.owner_memory import OwnerMemory, ParkingLimits
 from turnstream.application.processor import PartitionProcessor
 from turnstream.application.queries.query_handler import QueryHandler
 from turnstream.domain.prices import Catalogue
 from turnstream.errors import Unavailable
-from turnstream.logging import get_logger
+from turnstream.logging import bound, get_logger
 from turnstream.ports import Backend, PartitionState
 from turnstream.settings import Settings
 from turnstream.worker.member import Member
@@ -63,7 +61,7 @@ class Worker:
 
     async def run(self) -> None:
         """Work until stopped; a server that goes away is waited for."""
-        with structlog.contextvars.bound_contextvars(worker=self.worker_id):
+        with bound(worker=self.worker_id):
             log.info("worker started", partitions=self._backend.partitions)
             try:
                 await self._member.run(
