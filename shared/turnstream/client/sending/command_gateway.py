@@ -132,7 +132,7 @@ class CommandGateway:
             raise CommandTimeout(command_id, deadline.passed, _sentence(error), sent=False) from error
 
     async def _publish(self, partition: int, entries: Sequence[CommandEntry], options: SendOptions) -> None:
-        """Publish commands; every call gets an error of its own, with the id of its first command."""
+        """Publish commands; each call gets its own error, with the id of its first command."""
         command_id, deadline = entries[0].command_id, options.deadline
         try:
             await self._senders[partition].send(entries, None, wait=options.wait, until=deadline.at)
@@ -188,7 +188,7 @@ class CommandGateway:
             raise Unavailable("The client was closed before the command was sent")
 
     def _start_listener(self, partitions: Sequence[int]) -> None:
-        """Receive replies from partitions in a task of their own, unless the client is closed."""
+        """Receive replies from partitions in a separate task, unless the client is closed."""
         if self._closed:
             return
         listener = _Listener(partitions)
@@ -221,7 +221,7 @@ class CommandGateway:
             self._stop(listener.partitions, reason)
 
     async def _subscribe(self, listener: _Listener) -> Subscription:
-        """Subscribe to the channels of a listener; those that are on another server get a listener of their own."""
+        """Subscribe to the channels of a listener; those on another server get another listener."""
         backoff = Backoff()
         while True:
             try:

@@ -11,15 +11,12 @@ from msgspec.structs import replace
 
 from turnstream.application.commands.decoder import check_deadline
 from turnstream.codec.envelope import MAX_APPLY_WITHIN_MS, check_entry, encode_command
-from turnstream.domain.command_specs import FREEING
+from turnstream.domain.command_specs import COMMAND_SPECS, FREEING
 from turnstream.domain.commands import (
+    ON_SESSIONS,
     AnyCommand,
     Command,
     CreateSession,
-    DeleteSession,
-    ListSessions,
-    ParkedCommands,
-    RemoveMessages,
 )
 from turnstream.domain.models import partition_of
 from turnstream.errors import InvalidCommand, Overloaded, Unavailable
@@ -82,8 +79,8 @@ class EnvelopeBuilder:
         """Check a command and put it into its envelope.
 
         A `CreateSession` without a session id gets the command's id, so that a resend is the same command again. The
-        time of `apply_within`, in seconds, begins now. With `wants_session` the reply says where the session
-        stands, if the session is the result of the command.
+        time of `apply_within`, in seconds, begins now. With `wants_session` the reply has the position of the
+        session, if the session is the result of the command.
 
         Raises:
             InvalidCommand: a worker would refuse it; names the field.
@@ -95,7 +92,7 @@ class EnvelopeBuilder:
             command = replace(command, session_id=entry_id)
         known = cast("AnyCommand", command)
         data = encode_command(known, self._max_bytes)
-        session_id = "" if isinstance(known, ListSessions) else known.session_id or ""
+        session_id = (isinstance(known, ON_SESSIONS) and known.session_id) or ""
         partition = partition_of(session_id, self._partitions)
         given = trace or NO_TRACE
         entry = CommandEntry(
@@ -128,7 +125,8 @@ def _limited(entry: CommandEntry, command: AnyCommand, apply_within: float) -> C
 
 def gives_session(command: Command[Any]) -> bool:
     """Return whether the result of a command is its session."""
-    return not isinstance(command, (DeleteSession, RemoveMessages, ParkedCommands))
+    spec = COMMAND_SPECS.get(type(command))
+    return spec is not None and spec.output is None
 
 
 class SendRequest:
