@@ -114,7 +114,7 @@ class CommandGateway:
             await self._connect(partition, entries[0].command_id, options.deadline)
         with self._pending.register(commands, options.timeout) as replies:
             publications = [self._publish(partition, entries, options) for partition, entries in entries_of.items()]
-            if len(publications) == 1:
+            if len(commands) == 1:
                 await publications[0]
             else:
                 for failure in await asyncio.gather(*publications, return_exceptions=True):
