@@ -1,4 +1,4 @@
-"""One rule for each shape of method: what the sync client has instead of a method of the async one."""
+"""The rules of the sync client: the sync counterpart of each shape of method of the async one."""
 
 import ast
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class ClassContext:
         async_name: its async class, as sync modules import it.
         target: the same with its type parameters.
         opens: whether it is a client.
-        docstrings: what its docstrings say.
+        docstrings: the edits of its docstrings.
         imports: the imports that it needs, as they are found.
 
     """

@@ -1,4 +1,4 @@
-"""The table of the sync client: which async class becomes which sync class, and what its docstrings say differently."""
+"""The table of the sync client: the async class of each sync class, and the edits of its docstrings."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -113,7 +113,7 @@ MODULES = (
     ),
     SyncModule(
         "admin",
-        "`ts.admin` of the sync client: what operators see and change.",
+        "`ts.admin` of the sync client: operations for operators.",
         (
             SyncClass("turnstream.client.admin.parked_sessions", "ParkedAdmin"),
             SyncClass("turnstream.client.admin.malformed_entries", "MalformedAdmin"),

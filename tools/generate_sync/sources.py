@@ -14,7 +14,7 @@ LIBRARY = ROOT / "shared"
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-class UnknownShape(Exception):  # noqa: N818 - it says what was met
+class UnknownShape(Exception):  # noqa: N818 - its subject, as in KeyUnusable
     """The async client has something for which there is no rule."""
 
 

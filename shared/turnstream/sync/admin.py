@@ -5,7 +5,7 @@
 #   turnstream.client.admin.workers
 #   turnstream.client.admin.admin
 
-"""`ts.admin` of the sync client: what operators see and change."""
+"""`ts.admin` of the sync client: operations for operators."""
 
 from collections.abc import Iterator
 from datetime import datetime

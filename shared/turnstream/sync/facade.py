@@ -1,4 +1,4 @@
-"""What the generated classes of the sync client have in common: how they pass calls to the async client."""
+"""The base classes of the generated sync client: they pass calls to the async client."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, suppress
