@@ -9,8 +9,9 @@ from turnstream.application.queries.query_handler import MAX_ANSWER_BYTES
 from turnstream.asyncapi.recording import DEFAULTS, KEYS
 from turnstream.asyncapi.replies import rejections
 from turnstream.asyncapi.schemas import words_of
-from turnstream.codec.envelope import MAX_DEPTH, MAX_NAME_BYTES
+from turnstream.codec.envelope import MAX_NAME_BYTES
 from turnstream.codec.records import REJECTIONS
+from turnstream.domain.json_input import MAX_DEPTH
 from turnstream.domain.limits import MAX_ID_LENGTH, MAX_ITEMS, MAX_PAGE, MAX_TOKENS
 from turnstream.domain.partitioning import BUCKETS
 

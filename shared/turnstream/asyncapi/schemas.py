@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from turnstream.codec.events import DATA_TYPES, EventEnvelope
 from turnstream.domain.commands import (
     COMMANDS,
     OPERATIONS,
@@ -23,7 +22,8 @@ from turnstream.domain.commands import (
     RemovedMessage,
     RemoveMessages,
 )
-from turnstream.domain.events import EVENTS
+from turnstream.domain.event_envelope import EventEnvelope
+from turnstream.domain.events import DATA_TYPES, EVENTS
 from turnstream.domain.models import ChatMessage, Session, SessionPage
 from turnstream.ports import Rejection, Reply, SessionPlace
 
