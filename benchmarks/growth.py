@@ -76,8 +76,8 @@ async def _at(ts: Turnstream, backend: RedisBackend, chosen: Sequence[str]) -> F
     pages: list[float] = []
     lasts: list[float] = []
     for session_id in chosen[:SAMPLES]:
-        await measuring.timed(pages, partial(ts.sessions.list_sessions, limit=100))
-        await measuring.timed(lasts, partial(ts.sessions.get_messages, session_id, last=20))
+        await measuring.timed(pages, partial(ts.sessions.page, limit=100))
+        await measuring.timed(lasts, partial(ts.sessions.messages, session_id, last=20))
     return {
         "appended_per_second": appended,
         "page_us": measuring.percentiles(pages)["p50_us"],
@@ -101,7 +101,7 @@ async def more_messages(ts: Turnstream, backend: RedisBackend, size: Size) -> di
         lasts: list[float] = []
         for _ in range(SAMPLES):
             await measuring.timed(appends, partial(measuring.ticket, ts, session_id))
-            await measuring.timed(lasts, partial(ts.sessions.get_messages, session_id, last=20))
+            await measuring.timed(lasts, partial(ts.sessions.messages, session_id, last=20))
         memory = await measuring.memory(ts, backend, length)
         found[length] = {
             "append_us": measuring.percentiles(appends)["p50_us"],

@@ -184,7 +184,7 @@ async def memory(ts: Turnstream, backend: RedisBackend, messages: int) -> Figure
     used = [
         await call("MEMORY", "USAGE", key, "SAMPLES", 0) for key in (keys.messages(session_id), keys.order(session_id))
     ]
-    (message,) = await ts.sessions.get_messages(session_id, last=1)
+    (message,) = await ts.sessions.messages(session_id, last=1)
     return {"stored_bytes": sum(used) / messages, "json_bytes": float(len(encode_message(message)))}
 
 

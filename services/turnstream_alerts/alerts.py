@@ -47,6 +47,6 @@ class Alerts:
 
     async def _model(self, event: ContextWindowCritical) -> str:
         """Return the model that the session has now; the event does not say, and the session may be gone."""
-        session = await self._ts.sessions.get_session(event.session_id)
+        session = await self._ts.sessions.get(event.session_id)
         # One that began after the event is another one under the same id.
         return session.config.model if session and session.created_at <= event.timestamp else "unknown"

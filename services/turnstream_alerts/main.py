@@ -44,7 +44,7 @@ async def watch(redis_url: str | None, every: float) -> None:
         _on_signals(connecting.cancel)
     async with Turnstream.connect(redis_url) as ts:
         alerts = Alerts(ts)
-        subscription = ts.subscription("alerts", ContextWindowCritical)
+        subscription = ts.consumer("alerts", ContextWindowCritical)
         _on_signals(subscription.stop)
         telling = asyncio.create_task(_tell(alerts, every))
         try:

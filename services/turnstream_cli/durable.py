@@ -14,7 +14,7 @@ from turnstream_cli.running import REFUSED
 async def print_subscriptions(redis_url: str | None, *, as_json: bool) -> None:
     """Print all subscriptions."""
     async with Turnstream.connect(redis_url) as ts:
-        infos = await ts.subscriptions.list_all()
+        infos = [each async for each in ts.admin.consumers.list()]
     if as_json:
         for info in infos:
             print_json(info)
@@ -35,7 +35,7 @@ async def print_subscriptions(redis_url: str | None, *, as_json: bool) -> None:
 async def print_lag(redis_url: str | None, name: str, *, as_json: bool) -> None:
     """Print how far a subscription is."""
     async with Turnstream.connect(redis_url) as ts:
-        lags = await ts.subscriptions.lag(name)
+        lags = [each async for each in ts.admin.consumers.lag(name)]
     if as_json:
         for lag in lags:
             print_json(lag)
@@ -51,7 +51,7 @@ async def reset_to(redis_url: str | None, name: str, place: Start | datetime) ->
     """Set the position of a subscription."""
     async with Turnstream.connect(redis_url) as ts:
         try:
-            await ts.subscriptions.reset(name, place)
+            await ts.admin.consumers.reset(name, place)
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--to") from None
     typer.echo(f"{name} goes on from there")
@@ -70,7 +70,7 @@ def place_of(text: str) -> Start | datetime:
 async def print_parked(redis_url: str | None, name: str, *, as_json: bool) -> None:
     """Print the retried and parked sessions of a subscription."""
     async with Turnstream.connect(redis_url) as ts:
-        sessions = await ts.subscriptions.parked(name)
+        sessions = [each async for each in ts.admin.consumers.parked(name)]
     if as_json:
         for session in sessions:
             print_json(session)
@@ -90,7 +90,7 @@ async def print_parked(redis_url: str | None, name: str, *, as_json: bool) -> No
 async def redrive_session(redis_url: str | None, name: str, session_id: str, timeout: float) -> None:
     """Redrive a session and say how far that came."""
     async with Turnstream.connect(redis_url) as ts:
-        left = await ts.subscriptions.redrive(name, session_id, timeout=timeout)
+        left = await ts.admin.consumers.redrive(name, session_id, timeout=timeout)
     if left:
         typer.echo(f"error: an event was not handled again; {left} wait", err=True)
         raise typer.Exit(REFUSED)
@@ -100,12 +100,12 @@ async def redrive_session(redis_url: str | None, name: str, session_id: str, tim
 async def discard_session(redis_url: str | None, name: str, session_id: str, timeout: float) -> None:
     """Drop what waits in a session."""
     async with Turnstream.connect(redis_url) as ts:
-        await ts.subscriptions.discard(name, session_id, timeout=timeout)
+        await ts.admin.consumers.discard(name, session_id, timeout=timeout)
     typer.echo("discarded")
 
 
 async def forget_subscription(redis_url: str | None, name: str) -> None:
     """Forget a subscription."""
     async with Turnstream.connect(redis_url) as ts:
-        await ts.subscriptions.forget(name)
+        await ts.admin.consumers.forget(name)
     typer.echo(f"{name} is forgotten")

@@ -10,7 +10,7 @@ from turnstream_cli.output import print_json, print_table
 async def print_malformed(redis_url: str | None, *, as_json: bool) -> None:
     """Print the entries, without their contents."""
     async with Turnstream.connect(redis_url) as ts:
-        infos = [info async for info in ts.malformed.list()]
+        infos = [info async for info in ts.admin.malformed.list()]
     if as_json:
         for info in infos:
             print_json({"id": info.id, "sentAt": info.sent_at, "error": info.error, "shortened": info.shortened})
@@ -22,7 +22,7 @@ async def print_malformed(redis_url: str | None, *, as_json: bool) -> None:
 async def print_entry(redis_url: str | None, entry_id: str, *, as_json: bool) -> None:
     """Print an entry with its contents."""
     async with Turnstream.connect(redis_url) as ts:
-        info = await ts.malformed.show(entry_id)
+        info = await ts.admin.malformed.show(entry_id)
     if info is None:
         raise _absent(entry_id)
     if as_json:
@@ -38,14 +38,14 @@ async def print_entry(redis_url: str | None, entry_id: str, *, as_json: bool) ->
 async def redrive(redis_url: str | None, entry_id: str, *, as_json: bool) -> None:
     """Send an entry once more."""
     async with Turnstream.connect(redis_url) as ts:
-        found = await ts.malformed.redrive(entry_id)
+        found = await ts.admin.malformed.redrive(entry_id)
     _tell(entry_id, "redriven", found=found, as_json=as_json)
 
 
 async def discard(redis_url: str | None, entry_id: str, *, as_json: bool) -> None:
     """Forget an entry."""
     async with Turnstream.connect(redis_url) as ts:
-        found = await ts.malformed.discard(entry_id)
+        found = await ts.admin.malformed.discard(entry_id)
     _tell(entry_id, "discarded", found=found, as_json=as_json)
 
 

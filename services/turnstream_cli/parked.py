@@ -11,7 +11,7 @@ from turnstream_cli.running import Refused
 async def print_parked(redis_url: str | None, *, as_json: bool) -> None:
     """Print the parked sessions."""
     async with Turnstream.connect(redis_url) as ts:
-        infos = await ts.parked.list()
+        infos = [each async for each in ts.admin.parked.list()]
     if as_json:
         for info in infos:
             print_json(info)
@@ -24,7 +24,7 @@ async def print_queue(redis_url: str | None, session_id: str, *, as_json: bool) 
     """Print what waits in a session."""
     shown = 0
     async with Turnstream.connect(redis_url) as ts:
-        async for waiting in ts.parked.show(session_id):
+        async for waiting in ts.admin.parked.show(session_id):
             shown += 1
             if as_json:
                 print_json(waiting)
@@ -39,13 +39,13 @@ async def print_queue(redis_url: str | None, session_id: str, *, as_json: bool) 
 async def redrive(redis_url: str | None, session_id: str, *, as_json: bool) -> None:
     """Redrive a session and print how far that came."""
     async with Turnstream.connect(redis_url) as ts:
-        _tell("redriven", await ts.parked.redrive(session_id), as_json=as_json)
+        _tell("redriven", await ts.admin.parked.redrive(session_id), as_json=as_json)
 
 
 async def discard(redis_url: str | None, session_id: str, *, everything: bool, as_json: bool) -> None:
     """Discard commands of a session and print how many are left."""
     async with Turnstream.connect(redis_url) as ts:
-        _tell("discarded", await ts.parked.discard(session_id, everything=everything), as_json=as_json)
+        _tell("discarded", await ts.admin.parked.discard(session_id, everything=everything), as_json=as_json)
 
 
 def _tell(what: str, progress: QueueProgress, *, as_json: bool) -> None:

@@ -62,7 +62,7 @@ def _message(said: SaidMessage, command_id: str) -> ChatMessage:
 
 async def _create(ts: Turnstream, session_id: str, config: SessionConfig, options: SendOptions) -> bool:
     """Create the session unless it exists; return whether this did."""
-    if await ts.sessions.session_exists(session_id):
+    if await ts.sessions.exists(session_id):
         return False
     try:
         await ts.execute(CreateSession(config, session_id), timeout=options.timeout)

@@ -14,7 +14,7 @@ from turnstream_cli.running import Refused
 async def get_session(redis_url: str | None, session_id: str, last: int | None, *, as_json: bool) -> None:
     """Print a session with its messages, or with the last ones of them."""
     async with Turnstream.connect(redis_url) as ts:
-        session = await ts.sessions.get_session(session_id, last=last)
+        session = await ts.sessions.get(session_id, last=last)
     if session is None:
         raise SessionNotFound(session_id)
     if as_json:
@@ -81,7 +81,7 @@ def _print_found(infos: Sequence[SessionInfo]) -> None:
 
 
 async def _wanted(ts: Turnstream, query: ListSessions) -> AsyncIterator[SessionInfo]:
-    async for info in ts.sessions.iterate():
+    async for info in ts.sessions.list():
         same = (
             query.provider in {None, info.provider},
             query.model in {None, info.model},

@@ -4,7 +4,7 @@ from typing import Final
 
 import structlog
 
-from turnstream import DurableSubscription, Event, NotHandled, ResyncRequired, Turnstream
+from turnstream import Consumer, Event, NotHandled, ResyncRequired, Turnstream
 from turnstream.client.consumers.handler_calls import is_retry
 from turnstream.logging import get_logger
 from turnstream_relay.answers import Answer, Outcome
@@ -43,7 +43,7 @@ class Delivery:
         self.is_gone = False
         self._poster = Poster(endpoint)
         self._gate = DeliveryLimiter(endpoint.concurrency, endpoint.rate_limit, endpoint.longest_rest, self._try_again)
-        self._subscription: DurableSubscription[Event] = ts.subscription(
+        self._subscription: Consumer[Event] = ts.consumer(
             subscription_name(name),
             *endpoint.types,
             start=endpoint.start,

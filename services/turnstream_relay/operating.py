@@ -16,7 +16,7 @@ async def replay(redis_url: str | None, endpoint: str, since: datetime) -> None:
 
     """
     async with Turnstream.connect(redis_url) as ts:
-        await ts.subscriptions.reset(subscription_name(endpoint), since)
+        await ts.admin.consumers.reset(subscription_name(endpoint), since)
 
 
 async def parked_sessions(redis_url: str | None, endpoints: Sequence[str]) -> list[tuple[str, ParkedSession]]:
@@ -25,7 +25,7 @@ async def parked_sessions(redis_url: str | None, endpoints: Sequence[str]) -> li
     async with Turnstream.connect(redis_url) as ts:
         for endpoint in endpoints:
             try:
-                sessions = await ts.subscriptions.parked(subscription_name(endpoint))
+                sessions = [each async for each in ts.admin.consumers.parked(subscription_name(endpoint))]
             except SubscriptionNotFound:
                 continue
             found.extend((endpoint, session) for session in sessions)
@@ -45,9 +45,9 @@ async def redrive(
     """
     name = subscription_name(endpoint)
     async with Turnstream.connect(redis_url) as ts:
-        for each in session_ids or [session.session_id for session in await ts.subscriptions.parked(name)]:
+        for each in session_ids or [session.session_id async for session in ts.admin.consumers.parked(name)]:
             try:
-                yield each, await ts.subscriptions.redrive(name, each, timeout=timeout)
+                yield each, await ts.admin.consumers.redrive(name, each, timeout=timeout)
             except SessionNotParked:
                 # Another operator may have had one of them delivered.
                 if session_ids:
@@ -57,7 +57,7 @@ async def redrive(
 async def discard(redis_url: str | None, endpoint: str, session_id: str, timeout: float) -> None:
     """Drop the parked events of a session; the errors are those of `redrive`."""
     async with Turnstream.connect(redis_url) as ts:
-        await ts.subscriptions.discard(subscription_name(endpoint), session_id, timeout=timeout)
+        await ts.admin.consumers.discard(subscription_name(endpoint), session_id, timeout=timeout)
 
 
 def check_endpoint(configuration: Configuration, endpoint: str) -> None:

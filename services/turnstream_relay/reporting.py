@@ -39,8 +39,8 @@ async def report_once(ts: Turnstream, relay: Relay) -> None:
 async def _standing(ts: Turnstream, name: str) -> dict[str, int]:
     """Return how far an endpoint's subscription is."""
     try:
-        parked = await ts.subscriptions.parked(name)
-        lag = sum(partition.behind for partition in await ts.subscriptions.lag(name))
+        parked = [each async for each in ts.admin.consumers.parked(name)]
+        lag = sum([partition.behind async for partition in ts.admin.consumers.lag(name)])
     except SubscriptionNotFound:
         # It has just begun.
         return {}

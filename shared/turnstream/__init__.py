@@ -11,10 +11,11 @@ from turnstream.application.queries.comparison import Difference
 from turnstream.application.queries.verifier import Verification
 from turnstream.catalogue import ModelCatalogue, calculate_cost, context_window_size
 from turnstream.client.admin.consumers import ParkedSession, PartitionLag, SubscriptionInfo
-from turnstream.client.admin.malformed_entries import Malformed, MalformedInfo
-from turnstream.client.admin.parked_sessions import Parked, ParkedInfo, WaitingCommand
+from turnstream.client.admin.malformed_entries import MalformedInfo
+from turnstream.client.admin.parked_sessions import ParkedInfo, WaitingCommand
+from turnstream.client.admin.workers import WorkerInfo
 from turnstream.client.client import Turnstream
-from turnstream.client.consumers.consumer import DurableSubscription
+from turnstream.client.consumers.consumer import Consumer
 from turnstream.client.consumers.retry_policy import RetryPolicy
 from turnstream.client.replies.ticket import Applied, Ticket
 from turnstream.client.results import CommandResult
@@ -118,12 +119,12 @@ __all__ = [
     "CommandResult",
     "CommandTimeout",
     "ConfigurationError",
+    "Consumer",
     "ContextWindowCritical",
     "CreateSession",
     "DeleteSession",
     "Difference",
     "DuplicateMismatch",
-    "DurableSubscription",
     "Event",
     "EventMeta",
     "EventSubscription",
@@ -132,7 +133,6 @@ __all__ = [
     "InvalidCommand",
     "KeyUnusable",
     "ListSessions",
-    "Malformed",
     "MalformedInfo",
     "MessageAdded",
     "MessageAlreadyExists",
@@ -145,7 +145,6 @@ __all__ = [
     "NotHandled",
     "OpenedElsewhere",
     "Overloaded",
-    "Parked",
     "ParkedInfo",
     "ParkedQueueFull",
     "ParkedSession",
@@ -197,6 +196,7 @@ __all__ = [
     "VersionConflict",
     "WaitingCommand",
     "Worker",
+    "WorkerInfo",
     "assistant_message",
     "calculate_cost",
     "context_window_size",

@@ -113,8 +113,8 @@ async def _outcomes(keys: PartitionKeys, calls: CommandExecutor) -> dict[str, Ou
 async def stored_sessions(ts: Turnstream) -> dict[str, Session]:
     """Return all sessions, whole, as a client reads them."""
     found: dict[str, Session] = {}
-    async for info in ts.sessions.iterate():
-        session = await ts.sessions.get_session(info.id)
+    async for info in ts.sessions.list():
+        session = await ts.sessions.get(info.id)
         if session is not None:
             found[info.id] = session
     return found

@@ -62,7 +62,7 @@ async def main() -> None:
     except Unavailable:
         sys.exit(NO_SERVER)
     try:
-        subscription = ts.subscription(arguments.name, start="beginning")
+        subscription = ts.consumer(arguments.name, start="beginning")
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, subscription.stop)
         with looking_often():
             await subscription.run(log)

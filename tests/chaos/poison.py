@@ -72,7 +72,7 @@ class PoisonSession(Fault):
         while True:
             with suppress(Unavailable, RedisError):
                 await self._swap(session_id, CLEAN)
-                progress = await self._ts.parked.redrive(session_id)
+                progress = await self._ts.admin.parked.redrive(session_id)
                 self.redriven += progress.done > 0 and progress.left == 0
                 if not progress.left:
                     return

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.waiting import SOON
 
-from turnstream import DurableSubscription, Event, ResyncRequired
+from turnstream import Consumer, Event, ResyncRequired
 
 PARTITIONS = 4
 
@@ -37,7 +37,7 @@ class Handler:
 
 @asynccontextmanager
 async def running(
-    subscription: DurableSubscription[Any], handler: Callable[[Event | ResyncRequired], Awaitable[None]]
+    subscription: Consumer[Any], handler: Callable[[Event | ResyncRequired], Awaitable[None]]
 ) -> AsyncGenerator[None]:
     """Run a member for a while, and end it as a program would."""
     task = asyncio.create_task(subscription.run(handler))
@@ -49,7 +49,7 @@ async def running(
         await asyncio.wait_for(task, SOON)
 
 
-async def killed(subscription: DurableSubscription[Any], task: "asyncio.Task[None]") -> None:
+async def killed(subscription: Consumer[Any], task: "asyncio.Task[None]") -> None:
     """End a member as if its process was killed: nothing is written down, nothing given up."""
 
     async def nothing() -> None:
@@ -66,6 +66,6 @@ async def killed(subscription: DurableSubscription[Any], task: "asyncio.Task[Non
         await task
 
 
-def started(subscription: DurableSubscription[Any]) -> bool:
+def started(subscription: Consumer[Any]) -> bool:
     member = subscription._member
     return member is not None and len(member.owned) == PARTITIONS and all(c.place for c in member.owned.values())

@@ -277,7 +277,7 @@ async def test_thousands_of_messages_in_one_command(ts: Turnstream) -> None:
     refilled = await ts.execute(UpdateSession(session.id, SessionPatch(messages=many)))
     assert same(refilled.messages, many)
     assert len(await ts.execute(RemoveMessages(session.id, last=MANY))) == MANY
-    assert await ts.sessions.get_messages(session.id) == ()
+    assert await ts.sessions.messages(session.id) == ()
 
 
 @not_on_fakeredis
@@ -468,7 +468,7 @@ async def test_a_creation_that_timed_out_is_sent_again_under_its_id(deployment: 
         await client.execute(CreateSession(CONFIG), timeout=AT_ONCE)
     other = await client_of(deployment)
     session = await other.execute(CreateSession(CONFIG), command_id=timeout.value.command_id)
-    assert [info.id async for info in other.sessions.iterate()] == [session.id]
+    assert [info.id async for info in other.sessions.list()] == [session.id]
 
 
 async def test_timeouts_and_overload_are_raised_by_dispatch_too(deployment: Deployment) -> None:
@@ -491,7 +491,7 @@ async def test_queued_commands_outlive_their_client(deployment: Deployment) -> N
 
 
 async def _has_version(ts: Turnstream, session_id: str, version: int) -> bool:
-    session = await ts.sessions.get_session(session_id)
+    session = await ts.sessions.get(session_id)
     return session is not None and session.version == version
 
 
@@ -520,7 +520,7 @@ async def test_a_caller_waiting_for_room_gets_it_however_many_send_at_once(ts: T
         await ticket
     await ts.send_many([AddMessage(session.id, user_message(text)) for text in texts], when_full="wait")
     await ts.execute(AddMessage(session.id, user_message("last")))
-    assert texts_of(await ts.sessions.get_messages(session.id)) == [*texts, *texts, "last"]
+    assert texts_of(await ts.sessions.messages(session.id)) == [*texts, *texts, "last"]
 
 
 # ── results of appends, which need no read ───────────────────────────────────────────────────────────────────────────
@@ -543,7 +543,7 @@ async def test_a_result_is_the_stored_session_even_with_other_writers(ts: Turnst
             ]
         )
         result = await client.execute(change)
-        session = await others.sessions.get_session(session.id) or session
+        session = await others.sessions.get(session.id) or session
         assert result == session
     await others.execute(DeleteSession(session.id))
     await others.execute(CreateSession(CONFIG, session.id))
@@ -573,7 +573,7 @@ async def test_a_result_is_unaffected_by_the_callers_later_changes(ts: Turnstrea
     await asyncio.sleep(0)
     metadata["step"] = 2
     result = await executing
-    assert result == await ts.sessions.get_session(session.id)
+    assert result == await ts.sessions.get(session.id)
     assert result.messages[-1].metadata == {"step": 1}
 
 
@@ -603,7 +603,7 @@ async def test_a_client_with_its_own_server_and_worker(settings: Settings, way: 
     open_it = getattr(Turnstream, way)
     async with open_it(settings=settings) as ts:
         session = await a_session(ts, "one")
-        assert await ts.sessions.get_session(session.id) == session
+        assert await ts.sessions.get(session.id) == session
     ts = await open_it(settings=settings)
     assert await ts.sessions.count() == 0
     await a_session(ts)
@@ -616,7 +616,7 @@ async def test_a_client_of_workers_elsewhere(real: EmbeddedDeployment) -> None:
     async with Turnstream.connect(url, settings=real.settings) as ts:
         session = await a_session(ts, "one")
     ts = await Turnstream.connect(settings=real.settings)
-    assert await ts.sessions.get_session(session.id) == session
+    assert await ts.sessions.get(session.id) == session
     await ts.aclose()
     await ts.aclose()
 
@@ -634,31 +634,31 @@ CALLS: dict[str, Callable[[Turnstream], Awaitable[object]]] = {
     "query": lambda ts: ts.execute(GetSession("s")),
     "list query": lambda ts: ts.execute(ListSessions()),
     "subscribe": lambda ts: anext(ts.subscribe()),
-    "subscription": lambda ts: ts.subscription("billing").run(_ignore),
+    "consumer": lambda ts: ts.consumer("billing").run(_ignore),
     "position": lambda ts: ts.position(),
     "verify": lambda ts: ts.verify("s"),
-    "get_session": lambda ts: ts.sessions.get_session("s"),
-    "create_session": lambda ts: ts.sessions.create_session(CONFIG),
-    "get_messages": lambda ts: ts.sessions.get_messages("s"),
-    "list_sessions": lambda ts: ts.sessions.list_sessions(),
-    "iterate": lambda ts: anext(ts.sessions.iterate()),
-    "session_exists": lambda ts: ts.sessions.session_exists("s"),
-    "count": lambda ts: ts.sessions.count(),
-    "parked.list": lambda ts: ts.parked.list(),
-    "parked.show": lambda ts: anext(ts.parked.show("s")),
-    "parked.redrive": lambda ts: ts.parked.redrive("s"),
-    "parked.discard": lambda ts: ts.parked.discard("s"),
-    "malformed.list": lambda ts: anext(ts.malformed.list()),
-    "malformed.show": lambda ts: ts.malformed.show("0:1-1"),
-    "malformed.redrive": lambda ts: ts.malformed.redrive("0:1-1"),
-    "malformed.discard": lambda ts: ts.malformed.discard("0:1-1"),
-    "subscriptions.list_all": lambda ts: ts.subscriptions.list_all(),
-    "subscriptions.lag": lambda ts: ts.subscriptions.lag("billing"),
-    "subscriptions.reset": lambda ts: ts.subscriptions.reset("billing", "now"),
-    "subscriptions.parked": lambda ts: ts.subscriptions.parked("billing"),
-    "subscriptions.redrive": lambda ts: ts.subscriptions.redrive("billing", "s"),
-    "subscriptions.discard": lambda ts: ts.subscriptions.discard("billing", "s"),
-    "subscriptions.forget": lambda ts: ts.subscriptions.forget("billing"),
+    "sessions.get": lambda ts: ts.sessions.get("s"),
+    "sessions.messages": lambda ts: ts.sessions.messages("s"),
+    "sessions.page": lambda ts: ts.sessions.page(),
+    "sessions.list": lambda ts: anext(ts.sessions.list()),
+    "sessions.exists": lambda ts: ts.sessions.exists("s"),
+    "sessions.count": lambda ts: ts.sessions.count(),
+    "parked.list": lambda ts: anext(ts.admin.parked.list()),
+    "parked.show": lambda ts: anext(ts.admin.parked.show("s")),
+    "parked.redrive": lambda ts: ts.admin.parked.redrive("s"),
+    "parked.discard": lambda ts: ts.admin.parked.discard("s"),
+    "malformed.list": lambda ts: anext(ts.admin.malformed.list()),
+    "malformed.show": lambda ts: ts.admin.malformed.show("0:1-1"),
+    "malformed.redrive": lambda ts: ts.admin.malformed.redrive("0:1-1"),
+    "malformed.discard": lambda ts: ts.admin.malformed.discard("0:1-1"),
+    "consumers.list": lambda ts: anext(ts.admin.consumers.list()),
+    "consumers.lag": lambda ts: anext(ts.admin.consumers.lag("billing")),
+    "consumers.reset": lambda ts: ts.admin.consumers.reset("billing", "now"),
+    "consumers.parked": lambda ts: anext(ts.admin.consumers.parked("billing")),
+    "consumers.redrive": lambda ts: ts.admin.consumers.redrive("billing", "s"),
+    "consumers.discard": lambda ts: ts.admin.consumers.discard("billing", "s"),
+    "consumers.forget": lambda ts: ts.admin.consumers.forget("billing"),
+    "workers.list": lambda ts: anext(ts.admin.workers.list()),
 }
 
 
@@ -692,7 +692,7 @@ async def test_send_many_keeps_the_order_of_each_session(ts: Turnstream) -> None
     applied = [await ticket for ticket in tickets]
     assert [a.version for a in applied] == [1] * 10 + [turn + 2 for turn in range(60) for _ in names]
     for name in names:
-        assert texts_of(await ts.sessions.get_messages(name)) == [str(turn) for turn in range(60)]
+        assert texts_of(await ts.sessions.messages(name)) == [str(turn) for turn in range(60)]
 
 
 async def test_send_many_sends_all_or_none(deployment: Deployment, ts: Turnstream) -> None:
@@ -707,7 +707,7 @@ async def test_concurrent_sends_keep_their_order(ts: Turnstream) -> None:
     sends = [ts.send(AddMessage(session.id, user_message(str(number)))) for number in range(100)]
     for ticket in await asyncio.gather(*sends):
         await ticket
-    assert texts_of(await ts.sessions.get_messages(session.id)) == [str(number) for number in range(100)]
+    assert texts_of(await ts.sessions.messages(session.id)) == [str(number) for number in range(100)]
 
 
 async def test_many_clients_write_many_sessions(deployment: Deployment, ts: Turnstream) -> None:

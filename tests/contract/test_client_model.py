@@ -44,7 +44,7 @@ async def check_client(deployment: Deployment, steps: Sequence[Step]) -> None:
         _, code = model.replies[-1]
         expected = ("ok", model.outcomes[sent.command_id].version) if code == "ok" else code
         assert answer == expected
-    stored = {i: await ts.sessions.get_session(i) for i in SESSIONS}
+    stored = {i: await ts.sessions.get(i) for i in SESSIONS}
     assert timeless({i: s for i, s in stored.items() if s}) == timeless(model.sessions)
 
 

@@ -210,10 +210,10 @@ async def test_it_ends_parked_and_everything_else_applied(deployment: Deployment
     lived = await lives(deployment)
     # Those before the attempts: one that had moved the cursor in its life, one that had not, one that tried several.
     assert ATTEMPTS < lived.deaths <= ATTEMPTS + 3
-    of_others = [message.id for message in await ts.sessions.get_messages("t")]
+    of_others = [message.id for message in await ts.sessions.messages("t")]
     assert len(of_others) == 6
     behind = [number for number in range(12) if number % 2 == killer % 2 and number >= killer]
-    (info,) = await ts.parked.list()
+    (info,) = [each async for each in ts.admin.parked.list()]
     assert (info.session_id, info.commands, info.error) == ("s", len(behind), "3 workers died on it")
 
 
@@ -233,13 +233,13 @@ async def test_a_redrive_that_kills_is_refused_and_the_queue_stays(deployment: D
     await lives(deployment)
     with pytest.raises(InvalidCommand, match="3 workers died on it"):
         await ticket
-    (info,) = await ts.parked.list()
+    (info,) = [each async for each in ts.admin.parked.list()]
     assert info.commands == 2
     # A worker that survives it applies it.
     ticket = await ts.send(RedriveParked(session_id="s"))
     await lives(deployment, "nobody")
     assert (await ticket).version == 0
-    assert await ts.parked.list() == []
+    assert [each async for each in ts.admin.parked.list()] == []
 
 
 @pytest.mark.parametrize("query", [GetSession("s"), ListSessions()])
@@ -271,7 +271,7 @@ async def test_a_command_that_kills_its_readers_is_quarantined_unread(
     await lives(deployment)
     with pytest.raises(InvalidCommand, match="4 workers died on it"):
         await ticket
-    assert await ts.parked.list() == []
+    assert [each async for each in ts.admin.parked.list()] == []
 
 
 async def died_of(deployment: Deployment, backend: Backend, entry_id: str, times: int) -> None:

@@ -83,7 +83,7 @@ async def test_a_rejection_remains_even_if_the_command_would_fit_now(ts: Turnstr
         with pytest.raises(SessionNotFound):
             await ts.execute(AddMessage("s", message), command_id=AGAIN)
         await ts.dispatch(CreateSession(CONFIG, "s"))
-    assert await ts.sessions.get_messages("s") == ()
+    assert await ts.sessions.messages("s") == ()
     await ts.execute(AddMessage("s", message), command_id="a new command")
 
 
@@ -95,7 +95,7 @@ async def test_a_resend_between_other_commands(ts: Turnstream) -> None:
         versions.append((await (await ts.send(command, command_id=AGAIN))).version)
         await ts.execute(AddMessage(session.id, user_message(str(number))))
     assert versions == [2, 2, 2, 2]
-    assert texts_of(await ts.sessions.get_messages(session.id)) == ["one", "0", "1", "2", "3"]
+    assert texts_of(await ts.sessions.messages(session.id)) == ["one", "0", "1", "2", "3"]
 
 
 async def test_resends_in_one_batch(deployment: Deployment) -> None:
@@ -106,7 +106,7 @@ async def test_resends_in_one_batch(deployment: Deployment) -> None:
     tickets = [await producer.send(command, command_id=AGAIN) for producer in producers for _ in range(2)]
     ts = await client_of(deployment)
     assert [(await ticket).version for ticket in tickets] == [2] * 6
-    assert texts_of(await ts.sessions.get_messages("s")) == ["one"]
+    assert texts_of(await ts.sessions.messages("s")) == ["one"]
 
 
 async def test_a_resend_to_the_next_owner(deployment: Deployment) -> None:
@@ -145,7 +145,7 @@ async def test_the_type_belongs_to_the_payload(ts: Turnstream) -> None:
     await ts.execute(empty, command_id=AGAIN)
     with pytest.raises(DuplicateMismatch):
         await ts.execute(deletion, command_id=AGAIN)
-    assert await ts.sessions.session_exists(session.id)
+    assert await ts.sessions.exists(session.id)
 
 
 async def test_different_payloads_under_one_id_at_the_same_time(ts: Turnstream) -> None:
@@ -156,7 +156,7 @@ async def test_different_payloads_under_one_id_at_the_same_time(ts: Turnstream) 
     assert isinstance(first, Ticket)
     assert (await first).version == 2
     assert [type(other) for other in others] == [DuplicateMismatch, DuplicateMismatch]
-    assert texts_of(await ts.sessions.get_messages(session.id)) == ["a"]
+    assert texts_of(await ts.sessions.messages(session.id)) == ["a"]
 
 
 async def test_the_same_command_at_the_same_time(ts: Turnstream) -> None:
@@ -164,7 +164,7 @@ async def test_the_same_command_at_the_same_time(ts: Turnstream) -> None:
     command = AddMessage(session.id, user_message("one"))
     results = await asyncio.gather(*(ts.execute(command, command_id=AGAIN) for _ in range(20)))
     assert {result.version for result in results} == {2}
-    assert len(await ts.sessions.get_messages(session.id)) == 1
+    assert len(await ts.sessions.messages(session.id)) == 1
 
 
 async def test_an_id_may_be_used_again_for_another_session(ts: Turnstream) -> None:
@@ -172,7 +172,7 @@ async def test_an_id_may_be_used_again_for_another_session(ts: Turnstream) -> No
     first, second = [await a_session(ts, session_id=name) for name in ("a", "a" * 50)]
     await ts.execute(AddMessage(first.id, user_message("one")), command_id="mine-1")
     await ts.execute(AddMessage(second.id, user_message("one")), command_id="mine-2")
-    assert len(await ts.sessions.get_messages(first.id)) == len(await ts.sessions.get_messages(second.id)) == 1
+    assert len(await ts.sessions.messages(first.id)) == len(await ts.sessions.messages(second.id)) == 1
 
 
 async def test_a_session_without_an_id_is_created_once(ts: Turnstream) -> None:
@@ -199,7 +199,7 @@ async def test_a_message_that_was_removed_is_not_added_again(ts: Turnstream) -> 
     await ts.execute(addition, command_id=AGAIN)
     await ts.execute(RemoveMessages(session.id, message_ids=(message.id,)))
     await ts.execute(addition, command_id=AGAIN)
-    assert await ts.sessions.get_messages(session.id) == ()
+    assert await ts.sessions.messages(session.id) == ()
     with pytest.raises(MessageNotFound):
         await ts.execute(RemoveMessages(session.id, message_ids=(message.id,)))
     # As a new command it is a new message.

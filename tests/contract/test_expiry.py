@@ -78,8 +78,8 @@ async def test_an_expired_command_is_not_applied_by_a_later_worker(deployment: D
     assert (raised.value.session_id, raised.value.command_id) == ("late", late.command_id)
     # Some of it may have passed before it was queued.
     assert 0 <= raised.value.apply_within_ms <= 50
-    assert not await ts.sessions.session_exists("late")
-    assert await ts.sessions.session_exists("timely")
+    assert not await ts.sessions.exists("late")
+    assert await ts.sessions.exists("timely")
     assert [event.session_id for event in await deployment.events(0)] == ["timely"]
 
 
@@ -106,7 +106,7 @@ async def test_others_of_the_same_batch_are_applied_in_their_order(deployment: D
     await passed(2 * BRIEF)
     await worker_of(deployment)
     assert [await told(t) for t in tickets] == [1, 2, CommandExpired, 3, CommandExpired, 4, CommandExpired, 5]
-    assert texts_of(await ts.sessions.get_messages("s")) == ["0", "2", "4", "6"]
+    assert texts_of(await ts.sessions.messages("s")) == ["0", "2", "4", "6"]
     assert [event.version for event in await deployment.events(0)] == [1, 2, 3, 4, 5]
 
 
@@ -147,7 +147,7 @@ async def test_a_paused_worker_does_not_apply_it_late(deployment: Deployment, mo
     monkeypatch.setattr(worker.backend.store, "commit", commit_late)
     ticket = await ts.send(CreateSession(CONFIG, "s"), apply_within=20 * BRIEF)
     assert await told(ticket) is CommandExpired
-    assert not await ts.sessions.session_exists("s")
+    assert not await ts.sessions.exists("s")
     # And the next one in time.
     assert await told(await ts.send(CreateSession(CONFIG, "t"))) == 1
 
@@ -165,8 +165,8 @@ async def test_a_redrive_does_not_apply_commands_parked_during_it(
         await ts.execute(added("timely"), apply_within=LONG)
     await passed(2 * BRIEF)
     bug.fixed = True
-    assert await ts.parked.redrive("s") == QueueProgress(done=3, left=0)
-    assert texts_of(await ts.sessions.get_messages("s")) == ["timely"]
+    assert await ts.admin.parked.redrive("s") == QueueProgress(done=3, left=0)
+    assert texts_of(await ts.sessions.messages("s")) == ["timely"]
     with pytest.raises(CommandExpired):
         await ts.execute(message, command_id="late")
 

@@ -15,19 +15,19 @@ from tests.waiting import SOON
 
 from turnstream import (
     AddMessage,
-    ChatMessagePatch,
     CreateSession,
     GetSession,
     OpenedElsewhere,
-    SessionPatch,
+    Position,
     Turnstream,
     user_message,
 )
 from turnstream.adapters.embedded import EmbeddedServer
-from turnstream.client.admin.consumers import SubscriptionAdministration
-from turnstream.client.admin.malformed_entries import Malformed
-from turnstream.client.admin.parked_sessions import Parked
-from turnstream.client.consumers.consumer import DurableSubscription
+from turnstream.client.admin.consumers import ConsumerAdmin
+from turnstream.client.admin.malformed_entries import MalformedAdmin
+from turnstream.client.admin.parked_sessions import ParkedAdmin
+from turnstream.client.admin.workers import WorkerAdmin
+from turnstream.client.consumers.consumer import Consumer
 from turnstream.client.sessions import Sessions
 from turnstream.client.subscriptions.subscription import EventSubscription
 
@@ -57,42 +57,40 @@ CALLS: dict[str, Call] = {
     "Turnstream.verify": lambda ts: ts.verify("s"),
     "Turnstream.position": lambda ts: ts.position(),
     "Turnstream.aclose": lambda ts: ts.aclose(),
-    "Sessions.get_session": lambda ts: ts.sessions.get_session("s"),
-    "Sessions.create_session": lambda ts: ts.sessions.create_session(CONFIG),
-    "Sessions.update_session": lambda ts: ts.sessions.update_session("s", SessionPatch(is_active=False)),
-    "Sessions.delete_session": lambda ts: ts.sessions.delete_session("s"),
-    "Sessions.add_message": lambda ts: ts.sessions.add_message("s", user_message("Hello")),
-    "Sessions.update_message": lambda ts: ts.sessions.update_message("s", "m", ChatMessagePatch(content=())),
-    "Sessions.get_messages": lambda ts: ts.sessions.get_messages("s"),
-    "Sessions.list_sessions": lambda ts: ts.sessions.list_sessions(),
-    "Sessions.iterate": lambda ts: first(ts.sessions.iterate()),
-    "Sessions.session_exists": lambda ts: ts.sessions.session_exists("s"),
+    "Sessions.get": lambda ts: ts.sessions.get("s"),
+    "Sessions.messages": lambda ts: ts.sessions.messages("s"),
+    "Sessions.page": lambda ts: ts.sessions.page(),
+    "Sessions.list": lambda ts: first(ts.sessions.list()),
+    "Sessions.exists": lambda ts: ts.sessions.exists("s"),
     "Sessions.count": lambda ts: ts.sessions.count(),
-    "Parked.list": lambda ts: ts.parked.list(),
-    "Parked.show": lambda ts: first(ts.parked.show("s")),
-    "Parked.redrive": lambda ts: ts.parked.redrive("s"),
-    "Parked.discard": lambda ts: ts.parked.discard("s"),
-    "Malformed.list": lambda ts: first(ts.malformed.list()),
-    "Malformed.show": lambda ts: ts.malformed.show("0:1-1"),
-    "Malformed.redrive": lambda ts: ts.malformed.redrive("0:1-1"),
-    "Malformed.discard": lambda ts: ts.malformed.discard("0:1-1"),
-    "SubscriptionAdministration.list_all": lambda ts: ts.subscriptions.list_all(),
-    "SubscriptionAdministration.lag": lambda ts: ts.subscriptions.lag("n"),
-    "SubscriptionAdministration.reset": lambda ts: ts.subscriptions.reset("n", "now"),
-    "SubscriptionAdministration.parked": lambda ts: ts.subscriptions.parked("n"),
-    "SubscriptionAdministration.redrive": lambda ts: ts.subscriptions.redrive("n", "s"),
-    "SubscriptionAdministration.discard": lambda ts: ts.subscriptions.discard("n", "s"),
-    "SubscriptionAdministration.forget": lambda ts: ts.subscriptions.forget("n"),
+    "ParkedAdmin.list": lambda ts: first(ts.admin.parked.list()),
+    "ParkedAdmin.show": lambda ts: first(ts.admin.parked.show("s")),
+    "ParkedAdmin.redrive": lambda ts: ts.admin.parked.redrive("s"),
+    "ParkedAdmin.discard": lambda ts: ts.admin.parked.discard("s"),
+    "MalformedAdmin.list": lambda ts: first(ts.admin.malformed.list()),
+    "MalformedAdmin.show": lambda ts: ts.admin.malformed.show("0:1-1"),
+    "MalformedAdmin.redrive": lambda ts: ts.admin.malformed.redrive("0:1-1"),
+    "MalformedAdmin.discard": lambda ts: ts.admin.malformed.discard("0:1-1"),
+    "ConsumerAdmin.list": lambda ts: first(ts.admin.consumers.list()),
+    "ConsumerAdmin.lag": lambda ts: first(ts.admin.consumers.lag("n")),
+    "ConsumerAdmin.reset": lambda ts: ts.admin.consumers.reset("n", "now"),
+    "ConsumerAdmin.parked": lambda ts: first(ts.admin.consumers.parked("n")),
+    "ConsumerAdmin.redrive": lambda ts: ts.admin.consumers.redrive("n", "s"),
+    "ConsumerAdmin.discard": lambda ts: ts.admin.consumers.discard("n", "s"),
+    "ConsumerAdmin.forget": lambda ts: ts.admin.consumers.forget("n"),
+    "WorkerAdmin.list": lambda ts: first(ts.admin.workers.list()),
     "EventSubscription.__aenter__": lambda ts: ts.subscribe().__aenter__(),
     "EventSubscription.__anext__": lambda ts: first(ts.subscribe()),
     "EventSubscription.ping": lambda ts: ts.subscribe().ping(),
+    "EventSubscription.until": lambda ts: first(ts.subscribe().until(Position(()))),
     "EventSubscription.aclose": lambda ts: ts.subscribe().aclose(),
-    "DurableSubscription.run": lambda ts: ts.subscription("n").run(handled),
-    "DurableSubscription.aclose": lambda ts: ts.subscription("n").aclose(),
+    "Consumer.run": lambda ts: ts.consumer("n").run(handled),
+    "Consumer.aclose": lambda ts: ts.consumer("n").aclose(),
 }
 
 
-MODULES = (Turnstream, Sessions, Parked, Malformed, SubscriptionAdministration, EventSubscription, DurableSubscription)
+ADMIN = (ParkedAdmin, MalformedAdmin, ConsumerAdmin, WorkerAdmin)
+MODULES = (Turnstream, Sessions, *ADMIN, EventSubscription, Consumer)
 
 
 def test_every_call_is_tried() -> None:

@@ -87,7 +87,7 @@ async def park(ts: Turnstream, *behind: Command[Any], session_id: str = "s") -> 
 
 
 async def waiting(ts: Turnstream, session_id: str = "s") -> list[str]:
-    return [each.type for each in [waiting async for waiting in ts.parked.show(session_id)]]
+    return [each.type for each in [waiting async for waiting in ts.admin.parked.show(session_id)]]
 
 
 # ── parking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -102,9 +102,9 @@ async def test_only_the_session_is_parked(ts: Turnstream, bug: Bug) -> None:
     )
     parked = CommandParked
     assert [await told(ticket) for ticket in tickets] == [1, 1, 2, 2, parked, 3, parked, parked, parked, 4]
-    assert texts_of(await ts.sessions.get_messages("s")) == ["one"]
-    assert texts_of(await ts.sessions.get_messages("t")) == ["one", "two", "three"]
-    infos = await ts.parked.list()
+    assert texts_of(await ts.sessions.messages("s")) == ["one"]
+    assert texts_of(await ts.sessions.messages("t")) == ["one", "two", "three"]
+    infos = [each async for each in ts.admin.parked.list()]
     assert [(info.session_id, info.commands) for info in infos] == [("s", 2), ("u", 2)]
     assert all(info.error == "The worker failed on it: ZeroDivisionError" and info.size > 100 for info in infos)
 
@@ -149,8 +149,8 @@ async def test_the_next_owner_parks_on(deployment: Deployment, bug: Bug) -> None
     with pytest.raises(CommandParked):
         await second.execute(added("two"))
     bug.fixed = True
-    assert await second.parked.redrive("s") == QueueProgress(done=3, left=0)
-    assert texts_of(await second.sessions.get_messages("s")) == ["one", "two"]
+    assert await second.admin.parked.redrive("s") == QueueProgress(done=3, left=0)
+    assert texts_of(await second.sessions.messages("s")) == ["one", "two"]
 
 
 async def test_more_than_may_wait_are_rejected(deployment: Deployment, ts: Turnstream, bug: Bug) -> None:
@@ -164,7 +164,7 @@ async def test_more_than_may_wait_are_rejected(deployment: Deployment, ts: Turns
         await ts.execute(bomb("t"))
     await ts.execute(added("one", "t"))
     bug.fixed = True
-    assert await ts.parked.redrive("s") == QueueProgress(done=50, left=0)
+    assert await ts.admin.parked.redrive("s") == QueueProgress(done=50, left=0)
     # A refused command stays refused under its id, and fits under a new one.
     with pytest.raises((ParkedQueueFull, DuplicateMismatch)):
         await ts.execute(added("more"), command_id="again")
@@ -189,11 +189,11 @@ async def test_redriven_commands_are_applied_in_order_and_answered(
             await ts.execute(command, command_id=f"c{number}")
     bug.fixed = True
     heard = await (await opened(deployment)).channels.subscribe([ts._replies.channels[0]])
-    assert await ts.parked.redrive("s") == QueueProgress(done=4, left=0)
+    assert await ts.admin.parked.redrive("s") == QueueProgress(done=4, left=0)
     replies = decode_replies((await anext(aiter(heard)))[1])
     assert [(reply.command_id, reply.status) for reply in replies[:4]] == [(f"c{n}", "ok") for n in range(4)]
     await heard.aclose()
-    assert await ts.parked.list() == []
+    assert [each async for each in ts.admin.parked.list()] == []
     assert [name for name in await deployment.names() if "parked" in name] == []
     # The outcomes are the real ones now, and a resend does nothing.
     resent = [await ts.send(command, command_id=f"c{number}") for number, command in enumerate(commands)]
@@ -208,29 +208,29 @@ async def test_rejections_do_not_stop_a_redrive(ts: Turnstream, bug: Bug) -> Non
     message = user_message("one")
     await park(ts, AddMessage("s", message), AddMessage("s", message), added("two"))
     bug.fixed = True
-    assert await ts.parked.redrive("s") == QueueProgress(done=4, left=0)
-    assert texts_of(await ts.sessions.get_messages("s")) == ["one", "two"]
+    assert await ts.admin.parked.redrive("s") == QueueProgress(done=4, left=0)
+    assert texts_of(await ts.sessions.messages("s")) == ["one", "two"]
 
 
 async def test_a_redrive_that_fails_leaves_the_queue_and_says_so(ts: Turnstream, bug: Bug) -> None:
     await park(ts, added("one"), UpdateTokenMetrics("s", prompt_tokens=14), added("two"))
     failed = "The worker failed on it: ZeroDivisionError"
-    assert await ts.parked.redrive("s") == QueueProgress(done=0, left=4, error=failed)
+    assert await ts.admin.parked.redrive("s") == QueueProgress(done=0, left=4, error=failed)
     bug.tokens = {14}
-    assert await ts.parked.redrive("s") == QueueProgress(done=2, left=2, error=failed)
-    (info,) = await ts.parked.list()
+    assert await ts.admin.parked.redrive("s") == QueueProgress(done=2, left=2, error=failed)
+    (info,) = [each async for each in ts.admin.parked.list()]
     assert (info.commands, info.error) == (2, failed)
     assert await waiting(ts) == ["update-token-metrics", "add-message"]
     bug.fixed = True
-    assert await ts.parked.redrive("s") == QueueProgress(done=2, left=0)
-    assert texts_of(await ts.sessions.get_messages("s")) == ["one", "two"]
+    assert await ts.admin.parked.redrive("s") == QueueProgress(done=2, left=0)
+    assert texts_of(await ts.sessions.messages("s")) == ["one", "two"]
 
 
 async def test_a_redrive_of_a_session_that_is_not_parked(ts: Turnstream) -> None:
     await a_session(ts, "one", session_id="s")
-    assert await ts.parked.redrive("s") == QueueProgress(done=0, left=0)
-    assert await ts.parked.discard("s") == QueueProgress(done=0, left=0)
-    assert await ts.parked.discard("nobody", everything=True) == QueueProgress(done=0, left=0)
+    assert await ts.admin.parked.redrive("s") == QueueProgress(done=0, left=0)
+    assert await ts.admin.parked.discard("s") == QueueProgress(done=0, left=0)
+    assert await ts.admin.parked.discard("nobody", everything=True) == QueueProgress(done=0, left=0)
 
 
 async def test_a_long_queue_is_redriven_in_pieces(ts: Turnstream, bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,8 +242,8 @@ async def test_a_long_queue_is_redriven_in_pieces(ts: Turnstream, bug: Bug, monk
     assert await ts.execute(operation) == QueueProgress(done=8, left=33)
     with pytest.raises(CommandParked):
         await ts.execute(added("40"))
-    assert await ts.parked.redrive("s") == QueueProgress(done=34, left=0)
-    assert texts_of(await ts.sessions.get_messages("s")) == [str(number) for number in range(41)]
+    assert await ts.admin.parked.redrive("s") == QueueProgress(done=34, left=0)
+    assert texts_of(await ts.sessions.messages("s")) == [str(number) for number in range(41)]
 
 
 async def test_a_resent_operation_is_done_once(ts: Turnstream, bug: Bug) -> None:
@@ -259,7 +259,7 @@ async def test_a_resent_operation_is_done_once(ts: Turnstream, bug: Bug) -> None
 async def test_a_session_that_is_deleted_and_created_while_it_is_parked(ts: Turnstream, bug: Bug) -> None:
     await park(ts, added("one"), DeleteSession("s"), CreateSession(CONFIG, "s"), added("two"), DeleteSession("t"))
     bug.fixed = True
-    assert await ts.parked.redrive("s") == QueueProgress(done=5, left=0)
+    assert await ts.admin.parked.redrive("s") == QueueProgress(done=5, left=0)
     session = await ts.execute(GetSession("s"))
     assert session is not None
     assert (texts_of(session.messages), session.version) == (["two"], 2)
@@ -271,9 +271,9 @@ async def test_commands_flow_while_sessions_are_parked_and_redriven(ts: Turnstre
     await a_session(ts, session_id="u")
     bug.fixed = True
     sends = [ts.execute(added(str(number), "u")) for number in range(30)]
-    *_, one, other = await asyncio.gather(*sends, ts.parked.redrive("s"), ts.parked.redrive("t"))
+    *_, one, other = await asyncio.gather(*sends, ts.admin.parked.redrive("s"), ts.admin.parked.redrive("t"))
     assert (one, other) == (QueueProgress(done=3, left=0), QueueProgress(done=3, left=0))
-    assert len(await ts.sessions.get_messages("u")) == 30
+    assert len(await ts.sessions.messages("u")) == 30
 
 
 # ── discard ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -286,18 +286,18 @@ async def test_the_first_is_discarded_and_the_rest_redriven(ts: Turnstream, bug:
     for text in ("one", "two"):
         with pytest.raises(CommandParked):
             await ts.execute(added(text))
-    assert await ts.parked.discard("s") == QueueProgress(done=1, left=2)
+    assert await ts.admin.parked.discard("s") == QueueProgress(done=1, left=2)
     with pytest.raises(CommandDiscarded) as error:
         await ts.execute(bomb(), command_id="mine")
     assert (error.value.session_id, error.value.command_id) == ("s", "mine")
-    assert await ts.parked.redrive("s") == QueueProgress(done=2, left=0)
-    assert texts_of(await ts.sessions.get_messages("s")) == ["one", "two"]
+    assert await ts.admin.parked.redrive("s") == QueueProgress(done=2, left=0)
+    assert texts_of(await ts.sessions.messages("s")) == ["one", "two"]
 
 
 async def test_everything_is_discarded(ts: Turnstream, bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processor, "PIECE", 4)
     await park(ts, *(added(text) for text in "abcdefgh"))
-    assert await ts.parked.discard("s", everything=True) == QueueProgress(done=9, left=0)
+    assert await ts.admin.parked.discard("s", everything=True) == QueueProgress(done=9, left=0)
     assert texts_of((await ts.execute(added("new"))).messages) == ["new"]
 
 
@@ -319,8 +319,8 @@ async def test_copies_of_a_command_are_redriven_once_also_in_different_pieces(
             await ts.execute(command, command_id=command_id)
         await time_passes(0.21)
     bug.fixed = True
-    assert await ts.parked.redrive("s") == QueueProgress(done=4, left=0)
-    session = await ts.sessions.get_session("s")
+    assert await ts.admin.parked.redrive("s") == QueueProgress(done=4, left=0)
+    session = await ts.sessions.get("s")
     assert session is not None
     assert session.metrics.prompt_tokens == BOMB + 107
 
@@ -330,7 +330,7 @@ async def test_another_head_than_the_operator_saw_stays(ts: Turnstream, bug: Bug
     for operation in (DiscardParked(session_id="s", head="other"), RedriveParked(session_id="s", head="other")):
         with pytest.raises(InvalidCommand, match="head"):
             await ts.execute(operation)
-    head = (await anext(ts.parked.show("s"))).command_id
+    head = (await anext(ts.admin.parked.show("s"))).command_id
     assert await ts.execute(DiscardParked(session_id="s", head=head, limit=1)) == QueueProgress(done=1, left=1)
 
 
@@ -338,7 +338,7 @@ async def test_the_shown_command_equals_the_sent_one(ts: Turnstream, bug: Bug) -
     await a_session(ts, session_id="s")
     with pytest.raises(CommandParked):
         await ts.execute(bomb(), command_id="mine")
-    (shown,) = [each async for each in ts.parked.show("s")]
+    (shown,) = [each async for each in ts.admin.parked.show("s")]
     assert (shown.command_id, shown.type, bytes(shown.data)) == (
         *("mine", "update-token-metrics"),
         b'{"sessionId":"s","promptTokens":13}',
@@ -354,33 +354,33 @@ async def test_a_malformed_entry_is_redriven_when_workers_can_read_it(
     await deployment.append(0, {b"id": b"c1", b"type": b"not-yet", b"data": b"{}", b"other": b"\xff"})
     await deployment.append(0, {b"id": b"c2"})
     await wait_until(lambda: _listed(ts, 2))
-    first, second = [each async for each in ts.malformed.list()]
+    first, second = [each async for each in ts.admin.malformed.list()]
     assert first.fields == {"id": "c1", "type": "not-yet", "data": "{}", "other": "�"}
     assert "not-yet" in first.error
-    assert await ts.malformed.show(second.id) == second
-    assert await ts.malformed.redrive(first.id)
+    assert await ts.admin.malformed.show(second.id) == second
+    assert await ts.admin.malformed.redrive(first.id)
     # The worker still cannot read it: it returns after the other.
     await wait_until(lambda: _listed(ts, 2))
-    ids = [each.id async for each in ts.malformed.list()]
+    ids = [each.id async for each in ts.admin.malformed.list()]
     assert ids[0] == second.id
     assert ids[1] != first.id
-    assert not await ts.malformed.redrive(first.id)
-    assert await ts.malformed.discard(second.id)
-    assert not await ts.malformed.discard(second.id)
-    assert await ts.malformed.show(second.id) is None
+    assert not await ts.admin.malformed.redrive(first.id)
+    assert await ts.admin.malformed.discard(second.id)
+    assert not await ts.admin.malformed.discard(second.id)
+    assert await ts.admin.malformed.show(second.id) is None
 
 
 async def test_a_shortened_entry_is_not_redriven(deployment: Deployment, ts: Turnstream) -> None:
     await deployment.append(0, {b"id": b"c1", b"data": b"x" * 70_000})
     await wait_until(lambda: _listed(ts, 1))
-    (entry,) = [each async for each in ts.malformed.list()]
+    (entry,) = [each async for each in ts.admin.malformed.list()]
     assert entry.shortened
     with pytest.raises(InvalidCommand, match="too large to be stored"):
-        await ts.malformed.redrive(entry.id)
-    assert await ts.malformed.discard(entry.id)
+        await ts.admin.malformed.redrive(entry.id)
+    assert await ts.admin.malformed.discard(entry.id)
     for wrong in ("", "0", "9:1-0", "0:x", "x:1-0"):
         with pytest.raises(InvalidCommand, match="id of a malformed entry"):
-            await ts.malformed.discard(wrong)
+            await ts.admin.malformed.discard(wrong)
 
 
 async def test_a_redriven_entry_is_applied_when_it_can_be_read(
@@ -392,22 +392,22 @@ async def test_a_redriven_entry_is_applied_when_it_can_be_read(
         data = b'{"config":{"provider":"openai","model":"gpt-4"},"sessionId":"s"}'
         await deployment.append(0, {b"id": b"c1", b"type": b"create-session", b"data": data})
         await wait_until(lambda: _listed(ts, 1))
-    (entry,) = [each async for each in ts.malformed.list()]
-    assert await ts.malformed.redrive(entry.id)
-    await wait_until(lambda: ts.sessions.session_exists("s"))
+    (entry,) = [each async for each in ts.admin.malformed.list()]
+    assert await ts.admin.malformed.redrive(entry.id)
+    await wait_until(lambda: ts.sessions.exists("s"))
     assert await _listed(ts, 0)
 
 
 async def _listed(ts: Turnstream, count: int) -> bool:
-    return len([each async for each in ts.malformed.list()]) == count
+    return len([each async for each in ts.admin.malformed.list()]) == count
 
 
 async def test_redriven_messages_keep_their_content(ts: Turnstream, bug: Bug) -> None:
     texts = ["ü", "x" * 100_000, '"{}']
     await park(ts, *(AddMessage("s", message) for message in messages_of(texts)))
     bug.fixed = True
-    await ts.parked.redrive("s")
-    assert texts_of(await ts.sessions.get_messages("s")) == texts
+    await ts.admin.parked.redrive("s")
+    assert texts_of(await ts.sessions.messages("s")) == texts
 
 
 # ── the times of events ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -423,7 +423,7 @@ async def test_redriven_commands_mislead_no_position_by_time(ts: Turnstream, bug
     for text in "abcde":
         await ts.execute(added(text, "t"))
     bug.fixed = True
-    await ts.parked.redrive("s")
+    await ts.admin.parked.redrive("s")
     for text in "vwxyz":
         await ts.execute(added(text, "t"))
     async with ts.subscribe(MessageAdded, start=await ts.position(since)) as events:

@@ -86,7 +86,7 @@ async def test_a_command_under_an_id_that_was_used_is_applied_once(ts: Turnstrea
     command = AddMessage(session.id, user_message("one"))
     for _ in range(2):
         await call(ts, command, command_id="mine")
-    assert texts_of(await ts.sessions.get_messages(session.id)) == ["one"]
+    assert texts_of(await ts.sessions.messages(session.id)) == ["one"]
 
 
 @each_call
@@ -111,7 +111,7 @@ async def test_on_a_full_partition_a_call_fails_at_once_or_waits(deployment: Dep
     # Its worker makes room.
     ts = await client_of(deployment)
     await waiting
-    session = await ts.sessions.get_session("s")
+    session = await ts.sessions.get("s")
     assert session is not None
     assert session.version == len(["created", "updated"])
 
@@ -123,7 +123,7 @@ async def test_commands_and_pairs_are_queued_in_their_order(ts: Turnstream) -> N
     assert [(await ticket).version for ticket in tickets] == [2, 3, 4]
     assert tickets[1].command_id == "mine"
     assert len({ticket.command_id for ticket in tickets}) == len(tickets)
-    assert texts_of(await ts.sessions.get_messages(session.id)) == ["a", "b", "c"]
+    assert texts_of(await ts.sessions.messages(session.id)) == ["a", "b", "c"]
 
 
 async def test_two_commands_under_one_id_are_refused_before_any_is_sent(ts: Turnstream) -> None:
@@ -131,7 +131,7 @@ async def test_two_commands_under_one_id_are_refused_before_any_is_sent(ts: Turn
     commands = [(AddMessage(session.id, user_message(text)), "mine") for text in "ab"]
     with pytest.raises(DuplicateMismatch):
         await ts.send_many([AddMessage(session.id, user_message("zero")), *commands])
-    assert texts_of(await ts.sessions.get_messages(session.id)) == []
+    assert texts_of(await ts.sessions.messages(session.id)) == []
     await ts.execute(commands[0][0], command_id="mine")
 
 

@@ -41,7 +41,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def of(ts: Turnstream, session_id: str) -> ParkedSession | None:
-    return next((each for each in await ts.subscriptions.parked(NAME) if each.session_id == session_id), None)
+    return next(iter([each async for each in ts.admin.consumers.parked(NAME) if each.session_id == session_id]), None)
 
 
 async def is_tried(ts: Turnstream, session_id: str, events: int = 1) -> bool:
@@ -64,7 +64,7 @@ async def test_five_failing_sessions_do_not_delay_others_of_their_partition(ts: 
     bad, good = ids[:5], ids[5:]
     handler = Handler()
     handler.refused = set(bad)
-    async with running(ts.subscription(NAME, start="beginning", attempts=LONG), handler):
+    async with running(ts.consumer(NAME, start="beginning", attempts=LONG), handler):
         for session_id in ids:
             await a_session(ts, session_id=session_id)
         for number in range(3):
@@ -76,7 +76,7 @@ async def test_five_failing_sessions_do_not_delay_others_of_their_partition(ts: 
         # The checkpoint is after all events, including those that wait.
         await wait_until(lambda: _lag_is(ts, 0))
         assert not any(handler.versions(session_id) for session_id in bad)
-        (info,) = await ts.subscriptions.list_all()
+        (info,) = [each async for each in ts.admin.consumers.list()]
         assert (info.parked_sessions, info.parked_events, info.retried_sessions, info.retried_events) == (0, 0, 5, 20)
         handler.refused.clear()
         await wait_until(lambda: all(handler.versions(session_id) == [1, 2, 3, 4] for session_id in bad))
@@ -84,18 +84,18 @@ async def test_five_failing_sessions_do_not_delay_others_of_their_partition(ts: 
 
 
 async def _lag_is(ts: Turnstream, lag: int) -> bool:
-    return sum(each.behind for each in await ts.subscriptions.lag(NAME)) == lag
+    return sum([each.behind async for each in ts.admin.consumers.lag(NAME)]) == lag
 
 
 async def _nothing_waits(ts: Turnstream) -> bool:
-    return await ts.subscriptions.parked(NAME) == []
+    return [each async for each in ts.admin.consumers.parked(NAME)] == []
 
 
 async def test_a_waiting_session_shows_its_next_try(ts: Turnstream) -> None:
     handler = Handler()
     handler.refused = {"s"}
     slow = _SlowRetries(attempts=3, longest_pause=3600.0)
-    async with running(ts.subscription(NAME, start="beginning", attempts=slow), handler):
+    async with running(ts.consumer(NAME, start="beginning", attempts=slow), handler):
         await a_session(ts, session_id="s")
         await wait_until(lambda: is_tried(ts, "s"))
     session = await of(ts, "s")
@@ -110,14 +110,14 @@ async def test_an_operator_need_not_wait_for_the_next_try(ts: Turnstream) -> Non
     handler.refused = {"s", "t"}
     # Half an hour at least after the first failure.
     slow = _SlowRetries(attempts=5, longest_pause=3600.0)
-    async with running(ts.subscription(NAME, start="beginning", attempts=slow), handler):
+    async with running(ts.consumer(NAME, start="beginning", attempts=slow), handler):
         for session_id in ("s", "t"):
             await a_session(ts, session_id=session_id)
             await wait_until(partial(is_tried, ts, session_id))
-        assert await ts.subscriptions.redrive(NAME, "s") == 1
+        assert await ts.admin.consumers.redrive(NAME, "s") == 1
         handler.refused.clear()
-        assert await ts.subscriptions.redrive(NAME, "s") == 0
-        assert await ts.subscriptions.discard(NAME, "t") == 0
+        assert await ts.admin.consumers.redrive(NAME, "s") == 0
+        assert await ts.admin.consumers.discard(NAME, "t") == 0
         for session_id in ("s", "t"):
             await ts.execute(UpdateTokenMetrics(session_id, prompt_tokens=1))
         await wait_until(lambda: (handler.versions("s"), handler.versions("t")) == ([1, 2], [2]))
@@ -133,7 +133,7 @@ async def test_limits_by_time_count_from_the_first_failure_of_an_event(ts: Turns
     handler = Handler()
     handler.refused = {"s"}
     soon_over = RetryPolicy(attempts=None, seconds=0.2, longest_pause=0.01)
-    async with running(ts.subscription(NAME, start="beginning", attempts=soon_over), handler):
+    async with running(ts.consumer(NAME, start="beginning", attempts=soon_over), handler):
         await a_session(ts, session_id="s")
         await wait_until(lambda: is_parked(ts, "s"))
         assert handler.refusals["s"] > 2
@@ -148,7 +148,7 @@ async def test_an_event_without_room_waits_in_its_place_and_is_lost_in_the_end(
     first, second, good = (id_in(0, PARTITIONS) for _ in range(3))
     handler = Handler()
     handler.refused = {first, second}
-    async with running(ts.subscription(NAME, start="beginning", attempts=LONG), handler):
+    async with running(ts.consumer(NAME, start="beginning", attempts=LONG), handler):
         await a_session(ts, session_id=first)
         await wait_until(partial(is_tried, ts, first))
         await a_session(ts, session_id=second)
@@ -160,7 +160,7 @@ async def test_an_event_without_room_waits_in_its_place_and_is_lost_in_the_end(
         assert (session.is_parked, session.events, session.lost) == (True, 0, 1)
         handler.refused.clear()
         await wait_until(partial(is_gone, ts, first))
-        assert await ts.subscriptions.redrive(NAME, second) == 0
+        assert await ts.admin.consumers.redrive(NAME, second) == 0
     assert [(resync.session_id, resync.lost) for resync in handler.resyncs] == [(second, 1)]
 
 
@@ -168,7 +168,7 @@ async def test_an_event_without_room_waits_in_its_place_and_is_lost_in_the_end(
 async def test_events_lost_while_a_session_was_retried_are_reported_after_it(ts: Turnstream) -> None:
     handler = Handler()
     handler.refused = {"s"}
-    async with running(ts.subscription(NAME, start="beginning", attempts=LONG), handler):
+    async with running(ts.consumer(NAME, start="beginning", attempts=LONG), handler):
         await a_session(ts, session_id="s")
         for number in range(3):
             await ts.execute(UpdateTokenMetrics("s", prompt_tokens=number))
@@ -199,12 +199,12 @@ async def test_failures_that_do_not_count_do_not_delay_other_retries(
             raise NotHandled("not now", counts=False)
         seen.append(event.session_id)
 
-    async with running(ts.subscription(NAME, start="beginning", attempts=2), holds):
+    async with running(ts.consumer(NAME, start="beginning", attempts=2), holds):
         for session_id in ids:
             await a_session(ts, session_id=session_id)
         await wait_until(lambda: ids[-1] in seen)
         await wait_until(lambda: all(calls[session_id] > 3 for session_id in held))
-        assert not any(session.is_parked for session in await ts.subscriptions.parked(NAME))
+        assert not any([session.is_parked async for session in ts.admin.consumers.parked(NAME)])
         held.clear()
         await wait_until(lambda: sorted(seen) == sorted(ids))
 
@@ -218,7 +218,7 @@ async def test_a_handler_can_recognise_a_retry(ts: Turnstream) -> None:
         if len(told) == 1:
             raise ConnectionError
 
-    async with running(ts.subscription(NAME, start="beginning"), fails_once):
+    async with running(ts.consumer(NAME, start="beginning"), fails_once):
         await a_session(ts, session_id="s")
         await wait_until(lambda: len(told) == 2)
         await wait_until(lambda: _nothing_waits(ts))
@@ -231,14 +231,14 @@ async def test_parked_sessions_are_tried_after_a_recovery(ts: Turnstream) -> Non
     handler = Handler()
     handler.refused = set(ids)
     retries = RetryPolicy(attempts=1, parked_every=3600.0)
-    subscription = ts.subscription(NAME, start="beginning", attempts=retries)
+    subscription = ts.consumer(NAME, start="beginning", attempts=retries)
     async with running(subscription, handler):
         for session_id in ids:
             await a_session(ts, session_id=session_id)
             # A success in between, because otherwise each session would get twice as many attempts as the last.
             subscription._member.owned[0]._calls.outages.succeeded()  # type: ignore[union-attr]
             await wait_until(partial(is_parked, ts, session_id))
-        assert all(session.next_try for session in await ts.subscriptions.parked(NAME))
+        assert all([session.next_try async for session in ts.admin.consumers.parked(NAME)])
         # Sessions that fail again stay parked and do not delay the others.
         poisoned = ids[0]
         handler.refused = {poisoned}
@@ -251,7 +251,7 @@ async def test_a_parked_session_is_tried_periodically(ts: Turnstream) -> None:
     handler = Handler()
     handler.refused = {"s"}
     retries = RetryPolicy(attempts=1, parked_every=0.05)
-    async with running(ts.subscription(NAME, start="beginning", attempts=retries), handler):
+    async with running(ts.consumer(NAME, start="beginning", attempts=retries), handler):
         await a_session(ts, session_id="s")
         await wait_until(lambda: handler.refusals["s"] > 3)
         assert await is_parked(ts, "s")
@@ -266,21 +266,21 @@ async def test_the_next_consumer_continues_the_retries(ts: Turnstream) -> None:
     handler = Handler()
     handler.refused = {"s"}
     retries = RetryPolicy(attempts=6)
-    async with running(ts.subscription(NAME, start="beginning", attempts=retries), handler):
+    async with running(ts.consumer(NAME, start="beginning", attempts=retries), handler):
         await a_session(ts, session_id="s")
         await wait_until(lambda: handler.refusals["s"] >= 3)
     before = await of(ts, "s")
     assert before
-    async with running(ts.subscription(NAME, attempts=retries), handler):
+    async with running(ts.consumer(NAME, attempts=retries), handler):
         await ts.execute(UpdateTokenMetrics("s", prompt_tokens=1))
         await wait_until(lambda: is_parked(ts, "s", 2))
     after = await of(ts, "s")
     assert after
     # The attempts of both are counted, and it waits since the first failure.
     assert (handler.refusals["s"], after.attempts, after.since) == (6, 6, before.since)
-    async with running(ts.subscription(NAME, attempts=retries), handler):
+    async with running(ts.consumer(NAME, attempts=retries), handler):
         handler.refused.clear()
-        assert await ts.subscriptions.redrive(NAME, "s") == 0
+        assert await ts.admin.consumers.redrive(NAME, "s") == 0
     assert handler.versions("s") == [1, 2]
 
 
@@ -293,7 +293,7 @@ async def test_the_next_consumer_continues_the_retries_of_a_killed_one(deploymen
     first, second = Handler(), Handler()
     first.refused = set(ids[::2])
     other = await client_of(deployment, worker=False)
-    dying = other.subscription(NAME, start="beginning", attempts=LONG)
+    dying = other.consumer(NAME, start="beginning", attempts=LONG)
     task = asyncio.create_task(dying.run(first))
     for session_id in ids:
         await a_session(ts, session_id=session_id)
@@ -301,7 +301,7 @@ async def test_the_next_consumer_continues_the_retries_of_a_killed_one(deploymen
     for session_id in first.refused:
         await wait_until(partial(is_tried, ts, session_id, 2))
     await killed(dying, task)
-    async with running(ts.subscription(NAME, attempts=LONG), second):
+    async with running(ts.consumer(NAME, attempts=LONG), second):
         await wait_until(lambda: all(second.versions(session_id) == [1, 2] for session_id in first.refused))
         await wait_until(lambda: _nothing_waits(ts))
 

@@ -92,7 +92,7 @@ async def test_an_argument_that_is_not_a_class_of_events_is_refused(ts: Turnstre
     with pytest.raises(ValueError, match=r"not a class of events; these are: SessionCreated, .*, and Event for all"):
         ts.subscribe(MessageAdded, wrong)
     with pytest.raises(ValueError, match="not a class of events"):
-        ts.subscription("billing", wrong)
+        ts.consumer("billing", wrong)
 
 
 async def test_resync_required_cannot_be_asked_for(ts: Turnstream) -> None:

@@ -320,7 +320,7 @@ async def test_everything_is_flushed(deployment: Deployment, ts: Turnstream) -> 
 
 
 async def _created(ts: Turnstream) -> None:
-    while await ts.sessions.get_session("b") is None:
+    while await ts.sessions.get("b") is None:
         await ts.dispatch(CreateSession(CONFIG, "b"), timeout=1.0)
 
 

@@ -108,7 +108,7 @@ async def test_a_session_that_changes_all_the_time(deployment: Deployment) -> No
     changing = asyncio.create_task(change())
     versions: set[int] = set()
     try:
-        await wait_until(lambda: looker.sessions.session_exists(SESSION))
+        await wait_until(lambda: looker.sessions.exists(SESSION))
         while len(versions) < 8:
             try:
                 found = await looker.verify(SESSION)

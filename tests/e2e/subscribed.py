@@ -23,7 +23,7 @@ async def handle(event: Event | ResyncRequired) -> None:
 async def main() -> None:
     """Work until SIGTERM."""
     async with Turnstream.connect() as ts:
-        member = ts.subscription("billing", start="beginning", attempts=2)
+        member = ts.consumer("billing", start="beginning", attempts=2)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, member.stop)
         await member.run(handle)
 

@@ -127,7 +127,7 @@ class TestCheck:
 
             await ts.execute(RemoveMessages(shorter, last=1))
             await ts.execute(AddMessage(longer, user_message("One more")))
-            messages = await ts.sessions.get_messages(other)
+            messages = await ts.sessions.messages(other)
             await ts.execute(UpdateSession(other, SessionPatch(messages=messages[::-1])))
             await ts.execute(RemoveMessages(empty, last=4))
             differing = await act_two._differing(ts, crowd.ids, crowd, advance)

@@ -60,7 +60,7 @@ class TestEnding:
             for ticket in tickets:
                 await ticket
             for session in sessions:
-                assert list(await ts.sessions.get_messages(session)) == messages[session]
+                assert list(await ts.sessions.messages(session)) == messages[session]
         assert worker.status() == 0
 
     @pytest.mark.slow

@@ -217,7 +217,7 @@ async def test_values_at_the_limit_are_accepted(real: EmbeddedDeployment) -> Non
     ]
     for command in right:
         await ts.execute(command, command_id="ü" * 128 if command is right[0] else None)
-    messages = await ts.sessions.get_messages(session.id)
+    messages = await ts.sessions.messages(session.id)
     assert messages[0].metadata == {"a": deep}
     assert messages[3].metadata == {"big": 10**400, "tiny": 5e-324, "": None, "\U0001f600": "\x00"}
     assert await anything_malformed(real) == []
@@ -386,7 +386,7 @@ async def test_it_is_quarantined_and_the_worker_continues(real: EmbeddedDeployme
     assert malformed.entry_id == entry_id
     assert reason in malformed.error
     assert 0 < len(malformed.fields) <= 50
-    assert texts_of(await stream.ts.sessions.get_messages(TARGET)) == ["before", "after"]
+    assert texts_of(await stream.ts.sessions.messages(TARGET)) == ["before", "after"]
     assert await stream.ts.sessions.count() == 1
     assert await real.backlog(0) == 0
 
@@ -452,7 +452,7 @@ async def test_a_command_that_breaks_a_rule_is_rejected_not_quarantined(
     assert isinstance(error, InvalidCommand)
     assert error.path == path
     assert await anything_malformed(real) == []
-    assert texts_of(await stream.ts.sessions.get_messages(TARGET)) == ["before", "after"]
+    assert texts_of(await stream.ts.sessions.messages(TARGET)) == ["before", "after"]
 
 
 def cursor(updated_ms: str) -> bytes:
@@ -486,7 +486,7 @@ async def test_odd_requests_are_answered(real: EmbeddedDeployment, stream: Strea
     # Whatever was stored can be read, and changed.
     session = await stream.ts.execute(AddMessage(TARGET, user_message("last")))
     assert [text for text in texts_of(session.messages) if text] == ["before", "after", "last"]
-    assert await stream.ts.sessions.get_session(TARGET) == session
+    assert await stream.ts.sessions.get(TARGET) == session
 
 
 # ── queries over the stream ──────────────────────────────────────────────────────────────────────────────────────────
@@ -513,7 +513,7 @@ async def test_a_query_for_too_much_names_the_other_way(stream: Stream) -> None:
         _, payload = await anext(aiter(listener))
     (reply,) = decode_replies(payload)
     assert reply.error is not None
-    assert "get_messages" in reply.error.message
+    assert "ts.sessions.messages" in reply.error.message
     await listener.aclose()
 
 
@@ -526,7 +526,7 @@ async def test_many_bad_entries_in_a_row(real: EmbeddedDeployment, stream: Strea
             if sum(map(len, fields.values())) < 10_000:
                 await stream.write(fields)
     await (await stream.ts.send(AddMessage(TARGET, user_message("last"))))
-    assert texts_of(await stream.ts.sessions.get_messages(TARGET)) == ["last"]
+    assert texts_of(await stream.ts.sessions.messages(TARGET)) == ["last"]
     await wait_until(lambda: _is_empty(real))
 
 
@@ -655,7 +655,7 @@ async def test_damaged_entries_stop_nothing(
     await write_all(real, entries)
     await (await stream.ts.send(AddMessage(TARGET, user_message("last")), timeout=SOON))
     expected = [*map(str, range(1_000)), "last"]
-    assert texts_of(await stream.ts.sessions.get_messages(TARGET)) == expected
+    assert texts_of(await stream.ts.sessions.messages(TARGET)) == expected
     # A worker that met a bug would say so.
     assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
     assert len(await real.malformed(0)) > 300

@@ -76,7 +76,7 @@ async def test_commands_follow_a_slot_that_moved(moving: RunningCluster, group: 
     assert len((await reader.reader.messages(session.id, MessageRange()))[1]) == 1
     for text in ("two", "three"):
         await persistently(client, AddMessage(session.id, user_message(text)))
-    moved = await client.sessions.get_session(session.id)
+    moved = await client.sessions.get(session.id)
     assert moved is not None
     assert (texts_of(moved.messages), moved.version) == (["one", "two", "three"], 4)
     assert not worker.task.done()
@@ -101,7 +101,7 @@ async def test_commands_flow_while_a_slot_moves_to_and_fro(moving: RunningCluste
         await asyncio.sleep(0.5)
     await chats
     for name in names:
-        session = await client.sessions.get_session(name)
+        session = await client.sessions.get(name)
         assert session is not None
         assert (texts_of(session.messages), session.version) == ([str(turn) for turn in range(30)], 31)
 
@@ -178,7 +178,7 @@ async def test_a_primary_is_killed(moving: RunningCluster, group: OnGroup) -> No
     lost.stop()
     for name in names:
         await persistently(client, AddMessage(name, user_message("two")))
-        assert texts_of(await client.sessions.get_messages(name)) == ["one", "two"]
+        assert texts_of(await client.sessions.messages(name)) == ["one", "two"]
     assert not worker.task.done()
     assert moving.replica_of(lost).call("ROLE")[0] == "master"
     # One that has made calls only, and learns of the loss by the first that fails.
@@ -205,7 +205,7 @@ async def test_a_primary_hands_over_to_its_replica(moving: RunningCluster, group
     await wait_until(lambda: primary.call("ROLE")[0] == "slave")
     for text in ("two", "three"):
         await persistently(client, AddMessage(session.id, user_message(text)))
-    assert texts_of(await client.sessions.get_messages(session.id)) == ["one", "two", "three"]
+    assert texts_of(await client.sessions.messages(session.id)) == ["one", "two", "three"]
     assert not worker.task.done()
 
 
@@ -248,7 +248,7 @@ async def test_a_lost_shard_delays_only_its_own_partitions(moving: RunningCluste
             await client.execute(AddMessage(name, user_message("one")))
         await asyncio.gather(*[client.execute(AddMessage(name, user_message("two"))) for name in left])
     for name in left:
-        assert texts_of(await before.sessions.get_messages(name)) == ["one", "two"] * 2
+        assert texts_of(await before.sessions.messages(name)) == ["one", "two"] * 2
 
 
 async def test_a_renewal_outlives_a_shard_that_is_lost(moving: RunningCluster, group: OnGroup) -> None:
@@ -341,7 +341,7 @@ async def test_a_seed_may_be_down(cluster: RunningCluster) -> None:
     async with on_group(url) as deployment:
         client = await client_of(deployment)
         session = await client.execute(CreateSession(CONFIG))
-        assert (await client.sessions.get_session(session.id)) == session
+        assert (await client.sessions.get(session.id)) == session
 
 
 async def test_every_primary_is_checked(moving: RunningCluster) -> None:

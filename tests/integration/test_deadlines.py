@@ -43,7 +43,7 @@ CALLS: dict[str, Call] = {
     "send": lambda ts: ts.send(added(), timeout=TIMEOUT),
     "send, waiting for room": lambda ts: ts.send(added(), timeout=TIMEOUT, when_full="wait"),
     "send_many": lambda ts: ts.send_many([added(), added()], timeout=TIMEOUT),
-    "by the setting": lambda ts: ts.sessions.add_message("s", user_message("one")),
+    "by the setting": lambda ts: ts.execute(AddMessage("s", user_message("one"))),
     "a session": lambda ts: ts.execute(GetSession("s"), timeout=TIMEOUT),
     "a page": lambda ts: ts.execute(ListSessions(), timeout=TIMEOUT),
 }
@@ -136,7 +136,7 @@ async def test_a_command_not_sent_in_time_is_not_sent_later(real: EmbeddedDeploy
     await worker_of(real)
     await sent
     await ts.execute(CreateSession(CONFIG, "last"), timeout=SOON)
-    assert {info.id async for info in ts.sessions.iterate()} == {"first", "under way", "last"}
+    assert {info.id async for info in ts.sessions.list()} == {"first", "under way", "last"}
 
 
 async def test_the_read_of_the_result_has_no_separate_timeout(
@@ -172,7 +172,7 @@ def test_the_client_without_asyncio_has_the_same(empty_server: EmbeddedServer, s
         for call in (
             lambda: ts.execute(CreateSession(CONFIG), timeout=TIMEOUT),
             lambda: ts.dispatch(CreateSession(CONFIG), timeout=TIMEOUT),
-            lambda: ts.sessions.create_session(CONFIG),
+            lambda: ts.execute(CreateSession(CONFIG)),
             lambda: ts.send(CreateSession(CONFIG)).result(),
             lambda: ts.send_many([CreateSession(CONFIG)])[0].result(TIMEOUT),
         ):

@@ -502,13 +502,13 @@ async def operate(url: str, producer: Turnstream, session_id: str) -> None:
         for _ in range(3):
             with pytest.raises(CommandParked):
                 await producer.execute(AddMessage(session_id, user_message("Hello")))
-        assert (await operator.parked.discard(session_id)).left == 2
+        assert (await operator.admin.parked.discard(session_id)).left == 2
         await raw.unlink(keys.messages(session_id))
-        assert (await operator.parked.redrive(session_id)).done == 2
+        assert (await operator.admin.parked.redrive(session_id)).done == 2
         await raw.xadd(keys.commands, {"id": "c1", "type": "unknown"})
         await producer.execute(AddMessage(session_id, user_message("behind it")))
-        malformed = await anext(operator.malformed.list())
-        assert await operator.malformed.redrive(malformed.id)
+        malformed = await anext(operator.admin.malformed.list())
+        assert await operator.admin.malformed.redrive(malformed.id)
 
 
 async def test_workers_and_producers_get_along_with_their_permissions(guarded: Server) -> None:
@@ -562,8 +562,8 @@ def refusals(server: Server) -> list[dict[str, object]]:
 
 async def begun(ts: Turnstream, subscription: str) -> bool:
     """Return whether a subscription has a checkpoint in every partition."""
-    names = [info.name for info in await ts.subscriptions.list_all()]
-    return subscription in names and all(lag.mark for lag in await ts.subscriptions.lag(subscription))
+    names = [info.name async for info in ts.admin.consumers.list()]
+    return subscription in names and all([lag.mark async for lag in ts.admin.consumers.lag(subscription)])
 
 
 @contextmanager
@@ -617,4 +617,4 @@ async def test_the_relay_gets_along_with_the_permissions_of_a_durable_subscripti
 
 
 async def parked(ts: Turnstream) -> bool:
-    return bool(await ts.subscriptions.parked("relay.billing"))
+    return bool([each async for each in ts.admin.consumers.parked("relay.billing")])

@@ -123,7 +123,7 @@ async def _waited_more(deployment: EmbeddedDeployment, than: int) -> bool:
 
 
 async def _is_applied(client: Turnstream, session_id: str, messages: int) -> bool:
-    return len(await client.sessions.get_messages(session_id)) == messages
+    return len(await client.sessions.messages(session_id)) == messages
 
 
 async def test_the_next_owner_publishes_the_events_its_predecessor_could_not() -> None:
@@ -142,7 +142,7 @@ async def test_the_next_owner_publishes_the_events_its_predecessor_could_not() -
             assert (await take_one(events)).version == 3
             again = await client.execute(two, command_id=ticket.command_id)
             assert (await ticket).version == again.version == 3
-        assert texts_of(await client.sessions.get_messages(session.id)) == ["one", "two"]
+        assert texts_of(await client.sessions.messages(session.id)) == ["one", "two"]
 
 
 async def test_the_next_owner_answers_callers_of_one_that_could_not_reply(
@@ -164,7 +164,7 @@ async def test_the_next_owner_answers_callers_of_one_that_could_not_reply(
         monkeypatch.setattr(resender, "MIN_AGE_S", 0.0)
         monkeypatch.setattr(resender, "TIMEOUT_PARTS", math.inf)
         assert [(await ticket).version for ticket in tickets] == list(range(2, 102))
-        assert texts_of(await client.sessions.get_messages(session.id)) == texts
+        assert texts_of(await client.sessions.messages(session.id)) == texts
 
 
 async def test_events_left_unpublished_by_a_promotion_are_published_without_another_command() -> None:
@@ -211,7 +211,7 @@ async def test_answered_commands_survive_the_primary_and_others_may_not() -> Non
         os.kill(replica.pid, signal.SIGCONT)
         await copy.call("REPLICAOF", "NO", "ONE")
         survivor = await client_of(copy, worker=False)
-        texts = texts_of(await survivor.sessions.get_messages(session.id))
+        texts = texts_of(await survivor.sessions.messages(session.id))
         assert texts in ([str(number) for number in range(count)] for count in (40, 41))
 
 

@@ -133,11 +133,11 @@ async def _checkpoints_never_go_back(ts: Turnstream) -> AsyncGenerator[None]:
 
 
 async def _is_listed(ts: Turnstream) -> bool:
-    return NAME in {info.name for info in await ts.subscriptions.list_all()}
+    return NAME in {info.name async for info in ts.admin.consumers.list()}
 
 
 async def _is_idle(ts: Turnstream) -> bool:
-    lags = await ts.subscriptions.lag(NAME)
+    lags = [each async for each in ts.admin.consumers.lag(NAME)]
     return all(lag.mark is not None and lag.behind == 0 for lag in lags)
 
 
@@ -168,11 +168,11 @@ async def test_consumers_come_and_go_under_load(real: EmbeddedDeployment, record
     await worker_of(real)
     client = await client_of(real, worker=False)
     handler = Handler()
-    async with running(client.subscription(NAME, start="beginning"), handler):
+    async with running(client.consumer(NAME, start="beginning"), handler):
         async with chatting(client):
             for _ in range(4):
                 other = await client_of(real, worker=False)
-                async with running(other.subscription(NAME), handler):
+                async with running(other.consumer(NAME), handler):
                     await asyncio.sleep(0.4)
         events = await all_events(real)
         await wait_until(lambda: not _missed_by(handler, events))
@@ -199,7 +199,7 @@ async def test_connections_are_killed_while_events_are_handled(real: EmbeddedDep
     await worker_of(real)
     client = await client_of(real, worker=False)
     handler = Handler()
-    async with running(client.subscription(NAME, start="beginning"), handler):
+    async with running(client.consumer(NAME, start="beginning"), handler):
         async with chatting(client):
             for kill in range(1, 4):
                 await wait_until(lambda least=kill * 40: len(handler.seen) > least)  # type: ignore[misc]
@@ -219,7 +219,7 @@ async def test_the_server_is_killed_and_restarted(tmp_path: Path, overrides: dic
         await worker_of(real)
         client = await client_of(real, worker=False)
         handler = Handler()
-        async with running(client.subscription(NAME, start="beginning"), handler):
+        async with running(client.consumer(NAME, start="beginning"), handler):
             async with chatting(client):
                 await wait_until(lambda: len(handler.seen) > 50)
                 await asyncio.to_thread(server.kill_and_restart)
@@ -251,7 +251,7 @@ async def test_a_primary_is_lost_with_checkpoints_and_events(
     await worker_of(deployment)
     client = await client_of(deployment, worker=False)
     handler = Handler()
-    subscription = client.subscription(NAME, start="beginning")
+    subscription = client.consumer(NAME, start="beginning")
     session_id = id_in(0, PARTITIONS)
     primary = moving.holder(deployment.keys.partitions[0].partition)
     replica = moving.replica_of(primary)
@@ -315,7 +315,7 @@ async def test_a_flush_is_reported_and_later_events_are_handled(real: EmbeddedDe
     client = await client_of(real)
     ids = [id_in(number, PARTITIONS) for number in range(PARTITIONS)]
     handler = Handler()
-    async with running(client.subscription(NAME, start=start), handler):
+    async with running(client.consumer(NAME, start=start), handler):
         await wait_until(lambda: _is_listed(client))
         await wait_until(lambda: _is_idle(client))
         for session_id in ids:
@@ -341,7 +341,7 @@ async def test_events_trimmed_while_a_subscription_was_stopped_are_reported_once
     client = await client_of(real)
     handler = Handler()
     lossy, whole = (id_in(partition, PARTITIONS) for partition in (0, 1))
-    async with running(client.subscription(NAME), handler):
+    async with running(client.consumer(NAME), handler):
         await wait_until(lambda: _is_listed(client))
         await wait_until(lambda: _is_idle(client))
     for session_id in (lossy, whole):
@@ -350,7 +350,7 @@ async def test_events_trimmed_while_a_subscription_was_stopped_are_reported_once
             await client.execute(AddMessage(session_id, user_message("while nobody listens")))
     await real.call("XTRIM", real.keys.partitions[0].events, "MAXLEN", 2)
     for _ in range(2):
-        async with running(client.subscription(NAME), handler):
+        async with running(client.consumer(NAME), handler):
             await wait_until(lambda: _is_idle(client))
     assert (handler.versions(lossy), handler.versions(whole)) == ([4, 5], [1, 2, 3, 4, 5])
     (resync,) = handler.resyncs
@@ -363,9 +363,9 @@ async def test_a_reported_loss_is_not_reported_again_after_a_crash(real: Embedde
     session = await a_session(client, session_id=id_in(0, PARTITIONS))
     await client.execute(AddMessage(session.id, user_message("kept")))
     handler, again = Handler(), Handler()
-    async with running(client.subscription(NAME, start="beginning"), handler):
+    async with running(client.consumer(NAME, start="beginning"), handler):
         await wait_until(lambda: len(handler.seen) == 2)
-    await client.subscriptions.reset(NAME, "beginning")
+    await client.admin.consumers.reset(NAME, "beginning")
     await real.call("XTRIM", real.keys.partitions[0].events, "MAXLEN", 1)
     reached = asyncio.Event()
 
@@ -375,10 +375,10 @@ async def test_a_reported_loss_is_not_reported_again_after_a_crash(real: Embedde
         reached.set()
         await asyncio.Event().wait()
 
-    dying = (await client_of(real, worker=False)).subscription(NAME)
+    dying = (await client_of(real, worker=False)).consumer(NAME)
     task = asyncio.create_task(dying.run(stuck))
     await asyncio.wait_for(reached.wait(), SOON)
     await killed(dying, task)
-    async with running(client.subscription(NAME), again):
+    async with running(client.consumer(NAME), again):
         await wait_until(lambda: len(again.seen) == 1)
     assert not again.resyncs

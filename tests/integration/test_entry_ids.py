@@ -58,9 +58,9 @@ async def test_the_partition_continues(
     await ts.execute(AddMessage("s", user_message("three")))
     await ts.execute(CreateSession(CONFIG, "t"))
     texts = ["one", "two", "three"] if fields is VALID else ["one", "three"]
-    assert texts_of(await ts.sessions.get_messages("s")) == texts
+    assert texts_of(await ts.sessions.messages("s")) == texts
     assert len(await real.malformed(0)) == (fields is UNREADABLE)
-    assert await ts.parked.list() == []
+    assert [each async for each in ts.admin.parked.list()] == []
     assert await real.backlog(0) == 0
 
 
@@ -71,7 +71,7 @@ async def test_commands_parked_after_the_year_9999_are_listed(real: EmbeddedDepl
     await real.call("SET", real.keys.partitions[0].messages("s"), "a text", "EX", 60)
     with pytest.raises(CommandParked):
         await a_session(ts, "one", session_id="s")
-    (info,) = await ts.parked.list()
+    (info,) = [each async for each in ts.admin.parked.list()]
     assert (info.session_id, info.since.year) == ("s", 9999)
 
 
@@ -84,8 +84,11 @@ async def test_after_the_last_id_nothing_can_be_queued_until_a_worker_replaces_t
     await a_session(ts, "one", session_id="s")
     await write(real, f"{LAST_PART}-{LAST_PART}", UNREADABLE)
     await wait_until(lambda: _is_empty(real))
-    (malformed,) = [info async for info in ts.malformed.list()]
-    for refused in (ts.send(AddMessage("s", user_message("two")), timeout=0.1), ts.malformed.redrive(malformed.id)):
+    (malformed,) = [info async for info in ts.admin.malformed.list()]
+    for refused in (
+        ts.send(AddMessage("s", user_message("two")), timeout=0.1),
+        ts.admin.malformed.redrive(malformed.id),
+    ):
         with pytest.raises(KeyUnusable, match=r":commands:.* last id .*; a worker replaces it when it is empty"):
             await refused
     monkeypatch.undo()
@@ -93,7 +96,7 @@ async def test_after_the_last_id_nothing_can_be_queued_until_a_worker_replaces_t
     await worker.stop()
     await worker_of(real)
     await sent
-    assert texts_of(await ts.sessions.get_messages("s")) == ["one", "two"]
+    assert texts_of(await ts.sessions.messages("s")) == ["one", "two"]
 
 
 def an_hour_ahead() -> str:
@@ -147,7 +150,7 @@ async def test_an_empty_stream_with_ids_ahead_of_the_clock_is_replaced(
     told = [record for record in caplog.records if "replaced" in record.message]
     assert [vars(record)["partition"] for record in told] == [0]
     assert await real.call("HGET", keys.partition, "streamsReplaced") == b"1"
-    assert texts_of(await ts.sessions.get_messages("s")) == ["one", "two"]
+    assert texts_of(await ts.sessions.messages("s")) == ["one", "two"]
 
 
 @pytest.mark.parametrize("chosen", AHEAD)
@@ -166,7 +169,7 @@ async def test_a_command_is_recognised_after_such_an_id_and_after_the_stream_was
     await wait_until(lambda: _was_replaced(real))
     assert (await (await ts.send(before, command_id="before"))).version == 2
     assert (await (await ts.send(between, command_id="between"))).version == 3
-    assert texts_of(await ts.sessions.get_messages("s")) == ["before", "between"]
+    assert texts_of(await ts.sessions.messages("s")) == ["before", "between"]
     assert (await ts.verify("s")).differences == ()
 
 

@@ -74,19 +74,19 @@ async def test_one_session_is_parked_and_the_rest_of_the_batch_applied(
     for name in NAMES:
         mine = [await told(ticket) for ticket in tickets if ticket.session_id == name]
         assert mine == ([CommandParked] * 2 if name == VICTIM else healthy)
-    (info,) = await ts.parked.list()
+    (info,) = [each async for each in ts.admin.parked.list()]
     assert (info.session_id, info.commands) == (VICTIM, 2)
     parked = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert [(record.message, vars(record)["session_id"]) for record in parked] == [("command parked", VICTIM)]
     assert "a secret" not in caplog.text
 
     # It fails again until the key is right.
-    progress = await ts.parked.redrive(VICTIM)
+    progress = await ts.admin.parked.redrive(VICTIM)
     assert (progress.done, progress.left) == (0, 2)
     assert progress.error
     await real.call("RENAME", f"{key}:away", key)
-    assert await ts.parked.redrive(VICTIM) == QueueProgress(done=2, left=0)
-    assert texts_of(await ts.sessions.get_messages(VICTIM)) == ["one", "two", "three"]
+    assert await ts.admin.parked.redrive(VICTIM) == QueueProgress(done=2, left=0)
+    assert texts_of(await ts.sessions.messages(VICTIM)) == ["one", "two", "three"]
     assert not worker.task.done()
 
 
@@ -132,7 +132,7 @@ async def test_a_partition_that_cannot_be_written_waits_and_says_so_once(
         await real.call("RENAME", f"{key}:away", key)
     assert [await told(ticket) for ticket in tickets] == [3, 3, 4]
     assert written() == ["partition cannot be written", "partition can be written again"]
-    assert await ts.parked.list() == []
+    assert [each async for each in ts.admin.parked.list()] == []
 
 
 async def test_a_worker_that_waits_for_its_partition_stops_at_once(
@@ -158,7 +158,7 @@ async def test_a_session_that_holds_nonsense_is_parked(real: EmbeddedDeployment)
     tickets = await ts.send_many([CreateSession(CONFIG, "s"), added("two", "t"), added("two", "s")])
     await worker_of(real)
     assert [await told(ticket) for ticket in tickets] == [CommandParked, 3, CommandParked]
-    (info,) = await ts.parked.list()
+    (info,) = [each async for each in ts.admin.parked.list()]
     assert info.error == "The worker failed on it: KeyError"
 
 
@@ -244,7 +244,7 @@ async def test_a_partition_continues_after_a_revoked_permission_is_restored(
         assert (await ticket).version == 1
         tickets = [await ts.send(command) for command in (CreateSession(CONFIG, "t"), added("two", "before"))]
         assert [await told(ticket) for ticket in tickets] == [1, 3]
-        assert await ts.parked.list() == []
+        assert [each async for each in ts.admin.parked.list()] == []
     events = await real.events(0)
     assert [event.version for event in events if event.session_id == "before"] == [1, 2, 3]
     assert {event.meta.generation for event in events[2:] if event.meta} == {
@@ -264,7 +264,7 @@ async def test_events_written_by_other_programs_do_not_stop_a_partition(real: Em
     await real.call("XDEL", keys.events, "1700000000000-0")
     assert await told(await ts.send(added("two", "s"))) == 3
     assert [event.version for event in await real.events(0)] == [1, 2, 3]
-    assert await ts.parked.list() == []
+    assert [each async for each in ts.admin.parked.list()] == []
     assert not worker.task.done()
 
 
@@ -287,7 +287,7 @@ async def test_an_unwritable_queue_delays_no_other_session(
     with pytest.raises(InvalidCommand, match=r"It cannot be parked: .*:parked:.*:s is a string"):
         await three
     assert await told(other) == 3
-    assert len(await ts.parked.list()) == parked_before
+    assert len([each async for each in ts.admin.parked.list()]) == parked_before
     (line,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert line.message == "command rejected: it cannot be parked"
     first = "" if parked_before else r"The store refused it: WRONGTYPE .*[^.]\. "

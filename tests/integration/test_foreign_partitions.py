@@ -201,7 +201,7 @@ async def answer_of(ticket: Ticket) -> None:
 async def applied_once(ts: Turnstream, sender: Sender) -> None:
     for ticket in sender.accepted.values():
         await answer_of(ticket)
-    texts = texts_of(await ts.sessions.get_messages(sender.session_id))
+    texts = texts_of(await ts.sessions.messages(sender.session_id))
     assert sorted(texts) == sorted(sender.accepted)
 
 

@@ -80,9 +80,9 @@ async def test_sessions_and_messages_can_be_deleted(alone: EmbeddedDeployment) -
         await a_session(ts, "one", "two", session_id=name)
     await fill(alone)
     assert len(await ts.execute(RemoveMessages("t", last=1))) == 1
-    assert texts_of(await ts.sessions.get_messages("t")) == ["one"]
+    assert texts_of(await ts.sessions.messages("t")) == ["one"]
     assert await ts.execute(DeleteSession("s")) is True
-    assert await ts.sessions.get_session("s") is None
+    assert await ts.sessions.get("s") is None
     assert not worker.task.done()
 
 
@@ -97,7 +97,7 @@ async def test_a_parked_session_can_be_discarded(alone: EmbeddedDeployment) -> N
         with pytest.raises(CommandParked):
             await ts.execute(added(LARGE))
     await fill(alone)
-    assert (await ts.parked.discard("s", everything=True)).left == 0
+    assert (await ts.admin.parked.discard("s", everything=True)).left == 0
 
 
 async def test_everything_else_is_refused_and_says_why(alone: EmbeddedDeployment) -> None:
@@ -225,7 +225,7 @@ async def test_clients_and_workers_start(alone: EmbeddedDeployment) -> None:
     await first.stop()
     await fill(alone)
     async with Turnstream.connect(settings=alone.settings) as reader, reader.subscribe():
-        assert texts_of(await reader.sessions.get_messages("s")) == ["one"]
+        assert texts_of(await reader.sessions.messages("s")) == ["one"]
     await (await RedisBackend.open(alone.settings, "test", throw_away=True, works=True)).aclose()
     worker = await worker_of(alone)
     await wait_until(lambda: len(worker.owned) == alone.settings.partitions)

@@ -74,10 +74,10 @@ async def test_a_user_without_scripting_produces_reads_and_subscribes(bare: Embe
             await producer.execute(AddMessage(session.id, user_message("one")))
             assert (await take_one(events)).session_id == (await take_one(own)).session_id == session.id
         for client in (producer, reader):
-            assert texts_of(await client.sessions.get_messages(session.id)) == ["one"]
-            assert [info.id for info in (await client.sessions.list_sessions()).sessions] == [session.id]
+            assert texts_of(await client.sessions.messages(session.id)) == ["one"]
+            assert [info.id for info in (await client.sessions.page()).sessions] == [session.id]
         handled: asyncio.Queue[object] = asyncio.Queue()
-        member = consumer.subscription("billing", MessageAdded, start="beginning")
+        member = consumer.consumer("billing", MessageAdded, start="beginning")
         running = asyncio.create_task(member.run(handled.put))
         await handled.get()
         member.stop()
@@ -112,7 +112,7 @@ async def test_functions_come_back_after_a_flush_while_commands_flow(bare: Embed
         session = await a_session(producer)
         await bare.call("FUNCTION", "FLUSH")
         await producer.execute(AddMessage(session.id, user_message("one")))
-        assert texts_of(await producer.sessions.get_messages(session.id)) == ["one"]
+        assert texts_of(await producer.sessions.messages(session.id)) == ["one"]
     assert await libraries(bare) == {Library().name}
 
 
@@ -123,7 +123,7 @@ async def test_without_loaded_functions_the_error_gives_a_remedy(bare: EmbeddedD
         with pytest.raises(Unavailable, match=r"start a worker.* `turnstream setup`"):
             await producer.execute(CreateSession(CONFIG, "a"), timeout=1.0)
         with pytest.raises(Unavailable, match=r"start a worker.* `turnstream setup`"):
-            await producer.sessions.get_messages("a")
+            await producer.sessions.messages("a")
 
 
 async def test_a_user_without_scripting_waits_for_a_worker_that_loads_the_functions(bare: EmbeddedDeployment) -> None:
@@ -135,7 +135,7 @@ async def test_a_user_without_scripting_waits_for_a_worker_that_loads_the_functi
     await bare.call("ACL", "LOG", "RESET")
     async with Turnstream.connect(settings=settings) as producer:
         adding = asyncio.create_task(producer.execute(CreateSession(CONFIG, "a"), timeout=SOON))
-        reads = [producer.sessions.session_exists(f"s{number}") for number in range(8)]
+        reads = [producer.sessions.exists(f"s{number}") for number in range(8)]
         reading = asyncio.gather(*reads)
         await wait_until(lambda: denied("evalsha'"))
         await wait_until(lambda: denied("evalsha_ro"))
@@ -155,7 +155,7 @@ async def test_a_user_with_scripting_queues_before_the_first_worker_starts(bare:
         await worker_of(bare)
         await ticket
         await producer.execute(AddMessage("a", user_message("three")))
-        assert texts_of(await producer.sessions.get_messages("a")) == ["one", "two", "three"]
+        assert texts_of(await producer.sessions.messages("a")) == ["one", "two", "three"]
 
 
 @pytest.mark.parametrize("overrides", [{"scripts": "evalsha"}])
@@ -164,7 +164,7 @@ async def test_a_host_without_functions_gets_scripts(bare: EmbeddedDeployment) -
     client = await client_of(bare)
     session = await a_session(client)
     await client.execute(AddMessage(session.id, user_message("one")))
-    assert texts_of(await client.sessions.get_messages(session.id)) == ["one"]
+    assert texts_of(await client.sessions.messages(session.id)) == ["one"]
     assert await libraries(bare) == set()
     assert "fcall" not in str(await bare.call("INFO", "commandstats"))
 

@@ -164,7 +164,7 @@ async def test_every_hostile_entry_is_accounted_for(
     await wait_until(lambda: _all_applied(real), seconds=500)
 
     for target, texts in flood.valid.items():
-        assert texts_of(await ts.sessions.get_messages(target)) == texts
+        assert texts_of(await ts.sessions.messages(target)) == texts
     server = server_at(real.settings, "test")
     async with aclosing(server.topology):
         ends = await Ending(server).partitions()

@@ -81,7 +81,7 @@ async def test_sessions_of_odd_names_do_not_meet(real: EmbeddedDeployment) -> No
         await ts.execute(CreateSession(CONFIG, name))
         await ts.execute(AddMessage(name, user_message(name)))
     for name in ODD_IDS:
-        session = await ts.sessions.get_session(name)
+        session = await ts.sessions.get(name)
         assert session is not None
         assert (session.id, len(session.messages), session.version) == (name, 1, 2)
     for name in ODD_IDS:
@@ -139,7 +139,7 @@ async def test_two_deployments_on_one_server(real: EmbeddedDeployment) -> None:
     await first.execute(CreateSession(CONFIG, "s"))
     async with second.subscribe() as events:
         await first.execute(UpdateTokenMetrics("s", prompt_tokens=7_000))
-        assert await second.sessions.get_session("s") is None
+        assert await second.sessions.get("s") is None
         await second.execute(CreateSession(CONFIG, "s"))
         assert (await anext(events)).type == "session-created"
     await other.resources.aclose()

@@ -72,7 +72,7 @@ async def test_a_message_of_very_many_parts(ts: Turnstream) -> None:
     message = ChatMessage(id="large", role=ChatMessageRole.USER, content=parts, created_at=AT)
     await (await ts.send(AddMessage(session_id, message)))
     await (await ts.send(UpdateMessage(session_id, "large", updates=ChatMessagePatch(content=parts[::-1]))))
-    (found,) = await ts.sessions.get_messages(session_id)
+    (found,) = await ts.sessions.messages(session_id)
     assert found.content == parts[::-1]
 
 
@@ -80,13 +80,13 @@ async def test_a_message_of_very_many_parts(ts: Turnstream) -> None:
 async def test_very_many_messages_in_one_command(real: EmbeddedDeployment, ts: Turnstream, number: int) -> None:
     await a_long_session(ts, "s", number)
     messages = small_messages(range(number))
-    assert await ts.sessions.get_messages("s") == messages
+    assert await ts.sessions.messages("s") == messages
     removed = await ts.execute(RemoveMessages("s", message_ids=tuple(ids_of(messages[1:]))))
     assert ids_of(removed) == ids_of(messages[1:])
-    assert await ts.sessions.get_messages("s") == messages[:1]
+    assert await ts.sessions.messages("s") == messages[:1]
     await ts.execute(AddMessages("s", messages[1:]))
     assert ids_of(await ts.execute(RemoveMessages("s", last=number))) == ids_of(messages)
-    assert await ts.sessions.get_messages("s") == ()
+    assert await ts.sessions.messages("s") == ()
     partition = partition_of("s", real.settings.partitions)
     assert await real.backlog(partition) == 0
     assert await real.malformed(partition) == []
@@ -107,7 +107,7 @@ async def test_more_than_a_script_unpacks_in_one_batch(real: EmbeddedDeployment,
     tickets = await ts.send_many(commands, timeout=60.0)
     await client_of(real)
     assert [(await ticket).version for ticket in tickets] == [1, 2, 3, 4, 5]
-    assert await ts.sessions.get_messages("s") == messages[half : half + 1]
+    assert await ts.sessions.messages("s") == messages[half : half + 1]
 
 
 async def test_a_very_long_session_is_deleted_under_load(
@@ -137,10 +137,10 @@ async def test_a_very_long_session_is_deleted_under_load(
     finally:
         deleted.set()
         turns = await asyncio.gather(*talks)
-    assert await ts.sessions.get_session(victim) is None
+    assert await ts.sessions.get(victim) is None
     assert [name for name in await real.names() if victim in name] == []
     for other, count in zip(others, turns, strict=True):
-        assert texts_of(await ts.sessions.get_messages(other)) == [str(turn) for turn in range(count)]
+        assert texts_of(await ts.sessions.messages(other)) == [str(turn) for turn in range(count)]
     longest = f"{max(waits) * 1000:.1f} ms of {len(waits)} appends"
     print(f"deleting {LONG} messages: the longest wait of other sessions was {longest}")  # noqa: T201 - the figure
     record_property("longest_wait", longest)

@@ -83,7 +83,7 @@ async def test_waiting_commands_are_resent_by_living_clients_and_counted(
     for ticket in tickets:
         await ticket
     await wait_until(lambda: any("commands lost" in record.message for record in caplog.records))
-    texts = [texts_of(await ts.sessions.get_messages(name)) for name in names]
+    texts = [texts_of(await ts.sessions.messages(name)) for name in names]
     assert sorted(text for text in texts[0] if text != "gone") == texts[1] == [str(n) for n in range(5)]
     (told,) = [vars(record) for record in caplog.records if "commands lost" in record.message]
     assert (told["partition"], told["stream"]) == (0, deployment.keys.partitions[0].commands)

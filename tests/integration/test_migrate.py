@@ -76,7 +76,7 @@ def fields_of_a_create(session_id: str, reply_to: str) -> list[str]:
 
 async def park_events(ts: Turnstream, session_id: str) -> None:
     """Have a durable subscription park a session."""
-    member = ts.subscription("billing", MessageAdded, start="beginning", attempts=1)
+    member = ts.consumer("billing", MessageAdded, start="beginning", attempts=1)
 
     async def refuse(event: MessageAdded | ResyncRequired) -> None:
         if isinstance(event, MessageAdded) and event.session_id == session_id:
@@ -156,17 +156,17 @@ async def check(deployment: RedisDeployment, life: Life) -> None:
     # It is applied after all waiting commands.
     for session_id, texts in life.texts.items():
         await ts.execute(AddMessage(session_id, user_message("four")))
-        assert texts_of(await ts.sessions.get_messages(session_id)) == [*texts, "four"]
+        assert texts_of(await ts.sessions.messages(session_id)) == [*texts, "four"]
         assert (await ts.verify(session_id)).equal
-    assert (await ts.parked.redrive(life.parked)).done == 1
-    assert texts_of(await ts.sessions.get_messages(life.parked)) == ["one", "two"]
-    [malformed] = [info async for info in ts.malformed.list()]
-    assert await ts.malformed.redrive(malformed.id)
+    assert (await ts.admin.parked.redrive(life.parked)).done == 1
+    assert texts_of(await ts.sessions.messages(life.parked)) == ["one", "two"]
+    [malformed] = [info async for info in ts.admin.malformed.list()]
+    assert await ts.admin.malformed.redrive(malformed.id)
     await ts.execute(AddMessage(life.parked, user_message("three")))
-    assert [info async for info in ts.malformed.list()] == []
-    assert await ts.sessions.session_exists("late")
-    assert [info.name for info in await ts.subscriptions.list_all()] == ["billing"]
-    assert [session.session_id for session in await ts.subscriptions.parked("billing")] == [ODD_IDS[0]]
+    assert [info async for info in ts.admin.malformed.list()] == []
+    assert await ts.sessions.exists("late")
+    assert [info.name async for info in ts.admin.consumers.list()] == ["billing"]
+    assert [session.session_id async for session in ts.admin.consumers.parked("billing")] == [ODD_IDS[0]]
 
 
 @on_servers
@@ -324,7 +324,7 @@ async def test_commands_that_came_to_a_former_key_since_are_applied_last(
     assert (await migrated(deployment)).entries == 1
     client = await client_of(deployment)
     await client.execute(AddMessage(late, user_message("one")))
-    assert texts_of(await client.sessions.get_messages(late)) == ["one"]
+    assert texts_of(await client.sessions.messages(late)) == ["one"]
 
 
 @on_servers

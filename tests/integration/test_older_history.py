@@ -89,7 +89,7 @@ async def test_a_command_that_has_survived_its_commit_is_applied_again(tmp_path:
 
         await site.put_back(queue)
         await wait_until(lambda: _is_empty(real))
-        assert texts_of(await client.sessions.get_messages("s")) == ["one", "later"]
+        assert texts_of(await client.sessions.messages("s")) == ["one", "later"]
         assert not worker.task.done()
 
 

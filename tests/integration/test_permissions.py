@@ -55,13 +55,13 @@ async def test_each_role_has_the_permissions_it_needs(
             session = await a_session(client)
             await client.execute(AddMessage(session.id, user_message("one")))
             assert (await take_one(events)).version == 2
-        assert len(await listener.sessions.get_messages(session.id)) == 1
+        assert len(await listener.sessions.messages(session.id)) == 1
         backend = await opened(listens)
         pages = [await backend.events.read(number, 0, 10, session.id) for number in range(backend.partitions)]
         assert sum(len(page.payloads) for page in pages) == 2
         await client.sessions.count()
         handled: asyncio.Queue[object] = asyncio.Queue()
-        member = (await client_of(reacts, worker=False)).subscription("billing", MessageAdded, start="beginning")
+        member = (await client_of(reacts, worker=False)).consumer("billing", MessageAdded, start="beginning")
         running = asyncio.create_task(member.run(handled.put))
         await handled.get()
         member.stop()

@@ -67,7 +67,7 @@ async def test_connections_are_killed_while_commands_flow(real: EmbeddedDeployme
         assert await killed(real, "normal", "pubsub") > 3
     await asyncio.gather(*chats)
     for name in names:
-        session = await clients[0].sessions.get_session(name)
+        session = await clients[0].sessions.get(name)
         assert session is not None
         assert texts_of(session.messages) == [str(turn) for turn in range(50)]
         assert session.version == 51
@@ -99,7 +99,7 @@ async def test_the_workers_connections_are_killed_while_a_backlog_is_applied(rea
         await killed(real, "normal")
     assert [(await ticket).version for ticket in tickets] == list(range(1, 5_002))
     await wait_until(lambda: _is_readable(client))
-    assert texts_of(await client.sessions.get_messages("s")) == [str(number) for number in range(5_000)]
+    assert texts_of(await client.sessions.messages("s")) == [str(number) for number in range(5_000)]
 
 
 async def _backlog_below(real: EmbeddedDeployment, limit: int) -> bool:
@@ -146,7 +146,7 @@ async def test_replies_lost_with_their_connection_are_sent_again(real: EmbeddedD
     worker = await worker_of(real)
     await wait_until(lambda: _killed_until_applied(real))
     assert [(await ticket).version for ticket in (session, *tickets)] == list(range(1, 302))
-    assert texts_of(await client.sessions.get_messages("s")) == [str(number) for number in range(300)]
+    assert texts_of(await client.sessions.messages("s")) == [str(number) for number in range(300)]
     assert not worker.task.done()
 
 
@@ -188,7 +188,7 @@ async def test_everything_is_flushed_while_a_worker_runs(real: EmbeddedDeploymen
         assert added.meta is not None
         assert (created.meta.sequence, added.meta.sequence, added.meta.previous_of_session) == (1, 2, 1), number
         await real.call("FLUSHALL")
-        assert await client.sessions.get_session("s") is None
+        assert await client.sessions.get("s") is None
 
 
 async def test_commands_flow_while_everything_is_flushed(real: EmbeddedDeployment) -> None:
@@ -201,7 +201,7 @@ async def test_commands_flow_while_everything_is_flushed(real: EmbeddedDeploymen
         # Whatever the flush has taken is gone; nothing else is.
         assert not [answer for answer in answers if isinstance(answer, Exception) and not is_lost(answer)]
     await persistently(client, CreateSession(CONFIG, "last"))
-    assert await client.sessions.session_exists("last")
+    assert await client.sessions.exists("last")
 
 
 async def test_unapplied_commands_lost_to_a_flush_are_sent_again_in_order(real: EmbeddedDeployment) -> None:
@@ -211,7 +211,7 @@ async def test_unapplied_commands_lost_to_a_flush_are_sent_again_in_order(real: 
     await killed(real, "pubsub")
     await worker_of(real)
     assert [(await ticket).version for ticket in tickets] == [1, 2, 3]
-    assert texts_of(await client.sessions.get_messages("s")) == ["a", "b"]
+    assert texts_of(await client.sessions.messages("s")) == ["a", "b"]
 
 
 async def test_the_part_of_a_send_many_lost_to_a_flush_precedes_the_rest(
@@ -234,7 +234,7 @@ async def test_the_part_of_a_send_many_lost_to_a_flush_precedes_the_rest(
     tickets = await client.send_many([CreateSession(CONFIG, "s"), *(AddMessage("s", user_message(t)) for t in texts)])
     await worker_of(real)
     assert [(await ticket).version for ticket in tickets] == list(range(1, len(tickets) + 1))
-    assert texts_of(await client.sessions.get_messages("s")) == texts
+    assert texts_of(await client.sessions.messages("s")) == texts
 
 
 async def test_commands_lost_to_a_flush_follow_those_queued_since(real: EmbeddedDeployment) -> None:
@@ -246,7 +246,7 @@ async def test_commands_lost_to_a_flush_follow_those_queued_since(real: Embedded
     assert [(await ticket).version for ticket in kept] == [1, 2]
     await killed(real, "pubsub")
     assert (await taken).version == 3
-    assert texts_of(await client.sessions.get_messages("s")) == ["kept", "taken"]
+    assert texts_of(await client.sessions.messages("s")) == ["kept", "taken"]
 
 
 async def _answer(ticket: Any) -> Any:  # noqa: ANN401 - a ticket, an answer
@@ -272,10 +272,10 @@ async def test_the_server_is_restarted(tmp_path: Path, overrides: dict[str, Any]
     with pytest.raises(Unavailable):
         await client.execute(UpdateTokenMetrics(session.id), timeout=1.0)
     with pytest.raises(Unavailable):
-        await client.sessions.get_session(session.id)
+        await client.sessions.get(session.id)
     with start_embedded_server(tmp_path, port=port):
         await persistently(client, AddMessage(session.id, user_message("three")))
-        assert texts_of(await client.sessions.get_messages(session.id)) == ["one", "two", "three"]
+        assert texts_of(await client.sessions.messages(session.id)) == ["one", "two", "three"]
         assert not worker.task.done()
         await real.aclose()
 
@@ -290,13 +290,13 @@ async def test_a_server_that_is_a_replica_for_a_while(overrides: dict[str, Any])
         await real.call("REPLICAOF", "127.0.0.1", "1")
         with pytest.raises(Unavailable):
             await client.send(AddMessage(session.id, user_message("lost")), timeout=0.3)
-        assert texts_of(await client.sessions.get_messages(session.id)) == ["one"]
+        assert texts_of(await client.sessions.messages(session.id)) == ["one"]
         # So long that the worker cannot keep its leases.
         await wait_until(lambda: _all_leases_ran_out(real))
         assert not worker.task.done()
         await real.call("REPLICAOF", "NO", "ONE")
         await persistently(client, AddMessage(session.id, user_message("two")))
-        assert texts_of(await client.sessions.get_messages(session.id)) == ["one", "two"]
+        assert texts_of(await client.sessions.messages(session.id)) == ["one", "two"]
         assert not worker.task.done()
         await real.aclose()
 

@@ -95,7 +95,7 @@ async def test_scripts_are_flushed_while_commands_flow(real: EmbeddedDeployment)
         done.set()
         flushes = await flushing
     assert flushes > 100
-    assert texts_of(await clients[1].sessions.get_messages(session.id)) == [str(number) for number in range(400)]
+    assert texts_of(await clients[1].sessions.messages(session.id)) == [str(number) for number in range(400)]
 
 
 @pytest.mark.parametrize("overrides", [{"partitions": 1, "max_backlog": 2}])

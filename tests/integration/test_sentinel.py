@@ -48,7 +48,7 @@ async def test_the_primary_is_lost(
     await wait_until(lambda: failing.servers[1].call("ROLE")[0] == "master")
     for text in ("two", "three"):
         await persistently(client, AddMessage(session.id, user_message(text)))
-    assert texts_of(await client.sessions.get_messages(session.id)) == ["one", "two", "three"]
+    assert texts_of(await client.sessions.messages(session.id)) == ["one", "two", "three"]
     assert not worker.task.done()
 
 

@@ -69,7 +69,7 @@ class Party:
         """Have a command applied and its result read, and see that both listeners have got all."""
         self._sent.append(f"message {len(self._sent)}")
         await self.client.execute(AddMessage(self._session_id, user_message(self._sent[-1])), timeout=2 * SOON)
-        assert texts_of(await self.client.sessions.get_messages(self._session_id)) == self._sent
+        assert texts_of(await self.client.sessions.messages(self._session_id)) == self._sent
         await wait_until(self._all_came, 2 * SOON)
 
     def _all_came(self) -> bool:
@@ -91,7 +91,7 @@ async def party_on(ways: Ways, durability: Literal["memory", "fsync"] = "memory"
         client = await client_of(deployment, worker=False)
         party = Party(ways, client, (await a_session(client, "before")).id)
         listening = asyncio.Event()
-        member = client.subscription("all", MessageAdded)
+        member = client.consumer("all", MessageAdded)
         tasks = [asyncio.create_task(party.listen(listening)), asyncio.create_task(member.run(party.handle))]
         await listening.wait()
         await wait_until(lambda: member._member is not None and len(member._member.owned) == PATIENT["partitions"])
@@ -194,7 +194,7 @@ async def test_a_primary_that_hangs_is_replaced(failing: RunningSentinels) -> No
         await client.execute(AddMessage(session.id, user_message("two")), timeout=3 * SOON)
         assert replica.call("ROLE")[0] == "master"
         await client.execute(AddMessage(session.id, user_message("three")), timeout=SOON)
-        assert texts_of(await client.sessions.get_messages(session.id)) == ["one", "two", "three"]
+        assert texts_of(await client.sessions.messages(session.id)) == ["one", "two", "three"]
 
 
 @pytest.fixture

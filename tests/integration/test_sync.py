@@ -51,10 +51,17 @@ from turnstream import (
     Settings,
     Trace,
     Unavailable,
+    UpdateMessage,
+    UpdateSession,
     sync,
     user_message,
 )
 from turnstream.adapters.embedded import start_embedded_server
+from turnstream.client.admin.consumers import ConsumerAdmin
+from turnstream.client.admin.malformed_entries import MalformedAdmin
+from turnstream.client.admin.parked_sessions import ParkedAdmin
+from turnstream.client.admin.workers import WorkerAdmin
+from turnstream.client.sessions import Sessions
 from turnstream.domain.command_specs import HANDLERS
 from turnstream.domain.position import LogPosition
 from turnstream.sync import consumer
@@ -114,17 +121,21 @@ def shape(parameters: list[inspect.Parameter]) -> list[tuple[str, object, object
     return [(parameter.name, parameter.kind, parameter.default) for parameter in parameters]
 
 
-@pytest.mark.parametrize("name", ["Turnstream", "Sessions", "Parked", "Malformed", "EventSubscription"])
+ADMIN = (ParkedAdmin, MalformedAdmin, ConsumerAdmin, WorkerAdmin)
+ASYNC = {kind.__name__: kind for kind in (turnstream.Turnstream, Sessions, *ADMIN, turnstream.EventSubscription)}
+
+
+@pytest.mark.parametrize("name", ASYNC)
 def test_every_call_of_the_asyncio_client_is_there_with_its_parameters(name: str) -> None:
-    theirs, ours = calls_of(getattr(turnstream, name)), calls_of(getattr(sync, name))
+    theirs, ours = calls_of(ASYNC[name]), calls_of(getattr(sync, name))
     assert {call: shape(parameters) for call, parameters in ours.items()} == {
         call: shape(parameters) for call, parameters in theirs.items()
     }
 
 
-@pytest.mark.parametrize("name", ["Turnstream", "Sessions", "Parked", "Malformed"])
+@pytest.mark.parametrize("name", ["Turnstream", "Sessions", *(kind.__name__ for kind in ADMIN)])
 def test_its_parameters_have_the_same_types(name: str) -> None:
-    theirs, ours = calls_of(getattr(turnstream, name)), calls_of(getattr(sync, name))
+    theirs, ours = calls_of(ASYNC[name]), calls_of(getattr(sync, name))
     assert {call: [p.annotation for p in parameters] for call, parameters in ours.items()} == {
         call: [p.annotation for p in parameters] for call, parameters in theirs.items()
     }
@@ -197,24 +208,23 @@ def test_without_a_timeout_the_ticket_waits_as_long_as_the_send(workerless: sync
 
 
 def test_sessions_are_read_and_written(ts: sync.Turnstream) -> None:
-    sessions = ts.sessions
-    session = sessions.create_session(CONFIG, "chat", {"team": "blue"})
+    session = ts.execute(CreateSession(CONFIG, "chat", metadata={"team": "blue"}))
     message = user_message("Helo")
-    sessions.add_message("chat", message)
-    sessions.update_message("chat", message.id, ChatMessagePatch(content=user_message("Hello").content))
-    sessions.add_message("chat", user_message("again"))
-    session = sessions.update_session("chat", SessionPatch(config=SessionConfigPatch(temperature=0.5)))
-    assert sessions.get_session("chat") == session
+    ts.execute(AddMessage("chat", message))
+    ts.execute(UpdateMessage("chat", message.id, updates=ChatMessagePatch(content=user_message("Hello").content)))
+    ts.execute(AddMessage("chat", user_message("again")))
+    session = ts.execute(UpdateSession("chat", SessionPatch(config=SessionConfigPatch(temperature=0.5))))
+    assert ts.sessions.get("chat") == session
     assert session.metadata == {"team": "blue"}
-    assert texts(sessions.get_messages("chat", last=5)) == ["Hello", "again"]
-    assert texts(sessions.get_messages("chat", after=message.id, limit=1)) == ["again"]
-    assert sessions.session_exists("chat")
-    assert [info.message_count for info in sessions.list_sessions(provider="openai").sessions] == [2]
-    assert sessions.delete_session("chat")
-    assert not sessions.session_exists("chat")
-    assert sessions.get_session("chat") is None
+    assert texts(ts.sessions.messages("chat", last=5)) == ["Hello", "again"]
+    assert texts(ts.sessions.messages("chat", after=message.id, limit=1)) == ["again"]
+    assert ts.sessions.exists("chat")
+    assert [info.message_count for info in ts.sessions.page(provider="openai").sessions] == [2]
+    assert ts.execute(DeleteSession("chat"))
+    assert not ts.sessions.exists("chat")
+    assert ts.sessions.get("chat") is None
     with pytest.raises(SessionNotFound):
-        sessions.get_messages("chat")
+        ts.sessions.messages("chat")
 
 
 def test_iterate_sees_every_session_once(ts: sync.Turnstream) -> None:
@@ -223,8 +233,8 @@ def test_iterate_sees_every_session_once(ts: sync.Turnstream) -> None:
     for ticket in tickets:
         ticket.result()
     assert ts.sessions.count() == count
-    assert sorted(info.id for info in ts.sessions.iterate()) == sorted(f"chat-{n}" for n in range(count))
-    assert len(list(islice(ts.sessions.iterate(), 2))) == 2
+    assert sorted(info.id for info in ts.sessions.list()) == sorted(f"chat-{n}" for n in range(count))
+    assert len(list(islice(ts.sessions.list(), 2))) == 2
 
 
 # ── threads ──
@@ -241,7 +251,7 @@ def test_many_threads_send_at_once_and_each_keeps_its_order(ts: sync.Turnstream)
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(write, range(threads)))
     for number in range(threads):
-        stored = ts.sessions.get_messages(f"chat-{number}")
+        stored = ts.sessions.messages(f"chat-{number}")
         assert texts(stored) == [f"{number}.{n}" for n in range(messages)]
 
 
@@ -253,7 +263,7 @@ def test_many_threads_write_to_one_session(ts: sync.Turnstream) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert max(pool.map(write, range(80))) == 81
-    assert sorted(texts(ts.sessions.get_messages("chat")), key=int) == [str(n) for n in range(80)]
+    assert sorted(texts(ts.sessions.messages("chat")), key=int) == [str(n) for n in range(80)]
 
 
 # ── events ──
@@ -296,6 +306,8 @@ def test_a_subscription_starts_where_the_last_one_was(ts: sync.Turnstream) -> No
     with ts.subscribe(SessionCreated, start=everything) as events:
         first = _id_of(next(events))
         stored = str(events.position)
+    with ts.subscribe(SessionCreated, start=everything) as events:
+        assert {_id_of(event) for event in events.until(ts.position())} == {"a", "b"}
     with ts.subscribe(SessionCreated, start=Position.parse(stored)) as events:
         assert {first, _id_of(next(events))} == {"a", "b"}
 
@@ -393,7 +405,7 @@ def test_a_class_that_is_no_event_is_refused(ts: sync.Turnstream) -> None:
     with pytest.raises(ValueError, match="not a class of events"):
         ts.subscribe(wrong)
     with pytest.raises(ValueError, match="not a class of events"):
-        ts.subscription("billing", wrong)
+        ts.consumer("billing", wrong)
 
 
 def test_a_closed_client_says_so(ts: sync.Turnstream) -> None:
@@ -408,8 +420,8 @@ def test_a_closed_client_says_so(ts: sync.Turnstream) -> None:
         ticket.result,
         events.__enter__,
         ts.subscribe,
-        lambda: ts.subscription("billing"),
-        lambda: list(ts.sessions.iterate()),
+        lambda: ts.consumer("billing"),
+        lambda: list(ts.sessions.list()),
     ]
     for call in calls:
         with pytest.raises(RuntimeError, match="The client is closed") as raised:
@@ -462,7 +474,7 @@ def test_data_in_a_directory_is_there_again(tmp_path: Path) -> None:
     with sync.Turnstream.embedded(tmp_path / "data") as ts:
         ts.execute(CreateSession(CONFIG, "chat"))
     with sync.Turnstream.embedded(tmp_path / "data") as ts:
-        assert ts.sessions.session_exists("chat")
+        assert ts.sessions.exists("chat")
 
 
 # ── processes ──
@@ -564,20 +576,20 @@ def test_an_operator_needs_no_event_loop(ts: sync.Turnstream, monkeypatch: pytes
             ts.execute(AddMessages(session.id, (user_message("Hello"),)))
         with pytest.raises(CommandParked):
             ts.execute(DeleteSession(session.id))
-    assert [info.commands for info in ts.parked.list()] == [2]
-    assert [waiting.type for waiting in ts.parked.show(session.id)] == ["add-messages", "delete-session"]
-    assert ts.parked.discard(session.id) == QueueProgress(done=1, left=1)
-    assert ts.parked.redrive(session.id) == QueueProgress(done=1, left=0)
+    assert [info.commands for info in ts.admin.parked.list()] == [2]
+    assert [waiting.type for waiting in ts.admin.parked.show(session.id)] == ["add-messages", "delete-session"]
+    assert ts.admin.parked.discard(session.id) == QueueProgress(done=1, left=1)
+    assert ts.admin.parked.redrive(session.id) == QueueProgress(done=1, left=0)
     assert ts.sessions.count() == 0
-    assert list(ts.malformed.list()) == []
-    assert ts.malformed.show("0:1-0") is None
-    assert not ts.malformed.redrive("0:1-0")
-    assert not ts.malformed.discard("0:1-0")
+    assert list(ts.admin.malformed.list()) == []
+    assert ts.admin.malformed.show("0:1-0") is None
+    assert not ts.admin.malformed.redrive("0:1-0")
+    assert not ts.admin.malformed.discard("0:1-0")
 
 
 def test_a_durable_subscription_handles_in_threads(ts: sync.Turnstream) -> None:
     seen: list[int] = []
-    subscription = ts.subscription("billing", MessageAdded, start="beginning")
+    subscription = ts.consumer("billing", MessageAdded, start="beginning")
 
     def handle(event: MessageAdded | ResyncRequired) -> None:
         assert isinstance(event, MessageAdded)
@@ -593,14 +605,14 @@ def test_a_durable_subscription_handles_in_threads(ts: sync.Turnstream) -> None:
             ticket.result()
         running.result(10)
     assert seen == list(range(2, 22))
-    assert [(info.name, info.lag) for info in ts.subscriptions.list_all()] == [("billing", 0)]
-    assert sum(lag.behind for lag in ts.subscriptions.lag("billing")) == 0
-    ts.subscriptions.reset("billing", "beginning")
-    assert ts.subscriptions.parked("billing") == []
-    for ask in (ts.subscriptions.redrive, ts.subscriptions.discard):
+    assert [(info.name, info.lag) for info in ts.admin.consumers.list()] == [("billing", 0)]
+    assert sum(lag.behind for lag in ts.admin.consumers.lag("billing")) == 0
+    ts.admin.consumers.reset("billing", "beginning")
+    assert list(ts.admin.consumers.parked("billing")) == []
+    for ask in (ts.admin.consumers.redrive, ts.admin.consumers.discard):
         with pytest.raises(SessionNotParked, match="billing has not parked the session chat"):
             ask("billing", "chat")
-    ts.subscriptions.forget("billing")
+    ts.admin.consumers.forget("billing")
     assert ts.position() == ts.position()
 
 
@@ -617,7 +629,7 @@ def test_an_event_still_handled_by_a_thread_is_not_delivered_elsewhere(
         goes_on.wait()
         handled.append(name)
 
-    first, second = ts.subscription("billing", start="beginning"), ts.subscription("billing")
+    first, second = ts.consumer("billing", start="beginning"), ts.consumer("billing")
     ts.execute(CreateSession(CONFIG, "chat"))
     with ThreadPoolExecutor(2) as pool:
         running = [pool.submit(first.run, lambda _: handle("first"))]
@@ -655,7 +667,7 @@ def test_an_event_waiting_for_a_thread_is_not_begun_after_its_partition_was_revo
 
     for partition in range(2):
         ts.execute(CreateSession(CONFIG, id_in(partition, PARTITIONS)))
-    subscription = ts.subscription("billing", start="beginning")
+    subscription = ts.consumer("billing", start="beginning")
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(subscription.run, handle)
         try:
@@ -670,7 +682,7 @@ def test_an_event_waiting_for_a_thread_is_not_begun_after_its_partition_was_revo
 
 
 def test_closing_ends_a_durable_subscription_that_runs_in_another_thread(ts: sync.Turnstream) -> None:
-    subscription = ts.subscription("billing", start="beginning")
+    subscription = ts.consumer("billing", start="beginning")
     begun, goes_on = threading.Event(), threading.Event()
     handled: list[str] = []
 
@@ -693,7 +705,7 @@ def test_closing_ends_a_durable_subscription_that_runs_in_another_thread(ts: syn
 
 
 def test_a_handler_may_close_the_client(ts: sync.Turnstream) -> None:
-    subscription = ts.subscription("billing", start="beginning")
+    subscription = ts.consumer("billing", start="beginning")
     ts.execute(CreateSession(CONFIG, "chat"))
     with ThreadPoolExecutor(1) as pool:
         pool.submit(subscription.run, lambda _: ts.close()).exception(10)

@@ -16,6 +16,7 @@ from tests.contract.chats import CONFIG, id_in
 from tests.integration.test_tls import encrypted, written
 
 from turnstream import (
+    AddMessage,
     ConfigurationError,
     CreateSession,
     Event,
@@ -72,7 +73,7 @@ def test_busy_handlers_hold_up_neither_calls_nor_leases(url: str, goes_on: threa
     with sync.Turnstream.connect(url, settings=SETTINGS) as ts, ThreadPoolExecutor(1) as pool:
         for session in sessions:
             ts.execute(CreateSession(CONFIG, session))
-        subscription = ts.subscription("billing", SessionCreated, start="beginning")
+        subscription = ts.consumer("billing", SessionCreated, start="beginning")
         running = pool.submit(subscription.run, handle)
         try:
             for _ in sessions:
@@ -80,7 +81,7 @@ def test_busy_handlers_hold_up_neither_calls_nor_leases(url: str, goes_on: threa
             cut_all(url)
             end = time.monotonic() + 3 * LEASE
             while time.monotonic() < end:
-                ts.sessions.add_message(sessions[0], user_message("Hello"))
+                ts.execute(AddMessage(sessions[0], user_message("Hello")))
         finally:
             goes_on.set()
             subscription.stop()
@@ -103,7 +104,7 @@ async def test_a_full_executor_keeps_no_connection_from_opening(url: str, goes_o
         async with Turnstream.connect(url, settings=SETTINGS) as ts:
             await ts.execute(CreateSession(CONFIG, "s"))
             cut_all(url)
-            assert (await ts.sessions.add_message("s", user_message("Hello"))).version == 2
+            assert (await ts.execute(AddMessage("s", user_message("Hello")))).version == 2
 
     await full_of_work(goes_on, used)
 

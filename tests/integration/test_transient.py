@@ -60,6 +60,6 @@ async def test_commands_wait_in_their_order_while_writes_are_refused(
     await alone.call("CONFIG", "SET", setting, usual)
     tickets = [*queued, *await sending]
     assert [(await ticket).version for ticket in tickets] == list(range(2, len(TEXTS) + 2))
-    assert texts_of(await ts.sessions.get_messages("s")) == TEXTS
+    assert texts_of(await ts.sessions.messages("s")) == TEXTS
     assert not worker.task.done()
-    assert await ts.parked.list() == []
+    assert [each async for each in ts.admin.parked.list()] == []

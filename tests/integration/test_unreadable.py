@@ -86,22 +86,22 @@ async def client(deployment: RedisDeployment) -> Turnstream:
 async def every_call(ts: Turnstream) -> dict[str, object]:
     """Return what each reading call gives, or the error that it raised."""
     calls: dict[str, Callable[[], Awaitable[object]]] = {
-        "get": lambda: ts.sessions.get_session(SESSION),
+        "get": lambda: ts.sessions.get(SESSION),
         "execute": lambda: ts.execute(GetSession(SESSION)),
-        "get_messages": lambda: ts.sessions.get_messages(SESSION, last=1),
-        "exists": lambda: ts.sessions.session_exists(SESSION),
+        "get_messages": lambda: ts.sessions.messages(SESSION, last=1),
+        "exists": lambda: ts.sessions.exists(SESSION),
         "count": ts.sessions.count,
         "page": lambda: ts.execute(ListSessions()),
-        "iterate": lambda: everything(ts.sessions.iterate()),
+        "iterate": lambda: everything(ts.sessions.list()),
         "verify": lambda: ts.verify(SESSION),
         "position": ts.position,
         "subscribe": lambda: first_event(ts),
-        "parked": ts.parked.list,
-        "queue": lambda: everything(ts.parked.show(SESSION)),
-        "malformed": lambda: everything(ts.malformed.list()),
-        "subscriptions": ts.subscriptions.list_all,
-        "lag": lambda: ts.subscriptions.lag("billing"),
-        "parked events": lambda: ts.subscriptions.parked("billing"),
+        "parked": lambda: everything(ts.admin.parked.list()),
+        "queue": lambda: everything(ts.admin.parked.show(SESSION)),
+        "malformed": lambda: everything(ts.admin.malformed.list()),
+        "consumers": lambda: everything(ts.admin.consumers.list()),
+        "lag": lambda: everything(ts.admin.consumers.lag("billing")),
+        "parked events": lambda: everything(ts.admin.consumers.parked("billing")),
     }
     return {name: await outcome(call) for name, call in calls.items()}
 
@@ -167,13 +167,13 @@ async def check_listings(ts: Turnstream, key: str) -> None:
     page = await ts.execute(ListSessions())
     assert [info.id for info in page.sessions] == [OTHER]
     assert page.unreadable == (SESSION,)
-    sessions = ts.sessions.iterate()
+    sessions = ts.sessions.list()
     assert (await anext(sessions)).id == OTHER
     with pytest.raises(StoredDataInvalid) as raised:
         await anext(sessions)
     assert (raised.value.key, raised.value.session_id) == (key, SESSION)
     with pytest.raises(StoredDataInvalid):
-        await ts.sessions.session_exists(SESSION)
+        await ts.sessions.exists(SESSION)
 
 
 GARBAGE = {
@@ -218,16 +218,16 @@ async def test_data_that_cannot_be_decoded_is_named_without_its_content(
 
 async def test_a_message_that_cannot_be_decoded(deployment: RedisDeployment, client: Turnstream) -> None:
     key = deployment.keys.partitions[0].messages(SESSION)
-    (first,) = await client.sessions.get_messages(SESSION, limit=1)
+    (first,) = await client.sessions.messages(SESSION, limit=1)
     bodies = [b"", b"{", b"[]", b"\xff", f'{{"role":"{SECRET}"}}'.encode(), b"[" * 100_000]
     for body in bodies:
         await deployment.call("HSET", key, first.id, body)
         with pytest.raises(StoredDataInvalid) as raised:
-            await client.sessions.get_session(SESSION)
+            await client.sessions.get(SESSION)
         assert (raised.value.key, raised.value.session_id) == (key, SESSION)
         assert SECRET not in str(raised.value)
         # The other keys can be read.
-        assert len(await client.sessions.get_messages(SESSION, last=1)) == 1
+        assert len(await client.sessions.messages(SESSION, last=1)) == 1
 
 
 @pytest.mark.parametrize(("name", "path"), [("session", "session"), ("messages", "messages"), ("events", "events")])
@@ -250,7 +250,7 @@ async def test_an_invalid_entry_among_the_malformed_is_listed_with_them(
     key = deployment.keys.partitions[0].malformed
     for words in (("a", "b"), ("entryId", "none", "error", "x"), ("entryId", "1-1", "other", "x")):
         await deployment.call("XADD", key, "*", *words)
-    found = [info async for info in client.malformed.list()]
+    found = [info async for info in client.admin.malformed.list()]
     assert [info.error for info in found] == ["No worker has set it aside: another program has written it here"] * 3
     assert found[0].fields == {"a": "b"}
 
@@ -261,5 +261,5 @@ async def test_an_invalid_entry_in_a_queue_is_shown_as_far_as_possible(
     keys = deployment.keys.partitions[0]
     await deployment.call("HSET", keys.parked, SESSION, encode_parked_session(ParkedSession(1, 10, 0, "a bug")))
     await deployment.call("XADD", keys.queue(SESSION), "*", "entryId", "1-1", "a", "b")
-    (shown,) = [waiting async for waiting in client.parked.show(SESSION)]
+    (shown,) = [waiting async for waiting in client.admin.parked.show(SESSION)]
     assert (shown.command_id, shown.type, bytes(shown.data)) == ("", "", b"null")

@@ -81,7 +81,7 @@ class Chatter:
         for ticket in self._tickets:
             await ticket
         for name in NAMES:
-            texts = texts_of(await self._ts.sessions.get_messages(name))
+            texts = texts_of(await self._ts.sessions.messages(name))
             assert texts == [str(turn) for turn in range(len(texts))]
             assert len(texts) >= self._turns - 1
 
@@ -206,7 +206,7 @@ async def test_a_stopping_worker_finishes_its_batch(real: EmbeddedDeployment) ->
 
     # Applied commands were answered, and the rest is still queued.
     partition = partition_of(session.id, PARTITIONS)
-    applied = len(await client.sessions.get_messages(session.id))
+    applied = len(await client.sessions.messages(session.id))
     assert 25 < applied < 2_000
     assert await real.backlog(partition) == 2_000 - applied
     assert (await asyncio.wait_for(_last_version(tickets[:applied]), SOON)) == applied + 1
@@ -215,7 +215,7 @@ async def test_a_stopping_worker_finishes_its_batch(real: EmbeddedDeployment) ->
 
     await worker_of(real)
     assert await _last_version(tickets) == 2_001
-    assert texts_of(await client.sessions.get_messages(session.id)) == [str(number) for number in range(2_000)]
+    assert texts_of(await client.sessions.messages(session.id)) == [str(number) for number in range(2_000)]
 
 
 async def _last_version(tickets: list[Ticket]) -> int:
@@ -263,7 +263,7 @@ async def test_a_worker_that_lost_its_token_stops_writing(
     await thief.ownership.release([stolen])
     await thief.ownership.depart("thief")
     assert (await ticket).version == 3
-    assert texts_of(await client.sessions.get_messages(name)) == ["one", "two"]
+    assert texts_of(await client.sessions.messages(name)) == ["one", "two"]
 
 
 async def partition_dump(real: EmbeddedDeployment, partition: int) -> dict[str, object]:

@@ -120,13 +120,13 @@ async def test_a_refused_session_is_parked_and_others_continue(ts: Turnstream, e
         async with relaying(ts, hooks=endpoint(receiver, attempts=2)):
             total = await chat(ts, "bad", *SESSIONS)
             await wait_until(lambda: len(set(receiver.ids)) >= total - 4)
-            parked_events = partial(ts.subscriptions.parked, subscription_name(NAME))
+            parked_events = partial(_parked_events, ts)
             await wait_until(lambda: _waiting(parked_events, 4, is_parked=True))
             (parked,) = await parked_events()
             assert (parked.session_id, parked.events, parked.reason) == ("bad", 4, "HTTP 422")
             assert parked.attempts >= 2
             refuses = False
-            assert await ts.subscriptions.redrive(subscription_name(NAME), "bad", timeout=SOON) == 0
+            assert await ts.admin.consumers.redrive(subscription_name(NAME), "bad", timeout=SOON) == 0
         assert len(set(receiver.ids)) == total
     assert in_order(receiver)
 
@@ -146,7 +146,7 @@ async def test_sessions_that_are_not_taken_hold_up_no_other(
         hooks = endpoint(receiver, longest_rest=3600.0, longest_pause=0.2)
         (delivery,) = await serving.enter_async_context(relaying(ts, hooks=hooks))
         await chat(ts, *sorted(bad), messages=2)
-        parked_events = partial(ts.subscriptions.parked, subscription_name(NAME))
+        parked_events = partial(_parked_events, ts)
         await wait_until(lambda: _waiting(parked_events, 3, 3, 3, 3, 3))
         total = await chat(ts, *SESSIONS, messages=2)
         await wait_until(lambda: len(set(receiver.ids)) >= total)
@@ -163,7 +163,7 @@ async def test_sessions_that_are_not_taken_hold_up_no_other(
 
 
 async def test_the_next_relay_continues_retries(ts: Turnstream, endpoint: MakeEndpoint) -> None:
-    parked_events = partial(ts.subscriptions.parked, subscription_name(NAME))
+    parked_events = partial(_parked_events, ts)
     async with Receiver(
         lambda received: Reply(500 if "bad" in received.body["sessionId"] else 200)
     ).serving() as receiver:
@@ -178,6 +178,10 @@ async def test_the_next_relay_continues_retries(ts: Turnstream, endpoint: MakeEn
     assert in_order(receiver)
 
 
+async def _parked_events(ts: Turnstream) -> list[ParkedSession]:
+    return [session async for session in ts.admin.consumers.parked(subscription_name(NAME))]
+
+
 async def _tried_again(parked: Callable[[], Awaitable[list[ParkedSession]]], before: ParkedSession) -> bool:
     (session,) = await parked()
     return session.since == before.since and session.attempts > before.attempts
@@ -188,7 +192,7 @@ async def test_parked_events_are_delivered_when_the_endpoint_answers_again(
 ) -> None:
     """Without a request; and an event that the endpoint still refuses does not make the others wait."""
     sessions = [f"{number}-chat" for number in range(10)]
-    parked_events = partial(ts.subscriptions.parked, subscription_name(NAME))
+    parked_events = partial(_parked_events, ts)
     async with Receiver(always(Reply(500))).serving() as receiver:
         await chat(ts, *sessions, messages=1)
         async with relaying(ts, hooks=endpoint(receiver, retry_for=0.001, longest_pause=0.05)) as relay:
@@ -234,7 +238,7 @@ async def test_an_endpoint_that_cannot_be_reached_parks_nothing(ts: Turnstream, 
         total = await chat(ts, "a", messages=1)
         (delivery,) = relay
         await wait_until(lambda: delivery.retried > 3)
-        assert await ts.subscriptions.parked(subscription_name(NAME)) == []
+        assert [each async for each in ts.admin.consumers.parked(subscription_name(NAME))] == []
         async with receiver.serving():
             await wait_until(lambda: len(set(receiver.ids)) >= total)
 
@@ -341,7 +345,7 @@ async def test_stopped_while_an_endpoint_is_dead_it_ends_soon(
         # A delivery that does not end is cut, and that is logged.
         assert "in time" not in caplog.text
         assert "cut short" not in caplog.text
-        assert not any(session.is_parked for session in await ts.subscriptions.parked(subscription_name(NAME)))
+        assert not any([session.is_parked async for session in ts.admin.consumers.parked(subscription_name(NAME))])
 
 
 @pytest.mark.parametrize(("behaviour", "told"), [(well, 1), (always(Reply(400)), 0), (failing_first(5, Reply(500)), 1)])

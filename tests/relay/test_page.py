@@ -100,7 +100,7 @@ async def test_the_receiver_takes_each_event_once(
         async with relaying(ts, hooks=hooks) as relay:
             (delivery,) = relay
             await wait_until(lambda: delivery.delivered == 2)
-            await ts.subscriptions.reset("relay.hooks", "beginning")
+            await ts.admin.consumers.reset("relay.hooks", "beginning")
             await wait_until(lambda: delivery.delivered == 4)
     events = [json.loads(event) for (event,) in inbox.execute("SELECT event FROM inbox")]
     assert [event["type"] for event in events] == ["session-created", "message-added"]

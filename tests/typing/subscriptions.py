@@ -4,8 +4,8 @@ from typing import assert_type
 
 from turnstream import (
     ChatMessage,
+    Consumer,
     ContextWindowCritical,
-    DurableSubscription,
     Event,
     EventMeta,
     EventSubscription,
@@ -62,7 +62,7 @@ async def durable(ts: Turnstream) -> None:
     async def handle(event: MessageAdded | ContextWindowCritical | ResyncRequired) -> None:
         assert_type(event, MessageAdded | ContextWindowCritical | ResyncRequired)
 
-    subscription = ts.subscription("billing", MessageAdded, ContextWindowCritical, start="beginning")
-    assert_type(subscription, DurableSubscription[MessageAdded | ContextWindowCritical])
+    subscription = ts.consumer("billing", MessageAdded, ContextWindowCritical, start="beginning")
+    assert_type(subscription, Consumer[MessageAdded | ContextWindowCritical])
     await subscription.run(handle)
-    assert_type(ts.subscription("all"), DurableSubscription[Event])
+    assert_type(ts.consumer("all"), Consumer[Event])

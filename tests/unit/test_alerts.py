@@ -41,7 +41,7 @@ async def test_an_event_with_an_unreadable_session_is_redelivered(monkeypatch: p
         handler = Alerts(ts)
         event = critical("a")
         with monkeypatch.context() as away:
-            away.setattr(ts.sessions, "get_session", nobody_answers)
+            away.setattr(ts.sessions, "get", nobody_answers)
             with pytest.raises(Unavailable):
                 await handler.handle(event)
         await handler.handle(event)

@@ -71,7 +71,7 @@ class Sessions:
         return found
 
     def walk(self) -> AsyncIterator[SessionInfo]:
-        return walk(self.backend.reader, PARTITIONS)
+        return walk(self.backend.reader, PARTITIONS, ListSessions())
 
     async def _write(self, session_id: str, time: datetime, config: SessionConfig) -> None:
         before = self._stored.get(session_id)

@@ -589,7 +589,7 @@ async def test_an_answer_that_is_too_large_names_the_way_to_read_it(
 ) -> None:
     large = [AddMessages("s", (message(f"m{number}", "x" * 600_000),)) for number in range(2)]
     await processor.process(entries(CREATE, *large, GetSession("s")))
-    assert ["get_messages" in str(error) for error in store.errors] == [True]
+    assert ["ts.sessions.messages" in str(error) for error in store.errors] == [True]
 
 
 async def test_removed_messages_come_back_in_the_reply(processor: PartitionProcessor, store: Recording) -> None:

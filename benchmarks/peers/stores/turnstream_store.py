@@ -49,11 +49,11 @@ class TurnstreamStore(Store[str, ChatMessage]):
 
     async def last(self, session: str, count: int) -> tuple[ChatMessage, ...]:
         """Read the end of the session."""
-        return await self.ts.sessions.get_messages(session, last=count)
+        return await self.ts.sessions.messages(session, last=count)
 
     async def all(self, session: str) -> tuple[ChatMessage, ...]:
         """Read all messages."""
-        return await self.ts.sessions.get_messages(session)
+        return await self.ts.sessions.messages(session)
 
     def texts(self, messages: Sequence[ChatMessage]) -> list[str]:
         """Return the text of each message."""

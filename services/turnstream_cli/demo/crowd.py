@@ -112,7 +112,7 @@ async def _differing(ts: Turnstream, ids: Sequence[str], crowd: Crowd, advance: 
     """Return the sessions that do not hold exactly their messages, in order."""
     differing: list[str] = []
     for session_id in ids:
-        stored = [message.content for message in await ts.sessions.get_messages(session_id)]
+        stored = [message.content for message in await ts.sessions.messages(session_id)]
         if stored != [(TextContent(text),) for text in crowd.texts(session_id)]:
             differing.append(session_id)
         advance(1)

@@ -14,8 +14,7 @@ from turnstream.application.queries.query_handler import get_session
 from turnstream.application.queries.session_list import page
 from turnstream.application.queries.verifier import Verification, Verifier
 from turnstream.client import lifecycle
-from turnstream.client.admin.malformed_entries import Malformed
-from turnstream.client.admin.parked_sessions import Parked
+from turnstream.client.admin.admin import Admin
 from turnstream.client.lifecycle import PendingClient
 from turnstream.client.replies.diagnosis import Diagnosis
 from turnstream.client.replies.router import ReplyRouter
@@ -49,8 +48,8 @@ class Sending(msgspec.Struct, frozen=True, gc=False):
 class Turnstream(Subscriber):
     """A client of a deployment. Make one by `connect`, `embedded` or `in_memory`; they run the same code.
 
-    `ts.sessions` has the repository's methods; `ts.parked`, `ts.malformed` and `ts.subscriptions` are for
-    operators. Every call raises `OpenedElsewhere` in another event loop than the one that opened it, and after a fork.
+    `ts.sessions` reads the stored sessions, and `ts.admin` is for operators. Every call raises `OpenedElsewhere` in
+    another event loop than the one that opened it, and after a fork.
     """
 
     def __init__(self, backend: Backend, settings: Settings, resources: AsyncExitStack) -> None:
@@ -63,8 +62,7 @@ class Turnstream(Subscriber):
         self._results = Results(self._open.reader)
         self._diagnosis = Diagnosis(backend.ownership)
         self.sessions = Sessions(self, self._open.reader, backend.partitions)
-        self.parked = Parked(self, self._open.quarantine, backend.partitions)
-        self.malformed = Malformed(self._open.quarantine, backend.partitions)
+        self.admin = Admin(self, self._open)
 
     @classmethod
     def connect(cls, url: str | None = None, *, settings: Settings | None = None) -> "PendingClient[Turnstream]":
@@ -267,7 +265,7 @@ class Turnstream(Subscriber):
     async def aclose(self) -> None:
         """Close the client and its subscriptions; queued commands outlive it. Every later call raises `Unavailable`.
 
-        Members of durable subscriptions are stopped first; called by a handler, it does not wait for that one's member.
+        Consumers are stopped first; called by a handler, it does not wait for the consumer of that handler.
 
         Raises:
             OpenedElsewhere: this is not its event loop; nothing is closed.
@@ -275,9 +273,9 @@ class Turnstream(Subscriber):
         """
         self._open.home.check()
         # First while the client is open: handlers may need it for their work in flight. Then those that started since.
-        await self._end_members()
+        await self._end_consumers()
         await self._open.aclose()
-        await self._end_members()
+        await self._end_consumers()
         await self._end_subscriptions()
         await self._diagnosis.aclose()
         await self._outbox.aclose()

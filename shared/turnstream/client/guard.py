@@ -70,8 +70,8 @@ class ClosableBackend:
         self.partitions = backend.partitions
         self.store = backend.store
         self.queue = backend.queue
-        self.ownership = backend.ownership
         self.channels = backend.channels
+        self.ownership = self._guarded(backend.ownership)
         self.reader = self._guarded(backend.reader)
         self.events = self._guarded(backend.events)
         self.quarantine = self._guarded(backend.quarantine)

@@ -1,24 +1,13 @@
-"""The repository (docs/contract.md, Repository): reads go to the store, writes execute the command of the same name."""
+"""`ts.sessions`: reads of the stored sessions (docs/contract.md, Repository)."""
 
 from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from typing import Protocol
 
 from turnstream.application.queries.session_list import walk
 from turnstream.codec.envelope import check_session_id
 from turnstream.codec.inspection import LONE_SURROGATE, is_unicode
-from turnstream.domain.commands import (
-    AddMessage,
-    Command,
-    CreateSession,
-    DeleteSession,
-    GetSession,
-    ListSessions,
-    Result,
-    UpdateMessage,
-    UpdateSession,
-)
-from turnstream.domain.models import ChatMessage, Session, SessionConfig, SessionInfo, SessionPage, session_of
-from turnstream.domain.patches import ChatMessagePatch, SessionPatch
+from turnstream.domain.commands import Command, GetSession, ListSessions, Result
+from turnstream.domain.models import ChatMessage, Session, SessionInfo, SessionPage, session_of
 from turnstream.errors import InvalidCommand, SessionNotFound, StoredDataInvalid
 from turnstream.ports import MessageRange, SessionReader
 
@@ -32,20 +21,27 @@ class Executes(Protocol):
 
 
 class Sessions:
-    """The sessions of a deployment."""
+    """The stored sessions of a deployment, to read: commands write them.
+
+    A read sees every command whose result or ticket was awaited before.
+    """
 
     def __init__(self, client: Executes, reader: SessionReader, partitions: int) -> None:
-        """Read from a store, write by commands."""
+        """Read from a store; `client` executes the queries that are commands of the contract."""
         self._client = client
         self._reader = reader
         self._partitions = partitions
 
-    async def get_session(self, session_id: str, *, last: int | None = None) -> Session | None:
-        """Return a session with all its messages; `None` if there is none.
+    async def get(self, session_id: str, *, last: int | None = None) -> Session | None:
+        """Return a session with its messages; `None` if there is no such session.
 
         Args:
-            session_id: the session's id.
+            session_id: the session.
             last: only so many messages, from the end; the others are not read.
+
+        Raises:
+            InvalidCommand: this cannot be the id of a session, or `last` is not a count.
+            StoredDataInvalid: the stored data of the session cannot be read; names the key.
 
         """
         if last is None:
@@ -57,32 +53,7 @@ class Sessions:
         except SessionNotFound:
             return None
 
-    async def create_session(
-        self,
-        config: SessionConfig,
-        session_id: str | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> Session:
-        """Create a session; raises `SessionAlreadyExists`."""
-        return await self._client.execute(CreateSession(config, session_id, metadata=metadata))
-
-    async def update_session(self, session_id: str, updates: SessionPatch) -> Session:
-        """Change what the patch sets; raises `SessionNotFound`."""
-        return await self._client.execute(UpdateSession(session_id, updates))
-
-    async def delete_session(self, session_id: str) -> bool:
-        """Delete a session; False if there is none."""
-        return await self._client.execute(DeleteSession(session_id))
-
-    async def add_message(self, session_id: str, message: ChatMessage) -> Session:
-        """Append a message; raises `SessionNotFound` or `MessageAlreadyExists`."""
-        return await self._client.execute(AddMessage(session_id, message))
-
-    async def update_message(self, session_id: str, message_id: str, updates: ChatMessagePatch) -> Session:
-        """Change fields of a message; raises `SessionNotFound` or `MessageNotFound`."""
-        return await self._client.execute(UpdateMessage(session_id, message_id, updates=updates))
-
-    async def get_messages(
+    async def messages(
         self,
         session_id: str,
         *,
@@ -94,12 +65,12 @@ class Sessions:
         """Return messages of a session, oldest first; without arguments all of them.
 
         Args:
-            session_id: whose messages.
+            session_id: the session.
             last: only so many messages, from the end of the range.
             before: the id of the message after the range, not included.
-            after: the id of the message before the range, itself not in it.
-            limit: of the messages in the range, only so many: those next to `before` where only that is given, else
-                those from its start.
+            after: the id of the message before the range, not included.
+            limit: only so many messages of the range: those next to `before` if only that is given, otherwise those
+                from its start.
 
         Raises:
             SessionNotFound: there is no such session.
@@ -119,17 +90,18 @@ class Sessions:
         _, messages = await self._reader.messages(session_id, MessageRange(after, before, count, from_end))
         return messages
 
-    async def list_sessions(
+    async def page(
         self,
         limit: int = 100,
         cursor: str | None = None,
+        *,
         provider: str | None = None,
         model: str | None = None,
-        is_active: bool | None = None,  # noqa: FBT001 - the name of the contract's field
+        is_active: bool | None = None,
     ) -> SessionPage:
         """Return a page of sessions, most recently updated first.
 
-        A session that is updated between two pages moves to the front, so pages may skip it; `iterate` sees every
+        A session that is updated between two pages moves to the front, so pages may skip it; `list` yields every
         session. `unreadable` holds the ids of sessions whose stored data cannot be read; they count for `limit`.
 
         Args:
@@ -147,16 +119,24 @@ class Sessions:
             ListSessions(limit=limit, cursor=cursor, provider=provider, model=model, is_active=is_active)
         )
 
-    def iterate(self) -> AsyncIterator[SessionInfo]:
-        """Walk over all sessions, each once, the one that was not updated for longest first.
+    def list(
+        self, *, provider: str | None = None, model: str | None = None, is_active: bool | None = None
+    ) -> AsyncIterator[SessionInfo]:
+        """Yield all sessions, each once, the least recently updated first.
+
+        Args:
+            provider: only sessions of this provider.
+            model: only sessions of this model.
+            is_active: only active or only inactive sessions.
 
         Raises:
             StoredDataInvalid: after all others, if a session could not be read: the first such; each is logged.
 
         """
-        return walk(self._reader, self._partitions)
+        wanted = ListSessions(provider=provider, model=model, is_active=is_active)
+        return walk(self._reader, self._partitions, wanted)
 
-    async def session_exists(self, session_id: str) -> bool:
+    async def exists(self, session_id: str) -> bool:
         """Return whether there is such a session."""
         check_session_id(session_id)
         (info,) = await self._reader.infos([session_id])

@@ -5,8 +5,7 @@ from datetime import datetime
 from typing import Any, TypeVar, overload
 from weakref import WeakSet
 
-from turnstream.client.admin.consumers import SubscriptionAdministration
-from turnstream.client.consumers.consumer import DurableSubscription
+from turnstream.client.consumers.consumer import Consumer
 from turnstream.client.consumers.retry_policy import ATTEMPTS, RetryPolicy
 from turnstream.client.guard import ClosableBackend
 from turnstream.client.subscriptions.buffer import EventBuffer
@@ -26,7 +25,7 @@ D = TypeVar("D", bound=Event)
 
 
 class Subscriber:
-    """Makes subscriptions, and ends them with the client; `subscriptions` is for operators."""
+    """Makes subscriptions and consumers, and ends them with the client."""
 
     def __init__(self, backend: Backend, settings: Settings) -> None:
         """Listen to a deployment."""
@@ -34,8 +33,7 @@ class Subscriber:
         self._settings = settings
         self._open = ClosableBackend(backend)
         self._subscriptions = WeakSet[EventSubscription[Any]]()
-        self._members = WeakSet[DurableSubscription[Any]]()
-        self.subscriptions = SubscriptionAdministration(self._open)
+        self._consumers = WeakSet[Consumer[Any]]()
 
     # One overload a number of classes, because type checkers would join several into `Event`.
     @overload
@@ -96,12 +94,12 @@ class Subscriber:
 
     # As for `subscribe`.
     @overload
-    def subscription(
+    def consumer(
         self, name: str, /, *, start: Start = "now", attempts: int | RetryPolicy = ATTEMPTS, session_prefix: str = ""
-    ) -> DurableSubscription[Event]: ...
+    ) -> Consumer[Event]: ...
 
     @overload
-    def subscription(
+    def consumer(
         self,
         name: str,
         a: type[A],
@@ -110,10 +108,10 @@ class Subscriber:
         start: Start = "now",
         attempts: int | RetryPolicy = ATTEMPTS,
         session_prefix: str = "",
-    ) -> DurableSubscription[A]: ...
+    ) -> Consumer[A]: ...
 
     @overload
-    def subscription(
+    def consumer(
         self,
         name: str,
         a: type[A],
@@ -123,10 +121,10 @@ class Subscriber:
         start: Start = "now",
         attempts: int | RetryPolicy = ATTEMPTS,
         session_prefix: str = "",
-    ) -> DurableSubscription[A | B]: ...
+    ) -> Consumer[A | B]: ...
 
     @overload
-    def subscription(
+    def consumer(
         self,
         name: str,
         a: type[A],
@@ -137,10 +135,10 @@ class Subscriber:
         start: Start = "now",
         attempts: int | RetryPolicy = ATTEMPTS,
         session_prefix: str = "",
-    ) -> DurableSubscription[A | B | C]: ...
+    ) -> Consumer[A | B | C]: ...
 
     @overload
-    def subscription(
+    def consumer(
         self,
         name: str,
         /,
@@ -148,9 +146,9 @@ class Subscriber:
         start: Start = "now",
         attempts: int | RetryPolicy = ATTEMPTS,
         session_prefix: str = "",
-    ) -> DurableSubscription[A]: ...
+    ) -> Consumer[A]: ...
 
-    def subscription(
+    def consumer(
         self,
         name: str,
         /,
@@ -158,18 +156,18 @@ class Subscriber:
         start: Start = "now",
         attempts: int | RetryPolicy = ATTEMPTS,
         session_prefix: str = "",
-    ) -> DurableSubscription[Any]:
-        """Return a member of a durable subscription; `await …run(handler)` handles its share of the events.
+    ) -> Consumer[Any]:
+        """Return a consumer of a durable subscription; `await …run(handler)` handles its share of the events.
 
-        Any number of members, in any processes, share the partitions. Each event is handled at least once, those of a
+        Any number of consumers, in any processes, share the partitions. Each event is handled at least once, those of a
         session in their order; checkpoints are stored, so that the next consumer continues there.
 
         Args:
-            name: up to 64 letters, digits, `_`, `.` and `-`; it stands for the checkpoints.
-            types: the classes of event; none, or `Event`, for all. Members of one name should agree on them.
+            name: up to 64 letters, digits, `_`, `.` and `-`; of the subscription: its consumers share the checkpoints.
+            types: the classes of event; none, or `Event`, for all. All consumers of one name should have the same.
             start: the start of a new subscription; an existing one continues from its checkpoints.
             attempts: how often an event is tried before its session is parked, or `RetryPolicy` that say more.
-            session_prefix: only sessions whose ids begin so; members of one name should agree on it as well.
+            session_prefix: only sessions whose ids begin so; also the same for all consumers of one name.
 
         Raises:
             ValueError: one of the arguments is invalid.
@@ -178,9 +176,9 @@ class Subscriber:
         self._open.check_open()
         wanted = EventFilter(types_of(types), None, session_prefix)
         retries = attempts if isinstance(attempts, RetryPolicy) else RetryPolicy(attempts=attempts)
-        member = DurableSubscription[Any](self._open, self._settings, name, wanted, start, retries)
-        self._members.add(member)
-        return member
+        consumer = Consumer[Any](self._open, self._settings, name, wanted, start, retries)
+        self._consumers.add(consumer)
+        return consumer
 
     async def position(self, since: datetime | None = None) -> Position:
         """Return the place in the history that is reached now, or the one before the first event since a moment.
@@ -194,8 +192,8 @@ class Subscriber:
         self._open.check()
         return await find_position(self._open, since)
 
-    async def _end_members(self) -> None:
-        await asyncio.gather(*(member.aclose() for member in list(self._members)))
+    async def _end_consumers(self) -> None:
+        await asyncio.gather(*(consumer.aclose() for consumer in list(self._consumers)))
 
     async def _end_subscriptions(self) -> None:
         for subscription in list(self._subscriptions):

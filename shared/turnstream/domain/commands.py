@@ -251,4 +251,4 @@ COMMANDS: dict[str, type[AnyCommand]] = {
 """Every command by its wire type."""
 
 OPERATIONS: dict[str, type[Operation]] = {command.type: command for command in (RedriveParked, DiscardParked)}
-"""The commands of operators, by wire type; clients have `ts.parked` for them."""
+"""The commands of operators, by wire type; clients have `ts.admin.parked` for them."""

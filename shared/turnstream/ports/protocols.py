@@ -166,6 +166,15 @@ class Ownership(Membership[PartitionState], Protocol):
         """
         ...
 
+    async def owners(self) -> Mapping[int, str]:
+        """Return the id of the worker that owns each partition; partitions without an owner are left out.
+
+        Raises:
+            Unavailable: the server does not answer.
+
+        """
+        ...
+
     async def tidy(self, states: Sequence[PartitionState], in_flight: InFlight = nothing_in_flight) -> Sequence[int]:
         """Trim events beyond retention and show the progress to standard tools, off the hot path.
 

@@ -9,20 +9,22 @@ Every client has a thread with an event loop, in which a client of asyncio does 
 to it. A fork does not copy that thread: open the client after the fork.
 """
 
-from turnstream.sync.admin import Malformed, Parked
+from turnstream.sync.admin import Admin, MalformedAdmin, ParkedAdmin, WorkerAdmin
 from turnstream.sync.client import Turnstream
-from turnstream.sync.consumer import DurableSubscription, Subscriptions
+from turnstream.sync.consumer import Consumer, ConsumerAdmin
 from turnstream.sync.sessions import Sessions
 from turnstream.sync.subscriptions import EventSubscription
 from turnstream.sync.tickets import Ticket
 
 __all__ = [
-    "DurableSubscription",
+    "Admin",
+    "Consumer",
+    "ConsumerAdmin",
     "EventSubscription",
-    "Malformed",
-    "Parked",
+    "MalformedAdmin",
+    "ParkedAdmin",
     "Sessions",
-    "Subscriptions",
     "Ticket",
     "Turnstream",
+    "WorkerAdmin",
 ]

@@ -19,8 +19,8 @@ from turnstream.domain.commands import Command, Result
 from turnstream.domain.events import Event
 from turnstream.domain.position import Position
 from turnstream.settings import Settings
-from turnstream.sync.admin import Malformed, Parked
-from turnstream.sync.consumer import DurableSubscription, Subscriptions
+from turnstream.sync.admin import Admin
+from turnstream.sync.consumer import Consumer
 from turnstream.sync.portal import Portal
 from turnstream.sync.sessions import Sessions
 from turnstream.sync.subscriptions import EventSubscription
@@ -38,9 +38,7 @@ class Turnstream:
         self._portal = portal
         self._client = client
         self.sessions = Sessions(portal, client.sessions)
-        self.parked = Parked(portal, client.parked)
-        self.malformed = Malformed(portal, client.malformed)
-        self.subscriptions = Subscriptions(portal, client.subscriptions)
+        self.admin = Admin(portal, client.admin)
 
     @classmethod
     def connect(cls, url: str | None = None, *, settings: Settings | None = None) -> Self:
@@ -186,12 +184,12 @@ class Turnstream:
 
     # As for `subscribe`.
     @overload
-    def subscription(
+    def consumer(
         self, name: str, /, *, start: Start = "now", attempts: int | RetryPolicy = ATTEMPTS, session_prefix: str = ""
-    ) -> DurableSubscription[Event]: ...
+    ) -> Consumer[Event]: ...
 
     @overload
-    def subscription(
+    def consumer(
         self,
         name: str,
         a: type[A],
@@ -200,10 +198,10 @@ class Turnstream:
         start: Start = "now",
         attempts: int | RetryPolicy = ATTEMPTS,
         session_prefix: str = "",
-    ) -> DurableSubscription[A]: ...
+    ) -> Consumer[A]: ...
 
     @overload
-    def subscription(
+    def consumer(
         self,
         name: str,
         a: type[A],
@@ -213,10 +211,10 @@ class Turnstream:
         start: Start = "now",
         attempts: int | RetryPolicy = ATTEMPTS,
         session_prefix: str = "",
-    ) -> DurableSubscription[A | B]: ...
+    ) -> Consumer[A | B]: ...
 
     @overload
-    def subscription(
+    def consumer(
         self,
         name: str,
         a: type[A],
@@ -227,10 +225,10 @@ class Turnstream:
         start: Start = "now",
         attempts: int | RetryPolicy = ATTEMPTS,
         session_prefix: str = "",
-    ) -> DurableSubscription[A | B | C]: ...
+    ) -> Consumer[A | B | C]: ...
 
     @overload
-    def subscription(
+    def consumer(
         self,
         name: str,
         /,
@@ -238,9 +236,9 @@ class Turnstream:
         start: Start = "now",
         attempts: int | RetryPolicy = ATTEMPTS,
         session_prefix: str = "",
-    ) -> DurableSubscription[A]: ...
+    ) -> Consumer[A]: ...
 
-    def subscription(
+    def consumer(
         self,
         name: str,
         /,
@@ -248,13 +246,11 @@ class Turnstream:
         start: Start = "now",
         attempts: int | RetryPolicy = ATTEMPTS,
         session_prefix: str = "",
-    ) -> DurableSubscription[Any]:
-        """Return a member of a durable subscription; `run(handler)` handles its share of the events."""
+    ) -> Consumer[Any]:
+        """Return a consumer of a durable subscription; `run(handler)` handles its share of the events."""
         self._portal.check()
-        subscription = self._client.subscription(
-            name, *types, start=start, attempts=attempts, session_prefix=session_prefix
-        )
-        return DurableSubscription(self._portal, subscription)
+        consumer = self._client.consumer(name, *types, start=start, attempts=attempts, session_prefix=session_prefix)
+        return Consumer(self._portal, consumer)
 
     def position(self, since: datetime | None = None) -> Position:
         """Return the place in the history that is reached now, or the one before the first event since a moment."""

@@ -1,33 +1,30 @@
 """Durable subscriptions of the client without asyncio."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextvars import copy_context
 from datetime import datetime
 from functools import partial
 from typing import Generic
 
-from turnstream.client.admin.consumers import (
-    ParkedSession,
-    PartitionLag,
-    SubscriptionAdministration,
-    SubscriptionInfo,
-)
-from turnstream.client.consumers.consumer import DurableSubscription as AsyncDurableSubscription
+from turnstream.client.admin.consumers import ConsumerAdmin as AsyncConsumerAdmin
+from turnstream.client.admin.consumers import ParkedSession, PartitionLag, SubscriptionInfo
+from turnstream.client.consumers.consumer import Consumer as AsyncConsumer
 from turnstream.client.subscriptions.resync import ResyncRequired
 from turnstream.client.subscriptions.start import Start
 from turnstream.client.subscriptions.subscription import SomeEvent
-from turnstream.sync.portal import Portal
+from turnstream.sync.portal import Portal, Value
+from turnstream.sync.sessions import some
 
 MOST_THREADS = 10_000
 """Threads of one subscription: no separate limit, because the subscription limits the events in flight."""
 
 
-class DurableSubscription(Generic[SomeEvent]):
+class Consumer(Generic[SomeEvent]):
     """A member of a named subscription; its handler is an ordinary function, called in threads."""
 
-    def __init__(self, portal: Portal, subscription: AsyncDurableSubscription[SomeEvent]) -> None:
+    def __init__(self, portal: Portal, subscription: AsyncConsumer[SomeEvent]) -> None:
         """Hold a member of the client of asyncio."""
         self._portal = portal
         self._subscription = subscription
@@ -89,29 +86,29 @@ async def _in_thread(threads: Executor, work: Callable[[], None]) -> None:
     await call
 
 
-class Subscriptions:
+class ConsumerAdmin:
     """The durable subscriptions of a deployment, for operators."""
 
-    def __init__(self, portal: Portal, administration: SubscriptionAdministration) -> None:
+    def __init__(self, portal: Portal, administration: AsyncConsumerAdmin) -> None:
         """Hand calls over."""
         self._portal = portal
         self._administration = administration
 
-    def list_all(self) -> list[SubscriptionInfo]:
-        """Return all subscriptions, by name."""
-        return self._portal.call(self._administration.list_all())
+    def list(self) -> Iterator[SubscriptionInfo]:
+        """Yield all subscriptions, by name."""
+        yield from self._iterate(self._administration.list())
 
-    def lag(self, name: str) -> list[PartitionLag]:
-        """Return how far a subscription is, by partition."""
-        return self._portal.call(self._administration.lag(name))
+    def lag(self, name: str) -> Iterator[PartitionLag]:
+        """Yield the lag of a subscription in each partition."""
+        yield from self._iterate(self._administration.lag(name))
 
     def reset(self, name: str, start: Start | datetime) -> None:
         """Set the position from which a subscription continues: `"now"`, `"beginning"`, a position or a time."""
         self._portal.call(self._administration.reset(name, start))
 
-    def parked(self, name: str) -> list[ParkedSession]:
-        """Return the parked sessions of a subscription, the one that waits for longest first."""
-        return self._portal.call(self._administration.parked(name))
+    def parked(self, name: str) -> Iterator[ParkedSession]:
+        """Yield the parked sessions of a subscription, the one that waits for longest first."""
+        yield from self._iterate(self._administration.parked(name))
 
     def redrive(self, name: str, session_id: str, *, timeout: float = 30.0) -> int:
         """Have the events of a parked session handled again, in order; return how many are left."""
@@ -124,3 +121,7 @@ class Subscriptions:
     def forget(self, name: str) -> None:
         """Forget a subscription, its checkpoints and its parked events."""
         self._portal.call(self._administration.forget(name))
+
+    def _iterate(self, infos: AsyncIterator[Value]) -> Iterator[Value]:
+        while found := self._portal.call(some(infos)):
+            yield from found

@@ -1,5 +1,6 @@
 """Subscriptions of the client without asyncio."""
 
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Generic, Self
 
@@ -8,6 +9,7 @@ from turnstream.client.subscriptions.resync import ResyncRequired
 from turnstream.domain.position import Position
 from turnstream.errors import Unavailable
 from turnstream.sync.portal import ClosedError, Portal
+from turnstream.sync.sessions import some
 
 
 class EventSubscription(Generic[subscription.SomeEvent]):
@@ -48,6 +50,12 @@ class EventSubscription(Generic[subscription.SomeEvent]):
     def position(self) -> Position | None:
         """The position after the last event of the iteration; `None` before it is open."""
         return self._events.position
+
+    def until(self, end: Position) -> Iterator[subscription.SomeEvent | ResyncRequired]:
+        """Yield the events up to a position, and end when everything before it has been read."""
+        events = self._events.until(end)
+        while found := self._portal.call(some(events)):
+            yield from found
 
     def __next__(self) -> subscription.SomeEvent | ResyncRequired:
         """Wait for the next event.

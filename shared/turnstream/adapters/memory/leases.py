@@ -15,6 +15,11 @@ class MemoryLease:
         self._epoch = 0
         self._held = False
 
+    @property
+    def holder(self) -> str | None:
+        """The member that holds it now; `None` if it was released."""
+        return self.owner if self._held else None
+
     def is_free_for(self, member_id: str) -> bool:
         """Return whether a member may take it: no other member has it."""
         return not self._held or self.owner == member_id

@@ -1,6 +1,6 @@
 """The workers of a deployment (design §5): they share one process, so no lease ever expires."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from turnstream.adapters.memory.members import MemoryMembers
 from turnstream.adapters.memory.partition import Partition
@@ -35,6 +35,11 @@ class MemoryOwnership(MemoryMembers, Ownership):
     async def condition(self, partition: int) -> Condition:  # noqa: ARG002 - all are in this process
         """Return which workers there are; they live as long as they are known."""
         return Condition(dict.fromkeys(self.alive, 0.0), lease=1.0)
+
+    async def owners(self) -> Mapping[int, str]:
+        """Return the worker that owns each partition."""
+        owners = {number: partition.lease.holder for number, partition in enumerate(self._partitions)}
+        return {number: owner for number, owner in owners.items() if owner in self.alive}
 
     async def tidy(
         self,

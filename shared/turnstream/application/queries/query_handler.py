@@ -57,6 +57,6 @@ async def get_session(reader: SessionReader, query: GetSession) -> Session | Non
 def _json(answer: Session | SessionPage | None) -> msgspec.Raw:
     encoded = msgspec.json.encode(answer)
     if len(encoded) > MAX_ANSWER_BYTES:
-        reason = f"The answer has {len(encoded)} bytes, a reply at most {MAX_ANSWER_BYTES}: read it with get_messages"
-        raise InvalidCommand("$.sessionId", reason)
+        sizes = f"The answer has {len(encoded)} bytes, a reply at most {MAX_ANSWER_BYTES}"
+        raise InvalidCommand("$.sessionId", f"{sizes}: read it with ts.sessions.messages")
     return msgspec.Raw(encoded)

@@ -49,8 +49,8 @@ async def page(reader: SessionReader, partitions: int, query: ListSessions) -> S
     return _page(found, None)
 
 
-async def walk(reader: SessionReader, partitions: int) -> AsyncIterator[SessionInfo]:
-    """Yield every session once, the one that was not updated for longest first.
+async def walk(reader: SessionReader, partitions: int, wanted: ListSessions) -> AsyncIterator[SessionInfo]:
+    """Yield every session that matches the filter of `wanted` once, the least recently updated first.
 
     A session that is updated during the walk moves to the end; the ids that were seen are kept (about 100 bytes each).
 
@@ -67,7 +67,7 @@ async def walk(reader: SessionReader, partitions: int) -> AsyncIterator[SessionI
             if isinstance(info, StoredDataInvalid):
                 log.warning("session cannot be read", session_id=info.session_id, key=info.key, reason=info.reason)
                 unreadable.append(info)
-            elif info:
+            elif info and _matches(info, wanted):
                 yield info
     if unreadable:
         raise unreadable[0]

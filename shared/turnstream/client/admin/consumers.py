@@ -1,7 +1,7 @@
-"""`ts.subscriptions`: durable subscriptions as operators see and change them (design §6)."""
+"""`ts.admin.consumers`: durable subscriptions as operators see and change them (design §6)."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import cast
 
@@ -64,25 +64,26 @@ class ParkedSession(Entity, frozen=True):
     next_try: datetime | None
 
 
-class SubscriptionAdministration:
-    """The durable subscriptions of a deployment."""
+class ConsumerAdmin:
+    """The durable subscriptions of a deployment, and what their consumers have handled."""
 
     def __init__(self, backend: Backend) -> None:
         """Operate on the subscriptions of a deployment."""
         self._backend = backend
         self._subscriptions = backend.subscriptions
 
-    async def list_all(self) -> list[SubscriptionInfo]:
-        """Return all subscriptions, by name."""
+    async def list(self) -> AsyncIterator[SubscriptionInfo]:
+        """Yield all subscriptions, by name."""
         names = sorted(await self._subscriptions.names())
         # The checkpoints come first: events that are handled between the two reads are then counted as lag, and the
         # lag is never negative.
         checkpoints = await asyncio.gather(*map(self._subscriptions.marks, names))
         pages = await self._heads()
-        return [await self._info(name, of_name, pages) for name, of_name in zip(names, checkpoints, strict=True)]
+        for name, of_name in zip(names, checkpoints, strict=True):
+            yield await self._info(name, of_name, pages)
 
-    async def lag(self, name: str) -> list[PartitionLag]:
-        """Return the lag of a subscription in each partition.
+    async def lag(self, name: str) -> AsyncIterator[PartitionLag]:
+        """Yield the lag of a subscription in each partition.
 
         Raises:
             SubscriptionNotFound: there is no such subscription.
@@ -90,12 +91,9 @@ class SubscriptionAdministration:
         """
         await self._check(name)
         marks = await self._subscriptions.marks(name)
-        return [
-            PartitionLag(
-                number, marks.get(number), LogPosition(page.generation, page.head), _lag(marks.get(number), page)
-            )
-            for number, page in (await self._heads()).items()
-        ]
+        for number, page in (await self._heads()).items():
+            mark, head = marks.get(number), LogPosition(page.generation, page.head)
+            yield PartitionLag(number, mark, head, _lag(mark, page))
 
     async def reset(self, name: str, start: Start | datetime) -> None:
         """Move the checkpoints of a subscription to `"now"`, `"beginning"`, a position or a time.
@@ -120,8 +118,8 @@ class SubscriptionAdministration:
         marks = {number: mark for number, mark in enumerate(found.marks) if mark is not None}
         await self._subscriptions.reset(name, marks)
 
-    async def parked(self, name: str) -> list[ParkedSession]:
-        """Return the parked and retried sessions of a subscription, the one that has waited longest first.
+    async def parked(self, name: str) -> AsyncIterator[ParkedSession]:
+        """Yield the parked and retried sessions of a subscription, the one that has waited longest first.
 
         Raises:
             SubscriptionNotFound: there is no such subscription.
@@ -133,7 +131,8 @@ class SubscriptionAdministration:
             for partition in range(self._backend.partitions)
             for i, p in (await self._subscriptions.parked(name, partition)).items()
         ]
-        return sorted(found, key=lambda session: (session.since, session.session_id))
+        for session in sorted(found, key=lambda session: (session.since, session.session_id)):
+            yield session
 
     async def redrive(self, name: str, session_id: str, *, timeout: float = 30.0) -> int:
         """Handle the events of a parked or retried session now, until one fails; return how many are left.

@@ -1,4 +1,4 @@
-"""`ts.malformed`: the quarantined entries of command streams, which could not be decoded (design §4)."""
+"""`ts.admin.malformed`: the quarantined entries of command streams, which could not be decoded (design §4)."""
 
 import re
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ class MalformedInfo(Entity, frozen=True):
     shortened: bool = False
 
 
-class Malformed:
+class MalformedAdmin:
     """The malformed entries of a deployment; an id is `partition:entry id`."""
 
     def __init__(self, quarantine: Quarantine, partitions: int) -> None:

@@ -1,4 +1,4 @@
-"""`ts.parked`: sessions with a command that cannot be applied, and their dead-letter queues (design §4)."""
+"""`ts.admin.parked`: sessions with a command that cannot be applied, and their dead-letter queues (design §4)."""
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
@@ -35,7 +35,7 @@ class WaitingCommand(Entity, frozen=True):
     data: msgspec.Raw
 
 
-class Parked:
+class ParkedAdmin:
     """The parked sessions of a deployment."""
 
     def __init__(self, client: Executes, quarantine: Quarantine, partitions: int) -> None:
@@ -44,14 +44,15 @@ class Parked:
         self._quarantine = quarantine
         self._partitions = partitions
 
-    async def list(self) -> list[ParkedInfo]:
-        """Return all parked sessions, the one that has waited longest first."""
+    async def list(self) -> AsyncIterator[ParkedInfo]:
+        """Yield all parked sessions, the one that has waited longest first."""
         found = [
             ParkedInfo(session_id, parked.count, parked.size, _time(parked.since_ms), parked.error)
             for partition in range(self._partitions)
             for session_id, parked in (await self._quarantine.parked(partition)).items()
         ]
-        return sorted(found, key=lambda info: (info.since, info.session_id))
+        for info in sorted(found, key=lambda info: (info.since, info.session_id)):
+            yield info
 
     async def show(self, session_id: str) -> AsyncIterator[WaitingCommand]:
         """Yield the waiting commands of a session with their contents, in their order."""

@@ -1,4 +1,4 @@
-"""`ts.subscription(name, …).run(handler)`: a consumer of a durable subscription (design §6)."""
+"""`ts.consumer(name, …).run(handler)`: a consumer of a durable subscription (design §6)."""
 
 import asyncio
 import os
@@ -43,7 +43,7 @@ def is_handler() -> bool:
     return _current_consumer.get() is not None
 
 
-class DurableSubscription(Generic[SomeEvent]):
+class Consumer(Generic[SomeEvent]):
     """A consumer of a durable subscription; all its consumers share the partitions and resume at their checkpoints.
 
     Each event is handled at least once, those of a session in their order. When the handler returns, the event is

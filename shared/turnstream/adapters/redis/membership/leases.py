@@ -62,11 +62,11 @@ class RedisMembership(Membership[State], ABC):
 
     async def _owned(self, partition: int, member_id: str) -> State | None:
         answer = await self._take(partition, member_id)
-        if len(answer) == 1 and _member_of(answer[0].decode()) == member_id:
+        if len(answer) == 1 and member_of(answer[0].decode()) == member_id:
             # It was this member who took it, and the answer was lost.
             self._tokens[partition, member_id] = answer[0].decode()
             answer = await self._take(partition, member_id)
-        if len(answer) == 1 and not await self._registry.has(_member_of(answer[0].decode())):
+        if len(answer) == 1 and not await self._registry.has(member_of(answer[0].decode())):
             # Its owner is dead or was forgotten; should it live, the token fences it.
             answer = await self._take(partition, member_id, dead_owner=answer[0].decode())
         if len(answer) == 1:
@@ -180,6 +180,6 @@ class RedisMembership(Membership[State], ABC):
         return await self._run_take(partition, own_before, f"{member_id}-{secrets.token_hex(TOKEN_BYTES)}", dead_owner)
 
 
-def _member_of(token: str) -> str:
+def member_of(token: str) -> str:
     """Return the member's id in a token: `<epoch>-<member id>-<random>`."""
     return token.partition("-")[2].rpartition("-")[0]

@@ -13,10 +13,11 @@ from turnstream.adapters.redis.deployment.identity import Deployment
 from turnstream.adapters.redis.deployment.mismatch import made_otherwise
 from turnstream.adapters.redis.keys import LAYOUT, MemberKeys
 from turnstream.adapters.redis.maintenance import Maintenance
-from turnstream.adapters.redis.membership.leases import RedisMembership
+from turnstream.adapters.redis.membership.leases import RedisMembership, member_of
 from turnstream.adapters.redis.membership.registry import Registry
 from turnstream.adapters.redis.pubsub.channels import RedisChannels
 from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.stored_records import RecordLocation, read
 from turnstream.codec.envelope import entry_time
 from turnstream.codec.records import decode_type_sequences
 from turnstream.ports import START, Condition, InFlight, Ownership, PartitionState, nothing_in_flight
@@ -52,6 +53,23 @@ class RedisOwnership(RedisMembership[PartitionState], Ownership):
         """
         ages, is_full = await asyncio.gather(self._registry.ages(), self._is_full(partition))
         return Condition(ages, self._server.settings.lease, is_full)
+
+    async def owners(self) -> Mapping[int, str]:
+        """Return the worker that owns each partition, read from the leases.
+
+        Raises:
+            StoredDataInvalid: an unexpected value is stored at a lease.
+            Unavailable: the server does not answer.
+
+        """
+        numbers = range(len(self._server.keys.partitions))
+        tokens = await asyncio.gather(*map(self._token, numbers))
+        return {number: member_of(token) for number, token in zip(numbers, tokens, strict=True) if token}
+
+    async def _token(self, partition: int) -> str:
+        lease = RecordLocation(self._server.partition(partition).lease, "string")
+        token: bytes | None = await read(self._server.calls(partition), lease, "GET")
+        return (token or b"").decode(errors="replace")
 
     async def _is_full(self, partition: int) -> bool:
         if not self._server.knows_replication:
