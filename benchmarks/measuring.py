@@ -26,7 +26,7 @@ from turnstream import (
 from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.adapters.redis.connection.executor import CommandExecutor
 from turnstream.codec.records import encode_message
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 from turnstream.messages import new_id
 
 TEXT = "A message of about a hundred characters, as people write them to a chat model on an ordinary working day."

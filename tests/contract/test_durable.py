@@ -33,7 +33,7 @@ from turnstream import (
 from turnstream.client.consumers import partition_consumer
 from turnstream.client.consumers.handler_calls import HandlerCalls
 from turnstream.client.subscriptions.gap_detector import EventFilter
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 from turnstream.domain.position import LogPosition
 from turnstream.ports import Backend
 from turnstream.signals import Fenced

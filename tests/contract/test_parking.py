@@ -30,7 +30,7 @@ from turnstream.codec import envelope as codec
 from turnstream.codec.records import decode_replies
 from turnstream.domain.command_specs import HANDLERS
 from turnstream.domain.commands import DiscardParked, QueueProgress, RedriveParked
-from turnstream.domain.decision import Context, Decision, SessionView
+from turnstream.domain.handlers import Context, Decision, SessionView
 from turnstream.errors import CommandDiscarded, InvalidCommand, ParkedQueueFull
 
 BOMB = 13

@@ -1,4 +1,4 @@
-"""Programs in plain Node.js, written from docs/asyncapi.json alone, and a Python worker understand each other."""
+"""Programs in plain Node.js, written from asyncapi.json alone, and a Python worker understand each other."""
 
 import json
 import signal
@@ -16,9 +16,9 @@ from tests.topologies import RunningCluster
 
 from turnstream import AddMessage, CreateSession, DeleteSession, UpdateTokenMetrics, user_message
 from turnstream.adapters.redis.keys import tags
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "asyncapi.json"
+DOCUMENT = Path(__file__).parents[2] / "shared" / "turnstream" / "asyncapi.json"
 
 pytestmark = pytest.mark.slow
 

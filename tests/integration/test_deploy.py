@@ -42,7 +42,7 @@ from turnstream import (
 )
 from turnstream.adapters.embedded.binary import find_server
 from turnstream.adapters.redis.keys import Keys
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 from turnstream_relay.configuration import load_configuration
 from turnstream_relay.relay import DRAIN
 from turnstream_relay.signing import new_secret

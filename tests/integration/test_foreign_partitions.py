@@ -27,7 +27,7 @@ from turnstream import (
 )
 from turnstream.adapters.redis.keys import PartitionKeys
 from turnstream.client.subscriptions import feed
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 
 FOREIGN: dict[str, tuple[str | int, ...]] = {
     "string": ("SET", "a text"),

@@ -23,7 +23,7 @@ from turnstream import (
     UpdateTokenMetrics,
     user_message,
 )
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 from turnstream.ports import Batch, PartitionState
 from turnstream.signals import Fenced
 from turnstream.worker import stream_feeder

@@ -31,7 +31,8 @@ from turnstream.client.results import CommandResult
 from turnstream.client.sessions import Sessions
 from turnstream.codec.envelope import encode_entry
 from turnstream.codec.records import REJECTIONS
-from turnstream.domain.commands import COMMANDS, OPERATIONS, QueueProgress, SessionCommand
+from turnstream.domain.command_specs import COMMANDS, OPERATIONS
+from turnstream.domain.commands import QueueProgress, SessionCommand
 from turnstream.domain.content import MessageContent
 from turnstream.domain.event_envelope import EventEnvelope
 from turnstream.domain.events import DATA_TYPES, EVENTS

@@ -16,7 +16,8 @@ from pydantic.json_schema import JsonSchemaMode
 from tests.unit.given import AT, FRESH, SMALL, message
 from tests.unit.test_codec_events import ADDED
 
-from turnstream.domain.commands import COMMANDS, AddMessage, Command, CreateSession
+from turnstream.domain.command_specs import COMMANDS
+from turnstream.domain.commands import AddMessage, Command, CreateSession
 from turnstream.domain.content import ImageContent, MessageContent, TextContent, ToolCallContent
 from turnstream.domain.events import EVENTS, Event, MessageAdded, SessionCreated, SessionDeleted
 from turnstream.domain.models import ChatMessage, ChatMessageRole, Session, SessionConfig, SessionInfo, SessionPage
@@ -24,7 +25,7 @@ from turnstream.domain.patches import ChatMessagePatch, SessionPatch
 from turnstream.domain.wire_form import WireValue
 
 CALL = ToolCallContent(tool_call_id="call-1", name="search", args={"query": "x"})
-MESSAGE = msgspec.structs.replace(message("m1", key=1), content=(TextContent("Hello"), ImageContent("i.png"), CALL))
+MESSAGE = msgspec.structs.replace(message("m1", key=1), content=(TextContent("Hello"), ImageContent(url="i.png"), CALL))
 SESSION = Session(
     id="s",
     config=SMALL,
@@ -125,9 +126,11 @@ def test_the_json_schema_has_the_fields_of_the_wire_form(value: WireValue, mode:
 def test_the_json_schema_of_a_base_class_is_any_of_its_classes(base: Any, kinds: dict[str, type]) -> None:  # noqa: ANN401 - a class
     schema = TypeAdapter(base).json_schema()
     found = [schema["$defs"][part["$ref"].rpartition("/")[2]] for part in schema["anyOf"]]
-    assert [part["title"] for part in found] == [kind.__name__ for kind in kinds.values()]
-    names = [part["properties"]["type"] for part in found]
-    assert [(name.get("enum") or [name["const"]])[0] for name in names] == list(kinds)
+    by_type = {
+        (part["properties"]["type"].get("enum") or [part["properties"]["type"]["const"]])[0]: part["title"]
+        for part in found
+    }
+    assert by_type == {name: kind.__name__ for name, kind in kinds.items()}
 
 
 def references(schema: object) -> set[str]:

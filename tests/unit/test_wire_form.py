@@ -169,7 +169,7 @@ def test_operators_commands_are_known_by_their_class_only() -> None:
     [
         ((), ""),
         ((TextContent("Hello"),), "Hello"),
-        ((TextContent("Hel"), ImageContent("https://example.com/i.png"), TextContent("lo")), "Hello"),
+        ((TextContent("Hel"), ImageContent(url="https://example.com/i.png"), TextContent("lo")), "Hello"),
         ((ToolResultContent("call-1", "42"),), ""),
     ],
 )

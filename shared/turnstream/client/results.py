@@ -1,15 +1,17 @@
 """From what a worker answered to what `execute` returns: one table (design §10)."""
 
 import asyncio
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
 from turnstream.client.replies.ticket import Applied, Deadline
 from turnstream.client.session_cache import CachedSession, SessionCache
 from turnstream.codec.envelope import decode_command
-from turnstream.codec.records import decode_flag, decode_progress, decode_removed
-from turnstream.domain.commands import AddMessage, AddMessages, Command, DeleteSession, ParkedCommands, RemoveMessages
+from turnstream.codec.records import decode_output
+from turnstream.domain.command_specs import COMMAND_SPECS
+from turnstream.domain.commands import Command
 from turnstream.domain.models import ChatMessage, SessionHeader, session_of
 from turnstream.domain.representation import show
 from turnstream.errors import SessionGone, SessionNotFound, Unavailable
@@ -44,13 +46,10 @@ class Results:
             Unavailable: the session could not be read, or not before the deadline.
 
         """
-        if isinstance(command, DeleteSession):
-            return decode_flag(applied.output)
-        if isinstance(command, RemoveMessages):
-            return decode_removed(applied.output)
-        if isinstance(command, ParkedCommands):
-            return decode_progress(applied.output)
-        kept = self._appended(sent, applied)
+        spec = COMMAND_SPECS[type(command)]
+        if spec.output:
+            return decode_output(applied.output, spec.output)
+        kept = self._appended(sent, applied, spec.appends)
         if kept is None:
             header, messages = await self._read(sent.command_id, applied, deadline)
             place = applied.place if header.version == applied.version else None
@@ -60,15 +59,16 @@ class Results:
         self._recent.keep(kept)
         return kept.session()
 
-    def _appended(self, sent: CommandEntry, applied: Applied) -> CachedSession | None:
+    def _appended(
+        self, sent: CommandEntry, applied: Applied, appends: Callable[[Any], tuple[ChatMessage, ...]] | None
+    ) -> CachedSession | None:
         """Return the session after a command that only appended, if it is known without a read."""
         kept = self._recent.take(applied.session_id)
-        if kept is None or applied.place is None or sent.type not in {AddMessage.type, AddMessages.type}:
+        if kept is None or applied.place is None or not appends:
             return None
         # The command as it was sent: the caller may have changed its own objects since.
         command = decode_command(sent.type, sent.data, len(sent.data))
-        added = (command.message,) if isinstance(command, AddMessage) else cast("AddMessages", command).messages
-        return kept.followed_by(added, applied.version, applied.place)
+        return kept.followed_by(appends(command), applied.version, applied.place)
 
     async def _read(
         self, command_id: str, applied: Applied, deadline: Deadline

@@ -5,7 +5,7 @@ outside of a command's data, in the stream entry that carries it.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar, get_args
 
 import msgspec
 
@@ -42,14 +42,14 @@ class Command(WireValue, Generic[Result], frozen=True, rename="camel"):
                 that of another class.
 
         """
-        variants = COMMANDS if issubclass(Command, cls) else {cls.type: cls}
+        variants = _PRODUCER_COMMANDS if issubclass(Command, cls) else {cls.type: cls}
         return convert(data, variant(data, variants, cls))
 
     @classmethod
     def __get_pydantic_json_schema__(cls, _schema: Any, handler: Any) -> Any:  # noqa: ANN401 - pydantic's protocol
         """Return the schema of the wire form with its `type`; of `Command` that of every producer's command."""
         if cls is Command:
-            return any_of(COMMANDS.values(), handler)
+            return any_of(_PRODUCER_COMMANDS.values(), handler)
         schema = json_schema_of(cls, handler)
         schema["properties"] = {"type": {"const": cls.type}, **schema["properties"]}
         schema["required"] = ["type", *schema.get("required", ())]
@@ -211,6 +211,9 @@ class DiscardParked(ParkedCommands, frozen=True, kw_only=True):
     type: ClassVar[str] = "discard-parked"
 
 
+CommandOutput = bool | tuple[ChatMessage | RemovedMessage, ...] | None
+"""The output of a command besides the session: whether it deleted, or the messages that it removed."""
+
 ChangingCommand = (
     CreateSession
     | UpdateSession
@@ -224,31 +227,10 @@ ChangingCommand = (
 Query = GetSession | ListSessions
 Operation = RedriveParked | DiscardParked
 AnyCommand = ChangingCommand | Query | Operation
+_PRODUCER_COMMANDS: dict[str, type[ChangingCommand | Query]] = {
+    command.type: command for command in get_args(ChangingCommand | Query)
+}
 QUERIES = (GetSession, ListSessions)
 """The classes of `Query`, for a quick isinstance."""
-ALONE = (*QUERIES, RedriveParked, DiscardParked)
-"""The classes of commands that are not decided together with others."""
-FREEING = frozenset({DeleteSession.type, RemoveMessages.type, DiscardParked.type})
-"""The wire types of commands that only free memory: they go through on a full server."""
 ON_SESSIONS = (SessionCommand, ParkedCommands)
 """The classes of commands that belong to a session, and so to its partition."""
-
-COMMANDS: dict[str, type[AnyCommand]] = {
-    command.type: command
-    for command in (
-        CreateSession,
-        GetSession,
-        UpdateSession,
-        DeleteSession,
-        AddMessage,
-        AddMessages,
-        UpdateMessage,
-        RemoveMessages,
-        UpdateTokenMetrics,
-        ListSessions,
-    )
-}
-"""Every command by its wire type."""
-
-OPERATIONS: dict[str, type[Operation]] = {command.type: command for command in (RedriveParked, DiscardParked)}
-"""The commands of operators, by wire type; clients have `ts.admin.parked` for them."""
