@@ -19,7 +19,7 @@ PEERS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 PY := $(VENV)/bin/python
-PIP_INSTALL := $(PY) -m pip install --disable-pip-version-check -qq --editable
+INSTALL := $(PY) -m tools.installation --editable
 LOWEST := $(VENV)-lowest
 UV := $(VENV)-uv/bin/uv
 PYTEST := $(PY) -m pytest -n $(WORKERS) --dist worksteal
@@ -34,7 +34,7 @@ help: ## list the targets
 	@echo '  variables: PYTHON (the interpreter, 3.11 or later), VENV, WORKERS, TESTS (arguments for pytest), SECONDS, SEED'
 
 demo: $(VENV)/.installed ## run the demo on an embedded server; nothing else to install
-	$(VENV)/bin/turnstream demo
+	@$(VENV)/bin/turnstream demo
 
 test: $(VENV)/.installed-dev ## run the whole test suite, but for what `make chaos` runs
 	$(PYTEST) -m 'not long' $(TESTS)
@@ -129,13 +129,13 @@ $(VENV)/.created:
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/.created
 	@echo 'Installing Turnstream into $(VENV) ...'
-	@$(PIP_INSTALL) '.[all]'
+	@$(INSTALL) '.[all]'
 	@touch $@
 
 # The tools include all that the demo needs: one installation satisfies both stamps.
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.created
 	@echo 'Installing Turnstream and its development tools into $(VENV) ...'
-	@$(PIP_INSTALL) '.[dev]'
+	@$(INSTALL) '.[dev]'
 	@touch $(VENV)/.installed $@
 
 # Only uv resolves to the lowest versions. What the dependencies need in turn is the newest.

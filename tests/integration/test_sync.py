@@ -66,7 +66,7 @@ from turnstream.domain.command_specs import HANDLERS
 from turnstream.domain.position import LogPosition
 from turnstream.sync import consumer
 from turnstream.sync.sessions import WALK_TOGETHER
-from turnstream.worker import holdings
+from turnstream.worker import partition_leases
 
 PARTITIONS = 8
 """Few of them: the tested behaviour does not depend on their number."""
@@ -620,7 +620,7 @@ def test_an_event_still_handled_by_a_thread_is_not_delivered_elsewhere(
     ts: sync.Turnstream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A thread cannot be stopped, so the partition is handed over when it has returned, however long that takes."""
-    monkeypatch.setattr(holdings, "HANDOVER", 0.1)
+    monkeypatch.setattr(partition_leases, "HANDOVER_S", 0.1)
     begun, overlapping, goes_on = threading.Event(), threading.Event(), threading.Event()
     handled: list[str] = []
 
@@ -651,7 +651,7 @@ def test_an_event_still_handled_by_a_thread_is_not_delivered_elsewhere(
 def test_an_event_waiting_for_a_thread_is_not_begun_after_its_partition_was_revoked(
     ts: sync.Turnstream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(holdings, "HANDOVER", 0.1)
+    monkeypatch.setattr(partition_leases, "HANDOVER_S", 0.1)
     threads = ThreadPoolExecutor(1)
 
     def the_same(*_: object) -> ThreadPoolExecutor:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import pytest
+from msgspec.structs import replace
 from tests.contract.chats import CONFIG, a_session, id_in, texts_of
 from tests.contract.deployments import client_of
 from tests.contract.redis_deployments import EmbeddedDeployment
@@ -28,7 +29,7 @@ from turnstream.ports import Batch, PartitionState
 from turnstream.signals import Fenced
 from turnstream.worker import stream_feeder
 from turnstream.worker import worker as worker_module
-from turnstream.worker.holdings import MOVES
+from turnstream.worker.partition_leases import RELEASED_SHARE
 
 PARTITIONS = 8
 NAMES = [f"session-{number}" for number in range(0, 16_000, 1_000)]
@@ -171,7 +172,7 @@ async def test_partitions_change_hands_a_few_at_a_time(
     monkeypatch.setattr(first.backend.ownership, "release", counted)
     second = await worker_of(real)
     await wait_until(lambda: divided(first, second))
-    assert max(released) == PARTITIONS // MOVES
+    assert max(released) == PARTITIONS // RELEASED_SHARE
     assert sum(released) == PARTITIONS // 2
 
 
@@ -321,7 +322,7 @@ async def test_a_partition_changed_by_another_process_is_read_again(real: Embedd
 
 async def test_a_worker_of_another_deployment_is_refused(real: EmbeddedDeployment) -> None:
     await worker_of(real)
-    other = EmbeddedDeployment(real.settings.model_copy(update={"partitions": 4}))
+    other = EmbeddedDeployment(replace(real.settings, partitions=4))
     with pytest.raises(ConfigurationError, match=r"has 8 partitions .* set to 4 .*TURNSTREAM_PARTITIONS to 8"):
         await other.open()
     await other.raw.aclose()
@@ -340,7 +341,7 @@ async def test_a_worker_refuses_a_partition_of_another_layout(real: EmbeddedDepl
 async def test_a_worker_ends_when_another_deployment_replaces_its_own(real: EmbeddedDeployment) -> None:
     worker = await worker_of(real)
     await real.call("FLUSHALL")
-    other = EmbeddedDeployment(real.settings.model_copy(update={"partitions": 4}))
+    other = EmbeddedDeployment(replace(real.settings, partitions=4))
     await (await other.open()).aclose()
     with pytest.raises(ConfigurationError, match="has 4 partitions"):
         await worker.task
@@ -403,7 +404,7 @@ async def test_a_worker_ends_even_if_a_cancellation_gets_lost(
     await tidying.wait()
     async with asyncio.timeout(SOON):
         if fails:
-            worker._worker._member._holdings._misfit = ConfigurationError("no right")
+            worker._worker._member._leases._refused = ConfigurationError("no right")
             with pytest.raises(ConfigurationError):
                 await worker.task
         else:

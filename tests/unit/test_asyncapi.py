@@ -28,7 +28,7 @@ from turnstream.domain.events import EVENTS
 from turnstream.domain.models import partition_of
 from turnstream.errors import Rejected
 from turnstream.ports import CommandEntry, RawEntry, Reply
-from turnstream.settings import Settings
+from turnstream.settings import Settings, load_settings
 from turnstream_cli.main import app
 
 DOCUMENT = asyncapi_document()
@@ -49,8 +49,8 @@ def test_the_command_line_prints_it() -> None:
 
 def test_the_environment_of_the_builder_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TURNSTREAM_NAMESPACE", "other")
-    assert Settings().namespace == "other"
-    assert Settings.model_construct() == DEFAULTS
+    assert load_settings().namespace == "other"
+    assert Settings() == DEFAULTS
 
 
 # ── complete ──

@@ -23,7 +23,7 @@ from turnstream.domain.models import partition_of
 from turnstream.ports import Batch, CommandEntry, Loaded, Needs, RawEntry, SessionStore
 from turnstream.settings import Settings
 
-DEFAULTS = Settings.model_construct()
+DEFAULTS = Settings()
 """The default settings, whatever the environment of this process says."""
 PARTITION = partition_of(SESSION, DEFAULTS.partitions)
 KEYS = Keys(DEFAULTS.namespace, DEFAULTS.partitions).partitions[PARTITION]

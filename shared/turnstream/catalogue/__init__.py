@@ -16,12 +16,10 @@ from turnstream.catalogue.model_catalogue import (
     context_window_size,
     default_catalogue,
 )
-from turnstream.catalogue.model_table import ModelEntry
 
 __all__ = [
     "DEFAULT_CONTEXT_WINDOW",
     "ModelCatalogue",
-    "ModelEntry",
     "calculate_cost",
     "context_window_size",
     "default_catalogue",

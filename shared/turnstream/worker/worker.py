@@ -7,15 +7,13 @@ import socket
 from collections.abc import Sequence
 from functools import partial
 
-import structlog
-
 from turnstream.application.commands.decoder import CommandDecoder
 from turnstream.application.commands.owner_memory import OwnerMemory, ParkingLimits
 from turnstream.application.processor import PartitionProcessor
 from turnstream.application.queries.query_handler import QueryHandler
 from turnstream.domain.prices import Catalogue
 from turnstream.errors import Unavailable
-from turnstream.logging import get_logger
+from turnstream.logging import bound, get_logger
 from turnstream.ports import Backend, PartitionState
 from turnstream.settings import Settings
 from turnstream.worker.member import Member
@@ -63,16 +61,23 @@ class Worker:
 
     async def run(self) -> None:
         """Work until stopped; a server that goes away is waited for."""
-        with structlog.contextvars.bound_contextvars(worker=self.worker_id):
+        with bound(worker=self.worker_id):
             log.info("worker started", partitions=self._backend.partitions)
             try:
-                await self._member.run(
-                    {"reading commands": self._feeder.run, "tidying": self._tidy},
-                    moved=self._feeder.wake,
-                    ending=self._feeder.stop,
-                )
+                async with self._member.joined():
+                    self._member.start("reading commands", self._feeder.run)
+                    self._member.start("waking the reader", self._wake_feeder)
+                    self._member.start("tidying", self._tidy)
+                    await self._member.share()
+                    self._feeder.stop()
             finally:
                 log.info("worker stopped")
+
+    async def _wake_feeder(self) -> None:
+        while not self._member.stopping:
+            await self._member.rebalanced.wait()
+            self._member.rebalanced.clear()
+            await self._feeder.wake()
 
     async def _tidy(self) -> None:
         failing = False
@@ -81,7 +86,7 @@ class Worker:
             await asyncio.sleep(TIDY_EVERY)
             try:
                 states = [owned.state for owned in self._member.owned.values()]
-                self._member.take_again(await self._backend.ownership.tidy(states, self._in_hand))
+                self._member.take_again(await self._backend.ownership.tidy(states, self._in_flight))
             except Unavailable:
                 raise
             except Exception:
@@ -92,7 +97,7 @@ class Worker:
             else:
                 failing = False
 
-    def _in_hand(self, partition: int) -> Sequence[str]:
+    def _in_flight(self, partition: int) -> Sequence[str]:
         owned = self._member.owned.get(partition)
         return owned.in_flight if owned else ()
 

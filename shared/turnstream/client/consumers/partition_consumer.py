@@ -76,7 +76,7 @@ class PartitionConsumer:
         self._checkpoint_time = 0.0
 
     @property
-    def place(self) -> LogPosition | None:
+    def progress(self) -> LogPosition | None:
         """The last checkpoint, by which `PartitionLeases` sees the progress of this partition."""
         return self._checkpoint
 
