@@ -22,7 +22,7 @@ from turnstream import (
     assistant_message,
     user_message,
 )
-from turnstream_cli.output import console
+from turnstream_service.tables import console
 
 CONFIG: Final = SessionConfig(provider="openai", model="gpt-4o")
 
