@@ -96,8 +96,8 @@ def discard_parked(
       turnstream parked discard chat-1
       turnstream parked discard chat-1 --all --yes
     """
-    from turnstream_cli.confirmation import confirm
     from turnstream_cli.parked import discard
+    from turnstream_service.confirmation import confirm
     from turnstream_service.program import reported, run
 
     commands = "all waiting commands" if everything else "the first waiting command"
@@ -178,8 +178,8 @@ def discard_malformed(
     Example:
       turnstream malformed discard 12:1767225600000-0
     """
-    from turnstream_cli.confirmation import confirm
     from turnstream_cli.malformed import discard
+    from turnstream_service.confirmation import confirm
     from turnstream_service.program import reported, run
 
     with reported(as_json=as_json):

@@ -8,11 +8,11 @@ from typing import Annotated, Final
 import typer
 
 from turnstream_cli.dead_letter_commands import malformed, parked
-from turnstream_cli.help_text import reflow, reflow_help
 from turnstream_cli.options import DEFAULT_DIRECTORY, Processes, RedisUrl, RoleName, Yes
 from turnstream_cli.session_commands import sessions
 from turnstream_cli.subscriptions import subscriptions
 from turnstream_service.arguments import LogLevel
+from turnstream_service.help_text import reflow, reflow_help
 from turnstream_service.options import HELP_SETTINGS, AsJson, Log, Version
 from turnstream_service.program import end_with_output
 
@@ -202,8 +202,8 @@ def migrate(
       turnstream migrate --dry-run
       turnstream migrate --yes
     """
-    from turnstream_cli.confirmation import confirm
     from turnstream_cli.deployment import migrate_deployment
+    from turnstream_service.confirmation import confirm
     from turnstream_service.program import reported, run
 
     with reported(as_json=as_json):

@@ -58,7 +58,7 @@ def print_session(session: Session, last: int | None = None) -> None:
         ("updated", time_text(session.updated_at)),
         ("metadata", "" if session.metadata is None else msgspec.json.encode(session.metadata).decode()),
     )
-    print_fields((name, value) for name, value in rows if value)
+    print_fields(rows)
 
 
 def print_messages(messages: Iterable[ChatMessage]) -> None:

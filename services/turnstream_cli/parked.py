@@ -4,9 +4,8 @@ import typer
 
 from turnstream import QueueProgress, Turnstream
 from turnstream.logging import printable
-from turnstream_cli.notes import print_if_empty
 from turnstream_service.failures import Refused
-from turnstream_service.output import print_json, print_table, time_text
+from turnstream_service.output import print_if_empty, print_json, print_table, time_text
 
 
 async def print_parked(redis_url: str | None, *, as_json: bool) -> None:

@@ -180,8 +180,8 @@ def delete(
     Example:
       turnstream delete chat-2 --yes
     """
-    from turnstream_cli.confirmation import confirm
     from turnstream_cli.show import delete_session
+    from turnstream_service.confirmation import confirm
     from turnstream_service.program import reported, run
 
     with reported(as_json=as_json):

@@ -6,10 +6,9 @@ import typer
 
 from turnstream import DeleteSession, ListSessions, SessionInfo, SessionNotFound, Turnstream
 from turnstream.logging import printable
-from turnstream_cli.notes import print_if_empty
 from turnstream_cli.output import print_infos, print_messages, print_session
 from turnstream_service.failures import Refused
-from turnstream_service.output import print_json
+from turnstream_service.output import print_if_empty, print_json
 
 
 async def get_session(redis_url: str | None, session_id: str, last: int | None, *, as_json: bool) -> None:

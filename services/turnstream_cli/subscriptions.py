@@ -80,8 +80,8 @@ def reset(
     Example:
       turnstream subscriptions reset billing --to 2h
     """
-    from turnstream_cli.confirmation import confirm
     from turnstream_cli.durable_subscriptions import reset_to, start_of
+    from turnstream_service.confirmation import confirm
     from turnstream_service.program import reported, run
 
     start = start_of(to)
@@ -145,8 +145,8 @@ def discard(  # noqa: PLR0913 - the options that all have
     Example:
       turnstream subscriptions discard billing chat-1
     """
-    from turnstream_cli.confirmation import confirm
     from turnstream_cli.durable_subscriptions import discard_session
+    from turnstream_service.confirmation import confirm
     from turnstream_service.program import reported, run
 
     with reported(as_json=as_json):
@@ -168,8 +168,8 @@ def forget(
     Example:
       turnstream subscriptions forget billing
     """
-    from turnstream_cli.confirmation import confirm
     from turnstream_cli.durable_subscriptions import forget_subscription
+    from turnstream_service.confirmation import confirm
     from turnstream_service.program import reported, run
 
     with reported(as_json=as_json):

@@ -19,12 +19,10 @@ from turnstream import (
     Turnstream,
 )
 from turnstream.client.subscriptions.start import Start, parse_age
-from turnstream.codec.events import encode_event
 from turnstream.domain.events import EVENTS, AnyEvent
 from turnstream.logging import printable, printable_json
-from turnstream_cli.notes import print_if_empty
 from turnstream_cli.output import part_text
-from turnstream_service.output import print_json, print_styled, time_text
+from turnstream_service.output import print_if_empty, print_json, print_styled, time_text
 
 Styled = Sequence[str | tuple[str, str]]
 """Texts, and pairs of a text and its style."""
@@ -87,7 +85,7 @@ def _print_json(event: AnyEvent | ResyncRequired) -> None:
     if isinstance(event, ResyncRequired):
         print_json({"type": event.type, **msgspec.to_builtins(event), "position": str(event.position)})
     else:
-        typer.echo(printable_json(encode_event(event)))
+        typer.echo(printable_json(event.to_json()))
 
 
 def _gone(resync: ResyncRequired) -> Styled:

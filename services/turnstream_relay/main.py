@@ -3,6 +3,7 @@
 
 import signal
 import sys
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -11,6 +12,7 @@ from turnstream_relay.options import Config, EndpointName
 from turnstream_relay.parked import parked
 from turnstream_service import exit_status, program
 from turnstream_service.arguments import LogLevel
+from turnstream_service.help_text import reflow, reflow_help
 from turnstream_service.options import HELP_SETTINGS, Log, RedisUrl, Version, check_finite
 from turnstream_service.stop_requests import exit_on_signals
 
@@ -28,16 +30,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    epilog=EPILOG,
+    epilog=reflow(EPILOG),
     context_settings=HELP_SETTINGS,
 )
 app.add_typer(parked, name="parked")
 
 
 def main() -> None:
-    """Run what was typed."""
+    """Run what was typed: as `turnstream-relay`, or as `turnstream relay`, which runs this package."""
+    name = Path(sys.argv[0]).name
     try:
-        program.end_with_output(lambda: app(prog_name="turnstream-relay"))
+        program.end_with_output(lambda: app(prog_name=name if name == app.info.name else "turnstream relay"))
     except ModuleNotFoundError as error:
         if error.name not in EXTRA:
             raise
@@ -54,7 +57,8 @@ def relay(*, version: Version = False) -> None:
     Each event is delivered at least once, those of a session in their order. Start as many as you like, anywhere; they
     divide the work among themselves. Needs the extra `relay`.
 
-    Begin with:  [bold]turnstream relay check --config relay.toml[/bold]
+    Example:
+      turnstream relay check --config relay.toml
     """
 
 
@@ -74,7 +78,8 @@ def run(
     immediately, and the events in flight are posted again. SIGHUP reads the file again, and the files that it names,
     without losing an event.
 
-    Example:  turnstream relay run --config relay.toml
+    Example:
+      turnstream relay run --config relay.toml
     """
     exit_on_signals()
     # Nothing was read yet that could be read again.
@@ -89,7 +94,8 @@ def run(
 def check(config: Config, *, log_level: Log = LogLevel.ERROR) -> None:
     """Check the file and its secrets, and send every endpoint a signed message of the type `ping`.
 
-    Example:  turnstream relay check --config relay.toml
+    Example:
+      turnstream relay check --config relay.toml
     """
     from turnstream.logging import printable
     from turnstream_relay.configuration import load_configuration
@@ -118,16 +124,18 @@ def replay(
 
     A relay that runs notices within seconds; otherwise the next one does it.
 
-    Example:  turnstream relay replay --config relay.toml --endpoint billing --since 1h
+    Example:
+      turnstream relay replay --config relay.toml --endpoint billing --since 1h
     """
     from turnstream.client.subscriptions.start import parse_age
     from turnstream_relay import operations
     from turnstream_relay.configuration import load_configuration
+    from turnstream_service.output import time_text
 
     async def replaying() -> None:
         operations.check_endpoint(load_configuration(config), endpoint)
         await operations.replay(redis_url, endpoint, start)
-        typer.echo(f"{endpoint} gets the events since {start:%Y-%m-%d %H:%M:%S} UTC again")
+        typer.echo(f"{endpoint} gets the events since {time_text(start)} again")
 
     try:
         start = parse_age(since)
@@ -140,8 +148,12 @@ def replay(
 def secret() -> None:
     """Print a new secret, for an environment variable or a file.
 
-    Example:  (umask 077; turnstream relay secret > billing.secret)
+    Example:
+      (umask 077; turnstream relay secret > billing.secret)
     """
     from turnstream_relay.signatures import new_secret
 
     typer.echo(new_secret())
+
+
+reflow_help(app)

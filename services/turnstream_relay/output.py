@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from turnstream import ParkedSession
-from turnstream_service.output import print_json, print_table, time_text
+from turnstream_service.output import print_if_empty, print_json, print_table, time_text
 
 _COLUMNS: Final = ("endpoint", "session", "events", "lost", "since", "answer", "state", "next attempt")
 
@@ -17,7 +17,11 @@ def print_parked(found: Iterable[tuple[str, ParkedSession]], *, as_json: bool) -
         for endpoint, session in found:
             print_json({"endpoint": endpoint, **msgspec.to_builtins(session)})
         return
-    print_table(_COLUMNS, [_cells(endpoint, session) for endpoint, session in found])
+    rows = [_cells(endpoint, session) for endpoint, session in found]
+    if rows:
+        print_table(_COLUMNS, rows)
+    else:
+        print_if_empty("No session waits.", as_json=False)
 
 
 def _cells(endpoint: str, session: ParkedSession) -> tuple[str, ...]:

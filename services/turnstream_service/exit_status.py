@@ -19,6 +19,5 @@ def of_signal(number: int) -> int:
 def of_error(error: Exception) -> int:
     """Return the exit status of a program that an error of the library ended."""
     from turnstream.errors import ConfigurationError, Unavailable  # noqa: PLC0415 - imports the library
-    from turnstream_service.failures import Misused  # noqa: PLC0415 - as above
 
-    return UNUSABLE if isinstance(error, ConfigurationError | Unavailable | Misused) else REFUSED
+    return UNUSABLE if isinstance(error, ConfigurationError | Unavailable) else REFUSED

@@ -5,7 +5,3 @@ from turnstream.errors import TurnstreamError
 
 class Refused(TurnstreamError):  # noqa: N818 - a state of the command
     """The message of a command that could not do everything; its exit status is 1."""
-
-
-class Misused(TurnstreamError):  # noqa: N818 - a state of the command
-    """The message of a command that was typed wrongly; its exit status is 2."""

@@ -55,8 +55,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Iterable[str]]) -> None:
 
 
 def print_fields(rows: Iterable[tuple[str, str]]) -> None:
-    """Print names and values, a line each."""
-    _print_rows([[name, printable_line(value)] for name, value in rows], None)
+    """Print names and values, a line each; leaves out empty ones."""
+    _print_rows([[name, printable_line(value)] for name, value in rows if value], None)
+
+
+def print_if_empty(text: str, *, as_json: bool) -> None:
+    """Say on standard error that a list is empty; JSON lines say so by their number."""
+    if not as_json:
+        typer.echo(text, err=True)
 
 
 def print_styled(*parts: str | tuple[str, str]) -> None:

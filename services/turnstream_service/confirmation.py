@@ -4,11 +4,11 @@ import sys
 
 import typer
 
+from turnstream.errors import ConfigurationError
 from turnstream.logging import printable
-from turnstream_service.failures import Misused
 
 
-class ConfirmationRequired(Misused):
+class ConfirmationRequired(ConfigurationError):  # noqa: N818 - a state of the command
     """The message of a command that was not confirmed, because standard input is not a terminal."""
 
 
