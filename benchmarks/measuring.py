@@ -15,9 +15,7 @@ from turnstream import (
     AddMessage,
     AddMessages,
     CreateSession,
-    EventMeta,
     EventSubscription,
-    MessageAdded,
     SessionConfig,
     Ticket,
     Turnstream,
@@ -28,6 +26,7 @@ from turnstream.adapters.redis.connection.executor import CommandExecutor
 from turnstream.codec.events import encode_event
 from turnstream.codec.records import encode_message
 from turnstream.domain.partitioning import partition_of
+from turnstream.events import EventMeta, MessageAdded
 from turnstream.messages import new_id
 
 TEXT = "A message of about a hundred characters, as people write them to a chat model on an ordinary working day."

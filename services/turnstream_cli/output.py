@@ -16,7 +16,6 @@ from turnstream import (
     ChatMessage,
     ImageContent,
     MessageContent,
-    PriceSource,
     Session,
     SessionInfo,
     SessionPage,
@@ -24,6 +23,7 @@ from turnstream import (
     TokenMetrics,
     ToolCallContent,
 )
+from turnstream.catalogue import PriceSource
 from turnstream.logging import printable, printable_json
 
 UNBOUNDED: Final = 10_000

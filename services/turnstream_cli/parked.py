@@ -2,7 +2,8 @@
 
 import typer
 
-from turnstream import InvalidCommand, QueueProgress, Turnstream
+from turnstream import InvalidCommand, Turnstream
+from turnstream.admin import QueueProgress
 from turnstream.logging import printable
 from turnstream_cli.output import print_json, print_table
 from turnstream_cli.running import Refused

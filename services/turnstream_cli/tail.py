@@ -8,20 +8,19 @@ import msgspec
 import typer
 from rich.text import Text
 
-from turnstream import (
+from turnstream import ResyncRequired, Turnstream
+from turnstream.client.subscriptions.start import Start, parse_age
+from turnstream.codec.events import encode_event
+from turnstream.domain.events import EVENTS, AnyEvent
+from turnstream.events import (
     ContextWindowCritical,
     Event,
     MessageAdded,
     MessageRemoved,
     MessageUpdated,
-    ResyncRequired,
     SessionCreated,
     TokenMetricsUpdated,
-    Turnstream,
 )
-from turnstream.client.subscriptions.start import Start, parse_age
-from turnstream.codec.events import encode_event
-from turnstream.domain.events import EVENTS, AnyEvent
 from turnstream.logging import printable, printable_json
 from turnstream_cli.notes import print_if_empty
 from turnstream_cli.output import console, part_text, print_json, time_text

@@ -10,8 +10,9 @@ from uuid import UUID
 
 import msgspec
 
-from turnstream import Command, InvalidCommand
+from turnstream import InvalidCommand
 from turnstream.codec.envelope import MAX_DEPTH, decode_command, deeper_than
+from turnstream.commands import Command
 from turnstream.domain.commands import COMMANDS, AddMessage, AddMessages, CreateSession, UpdateMessage, UpdateSession
 from turnstream_cli.options import DEFAULT_MODEL, DEFAULT_PROVIDER
 from turnstream_cli.unknown_fields import UnknownField, closest_name, find_unknown_fields

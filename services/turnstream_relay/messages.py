@@ -4,9 +4,10 @@ from typing import cast
 
 import msgspec
 
-from turnstream import Event, ResyncRequired
+from turnstream import ResyncRequired
 from turnstream.codec.events import encode_event
 from turnstream.domain.events import AnyEvent
+from turnstream.events import Event
 from turnstream.messages import new_id
 from turnstream_relay.signing import Message
 

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from turnstream import ParkedSession, logging
+from turnstream import logging
+from turnstream.admin import ParkedSession
 
 UNBOUNDED: Final = 10_000
 """The width of an output that is not a terminal: lines are not wrapped."""

@@ -27,27 +27,15 @@ from turnstream import (
     AddMessages,
     Applied,
     ChatMessage,
-    ChatMessagePatch,
-    CommandParked,
     CommandTimeout,
     CreateSession,
     DeleteSession,
-    Event,
-    GetSession,
-    ListSessions,
-    MessageAdded,
     Position,
-    QueueProgress,
-    RemovedMessage,
     RemoveMessages,
     ResyncRequired,
     Session,
-    SessionConfigPatch,
-    SessionCreated,
     SessionNotFound,
-    SessionNotParked,
     SessionPage,
-    SessionPatch,
     Settings,
     Trace,
     Unavailable,
@@ -57,13 +45,24 @@ from turnstream import (
     user_message,
 )
 from turnstream.adapters.embedded import start_embedded_server
+from turnstream.admin import QueueProgress
 from turnstream.client.admin.consumers import ConsumerAdmin
 from turnstream.client.admin.malformed_entries import MalformedAdmin
 from turnstream.client.admin.parked_sessions import ParkedAdmin
 from turnstream.client.admin.workers import WorkerAdmin
 from turnstream.client.sessions import Sessions
+from turnstream.commands import (
+    ChatMessagePatch,
+    GetSession,
+    ListSessions,
+    RemovedMessage,
+    SessionConfigPatch,
+    SessionPatch,
+)
 from turnstream.domain.command_specs import HANDLERS
 from turnstream.domain.position import LogPosition
+from turnstream.errors import CommandParked, SessionNotParked
+from turnstream.events import Event, MessageAdded, SessionCreated
 from turnstream.sync import consumer
 from turnstream.sync.sessions import WALK_TOGETHER
 from turnstream.worker import holdings

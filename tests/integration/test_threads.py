@@ -17,11 +17,8 @@ from tests.integration.test_tls import encrypted, written
 
 from turnstream import (
     AddMessage,
-    ConfigurationError,
     CreateSession,
-    Event,
     ResyncRequired,
-    SessionCreated,
     Settings,
     Turnstream,
     Unavailable,
@@ -30,6 +27,8 @@ from turnstream import (
 )
 from turnstream.adapters.embedded import EmbeddedServer
 from turnstream.adapters.redis.connection import name_resolution
+from turnstream.errors import ConfigurationError
+from turnstream.events import Event, SessionCreated
 
 PARTITIONS = 16
 LEASE = 3.0

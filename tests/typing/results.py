@@ -8,25 +8,27 @@ from turnstream import (
     AddMessages,
     Applied,
     ChatMessage,
-    ChatMessagePatch,
-    CommandResult,
     CreateSession,
     DeleteSession,
-    GetSession,
-    ListSessions,
-    RemovedMessage,
     RemoveMessages,
     Session,
     SessionConfig,
     SessionInfo,
     SessionPage,
-    SessionPatch,
     Ticket,
     Turnstream,
     UpdateMessage,
     UpdateSession,
     UpdateTokenMetrics,
     user_message,
+)
+from turnstream.commands import (
+    ChatMessagePatch,
+    CommandResult,
+    GetSession,
+    ListSessions,
+    RemovedMessage,
+    SessionPatch,
 )
 
 CONFIG = SessionConfig("openai", "gpt-4")

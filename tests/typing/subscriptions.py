@@ -2,19 +2,14 @@
 
 from typing import assert_type
 
-from turnstream import (
-    ChatMessage,
-    Consumer,
+from turnstream import ChatMessage, Consumer, EventSubscription, Position, ResyncRequired, Turnstream
+from turnstream.events import (
     ContextWindowCritical,
     Event,
     EventMeta,
-    EventSubscription,
     MessageAdded,
-    Position,
-    ResyncRequired,
     SessionCreated,
     TokenMetricsUpdated,
-    Turnstream,
 )
 
 

@@ -16,7 +16,7 @@ from turnstream.client.guard import LoopGuard
 from turnstream.client.replies.diagnosis import Diagnosis
 from turnstream.client.replies.resender import EXPIRY_WINDOWS
 from turnstream.client.replies.router import ReplyRouter
-from turnstream.client.replies.ticket import Applied, Ticket
+from turnstream.client.replies.ticket import Applied, AwaitedReply, Ticket
 from turnstream.client.sending.envelope import AddressedCommand
 from turnstream.client.sending.outbox import Outbox
 from turnstream.codec.envelope import decode_entry
@@ -52,7 +52,8 @@ def tickets(replies: ReplyRouter, *command_ids: str, timeout: float = SOON) -> l
         replies.queued(0, [each.entry for each in sent])
         diagnosis = Diagnosis(MemoryBackend(1).ownership)
         return [
-            Ticket(each, answer, timeout, diagnosis, LoopGuard()) for each, answer in zip(sent, answers, strict=True)
+            Ticket(AwaitedReply(each, answer, diagnosis), timeout, LoopGuard())
+            for each, answer in zip(sent, answers, strict=True)
         ]
 
 
@@ -92,12 +93,12 @@ async def test_a_caller_that_gives_up_does_not_take_the_answer_from_others(
     answer(backend, Reply("c1", "ok", 7))
     assert (await ticket).version == 7
     assert impatient.cancelled()
-    assert ticket._expected.waiting == []
+    assert ticket._reply._expected.waiting == []
 
 
 async def test_many_wait_each_for_its_own_time(backend: MemoryBackend, replies: ReplyRouter) -> None:
     (ticket,) = tickets(replies, "c1", timeout=0.0)
-    patient = Ticket(command("c1"), ticket._expected, SOON, ticket._diagnosis, LoopGuard())
+    patient = Ticket(ticket._reply, SOON, LoopGuard())
 
     async def wait() -> Applied:
         return await patient
@@ -205,7 +206,8 @@ async def test_a_send_that_fails_takes_no_answer_from_another_of_the_same_comman
         with replies.expecting([sent]) as (answered,):
             await queued.wait()
             replies.queued(0, [sent.entry])
-            return Ticket(sent, answered, SOON, Diagnosis(MemoryBackend(1).ownership), LoopGuard())
+            diagnosis = Diagnosis(MemoryBackend(1).ownership)
+            return Ticket(AwaitedReply(sent, answered, diagnosis), SOON, LoopGuard())
 
     first, second = asyncio.create_task(send()), asyncio.create_task(send())
     await asyncio.sleep(0)

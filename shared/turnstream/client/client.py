@@ -15,10 +15,9 @@ from turnstream.application.queries.session_list import page
 from turnstream.application.queries.verifier import Verification, Verifier
 from turnstream.client import lifecycle
 from turnstream.client.admin.admin import Admin
-from turnstream.client.lifecycle import PendingClient
 from turnstream.client.replies.diagnosis import Diagnosis
 from turnstream.client.replies.router import ReplyRouter
-from turnstream.client.replies.ticket import Deadline, Expected, Ticket
+from turnstream.client.replies.ticket import AwaitedReply, Deadline, Expected, Ticket
 from turnstream.client.results import CommandResult, Results
 from turnstream.client.sending.envelope import AddressedCommand, EnvelopeBuilder, Trace
 from turnstream.client.sending.outbox import Outbox, WhenFull
@@ -28,6 +27,7 @@ from turnstream.codec.envelope import check_session_id, encode_command
 from turnstream.domain.commands import QUERIES, Command, GetSession, ListSessions, Result
 from turnstream.errors import CommandTimeout, InvalidCommand, KeyUnusable, Overloaded, Rejected, ServerFull, Unavailable
 from turnstream.messages import new_id
+from turnstream.pending import PendingConnection
 from turnstream.ports import Backend, CommandEntry
 from turnstream.settings import Settings
 
@@ -65,7 +65,7 @@ class Turnstream(Subscriber):
         self.admin = Admin(self, self._open)
 
     @classmethod
-    def connect(cls, url: str | None = None, *, settings: Settings | None = None) -> "PendingClient[Turnstream]":
+    def connect(cls, url: str | None = None, *, settings: Settings | None = None) -> "PendingConnection[Turnstream]":
         """Connect to a server where workers run.
 
         Args:
@@ -79,7 +79,7 @@ class Turnstream(Subscriber):
             ConfigurationError: the server or the deployment there does not fit.
 
         """
-        return PendingClient(partial(cls._opened_by, partial(lifecycle.connected, url, settings)))
+        return PendingConnection(partial(cls._opened_by, partial(lifecycle.connected, url, settings)))
 
     @classmethod
     def embedded(
@@ -87,7 +87,7 @@ class Turnstream(Subscriber):
         directory: str | Path | None = None,
         *,
         settings: Settings | None = None,
-    ) -> "PendingClient[Turnstream]":
+    ) -> "PendingConnection[Turnstream]":
         """Start an embedded server, with a worker in this event loop (needs `turnstream[embedded]`).
 
         Args:
@@ -98,12 +98,12 @@ class Turnstream(Subscriber):
             ConfigurationError: there is no server to start, or the directory is in use.
 
         """
-        return PendingClient(partial(cls._opened_by, partial(lifecycle.embedded, directory, settings)))
+        return PendingConnection(partial(cls._opened_by, partial(lifecycle.embedded, directory, settings)))
 
     @classmethod
-    def in_memory(cls, *, settings: Settings | None = None) -> "PendingClient[Turnstream]":
+    def in_memory(cls, *, settings: Settings | None = None) -> "PendingConnection[Turnstream]":
         """Keep everything in this process, with a worker in this event loop; for tests and trials."""
-        return PendingClient(partial(cls._opened_by, partial(lifecycle.in_memory, settings)))
+        return PendingConnection(partial(cls._opened_by, partial(lifecycle.in_memory, settings)))
 
     @classmethod
     async def _opened_by(cls, opens: Callable[[], Awaitable[lifecycle.Opened]]) -> "Turnstream":
@@ -142,7 +142,7 @@ class Turnstream(Subscriber):
         self._open.check()
         sending = self._sending(timeout, when_full)
         addressed = self._addressing.address(command, command_id, trace, apply_within=apply_within)
-        return await self._sent(addressed, sending)
+        return self._ticket(await self._sent(addressed, sending), sending)
 
     async def send_many(
         self,
@@ -189,7 +189,7 @@ class Turnstream(Subscriber):
             for failure in await asyncio.gather(*queued, return_exceptions=True):
                 if failure is not None:
                     raise failure
-        return [self._ticket(*each, sending) for each in zip(all_addressed, expected, strict=True)]
+        return [self._ticket(self._reply(*each), sending) for each in zip(all_addressed, expected, strict=True)]
 
     async def execute(
         self,
@@ -220,9 +220,8 @@ class Turnstream(Subscriber):
             return cast("Result", await self._query(command, sending.deadline))
         self._open.check()
         addressed = self._addressing.address(command, command_id, trace, wants_session=True, apply_within=apply_within)
-        ticket = await self._sent(addressed, sending)
-        applied = await ticket.applied(sending.deadline)
-        return cast("Result", await self._results.of(command, addressed.entry, applied, sending.deadline))
+        reply = await (await self._sent(addressed, sending)).before(sending.deadline)
+        return cast("Result", await self._results.of(command, addressed, reply, sending.deadline))
 
     async def dispatch(
         self,
@@ -288,14 +287,17 @@ class Turnstream(Subscriber):
         timeout = self._settings.timeout if timeout is None else timeout
         return Sending(Deadline.after(timeout), timeout, wait=when_full == "wait")
 
-    def _ticket(self, addressed: AddressedCommand, expected: Expected, sending: Sending) -> Ticket:
-        return Ticket(addressed, expected, sending.timeout, self._diagnosis, self._open.home)
+    def _reply(self, addressed: AddressedCommand, expected: Expected) -> AwaitedReply:
+        return AwaitedReply(addressed, expected, self._diagnosis)
 
-    async def _sent(self, addressed: AddressedCommand, sending: Sending) -> Ticket:
+    def _ticket(self, reply: AwaitedReply, sending: Sending) -> Ticket:
+        return Ticket(reply, sending.timeout, self._open.home)
+
+    async def _sent(self, addressed: AddressedCommand, sending: Sending) -> AwaitedReply:
         await self._opened(addressed.partition, [addressed.entry], sending.deadline)
         with self._replies.expecting([addressed], sending.timeout) as (expected,):
             await self._queued(addressed.partition, [addressed.entry], sending)
-        return self._ticket(addressed, expected, sending)
+        return self._reply(addressed, expected)
 
     async def _opened(self, partition: int, entries: Sequence[CommandEntry], deadline: Deadline) -> None:
         """Have the way back open before anything is sent."""

@@ -5,7 +5,8 @@ from typing import Any, cast
 
 import msgspec
 
-from turnstream.client.replies.ticket import Applied, Deadline
+from turnstream.client.replies.ticket import Deadline
+from turnstream.client.sending.envelope import AddressedCommand
 from turnstream.client.session_cache import CachedSession, SessionCache
 from turnstream.codec.envelope import decode_command
 from turnstream.codec.records import decode_flag, decode_progress, decode_removed
@@ -13,7 +14,7 @@ from turnstream.domain.commands import AddMessage, AddMessages, Command, DeleteS
 from turnstream.domain.models import ChatMessage, SessionHeader, session_of
 from turnstream.domain.representation import show
 from turnstream.errors import SessionGone, SessionNotFound, Unavailable
-from turnstream.ports import CommandEntry, MessageRange, SessionReader
+from turnstream.ports import MessageRange, Reply, SessionReader
 
 
 class CommandResult(msgspec.Struct, frozen=True):
@@ -36,7 +37,7 @@ class Results:
         self._reader = reader
         self._recent = SessionCache()
 
-    async def of(self, command: Command[Any], sent: CommandEntry, applied: Applied, deadline: Deadline) -> Any:  # noqa: ANN401 - each command has a result of its own
+    async def of(self, command: Command[Any], sent: AddressedCommand, reply: Reply, deadline: Deadline) -> Any:  # noqa: ANN401 - each command has a result of its own
         """Return the result of an applied command: its output, or the session as it is stored now.
 
         Raises:
@@ -45,45 +46,46 @@ class Results:
 
         """
         if isinstance(command, DeleteSession):
-            return decode_flag(applied.output)
+            return decode_flag(reply.output)
         if isinstance(command, RemoveMessages):
-            return decode_removed(applied.output)
+            return decode_removed(reply.output)
         if isinstance(command, ParkedCommands):
-            return decode_progress(applied.output)
-        kept = self._appended(sent, applied)
+            return decode_progress(reply.output)
+        kept = self._appended(sent, reply)
         if kept is None:
-            header, messages = await self._read(sent.command_id, applied, deadline)
-            place = applied.place if header.version == applied.version else None
+            header, messages = await self._read(sent, reply, deadline)
+            place = reply.place if header.version == reply.version else None
             kept = CachedSession.of(header, messages, place) if place else None
             if kept is None:
                 return session_of(header, messages)
         self._recent.keep(kept)
         return kept.session()
 
-    def _appended(self, sent: CommandEntry, applied: Applied) -> CachedSession | None:
+    def _appended(self, sent: AddressedCommand, reply: Reply) -> CachedSession | None:
         """Return the session after a command that only appended, if it is known without a read."""
-        kept = self._recent.take(applied.session_id)
-        if kept is None or applied.place is None or sent.type not in {AddMessage.type, AddMessages.type}:
+        kept, entry = self._recent.take(sent.session_id), sent.entry
+        if kept is None or reply.place is None or entry.type not in {AddMessage.type, AddMessages.type}:
             return None
         # The command as it was sent: the caller may have changed its own objects since.
-        command = decode_command(sent.type, sent.data, len(sent.data))
+        command = decode_command(entry.type, entry.data, len(entry.data))
         added = (command.message,) if isinstance(command, AddMessage) else cast("AddMessages", command).messages
-        return kept.followed_by(added, applied.version, applied.place)
+        return kept.followed_by(added, reply.version, reply.place)
 
     async def _read(
-        self, command_id: str, applied: Applied, deadline: Deadline
+        self, sent: AddressedCommand, reply: Reply, deadline: Deadline
     ) -> tuple[SessionHeader, tuple[ChatMessage, ...]]:
+        command_id = sent.entry.command_id
         try:
             async with asyncio.timeout_at(deadline.at):
-                header, messages = await self._reader.messages(applied.session_id, MessageRange())
+                header, messages = await self._reader.messages(sent.session_id, MessageRange())
         except TimeoutError:
             reason = f"Command {command_id} was applied; only its result could not be read within {deadline.passed:g} s"
             raise Unavailable(reason, command_id) from None
         except SessionNotFound:
-            raise SessionGone(applied.session_id, applied.version, command_id) from None
+            raise SessionGone(sent.session_id, reply.version, command_id) from None
         except Unavailable as error:
             reason = f"Command {command_id} was applied; only the read of its result failed: {error}"
             raise Unavailable(reason, command_id) from error
-        if header.version < applied.version:
-            raise SessionGone(applied.session_id, applied.version, command_id)
+        if header.version < reply.version:
+            raise SessionGone(sent.session_id, reply.version, command_id)
         return header, messages
