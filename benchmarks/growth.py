@@ -26,7 +26,7 @@ from benchmarks.spine import run
 from benchmarks.stage import Stage, client_of, stage, worker_on
 from turnstream import AddMessage, CreateSession, Settings, Turnstream, user_message
 from turnstream.adapters.redis.backend import RedisBackend
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 
 RESULTS: Final = Path(__file__).parent / "results" / "growth.json"
 TOGETHER: Final = 20_000

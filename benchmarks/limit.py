@@ -22,7 +22,7 @@ from turnstream import AddMessage, CreateSession, SessionConfig, Settings, user_
 from turnstream.adapters.redis.connection.pipelined import Word, pack
 from turnstream.adapters.redis.keys import Keys, PartitionKeys
 from turnstream.codec.envelope import encode_command, encode_entry
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 from turnstream.messages import new_id
 from turnstream.ports import CommandEntry
 

@@ -25,7 +25,7 @@ from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.adapters.redis.connection.executor import CommandExecutor
 from turnstream.codec.events import encode_event
 from turnstream.codec.records import encode_message
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 from turnstream.events import EventMeta, MessageAdded
 from turnstream.messages import new_id
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from turnstream.domain.partitioning import BUCKETS, partition_of
+from turnstream.domain.models import SESSION_BUCKETS, partition_of
 
 RESULTS: Final = Path(__file__).parent / "results" / "skew.md"
 SESSIONS: Final = 1_000_000
@@ -26,9 +26,9 @@ SHARDS: Final = (3, 12, 48)
 def bucket_loads(sessions: int, exponent: float, seed: int) -> list[float]:
     """Return the share of all traffic that each bucket of session ids gets; they add up to 1."""
     chosen = random.Random(seed)
-    loads = [0.0] * BUCKETS
+    loads = [0.0] * SESSION_BUCKETS
     for rank in range(1, sessions + 1):
-        loads[partition_of(f"{chosen.getrandbits(128):032x}", BUCKETS)] += float(rank) ** -exponent
+        loads[partition_of(f"{chosen.getrandbits(128):032x}", SESSION_BUCKETS)] += float(rank) ** -exponent
     total = sum(loads)
     return [load / total for load in loads]
 

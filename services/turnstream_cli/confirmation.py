@@ -25,6 +25,11 @@ def confirm(question: str, *, confirmed: bool) -> None:
     """
     if confirmed:
         return
-    if not sys.stdin.isatty():
+    if not stdin_is_terminal():
         raise ConfirmationRequired(f"{question} This cannot be undone: confirm it with --yes")
     typer.confirm(f"{printable(question)} This cannot be undone.", abort=True, err=True)
+
+
+def stdin_is_terminal() -> bool:
+    """Return whether the user can answer a question."""
+    return sys.stdin.isatty()

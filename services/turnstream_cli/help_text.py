@@ -33,4 +33,9 @@ def _reflow_paragraph(paragraph: str) -> str:
             lines.append(line)
         else:
             lines[-1] = f"{lines[-1]} {line}"
-    return "\n".join(lines)
+    return "\n".join(_keep_indent(line) for line in lines)
+
+
+def _keep_indent(line: str) -> str:
+    """Return a line of which typer does not strip the indent, which it does if all lines have one."""
+    return f"[dim]{KEPT}[/dim]{line.removeprefix(KEPT)}" if line.startswith(KEPT) else line

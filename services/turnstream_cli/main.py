@@ -7,8 +7,8 @@ from typing import Annotated, Final
 
 import typer
 
-from turnstream_cli.aside import malformed, parked
-from turnstream_cli.help_text import reflow_help
+from turnstream_cli.dead_letter_commands import malformed, parked
+from turnstream_cli.help_text import reflow, reflow_help
 from turnstream_cli.options import (
     DEFAULT_DIRECTORY,
     AsJson,
@@ -31,22 +31,27 @@ encrypted it is rediss://, rediss+cluster:// or rediss+sentinel://.
 Exit status: 0 done; 1 the command was refused, or what is stored cannot be read or differs; 2 the server does not
 answer, it or a setting does not fit, or the line was mistyped; 130 and 143 ended by Ctrl-C and SIGTERM.
 
-With --json an error is one line of JSON on standard error: its class as error, its text as message, and its fields.
-What is wrong with the line itself is told as text.
+With --json each line of standard output is a JSON value. An error is the last line of standard error, as JSON: its
+class as error, its text as message, and its fields. Before it there may be a line with the commandId, and lines with a
+warning. A mistyped line is explained in text.
 """
+
+PROGRAMS: Final = "Programs"
+OPERATIONS: Final = "Operations"
+"""The headings under which the help lists commands; those of sessions have their own."""
 
 app = typer.Typer(
     name="turnstream",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    epilog=EPILOG,
+    epilog=reflow(EPILOG),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(sessions)
-app.add_typer(parked, name="parked")
-app.add_typer(malformed, name="malformed")
-app.add_typer(subscriptions, name="subscriptions")
+app.add_typer(parked, name="parked", rich_help_panel=OPERATIONS)
+app.add_typer(malformed, name="malformed", rich_help_panel=OPERATIONS)
+app.add_typer(subscriptions, name="subscriptions", rich_help_panel=OPERATIONS)
 
 
 def main() -> None:
@@ -58,13 +63,14 @@ def main() -> None:
 def turnstream(*, version: Version = False) -> None:
     """The state of LLM chat sessions, kept as a stream of commands and events on Redis or Valkey.
 
-    Try it, with nothing else installed:  [bold]turnstream demo[/bold]
-
-    Have a server and workers to play with:  [bold]turnstream dev[/bold]
+    Examples:
+      turnstream demo
+      turnstream dev
+      turnstream say chat-1 user "What is a monad?" --create
     """
 
 
-@app.command()
+@app.command(rich_help_panel=PROGRAMS)
 def demo(
     sessions: Annotated[int, typer.Option(min=1, help="Conversations of the second act.")] = 400,
     messages: Annotated[int, typer.Option(min=1, help="Messages of each.")] = 25,
@@ -75,6 +81,9 @@ def demo(
     time, from several producers, with a check that every session holds exactly its messages, in order.
 
     It takes a few seconds and leaves nothing behind. Needs the extra `embedded`.
+
+    Example:
+      turnstream demo --sessions 100
     """
     from turnstream_cli.demo.crowd import Crowd
     from turnstream_cli.demo.play import play
@@ -85,14 +94,15 @@ def demo(
     run(play(Crowd(sessions, messages)), LogLevel.ERROR)
 
 
-@app.command()
+@app.command(rich_help_panel=PROGRAMS)
 def worker(redis_url: RedisUrl = None, processes: Processes = 1, log_level: Log = LogLevel.INFO) -> None:
     """Apply commands, until stopped: the same as [bold]turnstream-worker[/bold].
 
     Start as many as you like, anywhere; they divide the partitions among themselves. SIGTERM and Ctrl-C finish the
     batch in flight, hand the partitions over and exit 0; a second one stops immediately, which is safe.
 
-    Example:  turnstream worker --redis-url redis://10.0.0.5:6379/0 --processes 4
+    Example:
+      turnstream worker --redis-url redis://10.0.0.5:6379/0 --processes 4
     """
     from turnstream_cli.launching import worker_command, worker_environment
 
@@ -104,11 +114,15 @@ def worker(redis_url: RedisUrl = None, processes: Processes = 1, log_level: Log 
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
     add_help_option=False,
+    rich_help_panel=PROGRAMS,
 )
 def relay(context: typer.Context) -> None:
     """Deliver events to HTTP endpoints: the same as [bold]turnstream-relay[/bold]. Needs the extra `relay`.
 
     It has subcommands: [bold]turnstream relay --help[/bold] lists them.
+
+    Example:
+      turnstream relay run --config relay.toml
     """
     from turnstream_cli.launching import service_command
 
@@ -116,7 +130,7 @@ def relay(context: typer.Context) -> None:
     os.execv(command[0], command)  # noqa: S606 - no shell is wanted
 
 
-@app.command()
+@app.command(rich_help_panel=PROGRAMS)
 def dev(
     directory: Annotated[Path, typer.Option(help="Where the data is kept.")] = DEFAULT_DIRECTORY,
     port: Annotated[
@@ -129,7 +143,8 @@ def dev(
 
     The data stays in the directory, for the next time. Needs the extra `embedded`.
 
-    Example:  turnstream dev --directory ~/sessions --port 6380
+    Example:
+      turnstream dev --directory ~/sessions --port 6380
     """
     from turnstream_cli.dev import serve
     from turnstream_cli.launching import forget_credentials
@@ -139,7 +154,7 @@ def dev(
     run(serve(directory, port, processes, log_level), log_level, until_stopped=True)
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATIONS)
 def setup(
     *,
     remove_old: Annotated[
@@ -153,7 +168,8 @@ def setup(
 
     Workers do both on start-up. Run it if they may not, or if clients start first; a second run changes nothing.
 
-    Example:  turnstream setup --redis-url redis://10.0.0.5:6379/0
+    Example:
+      turnstream setup
     """
     from turnstream_cli.deploying import set_up_deployment
     from turnstream_cli.running import run
@@ -161,7 +177,7 @@ def setup(
     run(set_up_deployment(redis_url, remove_old=remove_old, as_json=as_json), log_level, as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATIONS)
 def migrate(
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the keys, and write nothing.")] = False,
@@ -174,7 +190,8 @@ def migrate(
     Stop all workers, consumers and producers first; it refuses while a worker or a consumer is alive. After an
     interruption, run it again to continue; until then no program starts. Waiting commands are applied afterwards.
 
-    Example:  turnstream migrate --dry-run
+    Example:
+      turnstream migrate --dry-run
     """
     from turnstream_cli.deploying import migrate_deployment
     from turnstream_cli.running import run
@@ -182,14 +199,14 @@ def migrate(
     run(migrate_deployment(redis_url, dry_run=dry_run, as_json=as_json), log_level, as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATIONS)
 def acl(
     *,
     role: Annotated[
         RoleName | None,
-        typer.Option(help="What the user is for; all of them if not given."),
+        typer.Option(help="Only the user of this role, instead of all."),
     ] = None,
-    namespace: Annotated[str | None, typer.Option(help="The deployment's; TURNSTREAM_NAMESPACE if not given.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="TURNSTREAM_NAMESPACE if not given.")] = None,
     user: Annotated[str | None, typer.Option(metavar="NAME", help="The user's name; the role's if not given.")] = None,
     password_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Holds the password; only its hash is printed.")
@@ -201,8 +218,7 @@ def acl(
 
     Examples:
       turnstream acl --namespace ts > users.acl
-
-      turnstream acl --role producer --user web --password-file web.password >> users.acl
+      turnstream acl --role producer --user web --password-file web.password
     """
     from turnstream_cli.acl import print_rules
     from turnstream_cli.running import reported
@@ -211,14 +227,15 @@ def acl(
         print_rules(role, namespace, user, password_file)
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATIONS)
 def asyncapi() -> None:
     """Print the wire format as an AsyncAPI document: for producers and subscribers in other languages.
 
     It describes how to find the partition of a session, the entries of the streams and the messages of the channels,
     with schemas and examples of every command, reply and event. It needs no server.
 
-    Example:  turnstream asyncapi > asyncapi.json
+    Example:
+      turnstream asyncapi > asyncapi.json
     """
     from turnstream.asyncapi import render
 

@@ -1,7 +1,7 @@
 """The command line of the commands that write, read and check sessions."""
 # ruff: noqa: PLC0415 - `import turnstream` takes half a second
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -22,10 +22,13 @@ from turnstream_cli.options import (
     complete_event_type,
 )
 
+SESSIONS: Final = "Sessions"
+"""The heading under which the help lists these commands."""
+
 sessions = typer.Typer()
 
 
-@sessions.command()
+@sessions.command(rich_help_panel=SESSIONS)
 def say(  # noqa: PLR0913 - what to say, and how
     session_id: SessionId,
     role: Annotated[MessageRole, typer.Argument(metavar="ROLE", help="system, user, assistant or summary.")],
@@ -61,7 +64,7 @@ def say(  # noqa: PLR0913 - what to say, and how
     run(say_message(redis_url, said, options, as_json=as_json), log_level, as_json=as_json)
 
 
-@sessions.command()
+@sessions.command(rich_help_panel=SESSIONS)
 def send(  # noqa: PLR0913 - how to send
     kind: Annotated[
         str,
@@ -96,7 +99,7 @@ def send(  # noqa: PLR0913 - how to send
     applied once.
 
     Examples:
-      turnstream send create-session '{"sessionId": "chat-2"}'
+      turnstream send create-session '{"metadata": {"customer": 7}}'
       turnstream send add-message \
         '{"sessionId": "chat-1", "message": {"role": "user", "content": "Hi"}}'
       turnstream send update-token-metrics \
@@ -110,7 +113,7 @@ def send(  # noqa: PLR0913 - how to send
     run(send_command(redis_url, kind, text, options, as_json=as_json), log_level, as_json=as_json)
 
 
-@sessions.command()
+@sessions.command(rich_help_panel=SESSIONS)
 def get(
     session_id: SessionId,
     *,
@@ -131,7 +134,7 @@ def get(
     run(get_session(redis_url, session_id, last, as_json=as_json), log_level, as_json=as_json)
 
 
-@sessions.command("list")
+@sessions.command("list", rich_help_panel=SESSIONS)
 def list_sessions(  # noqa: PLR0913 - the options of a query
     *,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Sessions of a page.")] = 100,
@@ -164,7 +167,7 @@ def list_sessions(  # noqa: PLR0913 - the options of a query
     run(show(redis_url, query, as_json=as_json), log_level, as_json=as_json)
 
 
-@sessions.command()
+@sessions.command(rich_help_panel=SESSIONS)
 def delete(
     session_id: SessionId,
     *,
@@ -188,7 +191,7 @@ def delete(
     run(delete_session(redis_url, session_id, timeout, as_json=as_json), log_level, as_json=as_json)
 
 
-@sessions.command()
+@sessions.command(rich_help_panel=SESSIONS)
 def verify(
     session_id: SessionId,
     *,
@@ -211,7 +214,7 @@ def verify(
     run(verify_session(redis_url, session_id, as_json=as_json), log_level, as_json=as_json)
 
 
-@sessions.command()
+@sessions.command(rich_help_panel=SESSIONS)
 def tail(  # noqa: PLR0913 - what to show
     *,
     kinds: Annotated[

@@ -5,12 +5,12 @@ from typing import Annotated, Final
 
 import typer
 
-from turnstream_cli.aside import SETTINGS, SessionId
-from turnstream_cli.options import AsJson, Log, LogLevel, RedisUrl, check_finite
+from turnstream_cli.dead_letter_commands import SETTINGS
+from turnstream_cli.options import AsJson, Log, LogLevel, RedisUrl, SessionId, Yes, check_finite
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The subscription's name.")]
 Timeout = Annotated[
-    float, typer.Option(min=0, callback=check_finite, help="Seconds to wait for the member that has to do it.")
+    float, typer.Option(min=0, callback=check_finite, help="Seconds to wait for the consumer that has to do it.")
 ]
 
 WAIT: Final = 30.0
@@ -25,13 +25,20 @@ def of_subscriptions() -> None:
     A handler that fails gets an event again; the session of the event is retried, and other sessions continue.
     After some attempts the session is parked: its events wait, in order, until you [bold]redrive[/bold] or
     [bold]discard[/bold] them.
+
+    Example:
+      turnstream subscriptions list
     """
 
 
 @subscriptions.command("list")
 def list_subscriptions(*, as_json: AsJson = False, redis_url: RedisUrl = None, log_level: Log = LogLevel.ERROR) -> None:
-    """List subscriptions with their members, how many events they are behind, what is retried and what is parked."""
-    from turnstream_cli.durable import print_subscriptions
+    """List subscriptions with their consumers, their lag, and their retried and parked sessions.
+
+    Example:
+      turnstream subscriptions list
+    """
+    from turnstream_cli.durable_subscriptions import print_subscriptions
     from turnstream_cli.running import run
 
     run(print_subscriptions(redis_url, as_json=as_json), log_level, as_json=as_json)
@@ -41,9 +48,11 @@ def list_subscriptions(*, as_json: AsJson = False, redis_url: RedisUrl = None, l
 def lag(name: Name, *, as_json: AsJson = False, redis_url: RedisUrl = None, log_level: Log = LogLevel.ERROR) -> None:
     """Show the progress of a subscription in each partition; the lag counts events of all types.
 
-    Example:  turnstream subscriptions lag billing --json | jq -s 'map(.behind) | add'
+    Examples:
+      turnstream subscriptions lag billing
+      turnstream subscriptions lag billing --json | jq -s 'map(.behind) | add'
     """
-    from turnstream_cli.durable import print_lag
+    from turnstream_cli.durable_subscriptions import print_lag
     from turnstream_cli.running import run
 
     run(print_lag(redis_url, name, as_json=as_json), log_level, as_json=as_json)
@@ -54,30 +63,42 @@ def reset(
     name: Name,
     *,
     to: Annotated[
-        str, typer.Option("--to", metavar="PLACE", help="now, beginning, an age as 10m or 2h, or a stored position.")
+        str,
+        typer.Option("--to", metavar="POSITION", help="now, beginning, an age as 10m or 2h, or a stored position."),
     ],
+    yes: Yes = False,
+    as_json: AsJson = False,
     redis_url: RedisUrl = None,
     log_level: Log = LogLevel.ERROR,
 ) -> None:
     """Move a subscription to another position: back, to handle events again, or ahead, to skip some.
 
-    Its consumers notice within a second or two; parked sessions stay parked.
+    The checkpoints are overwritten, and this cannot be undone. Its consumers notice within a second or two; parked
+    sessions stay parked.
 
-    Example:  turnstream subscriptions reset billing --to 2h
+    Example:
+      turnstream subscriptions reset billing --to 2h
     """
-    from turnstream_cli.durable import place_of, reset_to
-    from turnstream_cli.running import run
+    from turnstream_cli.confirmation import confirm
+    from turnstream_cli.durable_subscriptions import reset_to, start_of
+    from turnstream_cli.running import reported, run
 
-    run(reset_to(redis_url, name, place_of(to)), log_level)
+    start = start_of(to)
+    with reported(as_json=as_json):
+        confirm(f"Overwrite the checkpoints of {name}?", confirmed=yes)
+    run(reset_to(redis_url, name, start, as_json=as_json), log_level, as_json=as_json)
 
 
 @subscriptions.command("parked")
 def parked(name: Name, *, as_json: AsJson = False, redis_url: RedisUrl = None, log_level: Log = LogLevel.ERROR) -> None:
     """List the sessions of which an event was not handled, the one that waits for longest first.
 
-    Those that are retried are tried again at their next try; those that are parked wait for you.
+    Retried sessions are tried again at their next attempt; parked ones wait for you.
+
+    Example:
+      turnstream subscriptions parked billing
     """
-    from turnstream_cli.durable import print_parked
+    from turnstream_cli.durable_subscriptions import print_parked
     from turnstream_cli.running import run
 
     run(print_parked(redis_url, name, as_json=as_json), log_level, as_json=as_json)
@@ -89,40 +110,67 @@ def redrive(
     session_id: SessionId,
     *,
     timeout: Timeout = WAIT,
+    as_json: AsJson = False,
     redis_url: RedisUrl = None,
     log_level: Log = LogLevel.ERROR,
 ) -> None:
     """Have the waiting events of a session handled now, in order; after the last one it is not retried or parked.
 
     It stops at the first that fails, and exits with 1: the rest waits, and is tried again as if it was new. Needs a
-    running member.
+    running consumer.
+
+    Example:
+      turnstream subscriptions redrive billing chat-1
     """
-    from turnstream_cli.durable import redrive_session
+    from turnstream_cli.durable_subscriptions import redrive_session
     from turnstream_cli.running import run
 
-    run(redrive_session(redis_url, name, session_id, timeout), log_level)
+    run(redrive_session(redis_url, name, session_id, timeout, as_json=as_json), log_level, as_json=as_json)
 
 
 @subscriptions.command("discard")
-def discard(
+def discard(  # noqa: PLR0913 - the options that all have
     name: Name,
     session_id: SessionId,
     *,
     timeout: Timeout = WAIT,
+    yes: Yes = False,
+    as_json: AsJson = False,
     redis_url: RedisUrl = None,
     log_level: Log = LogLevel.ERROR,
 ) -> None:
-    """Drop the waiting events of a session without handling them. There is no way back. Needs a running member."""
-    from turnstream_cli.durable import discard_session
-    from turnstream_cli.running import run
+    """Drop the waiting events of a session without handling them. This cannot be undone. Needs a running consumer.
 
-    run(discard_session(redis_url, name, session_id, timeout), log_level)
+    Example:
+      turnstream subscriptions discard billing chat-1
+    """
+    from turnstream_cli.confirmation import confirm
+    from turnstream_cli.durable_subscriptions import discard_session
+    from turnstream_cli.running import reported, run
+
+    with reported(as_json=as_json):
+        confirm(f"Drop the waiting events of session {session_id} for {name}?", confirmed=yes)
+    run(discard_session(redis_url, name, session_id, timeout, as_json=as_json), log_level, as_json=as_json)
 
 
 @subscriptions.command("forget")
-def forget(name: Name, *, redis_url: RedisUrl = None, log_level: Log = LogLevel.ERROR) -> None:
-    """Forget a subscription that is not used any more, with its checkpoints and parked events. There is no way back."""
-    from turnstream_cli.durable import forget_subscription
-    from turnstream_cli.running import run
+def forget(
+    name: Name,
+    *,
+    yes: Yes = False,
+    as_json: AsJson = False,
+    redis_url: RedisUrl = None,
+    log_level: Log = LogLevel.ERROR,
+) -> None:
+    """Delete an unused subscription with its checkpoints and parked events. This cannot be undone.
 
-    run(forget_subscription(redis_url, name), log_level)
+    Example:
+      turnstream subscriptions forget billing
+    """
+    from turnstream_cli.confirmation import confirm
+    from turnstream_cli.durable_subscriptions import forget_subscription
+    from turnstream_cli.running import reported, run
+
+    with reported(as_json=as_json):
+        confirm(f"Delete the subscription {name} with its checkpoints and parked events?", confirmed=yes)
+    run(forget_subscription(redis_url, name, as_json=as_json), log_level, as_json=as_json)

@@ -23,7 +23,7 @@ from turnstream.client.replies.ticket import (
     Applied,
     Ticket,
 )
-from turnstream.client.sending.envelope import (
+from turnstream.client.sending.outbox import (
     Trace,
 )
 from turnstream.client.sessions import (

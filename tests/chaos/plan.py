@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from tests.chaos.history import History
 from tests.chaos.sites import Site
 
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 from turnstream.settings import Settings
 
 POISONED_EVERY = 4

@@ -12,7 +12,7 @@ from tests.chaos.waits import until
 
 from turnstream import Turnstream
 from turnstream.adapters.redis.server import Server
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 from turnstream.errors import Unavailable
 
 SPOIL = """

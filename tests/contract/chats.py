@@ -19,7 +19,7 @@ from turnstream import (
     user_message,
 )
 from turnstream.commands import Command
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 from turnstream.messages import new_id
 
 CONFIG = builders.CONFIG

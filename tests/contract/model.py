@@ -10,9 +10,9 @@ import msgspec
 from turnstream.catalogue import default_catalogue
 from turnstream.domain.command_specs import decide
 from turnstream.domain.commands import ChangingCommand
-from turnstream.domain.decision import Context
 from turnstream.domain.events import AnyEvent
 from turnstream.domain.evolution import Messages, evolve_header, evolve_messages
+from turnstream.domain.handlers import Context
 from turnstream.domain.models import ChatMessage, Session, SessionHeader, session_of
 from turnstream.errors import DuplicateMismatch, Rejected
 from turnstream.ports import Outcome

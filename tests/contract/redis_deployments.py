@@ -19,7 +19,7 @@ from tests.topologies import PRIMARIES, RunningCluster, RunningSentinels
 from turnstream.adapters.redis.backend import RedisBackend, one_server, server_at
 from turnstream.adapters.redis.deployment.checks import check_servers
 from turnstream.adapters.redis.keys import Keys
-from turnstream.adapters.redis.scripting import Scripts
+from turnstream.adapters.redis.server import Scripts
 from turnstream.domain.events import AnyEvent
 from turnstream.ports import SUBSCRIPTION_NAME, PartitionState, SubscriptionState
 from turnstream.settings import Settings

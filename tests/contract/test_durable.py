@@ -28,7 +28,7 @@ from turnstream.admin import ParkedSession
 from turnstream.client.consumers import partition_consumer
 from turnstream.client.consumers.handler_calls import HandlerCalls
 from turnstream.client.subscriptions.gap_detector import EventFilter
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 from turnstream.domain.position import LogPosition
 from turnstream.errors import SessionNotParked, SubscriptionInUse, SubscriptionNotFound
 from turnstream.events import Event, MessageAdded

@@ -26,7 +26,7 @@ from turnstream.codec.records import decode_replies
 from turnstream.commands import Command, GetSession
 from turnstream.domain.command_specs import HANDLERS
 from turnstream.domain.commands import DiscardParked, QueueProgress, RedriveParked
-from turnstream.domain.decision import Context, Decision, SessionView
+from turnstream.domain.handlers import Context, Decision, SessionView
 from turnstream.errors import CommandDiscarded, CommandParked, DuplicateMismatch, InvalidCommand, ParkedQueueFull
 from turnstream.events import MessageAdded
 

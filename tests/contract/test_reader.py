@@ -9,8 +9,7 @@ import pytest
 from tests.contract.chats import texts_of
 from tests.contract.samples import AT, ENTRY_MS, committed, created, message, stored, taken
 
-from turnstream.domain.models import ChatMessage, SessionInfo, info_of
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import ChatMessage, SessionInfo, info_of, partition_of
 from turnstream.errors import MessageNotFound, SessionNotFound
 from turnstream.ports import Backend, IndexEntry, MessageRange, PartitionState, SessionWrite
 

@@ -25,7 +25,7 @@ from turnstream import (
     user_message,
 )
 from turnstream.client.subscriptions import feed
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 from turnstream.domain.position import LogPosition
 from turnstream.events import Event, MessageAdded, SessionCreated, SessionDeleted, TokenMetricsUpdated
 from turnstream.ports import Backend, EventPage

@@ -6,7 +6,7 @@ from typing import Any, cast
 from turnstream.domain.command_specs import HANDLERS
 from turnstream.domain.commands import AddMessage
 from turnstream.domain.content import TextContent
-from turnstream.domain.decision import Context, Decision, SessionView
+from turnstream.domain.handlers import Context, Decision, SessionView
 from turnstream_worker.main import main
 
 DEADLY = "deadly"

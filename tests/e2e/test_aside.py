@@ -12,7 +12,7 @@ from tests.e2e.programs import PARTITIONS, PATIENCE, Deployment, Program, Progra
 from tests.waiting import wait_until
 
 from turnstream import AddMessage, CreateSession, Turnstream, user_message
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 from turnstream.errors import CommandParked
 from turnstream.settings import load_settings
 
@@ -135,14 +135,18 @@ class TestParked:
         assert done(broken, "parked", "list", "--json") == ""
 
     def test_it_is_discarded(self, broken: Programs, deployment: Deployment) -> None:
-        assert done(broken, "parked", "discard", VICTIM) == "1 discarded, 1 left\n"
+        assert done(broken, "parked", "discard", VICTIM, "--yes") == "1 discarded, 1 left\n"
         mended(deployment)
         assert done(broken, "parked", "redrive", VICTIM) == "1 redriven, 0 left\n"
         (session,) = json_lines(broken, "get", VICTIM)
         assert [message["content"][0]["text"] for message in session["messages"]] == ["another"]
 
     def test_all_of_it_is_discarded(self, broken: Programs) -> None:
-        assert json_lines(broken, "parked", "discard", VICTIM, "--all") == [{"done": 2, "left": 0}]
+        assert json_lines(broken, "parked", "discard", VICTIM, "--all", "--yes") == [{"done": 2, "left": 0}]
+        for operation in ("show", "redrive", "discard"):
+            words = ("--yes",) if operation == "discard" else ()
+            result = broken.run("parked", operation, VICTIM, *words)
+            assert (result.returncode, result.stderr) == (1, f"error: Session {VICTIM} is not parked\n")
 
 
 class TestMalformed:
@@ -167,6 +171,8 @@ class TestMalformed:
         (again,) = json_lines(programs, "malformed", "list")
         assert again["id"] != info["id"]
         assert "There is no malformed entry" in programs.run("malformed", "redrive", info["id"]).stderr
-        assert json_lines(programs, "malformed", "discard", again["id"]) == [{"id": again["id"], "status": "discarded"}]
+        assert json_lines(programs, "malformed", "discard", again["id"], "--yes") == [
+            {"id": again["id"], "status": "discarded"}
+        ]
         assert programs.run("malformed", "show", again["id"]).returncode == 1
         assert "id of a malformed entry" in programs.run("malformed", "show", "x").stderr

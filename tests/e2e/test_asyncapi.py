@@ -16,7 +16,7 @@ from tests.topologies import RunningCluster
 
 from turnstream import AddMessage, CreateSession, DeleteSession, UpdateTokenMetrics, user_message
 from turnstream.adapters.redis.keys import tags
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "asyncapi.json"
 

@@ -33,9 +33,9 @@ from turnstream import (
 )
 from turnstream.adapters.embedded import start_embedded_server
 from turnstream.commands import SessionPatch
-from turnstream.domain.commands import COMMANDS
+from turnstream.domain.command_specs import COMMANDS
 from turnstream.domain.events import EVENTS
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 from turnstream_cli.main import app
 
 COMMAND_LINES = [
@@ -129,7 +129,7 @@ class TestHelp:
             (["parked", "list"], ["--json", "Example"]),
             (["parked", "show"], ["SESSION", "--json", "contents"]),
             (["parked", "redrive"], ["SESSION", "--json", "in order", "exits with 1"]),
-            (["parked", "discard"], ["SESSION", "--all", "--json", "no way back"]),
+            (["parked", "discard"], ["SESSION", "--all", "--yes", "--json", "cannot be undone"]),
             (["malformed"], ["list", "show", "redrive", "discard", "upgrade the workers"]),
             (["malformed", "redrive"], ["ID", "--json", "again"]),
         ],
@@ -251,7 +251,10 @@ class TestSendAndGet:
 
     @pytest.mark.parametrize(
         "arguments",
-        [["get"], ["verify"], ["tail", "--session"], ["parked", "show"], ["parked", "redrive"], ["parked", "discard"]],
+        [
+            *(["get"], ["get", "--last", "1"], ["verify"], ["delete", "--yes"], ["tail", "--session"]),
+            *(["parked", "show"], ["parked", "redrive"], ["parked", "discard", "--yes"]),
+        ],
     )
     def test_invalid_session_ids(self, shared: Programs, arguments: list[str]) -> None:
         line = refused(shared, *arguments, "a\udcff")

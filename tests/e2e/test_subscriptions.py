@@ -62,19 +62,20 @@ class TestSubscriptions:
         assert typed(programs, "redrive", NAME, REFUSED) == "all handled\n"
         assert f"{REFUSED} 1\n{REFUSED} 2\n" in parked.output
         for word in ("redrive", "discard"):
-            assert "has not parked the session" in typed(programs, word, NAME, REFUSED, status=1)
+            words = ("--yes",) if word == "discard" else ()
+            assert "has not parked the session" in typed(programs, word, NAME, REFUSED, *words, status=1)
 
-        assert typed(programs, "reset", NAME, "--to", "1h") == f"{NAME} goes on from there\n"
+        assert typed(programs, "reset", NAME, "--to", "1h", "--yes") == f"{NAME} continues from there\n"
         until(lambda: parked.output.count("other 1") == 2)
         assert parked.stop() == 0
 
     def test_they_are_discarded_and_forgotten(self, programs: Programs, parked: Program) -> None:
-        assert typed(programs, "discard", NAME, REFUSED) == "discarded\n"
+        assert typed(programs, "discard", NAME, REFUSED, "--yes") == "discarded\n"
         assert REFUSED not in parked.output
-        assert "stop them" in typed(programs, "forget", NAME, status=1)
+        assert "stop them" in typed(programs, "forget", NAME, "--yes", status=1)
         assert parked.stop() == 0
         assert "handled" in typed(programs, "lag", NAME)
-        typed(programs, "forget", NAME)
+        assert as_json(programs, "forget", NAME, "--yes") == [{"subscription": NAME, "status": "forgotten"}]
         assert "There is no subscription 'billing'; known: none" in typed(programs, "parked", NAME, status=1)
 
 

@@ -19,7 +19,7 @@ from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.adapters.redis.function_library import library
 from turnstream.adapters.redis.keys import Keys, PartitionKeys
 from turnstream.catalogue import default_catalogue
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 from turnstream.settings import Settings
 from turnstream.worker.worker import Worker
 

@@ -33,7 +33,7 @@ from tests.waiting import wait_until as eventually
 from turnstream import AddMessage, CreateSession, SessionConfig, Turnstream, UpdateTokenMetrics, user_message
 from turnstream.adapters.embedded.binary import find_server
 from turnstream.adapters.redis.keys import Keys
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 from turnstream.errors import CommandParked
 from turnstream.events import SessionCreated
 from turnstream_relay.configuration import load_configuration

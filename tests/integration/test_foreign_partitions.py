@@ -17,7 +17,7 @@ from tests.waiting import SOON, wait_until
 from turnstream import AddMessage, CommandTimeout, CreateSession, ResyncRequired, Ticket, Turnstream, user_message
 from turnstream.adapters.redis.keys import PartitionKeys
 from turnstream.client.subscriptions import feed
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 from turnstream.errors import KeyUnusable
 from turnstream.events import MessageAdded
 

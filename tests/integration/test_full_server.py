@@ -25,7 +25,7 @@ from turnstream import (
 from turnstream.adapters.embedded import start_embedded_server
 from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.adapters.redis.command_stream.queue import LARGEST_FREEING
-from turnstream.domain.commands import COMMANDS, FREEING, OPERATIONS
+from turnstream.domain.command_specs import COMMANDS, FREEING, OPERATIONS
 from turnstream.errors import CommandParked, ServerFull
 from turnstream.settings import Settings
 

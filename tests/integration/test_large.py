@@ -30,7 +30,7 @@ from turnstream import (
 )
 from turnstream.commands import ChatMessagePatch, RemovedMessage
 from turnstream.domain.limits import MAX_ITEMS
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 
 EDGES = (1_999, 2_000, 3_997, 3_998, 3_999, 4_000, 4_001, MAX_ITEMS)
 LONG = 100_000

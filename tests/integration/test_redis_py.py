@@ -18,7 +18,7 @@ from turnstream.adapters import redis as redis_adapter
 from turnstream.adapters.embedded import EmbeddedServer, start_embedded_server
 from turnstream.adapters.redis.connection.addresses import read_url
 from turnstream.adapters.redis.connection.name_resolution import ResolvingConnection, ResolvingSSLConnection
-from turnstream.adapters.redis.connection.transport import Transport
+from turnstream.adapters.redis.connection.pipelined import Transport
 
 FOLDER = Path(redis_adapter.__file__).parent
 PUBLIC = {"_asdict", "_replace"}

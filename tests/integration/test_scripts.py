@@ -14,7 +14,7 @@ from tests.contract.samples import batch_of, command, created, taken
 from tests.contract.workers import worker_of
 
 from turnstream import AddMessage, SessionInfo, user_message
-from turnstream.adapters.redis.scripting import Scripts
+from turnstream.adapters.redis.server import Scripts
 from turnstream.errors import Overloaded
 from turnstream.ports import START, MessageRange
 

@@ -14,7 +14,7 @@ from tests.waiting import SOON, wait_until
 
 from turnstream import AddMessage, CreateSession, Ticket, Turnstream, Unavailable, UpdateTokenMetrics, user_message
 from turnstream.commands import Command
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 from turnstream.errors import ConfigurationError
 from turnstream.ports import Batch, PartitionState
 from turnstream.signals import Fenced

@@ -2,7 +2,7 @@
 
 from turnstream.domain.command_specs import CommandSpec
 from turnstream.domain.commands import AddMessage, UpdateMessage
-from turnstream.domain.handlers.messages import add_message, update_message
+from turnstream.domain.handlers import add_message, update_message
 
 
 def _rule_of_updates(command: UpdateMessage) -> None:

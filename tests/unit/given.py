@@ -26,11 +26,11 @@ from turnstream.catalogue import ModelCatalogue, ModelEntry
 from turnstream.codec.envelope import encode_command, encode_entry
 from turnstream.codec.records import milliseconds
 from turnstream.domain import commands, events
-from turnstream.domain.command_specs import decide
-from turnstream.domain.commands import AnyCommand, ChangingCommand
-from turnstream.domain.decision import CommandOutput, Context, Decision, EventFactory
+from turnstream.domain.command_specs import COMMANDS, decide
+from turnstream.domain.commands import AnyCommand, ChangingCommand, CommandOutput
 from turnstream.domain.events import AnyEvent
 from turnstream.domain.evolution import Messages, evolve_header, evolve_messages
+from turnstream.domain.handlers import Context, Decision, EventFactory
 from turnstream.domain.models import (
     ChatMessage,
     Session,
@@ -87,54 +87,54 @@ def created(
     messages: tuple[ChatMessage, ...] = (),
     metadata: dict[str, Any] | None = None,
 ) -> Happening:
-    def happen(stamp: EventFactory) -> AnyEvent:
-        time = stamp.timestamp
+    def happen(factory: EventFactory) -> AnyEvent:
+        time = factory.timestamp
         session = Session(
-            id=stamp.session_id,
+            id=factory.session_id,
             config=config,
             messages=messages,
             metrics=metrics,
             created_at=time,
             updated_at=time,
             is_active=True,
-            version=stamp.version,
+            version=factory.version,
             metadata=metadata,
         )
-        return stamp.on(events.SessionCreated, session=session)
+        return factory.create(events.SessionCreated, session=session)
 
     return happen
 
 
 def updated(**updates: Any) -> Happening:  # noqa: ANN401 - the fields of SessionPatch
-    return lambda stamp: stamp.on(events.SessionUpdated, updates=SessionPatch(**updates))
+    return lambda factory: factory.create(events.SessionUpdated, updates=SessionPatch(**updates))
 
 
 def config_updated(**config: Any) -> Happening:  # noqa: ANN401 - the fields of SessionConfigPatch
-    return lambda stamp: stamp.on(events.SessionConfigUpdated, config=SessionConfigPatch(**config))
+    return lambda factory: factory.create(events.SessionConfigUpdated, config=SessionConfigPatch(**config))
 
 
 def deleted() -> Happening:
-    return lambda stamp: stamp.on(events.SessionDeleted)
+    return lambda factory: factory.create(events.SessionDeleted)
 
 
 def added(new: ChatMessage | str) -> Happening:
-    return lambda stamp: stamp.on(events.MessageAdded, message=message(new) if isinstance(new, str) else new)
+    return lambda factory: factory.create(events.MessageAdded, message=message(new) if isinstance(new, str) else new)
 
 
 def message_updated(message_id: str, updates: ChatMessagePatch) -> Happening:
-    return lambda stamp: stamp.on(events.MessageUpdated, message_id=message_id, updates=updates)
+    return lambda factory: factory.create(events.MessageUpdated, message_id=message_id, updates=updates)
 
 
 def removed(message_id: str) -> Happening:
-    return lambda stamp: stamp.on(events.MessageRemoved, message_id=message_id)
+    return lambda factory: factory.create(events.MessageRemoved, message_id=message_id)
 
 
 def measured(metrics: TokenMetrics) -> Happening:
-    return lambda stamp: stamp.on(events.TokenMetricsUpdated, metrics=metrics)
+    return lambda factory: factory.create(events.TokenMetricsUpdated, metrics=metrics)
 
 
 def critical(utilization: float, window: int, *, crossed: bool) -> Happening:
-    return lambda stamp: stamp.on(
+    return lambda factory: factory.create(
         events.ContextWindowCritical, utilization=utilization, max_context_window=window, crossed=crossed
     )
 
@@ -169,19 +169,19 @@ class Story:
         context = Context(command_id, at, CATALOGUE)
         header = self.header
         fresh = EventFactory("s", incarnation_of(command_id, at), 1, at)
-        stamp = EventFactory("s", header.incarnation, header.version + 1, at) if header else fresh
+        factory = EventFactory("s", header.incarnation, header.version + 1, at) if header else fresh
         try:
-            return Decided(self, stamp, decide(self, command, context))
+            return Decided(self, factory, decide(self, command, context))
         except Rejected as rejection:
-            return Decided(self, stamp, rejection)
+            return Decided(self, factory, rejection)
 
 
 class Decided:
     """The result of a command."""
 
-    def __init__(self, story: Story, stamp: EventFactory, decided: Decision | Rejected) -> None:
+    def __init__(self, story: Story, factory: EventFactory, decided: Decision | Rejected) -> None:
         self._story = story
-        self._stamp = stamp
+        self._stamp = factory
         self._decided = decided
 
     @property
@@ -227,12 +227,12 @@ def given(*happenings: Happening) -> Story:
     story = Story()
     for number, happening in enumerate(happenings, start=1):
         header = story.header
-        stamp = (
+        factory = (
             EventFactory("s", header.incarnation, header.version + 1, AT)
             if header
             else EventFactory("s", f"c{number}", 1, AT)
         )
-        story.happen(happening(stamp))
+        story.happen(happening(factory))
     return story
 
 
@@ -370,7 +370,7 @@ _SCALARS: dict[type[inspect.Type], st.SearchStrategy[Any]] = {
     inspect.NoneType: st.none(),
     inspect.StrType: texts,
 }
-any_command = st.sampled_from(list(commands.COMMANDS.values())).flatmap(arbitrary_command)
+any_command = st.sampled_from(list(COMMANDS.values())).flatmap(arbitrary_command)
 any_event = st.sampled_from(list(events.EVENTS.values())).flatmap(
     lambda kind: arbitrary(kind, meta=arbitrary(events.EventMeta, "position"))
 )

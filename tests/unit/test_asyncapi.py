@@ -22,10 +22,10 @@ from turnstream.asyncapi.schemas import FIELDS, OUTPUTS, JsonValue
 from turnstream.codec.envelope import decode_command, encode_command, encode_entry
 from turnstream.codec.events import EventEnvelope, decode_event, encode_event
 from turnstream.codec.records import REJECTIONS, decode_replies, encode_replies, error_of
-from turnstream.domain.command_specs import check_rules
-from turnstream.domain.commands import COMMANDS, OPERATIONS, QUERIES
+from turnstream.domain.command_specs import COMMANDS, OPERATIONS, check_rules
+from turnstream.domain.commands import QUERIES
 from turnstream.domain.events import EVENTS
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 from turnstream.errors import Rejected
 from turnstream.ports import CommandEntry, RawEntry, Reply
 from turnstream.settings import Settings

@@ -3,12 +3,11 @@
 from functools import partial
 
 import msgspec
-from tests.unit.given import AT, CATALOGUE, MAX_BYTES, REPLY_TO, ROOM, SMALL, entry, fields_of, message
+from tests.unit.given import AT, CATALOGUE, MAX_BYTES, REPLY_TO, SMALL, entry, fields_of, message
 
 from turnstream.adapters.memory import MemoryBackend
 from turnstream.application.commands.batch import BatchInProgress, WorkingSession
 from turnstream.application.commands.decoder import CommandDecoder, DecodedCommand
-from turnstream.application.commands.owner_memory import BatchParking, ParkedSessions
 from turnstream.codec.records import error_of, milliseconds
 from turnstream.domain.commands import (
     AddMessage,
@@ -45,8 +44,7 @@ def accepted(sent: CommandEntry) -> DecodedCommand:
 def decided(*entries: CommandEntry, known: dict[str, Outcome] | None = None) -> Batch:
     """Decide commands on the new sessions `s` and `t`."""
     sessions = {name: WorkingSession(name, None, None) for name in ("s", "t", "")}
-    parking = BatchParking(ParkedSessions(MemoryBackend(1).quarantine, 0, ROOM), {})
-    batch = BatchInProgress(STATE, sessions, known or {}, CATALOGUE, parking)
+    batch = BatchInProgress(STATE, sessions, known or {}, CATALOGUE)
     for each in entries:
         batch.decide(accepted(each))
     return batch.finished("9-9")

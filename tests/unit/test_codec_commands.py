@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from tests.unit.given import AT, MAX_BYTES, SMALL, any_command, arbitrary_command, json_values, message, unhurried
 
 from turnstream.codec.envelope import MAX_DEPTH, decode_command, encode_command
-from turnstream.domain.command_specs import check_rules
+from turnstream.domain.command_specs import COMMANDS, check_rules
 from turnstream.domain.commands import (
-    COMMANDS,
     AddMessage,
     AddMessages,
     AnyCommand,

@@ -1,6 +1,6 @@
 """Replies: a rejection is raised at the producer as it was decided at the worker."""
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -10,18 +10,20 @@ from tests.unit.given import arbitrary, message, unhurried
 
 from turnstream import errors
 from turnstream.codec.records import (
-    decode_flag,
-    decode_removed,
+    decode_output,
     decode_replies,
     encode_output,
     encode_replies,
     error_of,
     rejection_of,
 )
-from turnstream.domain.commands import RemovedMessage
+from turnstream.domain.command_specs import COMMAND_SPECS, OutputSpec
+from turnstream.domain.commands import DeleteSession, RemovedMessage, RemoveMessages
 from turnstream.domain.models import ChatMessage
 from turnstream.errors import Rejected
 from turnstream.ports import Rejection, Reply
+
+REMOVED, DELETED = (cast("OutputSpec", COMMAND_SPECS[command].output) for command in (RemoveMessages, DeleteSession))
 
 REJECTIONS: list[Rejected] = [
     errors.InvalidCommand("$.message.role", "Invalid enum value 'robot'"),
@@ -89,20 +91,20 @@ def test_fields_that_a_later_version_has_added_to_replies_are_ignored() -> None:
 @unhurried
 @for_all(st.lists(arbitrary(ChatMessage), max_size=3).map(tuple) | st.lists(arbitrary(RemovedMessage)).map(tuple))
 def test_removed_messages_come_back_as_they_were(removed: tuple[ChatMessage | RemovedMessage, ...]) -> None:
-    assert decode_removed(encode_output(removed)) == removed
+    assert decode_output(encode_output(removed), REMOVED) == removed
 
 
 @pytest.mark.parametrize("flag", [True, False])
 def test_a_flag_comes_back_as_it_was(flag: bool) -> None:
-    assert decode_flag(encode_output(flag)) is flag
+    assert decode_output(encode_output(flag), DELETED) is flag
 
 
 def test_nothing_given_back_is_nothing() -> None:
     assert encode_output(None) is msgspec.UNSET
-    assert decode_removed(msgspec.UNSET) == ()
-    assert decode_flag(msgspec.UNSET) is False
+    assert decode_output(msgspec.UNSET, REMOVED) == ()
+    assert decode_output(msgspec.UNSET, DELETED) is False
 
 
 def test_no_messages_are_not_nothing() -> None:
     assert encode_output(()) == msgspec.Raw(b"[]")
-    assert decode_removed(encode_output((message("m1"), message("m2")))) == (message("m1"), message("m2"))
+    assert decode_output(encode_output((message("m1"), message("m2"))), REMOVED) == (message("m1"), message("m2"))

@@ -29,7 +29,8 @@ from turnstream.codec.envelope import encode_entry
 from turnstream.codec.events import DATA_TYPES, EventEnvelope
 from turnstream.codec.records import REJECTIONS
 from turnstream.commands import ChatMessagePatch, SessionConfigPatch, SessionPatch, TokenMetricsPatch
-from turnstream.domain.commands import COMMANDS, OPERATIONS, QueueProgress, SessionCommand
+from turnstream.domain.command_specs import COMMANDS, OPERATIONS
+from turnstream.domain.commands import QueueProgress, SessionCommand
 from turnstream.domain.content import MessageContent
 from turnstream.domain.events import EVENTS
 from turnstream.errors import Rejected

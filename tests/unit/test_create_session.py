@@ -8,8 +8,8 @@ from tests.unit.given import AT, CATALOGUE, FRESH, LATER, SMALL, Story, created,
 from turnstream.domain.command_specs import decide
 from turnstream.domain.commands import CreateSession
 from turnstream.domain.content import TextContent
-from turnstream.domain.decision import Context
 from turnstream.domain.events import SessionCreated
+from turnstream.domain.handlers import Context
 from turnstream.domain.models import ChatMessage, ChatMessageRole, SessionConfig
 from turnstream.domain.prices import PriceSource
 from turnstream.errors import InvalidCommand, SessionAlreadyExists, VersionConflict

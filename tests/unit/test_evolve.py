@@ -41,8 +41,8 @@ from turnstream.domain.commands import (
     UpdateSession,
 )
 from turnstream.domain.content import TextContent
-from turnstream.domain.decision import Context, EventFactory
 from turnstream.domain.evolution import evolve_header, fold
+from turnstream.domain.handlers import Context, EventFactory
 from turnstream.domain.models import ChatMessage, SessionConfig, SessionHeader
 from turnstream.domain.patches import ChatMessagePatch, SessionConfigPatch, SessionPatch
 from turnstream.errors import Rejected

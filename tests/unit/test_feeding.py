@@ -15,8 +15,7 @@ from turnstream.application.commands.owner_memory import OwnerMemory, ParkingLim
 from turnstream.application.processor import PartitionProcessor
 from turnstream.application.queries.query_handler import QueryHandler
 from turnstream.domain.commands import AddMessage, AnyCommand, CreateSession
-from turnstream.domain.models import SessionInfo
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import SessionInfo, partition_of
 from turnstream.ports import START, RawEntry
 from turnstream.worker import stream_feeder as feeding_module
 from turnstream.worker.partition_worker import BatchLimits, PartitionWorker

@@ -16,6 +16,6 @@ DOCSTRING = """Do something
 
 
 def test_paragraphs_are_joined_and_examples_are_not() -> None:
-    assert reflow(DOCSTRING) == (
+    assert reflow(DOCSTRING).replace("[dim]", "").replace("[/dim]", "") == (
         "Do something that is long.\n\nIt has two lines.\n\nExamples:\n  turnstream do\n  turnstream do \\\n    more"
     )

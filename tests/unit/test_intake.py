@@ -17,7 +17,7 @@ from turnstream.application.commands.decoder import CommandDecoder, DecodedComma
 from turnstream.codec.envelope import entry_time
 from turnstream.codec.records import error_of
 from turnstream.domain.commands import AddMessage, AnyCommand, DeleteSession, ListSessions
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 from turnstream.errors import InvalidCommand
 from turnstream.ports import CommandEntry, RawEntry
 from turnstream.ports.values import LAST_MS

@@ -17,8 +17,7 @@ from turnstream.application.queries import session_list
 from turnstream.application.queries.session_list import decode_cursor, encode_cursor, page, walk
 from turnstream.codec.records import milliseconds
 from turnstream.domain.commands import ListSessions
-from turnstream.domain.models import SessionConfig, SessionHeader, SessionInfo, SessionPage
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import SessionConfig, SessionHeader, SessionInfo, SessionPage, partition_of
 from turnstream.errors import InvalidCommand
 from turnstream.ports import Batch, IndexEntry, PartitionState, SessionWrite, StoredHeader
 

@@ -10,7 +10,7 @@ from tests.waiting import wait_until
 
 from turnstream.adapters.redis.backend import one_server
 from turnstream.adapters.redis.command_stream.cluster_reader import _PartitionReader
-from turnstream.adapters.redis.scripting import Scripts
+from turnstream.adapters.redis.server import Scripts
 from turnstream.errors import Unavailable
 from turnstream.ports import RawEntry
 from turnstream.settings import Settings

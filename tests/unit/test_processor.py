@@ -24,9 +24,9 @@ from tests.unit.given import (
 
 from turnstream.adapters.memory import MemoryBackend
 from turnstream.application.processor import PartitionProcessor
-from turnstream.codec.records import decode_progress, error_of
+from turnstream.codec.records import decode_output, error_of
 from turnstream.domain import command_specs
-from turnstream.domain.command_specs import HANDLERS
+from turnstream.domain.command_specs import COMMAND_SPECS, HANDLERS, OutputSpec
 from turnstream.domain.commands import (
     AddMessage,
     AddMessages,
@@ -41,8 +41,8 @@ from turnstream.domain.commands import (
     UpdateMessage,
     UpdateTokenMetrics,
 )
-from turnstream.domain.decision import Context, Decision, SessionView, existing, stamp
 from turnstream.domain.events import MessageAdded, MessageRemoved
+from turnstream.domain.handlers import Context, Decision, SessionView, next_change, require_session
 from turnstream.domain.models import Session, SessionPage, session_of
 from turnstream.domain.patches import ChatMessagePatch
 from turnstream.domain.prices import Price, TokenUsage
@@ -99,6 +99,7 @@ async def stored(backend: MemoryBackend, session_id: str = "s") -> Session:
     return session_of(*await backend.reader.messages(session_id, MessageRange()))
 
 
+PROGRESS = cast("OutputSpec", COMMAND_SPECS[RedriveParked].output)
 CREATE = CreateSession(SMALL, "s")
 ADD = AddMessage("s", message("m1"))
 
@@ -278,15 +279,17 @@ async def test_a_redrive_that_fails_half_way_keeps_the_former_state(
     await processor.process(entries(CREATE, UpdateTokenMetrics("s", prompt_tokens=13), ADD, DeleteSession("s"), CREATE))
 
     def buggy(view: SessionView, command: DeleteSession, context: Context) -> Decision:
-        stamped = stamp(existing(view, command), context)
-        return Decision((stamped.on(MessageRemoved, message_id="m1"), stamped.on(MessageRemoved, message_id="gone")))
+        stamped = next_change(require_session(view, command), context)
+        return Decision(
+            (stamped.create(MessageRemoved, message_id="m1"), stamped.create(MessageRemoved, message_id="gone"))
+        )
 
     monkeypatch.setitem(cast("dict[Any, Any]", HANDLERS), DeleteSession, buggy)
     processor = await owner(backend, store)
     await processor.process([raw(entry(RedriveParked(session_id="s"), "c9"), 9)])
     session = await stored(backend)
     assert (session.version, session.messages) == (3, (message("m1"),))
-    progress = decode_progress(store.replies[-1].output)
+    progress = decode_output(store.replies[-1].output, PROGRESS)
     assert (progress.done, progress.left, progress.error) == (2, 2, "The worker failed on it: KeyError")
     assert processor.state.sequence == 3
 
@@ -313,7 +316,7 @@ async def test_a_redrive_goes_as_far_as_the_store_takes_it(backend: MemoryBacken
     operation = RedriveParked(session_id="s")
     for number in range(20, 30):
         await processor.process([raw(entry(operation, f"r{number}"), number)])
-    progress = decode_progress(store.replies[-1].output)
+    progress = decode_output(store.replies[-1].output, PROGRESS)
     assert (progress.done, progress.left, progress.error) == (0, 5, "The store refused it: it is a string")
     assert len((await stored(backend)).messages) == 4
     store.refused = frozenset()
@@ -349,7 +352,7 @@ async def test_large_commands_are_redriven_a_few_at_a_time(store: Recording, bac
     done: list[int] = []
     for number in range(400, 403):
         await processor.process([raw(entry(RedriveParked(session_id="s"), f"r{number}"), number)])
-        done.append(decode_progress(store.replies[-1].output).done)
+        done.append(decode_output(store.replies[-1].output, PROGRESS).done)
     assert [count for count in done if count] == [3, 102]
     assert (await stored(backend)).version == 106
 
@@ -391,9 +394,9 @@ async def test_a_bug_half_way_through_a_command_leaves_nothing_of_it(
     processor: PartitionProcessor, store: Recording, backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def buggy(view: SessionView, command: DeleteSession, context: Context) -> Decision:
-        stamped = stamp(existing(view, command), context)
+        stamped = next_change(require_session(view, command), context)
         return Decision(
-            (stamped.on(MessageAdded, message=message("m7")), stamped.on(MessageRemoved, message_id="gone"))
+            (stamped.create(MessageAdded, message=message("m7")), stamped.create(MessageRemoved, message_id="gone"))
         )
 
     monkeypatch.setitem(cast("dict[Any, Any]", HANDLERS), DeleteSession, buggy)

@@ -7,7 +7,7 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 from tests.unit.given import unhurried
 
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 
 session_ids = st.text(st.characters(exclude_categories=["Cs"]))
 

@@ -6,10 +6,9 @@ import pytest
 from tests.unit.given import AT, LATER, MAX_BYTES, SMALL, Happening, added, created, given, message, updated
 
 from turnstream.codec.envelope import encode_command
-from turnstream.domain.command_specs import HANDLERS, check_rules
+from turnstream.domain.command_specs import COMMANDS, HANDLERS, OPERATIONS, UNBATCHED, check_rules
 from turnstream.domain.commands import (
-    COMMANDS,
-    OPERATIONS,
+    QUERIES,
     AddMessage,
     AddMessages,
     AnyCommand,
@@ -64,6 +63,8 @@ def test_every_command_has_its_own_wire_type() -> None:
     assert set(COMMANDS.values()) == {*get_args(ChangingCommand), *get_args(Query)}
     assert {*COMMANDS.values(), *OPERATIONS.values()} == set(get_args(AnyCommand))
     assert COMMANDS.keys().isdisjoint(OPERATIONS)
+    assert set(get_args(Query)) == set(QUERIES)
+    assert set(UNBATCHED) == {*QUERIES, *OPERATIONS.values()}
     assert all((COMMANDS | OPERATIONS)[kind.type] is kind for kind in get_args(AnyCommand))
 
 

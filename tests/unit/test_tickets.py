@@ -17,8 +17,7 @@ from turnstream.client.replies.diagnosis import Diagnosis
 from turnstream.client.replies.resender import EXPIRY_WINDOWS
 from turnstream.client.replies.router import ReplyRouter
 from turnstream.client.replies.ticket import Applied, AwaitedReply, Ticket
-from turnstream.client.sending.envelope import AddressedCommand
-from turnstream.client.sending.outbox import Outbox
+from turnstream.client.sending.outbox import AddressedCommand, Outbox
 from turnstream.codec.envelope import decode_entry
 from turnstream.codec.records import encode_replies, rejection_of
 from turnstream.errors import CommandTimeout, DuplicateMismatch, SessionNotFound, Unavailable

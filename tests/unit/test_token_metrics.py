@@ -24,8 +24,8 @@ from tests.unit.given import (
 from turnstream.catalogue import default_catalogue
 from turnstream.domain.command_specs import decide
 from turnstream.domain.commands import ChangingCommand, CreateSession, UpdateSession, UpdateTokenMetrics
-from turnstream.domain.decision import Context
 from turnstream.domain.events import AnyEvent, ContextWindowCritical
+from turnstream.domain.handlers import Context
 from turnstream.domain.models import SessionConfig, TokenMetrics
 from turnstream.domain.patches import SessionConfigPatch, SessionPatch, TokenMetricsPatch
 from turnstream.domain.prices import PriceSource, TokenUsage

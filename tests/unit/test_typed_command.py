@@ -17,7 +17,7 @@ from turnstream import (
     UpdateSession,
 )
 from turnstream.codec.envelope import encode_command
-from turnstream.domain.commands import COMMANDS
+from turnstream.domain.command_specs import COMMANDS
 from turnstream.domain.events import EVENTS
 from turnstream.messages import new_id
 from turnstream_cli.options import COMMAND_TYPES, EVENT_TYPES, MessageRole

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from turnstream.domain.commands import COMMANDS
+from turnstream.domain.command_specs import COMMANDS
 from turnstream_cli.unknown_fields import UnknownField, find_unknown_fields
 
 MESSAGE = {"id": "m", "role": "user", "content": [{"type": "text", "text": "hi"}], "createdAt": "2026-01-01T00:00:00Z"}

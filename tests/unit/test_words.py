@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from tests.unit.given import unhurried
 
 from turnstream.adapters.redis.connection.pipelined import Word
-from turnstream.adapters.redis.scripting import MAX_WORDS, ScriptArgs, portions_of
+from turnstream.adapters.redis.server import MAX_WORDS, ScriptArgs, portions_of
 
 
 def commands(words: list[Word]) -> list[list[Word]]:

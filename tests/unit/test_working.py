@@ -24,9 +24,9 @@ from tests.unit.given import (
 from turnstream.application.commands.batch import WorkingSession
 from turnstream.domain.command_specs import decide
 from turnstream.domain.commands import ChangingCommand, CreateSession
-from turnstream.domain.decision import Context, EventFactory
 from turnstream.domain.events import AnyEvent
 from turnstream.domain.evolution import evolve_header, evolve_messages
+from turnstream.domain.handlers import Context, EventFactory
 from turnstream.domain.models import ChatMessage, SessionHeader
 from turnstream.domain.patches import ChatMessagePatch, apply_patch
 from turnstream.errors import Rejected
@@ -92,10 +92,10 @@ def batch(session: WorkingSession, *happenings: Happening) -> SessionWrite:
     """Let this happen in one batch, one version each."""
     for number, happening in enumerate(happenings, start=2):
         header = session.header
-        stamp = (
+        factory = (
             EventFactory("s", "c1", header.version + 1, LATER) if header else EventFactory("s", f"b{number}", 1, LATER)
         )
-        session.apply(happening(stamp), number)
+        session.apply(happening(factory), number)
     return session.finished()
 
 

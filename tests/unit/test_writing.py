@@ -15,12 +15,12 @@ from turnstream.adapters.redis.commit.batch_encoder import BatchEncoder, Retenti
 from turnstream.adapters.redis.connection.pipelined import Word
 from turnstream.adapters.redis.keys import Keys
 from turnstream.adapters.redis.outcome_times import OutcomeBuckets
-from turnstream.adapters.redis.scripting import MAX_WORDS
+from turnstream.adapters.redis.server import MAX_WORDS
 from turnstream.application.commands.batch import WorkingSession
 from turnstream.codec.events import decode_event
 from turnstream.codec.records import decode_header, decode_message, decode_outcome, milliseconds
-from turnstream.domain.decision import EventFactory
 from turnstream.domain.events import AnyEvent, EventMeta
+from turnstream.domain.handlers import EventFactory
 from turnstream.ports import (
     START,
     Batch,

@@ -13,7 +13,7 @@ from benchmarks.peers.queues.contender import Heard, Stored
 from benchmarks.peers.queues.lanes import in_chunks
 from turnstream import AddMessage, ChatMessage, CreateSession, SessionConfig, Turnstream, user_message
 from turnstream.adapters.redis.keys import Keys, PartitionKeys
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 from turnstream.events import MessageAdded
 from turnstream.settings import Settings
 

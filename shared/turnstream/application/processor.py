@@ -20,7 +20,8 @@ from turnstream.application.queries.query_handler import QueryHandler
 from turnstream.application.recovery.crash_isolation import CrashIsolation
 from turnstream.application.recovery.redrive import PIECE, ParkedQueueProcessor
 from turnstream.codec.envelope import decode_command_id, decode_sender
-from turnstream.domain.commands import ALONE, QUERIES, Query
+from turnstream.domain.command_specs import UNBATCHED
+from turnstream.domain.commands import QUERIES, Query
 from turnstream.domain.prices import Catalogue
 from turnstream.errors import InvalidCommand, KeyUnusable, StoredDataInvalid, TurnstreamError, Unavailable
 from turnstream.logging import get_logger, where_of
@@ -104,7 +105,7 @@ class PartitionProcessor:
         if isinstance(first, DecodedCommand) and isinstance(first.command, QUERIES):
             batch = await self._answered(first, first.command)
             await self._commit(batch.finished(first.raw.entry_id))
-        elif isinstance(first, DecodedCommand) and isinstance(first.command, ALONE):
+        elif isinstance(first, DecodedCommand) and isinstance(first.command, UNBATCHED):
             await self._operate(first)
         else:
             try:
@@ -133,7 +134,8 @@ class PartitionProcessor:
             except TooLate as late:
                 self._deciding.passed(late.now_ms)
             else:
-                self._tell(batch.parking)
+                if batch.parking:
+                    _log_failed(batch.parking, self.state.partition)
                 return
 
     async def _isolate(self, run: Sequence[Item], failures: Failures) -> None:
@@ -170,7 +172,7 @@ class PartitionProcessor:
             if not _is_fault(fault):
                 raise
             return None
-        return next((failure for _, failure in batch.parking.failed), None)
+        return next((failure for _, failure in batch.parking.failed), None) if batch.parking else None
 
     async def _operate(self, operation: DecodedCommand) -> None:
         """Apply an operator's command, with fewer and fewer parked ones for as long as the store does not take them."""
@@ -194,7 +196,7 @@ class PartitionProcessor:
         await self._store.commit(replace(batch, frees=True) if self._frees else batch)
         self.state = batch.after
         if batch.malformed:
-            self._tell_of_malformed(batch.malformed[0], len(batch.malformed))
+            _log_malformed(batch.malformed, self.state.partition)
         if batch.parking and batch.parking.taken:
             left = {session_id: after.count if after else 0 for session_id, after in batch.parking.sessions.items()}
             log.info("parked commands redriven or discarded", count=len(batch.parking.taken), left=left)
@@ -220,26 +222,29 @@ class PartitionProcessor:
             batch.set_aside(set_aside(accepted.raw, decode_sender(accepted.raw.fields), error))
         return batch
 
-    def _tell_of_malformed(self, first: MalformedEntry, count: int) -> None:
-        log.warning(
-            "entries set aside",
-            partition=self.state.partition,
-            count=count,
-            first=first.entry.entry_id,
-            command_id=decode_command_id(first.entry.fields),
-            error=QUOTED.sub("…", first.error),
-        )
 
-    def _tell(self, parking: BatchParking) -> None:
-        for accepted, failure in parking.failed:
-            log.error(
-                "command parked" if parking.holds(accepted) else "command rejected: it cannot be parked",
-                command_id=accepted.entry.command_id,
-                session_id=accepted.session_id,
-                partition=self.state.partition,
-                reason=reason_of(failure),
-                where=where_of(failure),
-            )
+def _log_malformed(malformed: Sequence[MalformedEntry], partition: int) -> None:
+    first = malformed[0]
+    log.warning(
+        "entries set aside",
+        partition=partition,
+        count=len(malformed),
+        first=first.entry.entry_id,
+        command_id=decode_command_id(first.entry.fields),
+        error=QUOTED.sub("…", first.error),
+    )
+
+
+def _log_failed(parking: BatchParking, partition: int) -> None:
+    for accepted, failure in parking.failed:
+        log.error(
+            "command parked" if parking.holds(accepted) else "command rejected: it cannot be parked",
+            command_id=accepted.entry.command_id,
+            session_id=accepted.session_id,
+            partition=partition,
+            reason=reason_of(failure),
+            where=where_of(failure),
+        )
 
 
 def _is_fault(failure: Exception) -> bool:
@@ -251,8 +256,10 @@ def _is_fault(failure: Exception) -> bool:
 
 def _runs(items: Sequence[Item]) -> Iterable[Sequence[Item]]:
     """Divide before and after each query or operation, so that it sees everything committed before it."""
-    alone = [n for n, item in enumerate(items) if isinstance(item, DecodedCommand) and isinstance(item.command, ALONE)]
-    if not alone:
+    unbatched = [
+        n for n, item in enumerate(items) if isinstance(item, DecodedCommand) and isinstance(item.command, UNBATCHED)
+    ]
+    if not unbatched:
         return (items,) if items else ()
-    cuts = sorted({0, len(items), *alone, *(n + 1 for n in alone)})
+    cuts = sorted({0, len(items), *unbatched, *(n + 1 for n in unbatched)})
     return [items[start:end] for start, end in pairwise(cuts)]

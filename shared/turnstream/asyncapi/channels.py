@@ -9,7 +9,7 @@ from turnstream.asyncapi.messages import REPLIES, Json, name_of
 from turnstream.asyncapi.recording import DEFAULTS, KEYS
 from turnstream.asyncapi.schemas import OUTPUTS, reference, words_of
 from turnstream.asyncapi.story import CLIENT, SESSION
-from turnstream.domain.commands import COMMANDS, OPERATIONS
+from turnstream.domain.command_specs import COMMANDS, OPERATIONS
 from turnstream.domain.events import EVENTS
 
 STANDALONE, CLUSTER = "standalone", "cluster"

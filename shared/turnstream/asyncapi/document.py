@@ -9,7 +9,7 @@ from turnstream.asyncapi.messages import Json, messages
 from turnstream.asyncapi.recording import DEFAULTS
 from turnstream.asyncapi.schemas import components
 from turnstream.asyncapi.story import SESSION
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 
 VERSION = "3.0.0"
 """Of AsyncAPI."""

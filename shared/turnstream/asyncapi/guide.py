@@ -12,7 +12,7 @@ from turnstream.asyncapi.schemas import words_of
 from turnstream.codec.envelope import MAX_DEPTH, MAX_NAME_BYTES
 from turnstream.codec.records import REJECTIONS
 from turnstream.domain.limits import MAX_ID_LENGTH, MAX_ITEMS, MAX_PAGE, MAX_TOKENS
-from turnstream.domain.partitioning import BUCKETS
+from turnstream.domain.models import SESSION_BUCKETS
 
 
 def guide() -> str:
@@ -23,7 +23,7 @@ def guide() -> str:
         partitions=DEFAULTS.partitions,
         layout=LAYOUT,
         tags=TAGS,
-        buckets=BUCKETS,
+        buckets=SESSION_BUCKETS,
         slots=SLOTS,
         example_key=KEYS.commands,
         client_id=CLIENT_ID,

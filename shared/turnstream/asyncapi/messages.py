@@ -9,7 +9,8 @@ from turnstream.asyncapi.recording import recording
 from turnstream.asyncapi.replies import reply_examples
 from turnstream.asyncapi.schemas import event_payload, reference, words_of
 from turnstream.codec.envelope import MAX_NAME_BYTES, encode_entry
-from turnstream.domain.commands import COMMANDS, OPERATIONS, AnyCommand
+from turnstream.domain.command_specs import COMMANDS, OPERATIONS
+from turnstream.domain.commands import AnyCommand
 from turnstream.domain.events import EVENTS, AnyEvent
 from turnstream.ports import CommandEntry, Reply
 

@@ -20,7 +20,7 @@ from turnstream.codec.envelope import encode_command, encode_entry
 from turnstream.codec.events import encode_event
 from turnstream.codec.records import encode_replies, milliseconds
 from turnstream.domain.events import AnyEvent
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 from turnstream.ports import Batch, CommandEntry, Loaded, Needs, RawEntry, SessionStore
 from turnstream.settings import Settings
 

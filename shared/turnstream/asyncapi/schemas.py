@@ -10,21 +10,9 @@ from typing import Any, TypeAlias
 import msgspec
 
 from turnstream.codec.events import DATA_TYPES, EventEnvelope
-from turnstream.domain.commands import (
-    COMMANDS,
-    OPERATIONS,
-    CreateSession,
-    DeleteSession,
-    DiscardParked,
-    GetSession,
-    ListSessions,
-    QueueProgress,
-    RedriveParked,
-    RemovedMessage,
-    RemoveMessages,
-)
+from turnstream.domain.command_specs import COMMAND_SPECS, COMMANDS, OPERATIONS
+from turnstream.domain.commands import CreateSession
 from turnstream.domain.events import EVENTS
-from turnstream.domain.models import ChatMessage, Session, SessionPage
 from turnstream.ports import Rejection, Reply, SessionPlace
 
 JsonValue: TypeAlias = "dict[str, JsonValue] | list[JsonValue] | str | float | bool | None"
@@ -37,12 +25,7 @@ REFERENCE = "#/components/schemas/"
 CREATION = "Create a session. A system prompt becomes its first message."
 
 OUTPUTS: Mapping[str, tuple[Any, ...]] = {
-    RemoveMessages.type: (tuple[ChatMessage, ...], tuple[RemovedMessage, ...]),
-    DeleteSession.type: (bool,),
-    GetSession.type: (Session, None),
-    ListSessions.type: (SessionPage,),
-    RedriveParked.type: (QueueProgress,),
-    DiscardParked.type: (QueueProgress,),
+    kind.type: spec.output.types for kind, spec in COMMAND_SPECS.items() if spec.output
 }
 """The field `output` of a reply, by the type of the command; other commands have none."""
 

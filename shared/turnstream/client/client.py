@@ -19,8 +19,7 @@ from turnstream.client.replies.diagnosis import Diagnosis
 from turnstream.client.replies.router import ReplyRouter
 from turnstream.client.replies.ticket import AwaitedReply, Deadline, Expected, Ticket
 from turnstream.client.results import CommandResult, Results
-from turnstream.client.sending.envelope import AddressedCommand, EnvelopeBuilder, Trace
-from turnstream.client.sending.outbox import Outbox, WhenFull
+from turnstream.client.sending.outbox import AddressedCommand, EnvelopeBuilder, Outbox, Trace, WhenFull
 from turnstream.client.sessions import Sessions
 from turnstream.client.subscriber import Subscriber
 from turnstream.codec.envelope import check_session_id, encode_command

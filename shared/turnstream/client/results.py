@@ -1,16 +1,18 @@
 """From what a worker answered to what `execute` returns: one table (design §10)."""
 
 import asyncio
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
 from turnstream.client.replies.ticket import Deadline
-from turnstream.client.sending.envelope import AddressedCommand
+from turnstream.client.sending.outbox import AddressedCommand
 from turnstream.client.session_cache import CachedSession, SessionCache
 from turnstream.codec.envelope import decode_command
-from turnstream.codec.records import decode_flag, decode_progress, decode_removed
-from turnstream.domain.commands import AddMessage, AddMessages, Command, DeleteSession, ParkedCommands, RemoveMessages
+from turnstream.codec.records import decode_output
+from turnstream.domain.command_specs import COMMAND_SPECS
+from turnstream.domain.commands import Command
 from turnstream.domain.models import ChatMessage, SessionHeader, session_of
 from turnstream.domain.representation import show
 from turnstream.errors import SessionGone, SessionNotFound, Unavailable
@@ -45,13 +47,10 @@ class Results:
             Unavailable: the session could not be read, or not before the deadline.
 
         """
-        if isinstance(command, DeleteSession):
-            return decode_flag(reply.output)
-        if isinstance(command, RemoveMessages):
-            return decode_removed(reply.output)
-        if isinstance(command, ParkedCommands):
-            return decode_progress(reply.output)
-        kept = self._appended(sent, reply)
+        spec = COMMAND_SPECS[type(command)]
+        if spec.output:
+            return decode_output(reply.output, spec.output)
+        kept = self._appended(sent, reply, spec.appends)
         if kept is None:
             header, messages = await self._read(sent, reply, deadline)
             place = reply.place if header.version == reply.version else None
@@ -61,15 +60,16 @@ class Results:
         self._recent.keep(kept)
         return kept.session()
 
-    def _appended(self, sent: AddressedCommand, reply: Reply) -> CachedSession | None:
+    def _appended(
+        self, sent: AddressedCommand, reply: Reply, appends: Callable[[Any], tuple[ChatMessage, ...]] | None
+    ) -> CachedSession | None:
         """Return the session after a command that only appended, if it is known without a read."""
-        kept, entry = self._recent.take(sent.session_id), sent.entry
-        if kept is None or reply.place is None or entry.type not in {AddMessage.type, AddMessages.type}:
+        kept = self._recent.take(sent.session_id)
+        if kept is None or reply.place is None or not appends:
             return None
         # The command as it was sent: the caller may have changed its own objects since.
-        command = decode_command(entry.type, entry.data, len(entry.data))
-        added = (command.message,) if isinstance(command, AddMessage) else cast("AddMessages", command).messages
-        return kept.followed_by(added, reply.version, reply.place)
+        command = decode_command(sent.entry.type, sent.entry.data, len(sent.entry.data))
+        return kept.followed_by(appends(command), reply.version, reply.place)
 
     async def _read(
         self, sent: AddressedCommand, reply: Reply, deadline: Deadline

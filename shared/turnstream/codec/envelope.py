@@ -12,8 +12,8 @@ from functools import lru_cache
 import msgspec
 
 from turnstream.codec.inspection import LONE_SURROGATE, find_changed, find_unencodable, has_lone_surrogate
-from turnstream.domain.command_specs import check_rules
-from turnstream.domain.commands import COMMANDS, OPERATIONS, AnyCommand, GetSession
+from turnstream.domain.command_specs import COMMANDS, OPERATIONS, check_rules
+from turnstream.domain.commands import AnyCommand, GetSession
 from turnstream.errors import InvalidCommand
 from turnstream.ports import CommandEntry
 from turnstream.ports.values import LAST_MS

@@ -1,6 +1,7 @@
 """The stored form of sessions, messages and outcomes, and the replies to producers (design §2, §10)."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,8 +9,8 @@ import msgspec
 from msgspec.structs import replace
 
 from turnstream import errors
-from turnstream.domain.commands import QueueProgress, RemovedMessage
-from turnstream.domain.decision import CommandOutput
+from turnstream.domain.command_specs import OutputSpec
+from turnstream.domain.commands import CommandOutput, QueueProgress
 from turnstream.domain.models import ChatMessage, SessionConfig, SessionHeader, SessionInfo, TokenMetrics
 from turnstream.domain.prices import PriceSource
 from turnstream.ports import EPOCH, Outcome, ParkedSession, Rejection, Reply, StoredHeader
@@ -195,21 +196,12 @@ def encode_output(output: CommandOutput | QueueProgress) -> msgspec.Raw | msgspe
     return msgspec.UNSET if output is None else msgspec.Raw(_encode(output))
 
 
-def decode_removed(output: msgspec.Raw | msgspec.UnsetType) -> tuple[ChatMessage | RemovedMessage, ...]:
-    """Return the messages that a `remove-messages` removed, whole or as ids."""
+def decode_output(output: msgspec.Raw | msgspec.UnsetType, spec: OutputSpec) -> Any:  # noqa: ANN401 - each command has its own
+    """Return the output of a reply, as its command's spec describes it."""
     if output is msgspec.UNSET:
-        return ()
-    try:
-        return msgspec.json.decode(output, type=tuple[ChatMessage, ...])
-    except msgspec.ValidationError:
-        return msgspec.json.decode(output, type=tuple[RemovedMessage, ...])
-
-
-def decode_flag(output: msgspec.Raw | msgspec.UnsetType) -> bool:
-    """Return whether a `delete-session` deleted something."""
-    return output is not msgspec.UNSET and msgspec.json.decode(output, type=bool)
-
-
-def decode_progress(output: msgspec.Raw | msgspec.UnsetType) -> QueueProgress:
-    """Return what a redrive or a discarding has done."""
-    return QueueProgress(done=0, left=0) if output is msgspec.UNSET else msgspec.json.decode(output, type=QueueProgress)
+        return spec.absent
+    *others, last = spec.types
+    for each in others:
+        with suppress(msgspec.ValidationError):
+            return msgspec.json.decode(output, type=each)
+    return msgspec.json.decode(output, type=last)

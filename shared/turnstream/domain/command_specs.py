@@ -1,9 +1,9 @@
-"""The table of commands: the rules and the handler of each, and the messages that the handler needs.
+"""The table of commands: the rules and the handler of each, the messages that it needs, and the output of its reply.
 
-To add a command: its class in `domain/commands.py`, its handler in `domain/handlers`, and a `CommandSpec` here
-(CONTRIBUTING.md). A rule holds whatever the state of the session; types were checked when the command was decoded. A
-broken rule is an `InvalidCommand` with the JSON path of the field. The client checks before it sends, and the worker
-checks again.
+To add a command: its class in `domain/commands.py`, its handler in `domain/handlers.py`, and a `CommandSpec` here
+(CONTRIBUTING.md). Everything else derives from the table. A rule holds whatever the state of the session; types were
+checked when the command was decoded. A broken rule is an `InvalidCommand` with the JSON path of the field. The client
+checks before it sends, and the worker checks again.
 """
 
 import math
@@ -20,20 +20,34 @@ from turnstream.domain.commands import (
     ChangingCommand,
     CreateSession,
     DeleteSession,
+    DiscardParked,
+    GetSession,
     ListSessions,
     ParkedCommands,
+    QueueProgress,
+    RedriveParked,
+    RemovedMessage,
     RemoveMessages,
     SessionCommand,
     UpdateMessage,
     UpdateSession,
     UpdateTokenMetrics,
 )
-from turnstream.domain.decision import Context, Decision, SessionView
-from turnstream.domain.handlers.messages import add_message, add_messages, remove_messages, update_message
-from turnstream.domain.handlers.metrics import update_token_metrics
-from turnstream.domain.handlers.sessions import create_session, delete_session, update_session
+from turnstream.domain.handlers import (
+    Context,
+    Decision,
+    SessionView,
+    add_message,
+    add_messages,
+    create_session,
+    delete_session,
+    remove_messages,
+    update_message,
+    update_session,
+    update_token_metrics,
+)
 from turnstream.domain.limits import MAX_ID_LENGTH, MAX_ITEMS, MAX_PAGE, MAX_TOKENS
-from turnstream.domain.models import ChatMessage, SessionConfig
+from turnstream.domain.models import ChatMessage, Session, SessionConfig, SessionPage
 from turnstream.domain.patches import SessionConfigPatch, TokenMetricsPatch
 from turnstream.errors import InvalidCommand
 
@@ -42,17 +56,33 @@ TOKEN_FIELDS = ("prompt_tokens", "completion_tokens", "cache_read_tokens", "cach
 CommandT = TypeVar("CommandT")
 
 
+class OutputSpec(msgspec.Struct, frozen=True):
+    """The output that a reply carries besides the session's version.
+
+    Args:
+        types: what its JSON is decoded as; the first type that fits.
+        absent: the output of a reply without one.
+
+    """
+
+    types: tuple[Any, ...]
+    absent: Any
+
+
 class CommandSpec(msgspec.Struct, Generic[CommandT], frozen=True):
     """A command with all that belongs to it. Its handler and rules take this command: a type checker refuses others.
 
     Args:
         command: the class of the command.
         rule: raises `InvalidCommand` for the first rule that the command breaks, apart from those of all commands.
-        handler: decides the command; `None` for a query, which changes nothing.
+        handler: decides the command. `None` for a query, which changes nothing, and for an operation on the queue of a
+            parked session: neither is decided together with other commands.
         message_ids: the stored messages that the handler looks at.
-        new_message_ids: the messages that the command adds. They are taken for new, and looked up only after a commit
-            has found one that is not.
+        appends: the messages that the command appends. They are taken for new, and looked up only after a commit has
+            found one that is not.
         tail: how many of the last messages the handler may look at.
+        output: the output of the reply, which `execute` returns; without it `execute` returns the session.
+        frees: whether the command only frees memory, so that it is applied on a full server as well.
 
     """
 
@@ -60,8 +90,10 @@ class CommandSpec(msgspec.Struct, Generic[CommandT], frozen=True):
     rule: Callable[[CommandT], None] | None = None
     handler: Callable[[SessionView, CommandT, Context], Decision] | None = None
     message_ids: Callable[[CommandT], Iterable[str]] | None = None
-    new_message_ids: Callable[[CommandT], Iterable[str]] | None = None
+    appends: Callable[[CommandT], tuple[ChatMessage, ...]] | None = None
     tail: Callable[[CommandT], int] | None = None
+    output: OutputSpec | None = None
+    frees: bool = False
 
 
 def decide(view: SessionView, command: ChangingCommand, context: Context) -> Decision:
@@ -186,18 +218,17 @@ def _list_sessions(command: ListSessions) -> None:
     _check_range("$.limit", command.limit, 1, MAX_PAGE)
 
 
+_PROGRESS = OutputSpec((QueueProgress,), absent=QueueProgress(done=0, left=0))
+_REMOVED = OutputSpec((tuple[ChatMessage, ...], tuple[RemovedMessage, ...]), absent=())
+
 # Each spec is made before the table is: inside the table, whose specs are of any command, a checker would take any
 # handler.
 _create = CommandSpec(CreateSession, _create_session, create_session)
+_get = CommandSpec(GetSession, output=OutputSpec((Session, None), absent=None))
 _update = CommandSpec(UpdateSession, _update_session, update_session)
-_delete = CommandSpec(DeleteSession, None, delete_session)
-_add = CommandSpec(AddMessage, _add_message, add_message, new_message_ids=lambda command: (command.message.id,))
-_add_many = CommandSpec(
-    AddMessages,
-    _add_messages,
-    add_messages,
-    new_message_ids=lambda command: (message.id for message in command.messages),
-)
+_delete = CommandSpec(DeleteSession, None, delete_session, output=OutputSpec((bool,), absent=False), frees=True)
+_add = CommandSpec(AddMessage, _add_message, add_message, appends=lambda command: (command.message,))
+_add_many = CommandSpec(AddMessages, _add_messages, add_messages, appends=lambda command: command.messages)
 _change = CommandSpec(UpdateMessage, _update_message, update_message, lambda command: (command.message_id,))
 _remove = CommandSpec(
     RemoveMessages,
@@ -206,14 +237,31 @@ _remove = CommandSpec(
     lambda command: command.message_ids or (),
     # Each removal of a batch may reach into the tail that the next one asks for, so the tails add up.
     tail=lambda command: command.last or len(command.message_ids or ()),
+    output=_REMOVED,
+    frees=True,
 )
 _count = CommandSpec(UpdateTokenMetrics, _update_token_metrics, update_token_metrics)
-_list = CommandSpec(ListSessions, _list_sessions)
+_list = CommandSpec(ListSessions, _list_sessions, output=OutputSpec((SessionPage,), absent=None))
+_redrive = CommandSpec(RedriveParked, output=_PROGRESS)
+_discard = CommandSpec(DiscardParked, output=_PROGRESS, frees=True)
 
-COMMAND_SPECS: Mapping[type[Any], CommandSpec[Any]] = {
-    spec.command: spec for spec in (_create, _update, _delete, _add, _add_many, _change, _remove, _count, _list)
-}
-"""The commands with rules, a handler or needs, by class."""
+_SPECS: tuple[CommandSpec[Any], ...] = (
+    *(_create, _get, _update, _delete, _add, _add_many, _change, _remove, _count, _list),
+    *(_redrive, _discard),
+)
+
+COMMAND_SPECS: Mapping[type[Any], CommandSpec[Any]] = {spec.command: spec for spec in _SPECS}
+"""Every command's spec, by the class of the command."""
+
+_by_type: dict[str, type[AnyCommand]] = {spec.command.type: spec.command for spec in _SPECS}
+OPERATIONS = {name: command for name, command in _by_type.items() if issubclass(command, ParkedCommands)}
+"""The commands of operators by wire type; clients have `ts.admin.parked` for them."""
+COMMANDS = {name: command for name, command in _by_type.items() if name not in OPERATIONS}
+"""The commands of applications by wire type."""
+UNBATCHED: tuple[type[AnyCommand], ...] = tuple(spec.command for spec in _SPECS if not spec.handler)
+"""The commands that are not decided together with others."""
+FREEING: frozenset[str] = frozenset(spec.command.type for spec in _SPECS if spec.frees)
+"""The wire types of the commands that only free memory."""
 
 HANDLERS: Mapping[type[Any], Callable[[SessionView, Any, Context], Decision]] = {
     command: spec.handler for command, spec in COMMAND_SPECS.items() if spec.handler

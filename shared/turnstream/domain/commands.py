@@ -181,6 +181,9 @@ class DiscardParked(ParkedCommands, frozen=True, kw_only=True):
     type: ClassVar[str] = "discard-parked"
 
 
+CommandOutput = bool | tuple[ChatMessage | RemovedMessage, ...] | None
+"""The output of a command besides the session: whether it deleted, or the messages that it removed."""
+
 ChangingCommand = (
     CreateSession
     | UpdateSession
@@ -196,29 +199,5 @@ Operation = RedriveParked | DiscardParked
 AnyCommand = ChangingCommand | Query | Operation
 QUERIES = (GetSession, ListSessions)
 """The classes of `Query`, for a quick isinstance."""
-ALONE = (*QUERIES, RedriveParked, DiscardParked)
-"""The classes of commands that are not decided together with others."""
-FREEING = frozenset({DeleteSession.type, RemoveMessages.type, DiscardParked.type})
-"""The wire types of commands that only free memory: they go through on a full server."""
 ON_SESSIONS = (SessionCommand, ParkedCommands)
 """The classes of commands that belong to a session, and so to its partition."""
-
-COMMANDS: dict[str, type[AnyCommand]] = {
-    command.type: command
-    for command in (
-        CreateSession,
-        GetSession,
-        UpdateSession,
-        DeleteSession,
-        AddMessage,
-        AddMessages,
-        UpdateMessage,
-        RemoveMessages,
-        UpdateTokenMetrics,
-        ListSessions,
-    )
-}
-"""Every command by its wire type."""
-
-OPERATIONS: dict[str, type[Operation]] = {command.type: command for command in (RedriveParked, DiscardParked)}
-"""The commands of operators, by wire type; clients have `ts.admin.parked` for them."""

@@ -5,6 +5,7 @@ position. Sequences are tuples; constructors take lists too. Every time is timez
 camelCase.
 """
 
+from binascii import crc_hqx
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -16,6 +17,9 @@ from turnstream.domain.content import MessageContent, ToolCallContent
 from turnstream.domain.limits import AtMostMaxItems, WithTimezone
 from turnstream.domain.prices import PriceSource
 from turnstream.domain.representation import show
+
+SESSION_BUCKETS = 4096
+"""Buckets of session ids: partitions are made of whole buckets, so that their number can be doubled."""
 
 ContextStrategy = Literal["summarize", "truncate", "relevance", "adaptive"]
 Contents = Annotated[tuple[MessageContent, ...], AtMostMaxItems]
@@ -194,3 +198,8 @@ def info_of(header: SessionHeader) -> SessionInfo:
         message_count=header.message_count,
         is_active=header.is_active,
     )
+
+
+def partition_of(session_id: str, partitions: int) -> int:
+    """Return the partition of a session: CRC16-XMODEM of its id picks a bucket, the bucket a partition (design §1)."""
+    return crc_hqx(session_id.encode(), 0) % SESSION_BUCKETS * partitions // SESSION_BUCKETS

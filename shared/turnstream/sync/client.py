@@ -11,8 +11,7 @@ from turnstream.client.client import Turnstream as AsyncTurnstream
 from turnstream.client.consumers.consumer import is_handler
 from turnstream.client.consumers.retry_policy import ATTEMPTS, RetryPolicy
 from turnstream.client.results import CommandResult
-from turnstream.client.sending.envelope import Trace
-from turnstream.client.sending.outbox import WhenFull
+from turnstream.client.sending.outbox import Trace, WhenFull
 from turnstream.client.subscriber import A, B, C, D
 from turnstream.client.subscriptions.start import Start
 from turnstream.domain.commands import Command, Result

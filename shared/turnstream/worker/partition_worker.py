@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from turnstream.application.processor import PartitionProcessor
 from turnstream.backoff import Backoff
-from turnstream.domain.commands import FREEING
+from turnstream.domain.command_specs import FREEING
 from turnstream.errors import ServerFull
 from turnstream.logging import get_logger, where_of
 from turnstream.ports import PartitionState, RawEntry

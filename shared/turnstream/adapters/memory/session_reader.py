@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from turnstream.adapters.memory.partition import Partition, StoredSession
 from turnstream.adapters.memory.sorted_set import Row
 from turnstream.codec.records import INFO_FIELDS, decode_info, decode_message
-from turnstream.domain.models import ChatMessage, SessionHeader, SessionInfo
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import ChatMessage, SessionHeader, SessionInfo, partition_of
 from turnstream.errors import MessageNotFound, SessionNotFound
 from turnstream.ports import FoundInfo, IndexEntry, MessageRange, SessionReader
 

@@ -7,8 +7,8 @@ from turnstream.adapters.redis.commit.durability_gate import DurabilityGate
 from turnstream.adapters.redis.commit.session_store import RedisStore
 from turnstream.adapters.redis.connection.addresses import read_settings
 from turnstream.adapters.redis.connection.cluster import Cluster
+from turnstream.adapters.redis.connection.connector import Connector, opened
 from turnstream.adapters.redis.connection.executor import Standalone
-from turnstream.adapters.redis.connection.pipelined import Connector, opened
 from turnstream.adapters.redis.connection.sentinel import Sentinels
 from turnstream.adapters.redis.consumer_store import RedisConsumerStore
 from turnstream.adapters.redis.deployment.checks import check_rights, check_servers
@@ -18,8 +18,7 @@ from turnstream.adapters.redis.function_library import library
 from turnstream.adapters.redis.membership.workers import RedisOwnership
 from turnstream.adapters.redis.pubsub.channels import RedisChannels
 from turnstream.adapters.redis.quarantine import RedisQuarantine
-from turnstream.adapters.redis.scripting import Scripts
-from turnstream.adapters.redis.server import Server, patience_of
+from turnstream.adapters.redis.server import Scripts, Server, patience_of
 from turnstream.adapters.redis.session_reader import RedisReader
 from turnstream.settings import Settings
 

@@ -11,8 +11,7 @@ from turnstream.adapters.redis.connection.pipelined import Word
 from turnstream.adapters.redis.keys import SubscriptionKeys
 from turnstream.adapters.redis.membership.consumers import ConsumerMembership, mark_of, understood
 from turnstream.adapters.redis.pubsub.channels import RedisChannels
-from turnstream.adapters.redis.scripting import portions_of
-from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.server import Server, portions_of
 from turnstream.adapters.redis.stored_records import RecordLocation, decoded, decoded_fields, read
 from turnstream.codec.records import milliseconds
 from turnstream.domain.position import LogPosition

@@ -6,16 +6,14 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from turnstream.adapters.redis.scripting import ScriptArgs
-from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.server import ScriptArgs, Server
 from turnstream.adapters.redis.stored_records import RecordLocation, decoded, invalid, read
 from turnstream.codec.records import INFO_FIELDS, decode_header, decode_info, decode_message
-from turnstream.domain.models import ChatMessage, SessionHeader
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import ChatMessage, SessionHeader, partition_of
 from turnstream.errors import MessageNotFound, SessionNotFound, StoredDataInvalid
 from turnstream.ports import FoundInfo, IndexEntry, MessageRange, SessionReader
 
-PIECE = 1_000
+MESSAGES_PER_READ = 1_000
 """Messages read in one call, so that a long session does not block the server for long. The number doubles each time
 that a change between two pieces makes the reader start again."""
 
@@ -49,7 +47,7 @@ class RedisReader(SessionReader):
         """
         if "" in (wanted.after, wanted.before):
             raise MessageNotFound(session_id, "")
-        size = PIECE
+        size = MESSAGES_PER_READ
         while (found := await self._pieces(session_id, wanted, size)) is None:
             # One call reads a consistent state, so this ends.
             size *= 2

@@ -13,9 +13,9 @@ from turnstream.application.commands.owner_memory import BatchParking
 from turnstream.codec.records import encode_output, milliseconds, rejection_of
 from turnstream.domain.command_specs import decide
 from turnstream.domain.commands import ChangingCommand
-from turnstream.domain.decision import Context, Decision
 from turnstream.domain.events import AnyEvent, EventMeta
 from turnstream.domain.evolution import evolve_header, evolve_messages
+from turnstream.domain.handlers import Context, Decision
 from turnstream.domain.models import ChatMessage, SessionHeader
 from turnstream.domain.patches import ChatMessagePatch, apply_patch
 from turnstream.domain.prices import Catalogue
@@ -112,12 +112,19 @@ class BatchInProgress:
         sessions: Mapping[str, WorkingSession],
         outcomes: Mapping[str, Outcome],
         catalogue: Catalogue,
-        parking: BatchParking,
+        parking: BatchParking | None = None,
         known_ms: int = 0,
     ) -> None:
         """Start after `before`, with the sessions and earlier outcomes that the commands need.
 
-        `known_ms` is a time that the server has passed: commands that expired by then are not applied.
+        Args:
+            before: the state of the partition.
+            sessions: the sessions that the commands change, by id.
+            outcomes: the earlier outcomes of commands, by command id.
+            catalogue: windows and prices of models.
+            parking: parks commands; `None` if no session is parked and no command has failed, as in most batches.
+            known_ms: a time that the server has passed: commands that expired by then are not applied.
+
         """
         self.parking = parking
         self._known_ms = known_ms
@@ -148,10 +155,10 @@ class BatchInProgress:
     def decide(self, accepted: DecodedCommand) -> None:
         """Decide a command that changes something, or answer again what it was answered the first time.
 
-        A command that meets a bug is parked.
+        A command that meets a bug is parked, if the batch parks commands and none of its events is applied.
 
         Raises:
-            Exception: it met a bug after some of it had happened; decide the batch again with it among the failures.
+            Exception: the bug that it met otherwise; decide the batch again with it among the failures.
 
         """
         known = self._known.get(accepted.entry.command_id)
@@ -163,7 +170,7 @@ class BatchInProgress:
                 else None
             )
             before = session.last_sequence if session else 0
-            known = (self.parking.outcome(accepted) if self.parking.active else None) or self._attempted(accepted)
+            known = (self.parking.outcome(accepted) if self.parking else None) or self._attempted(accepted)
             self._known[accepted.entry.command_id] = known
             self._recorded.append(RecordedOutcome(accepted.entry.command_id, accepted.entry_ms, known))
             place = self._place(session, before) if session else None
@@ -240,7 +247,7 @@ class BatchInProgress:
             self._recorded,
             self._replies,
             self._malformed,
-            self.parking.changes() if self.parking.active else None,
+            self.parking.changes() if self.parking else None,
             self._until,
         )
 
@@ -256,7 +263,7 @@ class BatchInProgress:
         try:
             return self._outcome(accepted)
         except Exception as bug:
-            if self._sequence != sequence:
+            if self.parking is None or self._sequence != sequence:
                 raise
             return self.parking.park(accepted, bug)
 

@@ -1,15 +1,13 @@
 """Load ▸ decide: the data that a run of commands needs is read, then they are decided in order (design §3)."""
 
 from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import cast
 
 from turnstream.application.commands.batch import BatchInProgress, WorkingSession
 from turnstream.application.commands.decoder import DecodedCommand, MalformedCommand
 from turnstream.application.commands.owner_memory import BatchParking, OwnerMemory
-from turnstream.domain.command_specs import COMMAND_SPECS
-from turnstream.domain.commands import (
-    ALONE,
-    ChangingCommand,
-)
+from turnstream.domain.command_specs import COMMAND_SPECS, UNBATCHED
+from turnstream.domain.commands import ChangingCommand
 from turnstream.domain.prices import Catalogue
 from turnstream.ports import Loaded, LoadedSession, Needs, Outcome, PartitionState, SessionNeeds, SessionStore
 
@@ -40,8 +38,8 @@ def needs_of(commands: Iterable[tuple[str, int, ChangingCommand]], cached: Conta
             needs.message_ids.update(spec.message_ids(command))
         if spec.tail:
             needs.tail += spec.tail(command)
-        if thorough and spec.new_message_ids:
-            needs.message_ids.update(spec.new_message_ids(command))
+        if thorough and spec.appends:
+            needs.message_ids.update(message.id for message in spec.appends(command))
     return Needs(sessions, times)
 
 
@@ -77,7 +75,7 @@ class BatchDecider:
         self, state: PartitionState, run: Sequence[Item], failures: Failures, *, thorough: bool
     ) -> BatchInProgress:
         """Decide a run; a command that fails is parked, whatever of it had happened."""
-        parking = self.parking(failures)
+        parking = BatchParking(self._memory.parked, failures) if failures or self._memory.parked.sessions else None
         needs, loaded = await self.loaded(state, run, parking, thorough=thorough)
         while True:
             batch = self.begun(state, needs, loaded, parking)
@@ -86,19 +84,14 @@ class BatchDecider:
                 return batch
             # It may have half happened: the batch is decided again without it.
             failures = {**failures, **failed}
-            parking = self.parking(failures)
-
-    def parking(self, failures: Failures) -> BatchParking:
-        """Begin to park."""
-        return BatchParking(self._memory.parked, failures)
+            parking = BatchParking(self._memory.parked, failures)
 
     async def loaded(
         self, state: PartitionState, run: Sequence[Item], parking: BatchParking | None, *, thorough: bool
     ) -> tuple[Needs, Loaded]:
         """Return what commands need, and what is stored of it; of what is only parked, nothing but outcomes."""
-        filtering = parking if parking and parking.active else None
-        needs = needs_of(_changing(run, filtering), self._memory.headers, thorough=thorough)
-        if thorough and filtering:
+        needs = needs_of(_changing(run, parking), self._memory.headers, thorough=thorough)
+        if thorough and parking:
             # For a duplicated command id the earliest entry counts: its outcome is not in a later bucket.
             times = {item.entry.command_id: item.entry_ms for item in reversed(run) if isinstance(item, DecodedCommand)}
             needs = Needs(needs.sessions, times)
@@ -121,7 +114,6 @@ class BatchDecider:
     ) -> BatchInProgress:
         """Begin a batch on what was loaded."""
         sessions = self._working(needs, loaded.sessions)
-        parking = parking or self.parking({})
         return BatchInProgress(state, sessions, loaded.outcomes, self._catalogue, parking, self._known_ms)
 
     def _working(self, needs: Needs, loaded: Mapping[str, LoadedSession]) -> dict[str, WorkingSession]:
@@ -135,9 +127,9 @@ class BatchDecider:
 
 def _changing(run: Sequence[Item], parking: BatchParking | None) -> list[tuple[str, int, ChangingCommand]]:
     return [
-        (item.entry.command_id, item.entry_ms, item.command)
+        (item.entry.command_id, item.entry_ms, cast("ChangingCommand", item.command))
         for item in run
         if isinstance(item, DecodedCommand)
-        and not isinstance(item.command, ALONE)
+        and not isinstance(item.command, UNBATCHED)
         and not (parking and parking.takes(item))
     ]

@@ -8,8 +8,9 @@ import msgspec
 
 from turnstream.codec.envelope import Sender, decode_command, decode_entry, decode_sender, entry_time
 from turnstream.codec.records import rejection_of
-from turnstream.domain.commands import ALONE, ON_SESSIONS, AnyCommand
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.command_specs import UNBATCHED
+from turnstream.domain.commands import ON_SESSIONS, AnyCommand
+from turnstream.domain.models import partition_of
 from turnstream.errors import InvalidCommand
 from turnstream.logging import get_logger, where_of
 from turnstream.ports import CommandEntry, MalformedEntry, RawEntry, Reply
@@ -106,7 +107,7 @@ def check_deadline(command: AnyCommand, apply_within_ms: int | None) -> None:
         InvalidCommand: it changes no session.
 
     """
-    if apply_within_ms is not None and isinstance(command, ALONE):
+    if apply_within_ms is not None and isinstance(command, UNBATCHED):
         raise InvalidCommand("applyWithin", "Only a command that changes a session can have one")
 
 

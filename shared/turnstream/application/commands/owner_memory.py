@@ -51,8 +51,9 @@ class ParkedSessions:
         self.limits = limits
         self.count = self.size = 0
         self.loaded = False
+        self.sessions: dict[str, ParkedSession] = {}
+        """The registry entries, by session id."""
         self._partition = partition
-        self._sessions: dict[str, ParkedSession] = {}
 
     async def load(self) -> None:
         """Read the registry."""
@@ -60,20 +61,16 @@ class ParkedSessions:
         self.loaded = True
         self.keep(stored)
 
-    def __bool__(self) -> bool:
-        """Return whether any session is parked."""
-        return bool(self._sessions)
-
     def get(self, session_id: str) -> ParkedSession | None:
         """Return the registry entry of a session; `None` if it is not parked."""
-        return self._sessions.get(session_id)
+        return self.sessions.get(session_id)
 
     def keep(self, changed: Mapping[str, ParkedSession | None]) -> None:
         """Remember what a committed batch has left."""
         for session_id, session in changed.items():
-            before = self._sessions.pop(session_id, None)
+            before = self.sessions.pop(session_id, None)
             if session is not None:
-                self._sessions[session_id] = session
+                self.sessions[session_id] = session
             for each, sign in ((before, -1), (session, 1)):
                 self.count += sign * each.count if each else 0
                 self.size += sign * each.size if each else 0
@@ -90,8 +87,6 @@ class BatchParking:
         self._changed: dict[str, ParkedSession] = {}
         self._queued: list[ParkedCommand] = []
         self._added = 0
-        self.active = bool(parked) or bool(failures)
-        """Whether any command of the batch may have to be parked: most batches need not ask for each."""
 
     def takes(self, accepted: DecodedCommand) -> bool:
         """Return whether a command is parked and not decided."""
@@ -107,7 +102,6 @@ class BatchParking:
 
     def park(self, accepted: DecodedCommand, failure: Exception) -> Outcome:
         """Park a command that cannot be applied, and with it its session; without a queue it can only be refused."""
-        self.active = True
         self.failed.append((accepted, failure))
         if isinstance(failure, CannotBeParked) or not can_be_parked(accepted):
             error = InvalidCommand("$.sessionId", reason_of(failure))

@@ -10,12 +10,11 @@ from msgspec.structs import replace
 from turnstream.application.queries.comparison import DIFFERS, Difference, compare, fields_that_differ
 from turnstream.codec.events import decode_event, session_of_event
 from turnstream.domain.events import AnyEvent, SessionCreated, SessionDeleted
-from turnstream.domain.models import ChatMessage, Entity, SessionHeader, SessionInfo, info_of
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import ChatMessage, Entity, SessionHeader, SessionInfo, info_of, partition_of
 from turnstream.errors import SessionNotFound, StoredDataInvalid, Unavailable
 from turnstream.ports import EventLog, EventPage, MessageRange, SessionReader
 
-ATTEMPTS = 10
+MAX_READS = 10
 """Attempts for a session that changes while it is read, or whose last change is not durable yet."""
 
 PAUSE = 0.1
@@ -76,7 +75,7 @@ class Verifier:
 
         """
         found: Verification | None = None
-        for attempt in range(ATTEMPTS):
+        for attempt in range(MAX_READS):
             if attempt:
                 await asyncio.sleep(PAUSE)
             try:

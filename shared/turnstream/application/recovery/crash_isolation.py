@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from turnstream.application.commands.batch_decider import NO_FAILURES, Failures, Item
 from turnstream.application.commands.decoder import CommandDecoder, DecodedCommand
 from turnstream.application.commands.owner_memory import can_be_parked
-from turnstream.domain.commands import ALONE
+from turnstream.domain.command_specs import UNBATCHED
 from turnstream.errors import InvalidCommand
 from turnstream.logging import get_logger
 from turnstream.ports import PartitionState, Quarantine, RawEntry
@@ -54,7 +54,7 @@ class CrashIsolation:
         item = self._intake.read(raw)
         if deaths < ATTEMPTS or not isinstance(item, DecodedCommand):
             return item, NO_FAILURES
-        if isinstance(item.command, ALONE) or not can_be_parked(item):
+        if isinstance(item.command, UNBATCHED) or not can_be_parked(item):
             return self._refused(raw, deaths), NO_FAILURES
         return item, {raw.entry_id: WorkerDied(deaths)}
 

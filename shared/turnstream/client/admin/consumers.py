@@ -7,8 +7,7 @@ from typing import cast
 
 from turnstream.client.subscriptions.start import Start, checked_start, find_position
 from turnstream.codec.envelope import check_session_id
-from turnstream.domain.models import Entity
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import Entity, partition_of
 from turnstream.domain.position import LogPosition, Position
 from turnstream.errors import SessionNotParked, SubscriptionNotFound, Unavailable
 from turnstream.ports import Backend, EventPage, Request

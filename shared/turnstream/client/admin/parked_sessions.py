@@ -8,8 +8,7 @@ import msgspec
 from turnstream.client.sessions import Executes
 from turnstream.codec.envelope import check_session_id, entry_time
 from turnstream.domain.commands import DiscardParked, ParkedCommands, QueueProgress, RedriveParked
-from turnstream.domain.models import Entity
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import Entity, partition_of
 from turnstream.ports import ParkedCommand, Quarantine
 
 COMMANDS_PER_PAGE = 100

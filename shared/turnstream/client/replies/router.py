@@ -14,8 +14,7 @@ import msgspec
 from turnstream.client.replies.listener import CLOSED, ReplyListener
 from turnstream.client.replies.resender import UnansweredResender
 from turnstream.client.replies.ticket import Expected, PendingCommand
-from turnstream.client.sending.envelope import AddressedCommand
-from turnstream.client.sending.outbox import Outbox
+from turnstream.client.sending.outbox import AddressedCommand, Outbox
 from turnstream.codec.records import decode_loss, decode_replies
 from turnstream.errors import DuplicateMismatch, Unavailable
 from turnstream.logging import get_logger

@@ -10,7 +10,7 @@ import msgspec
 from turnstream.application.commands.decoder import payload_hash
 from turnstream.client.guard import LoopGuard
 from turnstream.client.replies.diagnosis import Diagnosis
-from turnstream.client.sending.envelope import AddressedCommand
+from turnstream.client.sending.outbox import AddressedCommand
 from turnstream.codec.records import error_of
 from turnstream.domain.representation import show
 from turnstream.errors import CommandParked, CommandTimeout, InvalidCommand, TurnstreamError
@@ -50,7 +50,7 @@ class Deadline(msgspec.Struct, frozen=True, gc=False):
 
 Answer = Reply | TurnstreamError
 
-LOOK = 1.0
+DIAGNOSIS_LEAD_S = 1.0
 """Seconds before the end of a ticket's time at which it is looked for the reason why no answer comes."""
 
 
@@ -133,7 +133,7 @@ class AwaitedReply:
     async def _answer(self, deadline: Deadline) -> Answer:
         """Wait for the answer; shortly before the deadline, begin to look for the reason why there is none."""
         partition, left = self.addressed.partition, deadline.left
-        answer = await self._expected.within(left - min(LOOK, left / 2))
+        answer = await self._expected.within(left - min(DIAGNOSIS_LEAD_S, left / 2))
         if answer is None:
             self._diagnosis.begin(partition)
             answer = await self._expected.within(deadline.left)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from msgspec.structs import replace
 
 from turnstream.backoff import Backoff
-from turnstream.domain.commands import FREEING
+from turnstream.domain.command_specs import FREEING
 from turnstream.errors import Overloaded, ServerFull, Unavailable
 from turnstream.logging import get_logger
 from turnstream.ports import CommandEntry, CommandQueue

@@ -13,7 +13,7 @@ from turnstream.client.subscriptions.start import Start, checked_start, types_of
 from turnstream.client.subscriptions.supervisor import SubscriptionSupervisor, failure_of
 from turnstream.client.subscriptions.tasks import cancel_and_wait
 from turnstream.domain.events import Event
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 from turnstream.domain.position import LogPosition, Position, is_reached
 from turnstream.errors import Unavailable
 

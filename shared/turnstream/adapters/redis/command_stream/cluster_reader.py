@@ -10,7 +10,8 @@ from redis.exceptions import AskError, MovedError, RedisError, ResponseError
 from turnstream.adapters.redis.command_stream.standalone_reader import entry_of
 from turnstream.adapters.redis.connection.addresses import Address
 from turnstream.adapters.redis.connection.cluster import Cluster
-from turnstream.adapters.redis.connection.pipelined import answer, pack, raise_for
+from turnstream.adapters.redis.connection.connector import answer, raise_for
+from turnstream.adapters.redis.connection.pipelined import pack
 from turnstream.adapters.redis.connection.slots import slot_of
 from turnstream.adapters.redis.server import Server
 from turnstream.backoff import Backoff

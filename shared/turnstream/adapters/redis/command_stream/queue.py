@@ -13,7 +13,7 @@ from turnstream.adapters.redis.deployment.identity import Deployment
 from turnstream.adapters.redis.failures import unusable
 from turnstream.adapters.redis.server import Server
 from turnstream.codec.envelope import encode_optional
-from turnstream.domain.commands import FREEING
+from turnstream.domain.command_specs import FREEING
 from turnstream.errors import KeyUnusable, Overloaded
 from turnstream.ports import CommandEntry, CommandQueue, RawEntry
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from turnstream.adapters.redis.connection.pipelined import pack, raise_for
-from turnstream.adapters.redis.connection.transport import Transport
+from turnstream.adapters.redis.connection.connector import raise_for
+from turnstream.adapters.redis.connection.pipelined import Transport, pack
 from turnstream.adapters.redis.failures import understood
 from turnstream.adapters.redis.server import Server
 from turnstream.backoff import Faults
@@ -240,7 +240,7 @@ class _BlockingRead:
         return wire
 
     def _rested_for(self) -> float:
-        return asyncio.get_running_loop().time() - self._wire.heard_at if self._wire else 0.0
+        return asyncio.get_running_loop().time() - self._wire.received_at if self._wire else 0.0
 
     def _answered(self, answer: Any) -> None:  # noqa: ANN401 - whatever the server answers, or why it does not
         self._answers.append(answer)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from turnstream.adapters.redis.connection.pipelined import Word
 from turnstream.adapters.redis.keys import Keys, SessionKeys
 from turnstream.adapters.redis.outcome_times import BatchBuckets
-from turnstream.adapters.redis.scripting import MAX_WORDS, ScriptArgs
+from turnstream.adapters.redis.server import MAX_WORDS, ScriptArgs
 from turnstream.codec.events import encode_event
 from turnstream.codec.records import (
     encode_changes,

@@ -6,7 +6,7 @@ from typing import Any
 
 from turnstream.adapters.redis.keys import PartitionKeys
 from turnstream.adapters.redis.outcome_times import OutcomeBuckets
-from turnstream.adapters.redis.scripting import ScriptArgs, portions_of
+from turnstream.adapters.redis.server import ScriptArgs, portions_of
 from turnstream.codec.records import decode_header, decode_message, decode_outcome
 from turnstream.domain.models import ChatMessage
 from turnstream.ports import Loaded, LoadedSession, Needs, Outcome, SessionNeeds, StoredHeader

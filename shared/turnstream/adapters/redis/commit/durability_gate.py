@@ -17,7 +17,8 @@ from redis.exceptions import MovedError, RedisError, ResponseError
 
 from turnstream.adapters.redis.commit.batch_encoder import publications
 from turnstream.adapters.redis.connection.cluster import Cluster
-from turnstream.adapters.redis.connection.pipelined import Word, answer, pack
+from turnstream.adapters.redis.connection.connector import answer
+from turnstream.adapters.redis.connection.pipelined import Word, pack
 from turnstream.adapters.redis.server import Server
 from turnstream.backoff import Backoff
 from turnstream.codec.events import decode_event

@@ -16,8 +16,8 @@ from redis.asyncio.connection import (
     parse_url,
 )
 
+from turnstream.adapters.redis.connection.connector import Connector
 from turnstream.adapters.redis.connection.name_resolution import ResolvingConnection, ResolvingSSLConnection
-from turnstream.adapters.redis.connection.pipelined import Connector
 from turnstream.errors import ConfigurationError
 from turnstream.settings import Credentials, Settings, credentials_of
 

@@ -11,16 +11,9 @@ from redis.exceptions import AskError, MovedError, ResponseError
 
 from turnstream.adapters.redis.connection.addresses import Address, Target
 from turnstream.adapters.redis.connection.attempts import first_of
+from turnstream.adapters.redis.connection.connector import cut, opened
 from turnstream.adapters.redis.connection.executor import CommandExecutor
-from turnstream.adapters.redis.connection.pipelined import (
-    READS,
-    LostError,
-    Patience,
-    PipelinedConnection,
-    Word,
-    cut,
-    opened,
-)
+from turnstream.adapters.redis.connection.pipelined import READS, LostError, Patience, PipelinedConnection, Word
 from turnstream.adapters.redis.connection.slots import SLOTS, slot_of
 from turnstream.errors import ConfigurationError, TurnstreamError, Unavailable
 

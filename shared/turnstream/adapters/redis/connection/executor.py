@@ -5,7 +5,8 @@ from weakref import WeakSet
 
 from redis.asyncio.connection import AbstractConnection
 
-from turnstream.adapters.redis.connection.pipelined import Open, Patience, PipelinedConnection, Word, cut
+from turnstream.adapters.redis.connection.connector import Open, cut
+from turnstream.adapters.redis.connection.pipelined import Patience, PipelinedConnection, Word
 
 
 class CommandExecutor(Protocol):

@@ -4,17 +4,17 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-TICK = 0.001
+TIMER_SLACK_S = 0.001
 """Seconds by which a timer may come early."""
 
-MOMENT = 0.05
+LATE_ANSWER_S = 0.05
 """Seconds in which an answer is still read that came while something else held up the event loop."""
 
 
 class Watched(Protocol):
     """A connection, as its heartbeat sees it."""
 
-    heard_at: float
+    received_at: float
     """When something came over it last, by the event loop's clock."""
 
     def give_up(self, reason: str) -> None:
@@ -54,24 +54,24 @@ class Heartbeat:
 
     def _look(self) -> None:
         now, asked_at = self._loop.time(), self._asked_at()
-        due = max(asked_at or 0.0, self._watched.heard_at) + self._seconds
+        due = max(asked_at or 0.0, self._watched.received_at) + self._seconds
         if asked_at is None:
             self._is_overdue = False
             self._look_again_at(self._asked_if_quiet(now))
-        elif now + TICK < due:
+        elif now + TIMER_SLACK_S < due:
             self._is_overdue = False
             self._look_again_at(min(due, now + self._seconds / 2))
         elif not self._is_overdue:
             # Something may have held up the event loop: then the answer waits to be read, and timers come first.
             self._is_overdue = True
-            self._look_again_at(now + MOMENT)
+            self._look_again_at(now + LATE_ANSWER_S)
         else:
             self._watched.give_up(f"it did not answer for {self._seconds:g} s")
 
     def _asked_if_quiet(self, now: float) -> float:
         """Ask if nothing came for long; return when to look again."""
-        quiet_until = self._watched.heard_at + self._seconds / 2
-        if now + TICK < quiet_until:
+        quiet_until = self._watched.received_at + self._seconds / 2
+        if now + TIMER_SLACK_S < quiet_until:
             return quiet_until
         self._ask()
         return now + self._seconds / 2

@@ -1,45 +1,22 @@
-"""Connections to the server, with explicit options: no silent retries, no surprising time-outs (design §11)."""
+"""A connection that many calls share, without streams and tasks: replies are handled where they are received."""
 
 import asyncio
-import math
-import ssl
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple, NoReturn, cast
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple, cast
 
 import hiredis
-from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    ClusterDownError,
-    MasterDownError,
-    NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    TryAgainError,
-)
+from redis.asyncio.connection import AbstractConnection, DefaultParser
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import InvalidResponse, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from turnstream.adapters.redis.connection.transport import Transport
-from turnstream.errors import ConfigurationError, ServerFull, Unavailable
+from turnstream.adapters.redis.connection.connector import Open, raise_for
+from turnstream.adapters.redis.connection.heartbeat import Heartbeat
+from turnstream.errors import ConfigurationError, Unavailable
 
 Word = str | bytes | int | float
-Connector = Callable[[], AbstractConnection]
-"""Makes a new connection, not yet open."""
-
-Open = Callable[[], Awaitable[AbstractConnection]]
-"""Opens a new connection; raises `Unavailable` or `ConfigurationError`."""
-
-TRANSIENT = (
-    *(RedisConnectionError, RedisTimeoutError, ReadOnlyError),
-    *(MasterDownError, ClusterDownError, TryAgainError),
-)
-TRANSIENT_CODES = ("NOREPLICAS", "BUSY", "MISCONF", "UNBLOCKED")
-"""Transient error replies (design §4): those that redis-py knows, and others by their first word."""
-
 READS = frozenset(
     {
         *("EVALSHA_RO", "EVAL_RO", "FCALL_RO", "EXISTS", "HEXISTS", "HGET", "HGETALL", "INFO", "SMEMBERS", "TIME"),
@@ -48,71 +25,9 @@ READS = frozenset(
 )
 """Commands that change nothing: where their answer was lost they are asked once more."""
 
-DENIED_IN_SCRIPTS = ("ACL failure in script", "The user executing the script can't")
-"""The errors of Redis 7.2 and Valkey, and of Redis 7.0, for a script whose user may not run one of its commands."""
-
 
 class LostError(Exception):
     """A connection that was open was lost, or is dead: it is not known whether what was asked was carried out."""
-
-
-async def opened(connect: Connector, where: str) -> AbstractConnection:
-    """Open a connection, all that the two sides say first included, within the time that it was made with.
-
-    Raises:
-        Unavailable: no server answers there.
-        ConfigurationError: the server does not let this user in, or its certificate is not trusted.
-
-    """
-    connection = connect()
-    seconds = cast("float | None", getattr(connection, "socket_connect_timeout", None))
-    try:
-        # redis-py waits so long for the connection only, and without end for the first answers.
-        async with asyncio.timeout(seconds):
-            await connection.connect()
-    except asyncio.CancelledError:
-        await connection.disconnect(nowait=True)
-        raise
-    except TimeoutError:
-        await connection.disconnect(nowait=True)
-        raise Unavailable(
-            f"The server at {where} did not answer within {seconds:g} s, as the connection was opened"
-        ) from None
-    except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
-        raise ConfigurationError(f"The server at {where} refuses the user or the password: {error}") from error
-    except (RedisError, OSError) as error:
-        untrusted = _certificate_failure(error)
-        if untrusted:
-            raise ConfigurationError(
-                f"The certificate of the server at {where} is not trusted ({untrusted.verify_message}): name the "
-                "authority that signed it in the URL, as in rediss://…?ssl_ca_certs=ca.pem",
-            ) from error
-        raise Unavailable(f"No server answers at {where} ({error}): start one, or set TURNSTREAM_REDIS_URL") from error
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        # `asyncio.wait_for`, which a library may have used, swallows it before Python 3.12.
-        await connection.disconnect(nowait=True)
-        raise asyncio.CancelledError
-    return connection
-
-
-def _certificate_failure(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
-    """Return the reason why a server's certificate was refused, if it was the cause of an error."""
-    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
-        error = error.__cause__ or error.__context__
-    return error
-
-
-def raise_for(error: RedisError) -> NoReturn:
-    """Raise what a failed call means to the application; other error replies are bugs and stay what they are."""
-    text = str(error)
-    if isinstance(error, OutOfMemoryError) or text.startswith("OOM"):
-        raise ServerFull from error
-    if isinstance(error, TRANSIENT) or text.startswith(TRANSIENT_CODES):
-        raise Unavailable(f"The server cannot take this now: {text}") from error
-    if isinstance(error, NoPermissionError) or any(denied in text for denied in DENIED_IN_SCRIPTS):
-        raise ConfigurationError(f"The server does not permit this user a command it needs: {text}") from error
-    raise error
 
 
 def pack(words: Sequence[Word]) -> bytes:
@@ -120,21 +35,7 @@ def pack(words: Sequence[Word]) -> bytes:
     return cast("Callable[[Sequence[Word]], bytes]", hiredis.pack_command)(tuple(words))
 
 
-def cut(connection: AbstractConnection) -> None:
-    """End a connection at once; its user, if it has one, learns of it as of any loss."""
-    writer = connection._writer  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-    if writer is not None:
-        writer.transport.abort()
-        connection._close()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-
-
 PING = pack(("PING",))
-
-
-async def answer(connection: AbstractConnection) -> Any:  # noqa: ANN401 - whatever the server answers
-    """Return the next answer on a connection, however long it takes; an error reply is raised."""
-    read = cast("Callable[..., Awaitable[Any]]", connection.read_response)
-    return await read(timeout=math.inf)
 
 
 class Patience(NamedTuple):
@@ -142,6 +43,105 @@ class Patience(NamedTuple):
 
     response: float
     heartbeat: float
+
+
+CLOSE_TIMEOUT_S = 1.0
+"""Seconds to wait until an encrypted connection is closed."""
+
+_NOTHING = object()
+
+
+class Transport(asyncio.Protocol):
+    """Takes over an open connection of redis-py that has no request in flight.
+
+    redis-py reads from a stream, in a task that must be woken. That takes longer than the rest of a short request.
+    """
+
+    def __init__(
+        self, connection: AbstractConnection, answered: Callable[[Any], None], lost: Callable[[RedisError], None]
+    ) -> None:
+        """Call `answered` with each reply, and `lost` once when the connection has ended.
+
+        Args:
+            connection: the open connection.
+            answered: called with each reply; an error reply is passed as an exception.
+            lost: called with the reason; not called after `close`.
+
+        """
+        self.answered = answered
+        self._lost = lost
+        self._connection = connection
+        self._gone = asyncio.Event()
+        error_of = cast("Callable[[str], Exception]", DefaultParser.parse_error)
+        self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=error_of, notEnoughData=_NOTHING)
+        writer = cast("asyncio.StreamWriter", connection._writer)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        self._transport = writer.transport
+        self._transport.set_protocol(self)
+        self._loop = asyncio.get_running_loop()
+        self.received_at = self._loop.time()
+        """The event loop's time of the last bytes received, in seconds."""
+        self._heartbeat: Heartbeat | None = None
+
+    def watch(self, heartbeat: float, asked_at: Callable[[], float | None], ask: Callable[[], None]) -> None:
+        """Detect a dead connection by heartbeats, and end it; the arguments are those of `Heartbeat`."""
+        self._heartbeat = Heartbeat(self, heartbeat, asked_at, ask)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection is closed, so that nothing can be sent."""
+        return self._transport.is_closing()
+
+    def send(self, packed: bytes) -> None:
+        """Send one or several commands. On a closed connection this does nothing: `lost` reports the loss."""
+        if not self._transport.is_closing():
+            self._transport.write(packed)
+
+    async def aclose(self) -> None:
+        """Close the connection without calling `lost`, and wait up to `CLOSE_TIMEOUT_S` seconds until it is closed."""
+        self.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._gone.wait()
+
+    def close(self) -> None:
+        """Close the connection without calling `lost`."""
+        self.answered = self._lost = _ignore
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+        # `disconnect`, the public method, is a coroutine and would need a task.
+        self._connection._close()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+    def give_up(self, reason: str) -> None:
+        """Abort a dead connection, discard its unsent bytes, and call `lost` with the reason."""
+        transport = self._transport
+        self._end(RedisTimeoutError(reason))
+        transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse received bytes, and call `answered` with each complete reply."""
+        self.received_at = self._loop.time()
+        try:
+            self._reader.feed(data)
+            while (answer := self._reader.gets()) is not _NOTHING:
+                if isinstance(answer, RedisConnectionError):
+                    raise answer  # noqa: TRY301 - it concerns the whole connection, for example while the server loads
+                self.answered(answer)
+        except Exception as error:  # noqa: BLE001 - after any failure the position in the byte stream is unknown
+            self._end(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Call `lost`: the connection has ended."""
+        self._gone.set()
+        self._end(exc or RedisConnectionError("closed by the server"))
+
+    def _end(self, error: Exception) -> None:
+        lost = self._lost
+        self.close()
+        lost(error if isinstance(error, RedisError) else RedisConnectionError(repr(error)))
+
+
+def _ignore(_: object) -> None:
+    pass
 
 
 class PipelinedConnection:

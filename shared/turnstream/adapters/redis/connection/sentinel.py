@@ -9,7 +9,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from turnstream.adapters.redis.connection.addresses import SENTINEL, Address, Target
 from turnstream.adapters.redis.connection.attempts import first_of
-from turnstream.adapters.redis.connection.pipelined import answer, cut, opened, raise_for
+from turnstream.adapters.redis.connection.connector import answer, cut, opened, raise_for
 from turnstream.errors import ConfigurationError, Unavailable
 
 

@@ -5,8 +5,7 @@ from itertools import repeat
 
 from turnstream.adapters.redis.connection.addresses import SENTINEL
 from turnstream.adapters.redis.membership.leases import raise_failure
-from turnstream.adapters.redis.scripting import ScriptArgs
-from turnstream.adapters.redis.server import Server
+from turnstream.adapters.redis.server import ScriptArgs, Server
 from turnstream.errors import ConfigurationError, Unavailable
 from turnstream.logging import get_logger
 

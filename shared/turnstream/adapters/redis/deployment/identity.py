@@ -16,7 +16,7 @@ from turnstream.logging import get_logger
 
 log = get_logger(__name__)
 
-LOOK_EVERY: Final = 1.0
+CHECK_INTERVAL_S: Final = 1.0
 """Seconds between two looks at whether a worker has made the deployment by now."""
 
 
@@ -74,7 +74,7 @@ class Deployment:
 
     async def _look_again(self) -> None:
         while not self.made:
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(CHECK_INTERVAL_S)
             try:
                 await self.look()
             except Unavailable:

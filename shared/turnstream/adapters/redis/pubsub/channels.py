@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from redis.exceptions import RedisError
 
 from turnstream.adapters.redis.connection.cluster import Cluster
-from turnstream.adapters.redis.connection.pipelined import raise_for
+from turnstream.adapters.redis.connection.connector import raise_for
 from turnstream.adapters.redis.pubsub.sharded import by_node, subscribe_sharded
 from turnstream.adapters.redis.pubsub.subscription import RedisSubscription
 from turnstream.adapters.redis.server import Server
 from turnstream.domain.events import EVENTS
-from turnstream.domain.partitioning import partition_of
+from turnstream.domain.models import partition_of
 from turnstream.ports import Channels, Subscription
 
 

@@ -3,8 +3,7 @@
 import asyncio
 from collections import deque
 
-from turnstream.adapters.redis.connection.pipelined import pack
-from turnstream.adapters.redis.connection.transport import Transport
+from turnstream.adapters.redis.connection.pipelined import Transport, pack
 from turnstream.errors import Unavailable
 
 

@@ -6,7 +6,8 @@ from redis.exceptions import MovedError, RedisError
 
 from turnstream.adapters.redis.connection.addresses import Address
 from turnstream.adapters.redis.connection.cluster import REDIRECTS, Cluster
-from turnstream.adapters.redis.connection.pipelined import Patience, raise_for
+from turnstream.adapters.redis.connection.connector import raise_for
+from turnstream.adapters.redis.connection.pipelined import Patience
 from turnstream.adapters.redis.connection.slots import slot_of
 from turnstream.adapters.redis.pubsub.subscription import RedisSubscription
 from turnstream.errors import Unavailable

@@ -7,8 +7,7 @@ from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 
-from turnstream.adapters.redis.connection.pipelined import Patience, pack
-from turnstream.adapters.redis.connection.transport import Transport
+from turnstream.adapters.redis.connection.pipelined import Patience, Transport, pack
 from turnstream.adapters.redis.pubsub.delivery_check import DeliveryCheck
 from turnstream.errors import Unavailable
 from turnstream.ports import Subscription

@@ -7,14 +7,18 @@ import typer
 
 from turnstream import Position, Turnstream
 from turnstream.client.subscriptions.start import Start, parse_age
-from turnstream_cli.output import print_json, print_table
-from turnstream_cli.running import REFUSED
+from turnstream_cli.notes import print_if_empty
+from turnstream_cli.output import print_json, print_table, time_text
+from turnstream_cli.running import Refused
 
 
 async def print_subscriptions(redis_url: str | None, *, as_json: bool) -> None:
     """Print all subscriptions."""
     async with Turnstream.connect(redis_url) as ts:
         infos = [each async for each in ts.admin.consumers.list()]
+    if not infos:
+        print_if_empty("There are no durable subscriptions.", as_json=as_json)
+        return
     if as_json:
         for info in infos:
             print_json(info)
@@ -29,7 +33,7 @@ async def print_subscriptions(redis_url: str | None, *, as_json: bool) -> None:
         )
         for i in infos
     )
-    print_table(("subscription", "members", "behind", "retried", "parked"), rows)
+    print_table(("subscription", "consumers", "lag", "retried", "parked"), rows)
 
 
 async def print_lag(redis_url: str | None, name: str, *, as_json: bool) -> None:
@@ -44,21 +48,21 @@ async def print_lag(redis_url: str | None, name: str, *, as_json: bool) -> None:
         (str(lag.partition), str(lag.mark.sequence) if lag.mark else "–", str(lag.head.sequence), str(lag.behind))
         for lag in lags
     )
-    print_table(("partition", "handled", "head", "behind"), rows)
+    print_table(("partition", "handled", "head", "lag"), rows)
 
 
-async def reset_to(redis_url: str | None, name: str, place: Start | datetime) -> None:
+async def reset_to(redis_url: str | None, name: str, start: Start | datetime, *, as_json: bool) -> None:
     """Set the position of a subscription."""
     async with Turnstream.connect(redis_url) as ts:
         try:
-            await ts.admin.consumers.reset(name, place)
+            await ts.admin.consumers.reset(name, start)
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--to") from None
-    typer.echo(f"{name} goes on from there")
+    _print_done(f"{name} continues from there", {"subscription": name, "status": "reset"}, as_json=as_json)
 
 
-def place_of(text: str) -> Start | datetime:
-    """Return the place that was typed: `now`, `beginning`, an age or a position."""
+def start_of(text: str) -> Start | datetime:
+    """Return the start that was typed: `now`, `beginning`, an age or a position."""
     if text in {"now", "beginning"}:
         return cast("Start", text)
     try:
@@ -71,41 +75,54 @@ async def print_parked(redis_url: str | None, name: str, *, as_json: bool) -> No
     """Print the retried and parked sessions of a subscription."""
     async with Turnstream.connect(redis_url) as ts:
         sessions = [each async for each in ts.admin.consumers.parked(name)]
+    if not sessions:
+        print_if_empty(f"{name} has no retried or parked session.", as_json=as_json)
+        return
     if as_json:
         for session in sessions:
             print_json(session)
         return
     rows = (
         (
-            *(s.session_id, str(s.events), str(s.lost), s.since.isoformat(" ", "seconds")),
+            *(s.session_id, str(s.events), str(s.lost), time_text(s.since)),
             f"{s.reason} ({s.attempts} ×)",
             "parked" if s.is_parked else "retried",
-            s.next_try.isoformat(" ", "seconds") if s.next_try else "–",
+            time_text(s.next_try) if s.next_try else "–",
         )
         for s in sessions
     )
-    print_table(("session", "events", "lost", "since", "error", "state", "next try"), rows)
+    print_table(("session", "events", "lost", "since", "error", "state", "next attempt"), rows)
 
 
-async def redrive_session(redis_url: str | None, name: str, session_id: str, timeout: float) -> None:
-    """Redrive a session and say how far that came."""
+async def redrive_session(redis_url: str | None, name: str, session_id: str, timeout: float, *, as_json: bool) -> None:
+    """Redrive a session and print how many events are left."""
     async with Turnstream.connect(redis_url) as ts:
         left = await ts.admin.consumers.redrive(name, session_id, timeout=timeout)
     if left:
-        typer.echo(f"error: an event was not handled again; {left} wait", err=True)
-        raise typer.Exit(REFUSED)
-    typer.echo("all handled")
+        raise Refused(f"An event was not handled again; {left} wait")
+    _print_done("all handled", _done(name, session_id, "redriven"), as_json=as_json)
 
 
-async def discard_session(redis_url: str | None, name: str, session_id: str, timeout: float) -> None:
-    """Drop what waits in a session."""
+async def discard_session(redis_url: str | None, name: str, session_id: str, timeout: float, *, as_json: bool) -> None:
+    """Drop the waiting events of a session."""
     async with Turnstream.connect(redis_url) as ts:
         await ts.admin.consumers.discard(name, session_id, timeout=timeout)
-    typer.echo("discarded")
+    _print_done("discarded", _done(name, session_id, "discarded"), as_json=as_json)
 
 
-async def forget_subscription(redis_url: str | None, name: str) -> None:
-    """Forget a subscription."""
+async def forget_subscription(redis_url: str | None, name: str, *, as_json: bool) -> None:
+    """Delete a subscription."""
     async with Turnstream.connect(redis_url) as ts:
         await ts.admin.consumers.forget(name)
-    typer.echo(f"{name} is forgotten")
+    _print_done(f"{name} is forgotten", {"subscription": name, "status": "forgotten"}, as_json=as_json)
+
+
+def _done(name: str, session_id: str, status: str) -> dict[str, str]:
+    return {"subscription": name, "sessionId": session_id, "status": status}
+
+
+def _print_done(text: str, record: dict[str, str], *, as_json: bool) -> None:
+    if as_json:
+        print_json(record)
+    else:
+        typer.echo(text)

@@ -5,10 +5,9 @@ from typing import Annotated, Final
 
 import typer
 
-from turnstream_cli.options import AsJson, Log, LogLevel, RedisUrl
+from turnstream_cli.options import AsJson, Log, LogLevel, RedisUrl, SessionId, Yes
 
 SETTINGS: Final = {"help_option_names": ["-h", "--help"]}
-SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.")]
 EntryId = Annotated[str, typer.Argument(metavar="ID", help="The entry's id, as the listing shows it.")]
 
 parked = typer.Typer(no_args_is_help=True, context_settings=SETTINGS)
@@ -24,6 +23,9 @@ def of_parked() -> None:
 
     [bold]list[/bold] shows the parked sessions and why, [bold]show[/bold] the waiting commands. After a fix,
     [bold]redrive[/bold]; if a command can never be applied, [bold]discard[/bold] it and redrive the rest.
+
+    Example:
+      turnstream parked list
     """
 
 
@@ -31,7 +33,9 @@ def of_parked() -> None:
 def list_parked(*, as_json: AsJson = False, redis_url: RedisUrl = None, log_level: Log = LogLevel.ERROR) -> None:
     """List parked sessions, the one that waits for longest first; nothing of their contents.
 
-    Example:  turnstream parked list --json | jq -r .sessionId
+    Examples:
+      turnstream parked list
+      turnstream parked list --json | jq -r .sessionId
     """
     from turnstream_cli.parked import print_parked
     from turnstream_cli.running import run
@@ -46,6 +50,9 @@ def show_parked(
     """Show the commands that wait in a parked session, in their order, with their contents.
 
     The first one is the one that could not be applied.
+
+    Example:
+      turnstream parked show chat-1
     """
     from turnstream_cli.parked import print_queue
     from turnstream_cli.running import run
@@ -60,6 +67,9 @@ def redrive_parked(
     """Apply the waiting commands of a session, in order; after the last one the session is not parked.
 
     It stops at the first that fails again, says why, and exits with 1: the rest keeps waiting. Needs a running worker.
+
+    Example:
+      turnstream parked redrive chat-1
     """
     from turnstream_cli.parked import redrive
     from turnstream_cli.running import run
@@ -71,18 +81,27 @@ def redrive_parked(
 def discard_parked(
     session_id: SessionId,
     *,
-    everything: Annotated[bool, typer.Option("--all", help="Not only the first command, but all that wait.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Every waiting command, not only the first.")] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
     redis_url: RedisUrl = None,
     log_level: Log = LogLevel.ERROR,
 ) -> None:
     """Remove the first waiting command of a session, the one that failed: it will never be applied.
 
-    The rest stays parked: redrive it then. There is no way back. Needs a running worker.
-    """
-    from turnstream_cli.parked import discard
-    from turnstream_cli.running import run
+    The rest stays parked: redrive it then. This cannot be undone. Needs a running worker.
 
+    Examples:
+      turnstream parked discard chat-1
+      turnstream parked discard chat-1 --all --yes
+    """
+    from turnstream_cli.confirmation import confirm
+    from turnstream_cli.parked import discard
+    from turnstream_cli.running import reported, run
+
+    commands = "all waiting commands" if everything else "the first waiting command"
+    with reported(as_json=as_json):
+        confirm(f"Discard {commands} of session {session_id}?", confirmed=yes)
     run(discard(redis_url, session_id, everything=everything, as_json=as_json), log_level, as_json=as_json)
 
 
@@ -92,12 +111,19 @@ def of_malformed() -> None:
 
     They come from programs that write to the streams themselves, or from a producer that is newer than the workers:
     upgrade the workers, then [bold]redrive[/bold].
+
+    Example:
+      turnstream malformed list
     """
 
 
 @malformed.command("list")
 def list_malformed(*, as_json: AsJson = False, redis_url: RedisUrl = None, log_level: Log = LogLevel.ERROR) -> None:
-    """List entries that could not be read, with the reason; nothing of their contents."""
+    """List entries that could not be read, with the reason; nothing of their contents.
+
+    Example:
+      turnstream malformed list
+    """
     from turnstream_cli.malformed import print_malformed
     from turnstream_cli.running import run
 
@@ -108,7 +134,11 @@ def list_malformed(*, as_json: AsJson = False, redis_url: RedisUrl = None, log_l
 def show_malformed(
     entry_id: EntryId, *, as_json: AsJson = False, redis_url: RedisUrl = None, log_level: Log = LogLevel.ERROR
 ) -> None:
-    """Show what is kept of an entry, with its contents."""
+    """Show what is kept of an entry, with its contents.
+
+    Example:
+      turnstream malformed show 12:1767225600000-0
+    """
     from turnstream_cli.malformed import print_entry
     from turnstream_cli.running import run
 
@@ -123,6 +153,9 @@ def redrive_malformed(
 
     An entry that still cannot be read comes back with another id. Entries that were too large to be kept whole are
     refused.
+
+    Example:
+      turnstream malformed redrive 12:1767225600000-0
     """
     from turnstream_cli.malformed import redrive
     from turnstream_cli.running import run
@@ -132,10 +165,22 @@ def redrive_malformed(
 
 @malformed.command("discard")
 def discard_malformed(
-    entry_id: EntryId, *, as_json: AsJson = False, redis_url: RedisUrl = None, log_level: Log = LogLevel.ERROR
+    entry_id: EntryId,
+    *,
+    yes: Yes = False,
+    as_json: AsJson = False,
+    redis_url: RedisUrl = None,
+    log_level: Log = LogLevel.ERROR,
 ) -> None:
-    """Forget an entry. There is no way back."""
-    from turnstream_cli.malformed import discard
-    from turnstream_cli.running import run
+    """Delete an entry. This cannot be undone.
 
+    Example:
+      turnstream malformed discard 12:1767225600000-0
+    """
+    from turnstream_cli.confirmation import confirm
+    from turnstream_cli.malformed import discard
+    from turnstream_cli.running import reported, run
+
+    with reported(as_json=as_json):
+        confirm(f"Discard the malformed entry {entry_id}?", confirmed=yes)
     run(discard(redis_url, entry_id, as_json=as_json), log_level, as_json=as_json)

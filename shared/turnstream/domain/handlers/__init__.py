@@ -1,1 +1,0 @@
-"""The handlers: each decides one command (docs/contract.md, Commands)."""
