@@ -34,8 +34,8 @@ def settings(**overrides: Any) -> Settings:  # noqa: ANN401 - pydantic checks th
 
     """
     # Arguments come before the environment.
-    defaults = {name: field.get_default() for name, field in Settings.model_fields.items()}
-    return Settings(**(defaults | {"partitions": PARTITIONS} | overrides))
+    values: dict[str, Any] = {name: field.get_default() for name, field in Settings.model_fields.items()}
+    return Settings(**(values | {"partitions": PARTITIONS} | overrides))
 
 
 def client(**overrides: Any) -> PendingConnection[Turnstream]:  # noqa: ANN401 - pydantic checks the values
