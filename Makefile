@@ -104,8 +104,8 @@ chaos: $(VENV)/.installed-dev ## hurt workers, network and servers for minutes, 
 mutants: $(VENV)/.installed-dev ## take the checks out of the scripts one at a time; some test must fail each time
 	$(PY) -m tests.mutants
 
-asyncapi: $(VENV)/.installed ## write docs/asyncapi.json anew, the wire as other languages see it
-	$(VENV)/bin/turnstream asyncapi > docs/asyncapi.json
+asyncapi: $(VENV)/.installed ## generate the AsyncAPI document of the wire format, which the package ships
+	$(PY) -m tools.asyncapi
 
 secrets: ## passwords for docker compose, in deploy/secrets; those that are there stay
 	@mkdir -p -m 700 deploy/secrets

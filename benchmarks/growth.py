@@ -24,9 +24,10 @@ from benchmarks.machine import machine
 from benchmarks.peers.environments import ROOT, Environment
 from benchmarks.spine import run
 from benchmarks.stage import Stage, client_of, stage, worker_on
-from turnstream import AddMessage, CreateSession, Settings, Turnstream, user_message
+from turnstream import AddMessage, CreateSession, Turnstream, user_message
 from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.domain.models import partition_of
+from turnstream.settings import load_settings
 
 RESULTS: Final = Path(__file__).parent / "results" / "growth.json"
 TOGETHER: Final = 20_000
@@ -134,7 +135,7 @@ async def idle(on: Stage, seconds: float) -> Figures:
 
 async def one_server(on: Stage, size: Size) -> dict[str, Any]:
     """Run what needs one server."""
-    async with client_of(Settings().at(on.url)) as (ts, backend):
+    async with client_of(load_settings().at(on.url)) as (ts, backend):
         empty = await idle(on, size.idle)
         sessions = await more_sessions(ts, backend, size)
         recorded = await outcomes(backend)
@@ -144,7 +145,7 @@ async def one_server(on: Stage, size: Size) -> dict[str, Any]:
 
 async def throughput(on: Stage, commands: int) -> Figures:
     """Measure a few rounds of full speed, and return the best: others use the machine too."""
-    async with client_of(Settings().at(on.url)) as (ts, _):
+    async with client_of(load_settings().at(on.url)) as (ts, _):
         await asyncio.sleep(SETTLED)
         rounds = [await measuring.throughput(ts, on, commands, 500, TOGETHER) for _ in range(4)]
     return max(rounds, key=lambda figures: figures["commands_per_second"])

@@ -14,7 +14,7 @@ from rich.console import Console
 from benchmarks import limit, measuring
 from benchmarks.spine import run
 from benchmarks.stage import Stage, client_of, stage
-from turnstream import Settings
+from turnstream.settings import load_settings
 
 FLOOR: Final = 0.25
 """Of the limit. A quiet machine of two cores reaches 0.5, a busy one 0.35: there three processes share what one has."""
@@ -27,7 +27,7 @@ IN_FLIGHT: Final = 20_000
 
 async def measure(on: Stage) -> list[Mapping[str, float]]:
     """Return, of each round, commands a second of both, and the server's CPU time a command of both."""
-    settings = Settings().at(on.url)
+    settings = load_settings().at(on.url)
     async with client_of(settings) as (ts, _):
         sample = await limit.sample(settings)
         await measuring.throughput(ts, on, COMMANDS // 4, SESSIONS, IN_FLIGHT)  # warms everything up

@@ -16,7 +16,7 @@ from rich.table import Table
 from benchmarks import measuring
 from benchmarks.machine import machine
 from benchmarks.stage import Stage, client_of, stage
-from turnstream import Settings
+from turnstream.settings import load_settings
 
 RESULTS = Path(__file__).parent / "results" / "spine.json"
 
@@ -39,7 +39,7 @@ QUICK = Size(2, 10_000, 100, 8_000, 200, 1, 20, 1_000)
 
 async def measure(stage: Stage, size: Size) -> dict[str, Any]:
     """Run all measurements and return their figures."""
-    settings = Settings().at(stage.url)
+    settings = load_settings().at(stage.url)
     async with client_of(settings) as (ts, backend):
         await measuring.throughput(ts, stage, size.commands // 4, size.sessions, size.in_flight)  # warms everything up
         rounds = [

@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
+from msgspec.structs import replace
 from redis import Redis
 from tests.contract.deployments import Deployment, MemoryDeployment, client_of, opened
 from tests.contract.redis_deployments import (
@@ -28,7 +28,7 @@ from tests.topologies import (
 from turnstream import Turnstream
 from turnstream.adapters.embedded import EmbeddedServer, start_embedded_server
 from turnstream.ports import Backend
-from turnstream.settings import Settings
+from turnstream.settings import Secret, Settings
 
 KINDS = ("memory", "fakeredis", "embedded", "cluster")
 
@@ -150,4 +150,4 @@ async def ts(deployment: Deployment) -> Turnstream:
 
 
 def _at(server: EmbeddedServer, settings: Settings) -> Settings:
-    return settings.model_copy(update={"redis_url": SecretStr(server.url)})
+    return replace(settings, redis_url=Secret(server.url))

@@ -1,6 +1,8 @@
 """`turnstream acl`: the rules for the server's users."""
 
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +16,9 @@ from turnstream_cli.options import RoleName
 USER_NAME: Final = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 
 
-def print_rules(name: RoleName | None, namespace: str | None, user: str | None, password_file: Path | None) -> None:
+def print_rules(
+    name: RoleName | None, namespace: str | None, user: str | None, password_file: Path | None, *, as_json: bool
+) -> None:
     """Print the rule of one role, or of all of them as a file.
 
     Raises:
@@ -25,9 +29,17 @@ def print_rules(name: RoleName | None, namespace: str | None, user: str | None, 
     if name is None:
         if user or password_file:
             raise ConfigurationError("--user and --password-file are for one role: add --role")
-        typer.echo("\n\n".join(rule(each, namespace) for each in ROLES))
+        _print({each: rule(each, namespace) for each in ROLES}, as_json=as_json)
         return
     if user is not None and not USER_NAME.fullmatch(user):
         raise ConfigurationError("--user: letters, digits and _ . @ - make a user's name, up to 64 of them")
     password = read_secret(password_file, "--password-file").get_secret_value() if password_file else None
-    typer.echo(rule(name.value, namespace, user=user, password=password))
+    _print({name.value: rule(name.value, namespace, user=user, password=password)}, as_json=as_json)
+
+
+def _print(rules: Mapping[str, str], *, as_json: bool) -> None:
+    if as_json:
+        for role, text in rules.items():
+            typer.echo(json.dumps({"role": role, "rule": text}))
+    else:
+        typer.echo("\n\n".join(rules.values()))

@@ -18,6 +18,7 @@ from turnstream_cli.options import (
     RedisUrl,
     RoleName,
     Version,
+    Yes,
 )
 from turnstream_cli.session_commands import sessions
 from turnstream_cli.subscriptions import subscriptions
@@ -155,6 +156,19 @@ def dev(
 
 
 @app.command(rich_help_panel=OPERATIONS)
+def workers(*, as_json: AsJson = False, redis_url: RedisUrl = None, log_level: Log = LogLevel.ERROR) -> None:
+    """List the live workers, and how many partitions each owns.
+
+    Example:
+      turnstream workers
+    """
+    from turnstream_cli.running import run
+    from turnstream_cli.workers import print_workers
+
+    run(print_workers(redis_url, as_json=as_json), log_level, as_json=as_json)
+
+
+@app.command(rich_help_panel=OPERATIONS)
 def setup(
     *,
     remove_old: Annotated[
@@ -181,6 +195,7 @@ def setup(
 def migrate(
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the keys, and write nothing.")] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
     redis_url: RedisUrl = None,
     log_level: Log = LogLevel.ERROR,
@@ -190,12 +205,16 @@ def migrate(
     Stop all workers, consumers and producers first; it refuses while a worker or a consumer is alive. After an
     interruption, run it again to continue; until then no program starts. Waiting commands are applied afterwards.
 
-    Example:
+    Examples:
       turnstream migrate --dry-run
+      turnstream migrate --yes
     """
+    from turnstream_cli.confirmation import confirm
     from turnstream_cli.deploying import migrate_deployment
-    from turnstream_cli.running import run
+    from turnstream_cli.running import reported, run
 
+    with reported(as_json=as_json):
+        confirm("Rename the keys, so that earlier versions cannot use them?", confirmed=yes or dry_run)
     run(migrate_deployment(redis_url, dry_run=dry_run, as_json=as_json), log_level, as_json=as_json)
 
 
@@ -211,6 +230,7 @@ def acl(
     password_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Holds the password; only its hash is printed.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print the rules of the server's access control list: a user for each role, with the permissions that it needs.
 
@@ -223,8 +243,8 @@ def acl(
     from turnstream_cli.acl import print_rules
     from turnstream_cli.running import reported
 
-    with reported():
-        print_rules(role, namespace, user, password_file)
+    with reported(as_json=as_json):
+        print_rules(role, namespace, user, password_file, as_json=as_json)
 
 
 @app.command(rich_help_panel=OPERATIONS)
@@ -237,9 +257,9 @@ def asyncapi() -> None:
     Example:
       turnstream asyncapi > asyncapi.json
     """
-    from turnstream.asyncapi import render
+    from importlib.resources import files
 
-    typer.echo(render(), nl=False)
+    typer.echo(files("turnstream").joinpath("asyncapi.json").read_text(encoding="utf-8"), nl=False)
 
 
 reflow_help(app)

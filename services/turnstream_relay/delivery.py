@@ -2,12 +2,10 @@
 
 from typing import Final
 
-import structlog
-
 from turnstream import Consumer, NotHandled, ResyncRequired, Turnstream
 from turnstream.client.consumers.handler_calls import is_retry
 from turnstream.events import Event
-from turnstream.logging import get_logger
+from turnstream.logging import bound, get_logger
 from turnstream_relay.answers import Answer, Outcome
 from turnstream_relay.configuration import Endpoint
 from turnstream_relay.gate import CircuitOpen, DeliveryLimiter
@@ -65,7 +63,7 @@ class Delivery:
             ConfigurationError: the server does not permit what is needed.
 
         """
-        with structlog.contextvars.bound_contextvars(endpoint=self.name):
+        with bound(endpoint=self.name):
             async with self._poster:
                 await self._subscription.run(self._handle)
 

@@ -1,5 +1,6 @@
 """Turnstream: the state of LLM chat sessions, kept as a stream of commands and events.
 
+Example:
     async with Turnstream.connect("redis://localhost:6379") as ts:
         session = await ts.execute(CreateSession(SessionConfig("openai", "gpt-4")))
         ticket = await ts.send(AddMessage(session.id, user_message("Hello")))
@@ -8,6 +9,7 @@
 This module has the names of daily use. The others are in `turnstream.commands`, `turnstream.events`,
 `turnstream.errors`, `turnstream.admin`, `turnstream.catalogue` and `turnstream.testing`. `turnstream.sync` is the
 client without asyncio. Every other module is internal and may change.
+
 """
 
 from turnstream.client.client import (
@@ -115,6 +117,7 @@ __all__ = [
     "RemoveMessages",
     "ResyncRequired",
     "RetryPolicy",
+    "Secret",
     "Session",
     "SessionAlreadyExists",
     "SessionConfig",

@@ -1,7 +1,9 @@
-"""The classes of `ts.admin` and of what it lists, and those of `ts.verify`.
+"""The classes of `ts.admin`, of what it lists, and of the result of `ts.verify`.
 
-async for info in ts.admin.parked.list():
-print(info.session_id, info.commands, info.error)
+Example:
+    async for info in ts.admin.parked.list():
+        print(info.session_id, info.commands, info.error)
+
 """
 
 from turnstream.application.queries.comparison import (

@@ -1,8 +1,8 @@
 """All commands, the patches of their updates, and what they return (docs/contract.md, Commands).
 
-from turnstream.commands import SessionPatch, UpdateSession
+Example:
+    ticket = await ts.send(UpdateSession(session_id, SessionPatch(is_active=False)))
 
-ticket = await ts.send(UpdateSession(session_id, SessionPatch(is_active=False)))
 """
 
 from msgspec import (

@@ -1,10 +1,10 @@
 """All events, their positions, and the fold that makes a session of them (docs/contract.md, Events).
 
-from turnstream.events import MessageAdded
+Example:
+    async with ts.subscribe(MessageAdded) as events:
+        async for event in events:
+            print(event.session_id, event.message.role)
 
-async with ts.subscribe(MessageAdded) as events:
-async for event in events:
-print(event)
 """
 
 from turnstream.client.subscriptions.resync import (

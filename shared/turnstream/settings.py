@@ -1,26 +1,51 @@
 """The settings of an operator, from the environment (`TURNSTREAM_…`) or given to the constructors."""
 
+import os
 import re
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+import msgspec
+from msgspec import Meta
+from msgspec.structs import force_setattr, replace
 
 from turnstream.errors import ConfigurationError
 
+PREFIX: Final = "TURNSTREAM_"
 
-def _power_of_two(value: int) -> int:
-    if value & (value - 1):
-        raise ValueError("the number of partitions is a power of two")
-    return value
+
+class Secret:
+    """A text that no `repr` and no error shows."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        """Keep a text secret."""
+        self._text = text
+
+    def get_secret_value(self) -> str:
+        """Return the text."""
+        return self._text
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
 
 
 class Credentials(NamedTuple):
     """A user and a password; `None` if there is none."""
 
     username: str | None = None
-    password: SecretStr | None = None
+    password: Secret | None = None
 
 
 CREDENTIALS = (
@@ -29,32 +54,38 @@ CREDENTIALS = (
 )
 """The settings that let a program in."""
 
-Seconds = Annotated[PositiveFloat, Field(le=10**9)]
+PositiveInt = Annotated[int, Meta(gt=0)]
+Seconds = Annotated[float, Meta(gt=0, le=10**9)]
 """Seconds that the server can count in milliseconds; infinity is not allowed."""
 
 
-class Settings(BaseSettings):
-    """The settings of a client or a worker; every member of a deployment needs the same namespace and partitions."""
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of a client or a worker; all programs of a deployment need the same namespace and partitions.
 
-    model_config = SettingsConfigDict(env_prefix="TURNSTREAM_", frozen=True, extra="forbid", allow_inf_nan=False)
+    `Settings(…)` does not read the environment: `load_settings` does.
 
-    redis_url: SecretStr = SecretStr("redis://localhost:6379")
+    Raises:
+        ConfigurationError: a value is not allowed; names the environment variable.
+
+    """
+
+    redis_url: Secret = Secret("redis://localhost:6379")
     """Where the server is; may hold a password, so it is never printed whole."""
     redis_username: str | None = None
     """The server's user; a URL need not hold it."""
-    redis_password: SecretStr | None = None
+    redis_password: Secret | None = None
     """Its password, of any characters; a URL need not hold it."""
     redis_password_file: Path | None = None
     """A file with the password, read whenever a connection to the deployment is set up."""
     sentinel_username: str | None = None
     """The user of Sentinels, if it differs from that of the server."""
-    sentinel_password: SecretStr | None = None
+    sentinel_password: Secret | None = None
     """Its password."""
     sentinel_password_file: Path | None = None
     """A file with it."""
-    namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "ts"
+    namespace: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,32}\Z")] = "ts"
     """The first part of every key and channel."""
-    partitions: Annotated[PositiveInt, Field(le=4096), AfterValidator(_power_of_two)] = 64
+    partitions: Annotated[int, Meta(gt=0, le=4096)] = 64
     """How many partitions a new deployment gets: a power of two, fixed at creation."""
 
     max_message_bytes: PositiveInt = 1024 * 1024
@@ -93,7 +124,7 @@ class Settings(BaseSettings):
     worker_id: str | None = None
     """A worker's name in logs and in the registry; the host's name and process id by default. Give a name that stays
     the same after a restart, and the worker gets its former partitions. With several processes each adds its number."""
-    batch_commands: Annotated[PositiveInt, Field(le=4_000)] = 512
+    batch_commands: Annotated[int, Meta(gt=0, le=4_000)] = 512
     """Commands applied in one step."""
     batch_bytes: PositiveInt = 1024 * 1024
     """Bytes of commands applied in one step; a larger command is a separate step."""
@@ -114,6 +145,12 @@ class Settings(BaseSettings):
     catalogue_file: Path | None = None
     """A TOML file with windows and prices of models, which override the built-in ones."""
 
+    def __post_init__(self) -> None:
+        for name, kind in _kinds().items():
+            force_setattr(self, name, _checked(name, kind, getattr(self, name)))
+        if self.partitions & (self.partitions - 1):
+            raise ConfigurationError(f"{PREFIX}PARTITIONS: expected a power of two, not {self.partitions}")
+
     @property
     def masked_url(self) -> str:
         """The server's URL without its password."""
@@ -125,11 +162,11 @@ class Settings(BaseSettings):
 
     def without_credentials(self) -> "Settings":
         """Return the same settings for a server that asks for no password, as one of the program's own."""
-        return self.model_copy(update=dict.fromkeys(CREDENTIALS))
+        return replace(self, **dict.fromkeys(CREDENTIALS))
 
     def at(self, url: str) -> "Settings":
         """Return the same settings for a server at another URL."""
-        return self.model_copy(update={"redis_url": SecretStr(url)})
+        return replace(self, redis_url=Secret(url))
 
 
 def credentials_of(settings: Settings, servers: Literal["redis", "sentinel"]) -> Credentials:
@@ -139,7 +176,7 @@ def credentials_of(settings: Settings, servers: Literal["redis", "sentinel"]) ->
         ConfigurationError: there are two passwords, or the file with it cannot be read.
 
     """
-    password: SecretStr | None = getattr(settings, f"{servers}_password")
+    password: Secret | None = getattr(settings, f"{servers}_password")
     file: Path | None = getattr(settings, f"{servers}_password_file")
     variable = f"TURNSTREAM_{servers.upper()}_PASSWORD"
     if password and file:
@@ -149,7 +186,7 @@ def credentials_of(settings: Settings, servers: Literal["redis", "sentinel"]) ->
     return Credentials(getattr(settings, f"{servers}_username") or None, password or None)
 
 
-def read_secret(file: Path, named_by: str) -> SecretStr:
+def read_secret(file: Path, named_by: str) -> Secret:
     """Return the password in a file, without the end of its line.
 
     Raises:
@@ -163,19 +200,46 @@ def read_secret(file: Path, named_by: str) -> SecretStr:
         raise ConfigurationError(f"{named_by}: {file} cannot be read: {reason}") from None
     if not secret:
         raise ConfigurationError(f"{named_by}: {file} is empty")
-    return SecretStr(secret)
+    return Secret(secret)
 
 
-def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - pydantic checks the values
+def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - each setting has a type of its own
     """Read the settings from the environment; `None` among the overrides leaves a setting as it is.
 
     Raises:
-        ConfigurationError: a value is not allowed; names the environment variable.
+        ConfigurationError: a value is not allowed, or there is no such setting; names the environment variable.
 
     """
+    for name in overrides:
+        if name not in Settings.__struct_fields__:
+            raise ConfigurationError(f"{PREFIX}{name.upper()}: there is no such setting")
+    variables = {name: os.environ.get(f"{PREFIX}{name.upper()}") for name in Settings.__struct_fields__}
+    values = variables | {name: value for name, value in overrides.items() if value is not None}
+    return Settings(**{name: value for name, value in values.items() if value is not None})
+
+
+@cache
+def _kinds() -> dict[str, Any]:
+    """Return the type of each setting, with its limits."""
+    return get_type_hints(Settings, include_extras=True)
+
+
+def _checked(name: str, kind: Any, value: object) -> object:  # noqa: ANN401 - a type
+    """Return a value of a setting as one of its type: the environment has texts."""
     try:
-        return Settings(**{name: value for name, value in overrides.items() if value is not None})
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        name = "_".join(str(part) for part in problem["loc"]).upper()
-        raise ConfigurationError(f"TURNSTREAM_{name}: {problem['msg']}") from error
+        return msgspec.convert(value, kind, strict=False, dec_hook=_from_text)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        reason = f"{text[:1].lower()}{text[1:]}"
+        if get_origin(kind) is Literal:
+            reason = f"expected one of {', '.join(get_args(kind))}, not {value!r}"
+        raise ConfigurationError(f"{PREFIX}{name.upper()}: {reason}") from None
+
+
+def _from_text(kind: type, value: object) -> object:
+    """Return a path or a secret, which msgspec does not know."""
+    if isinstance(value, kind):
+        return value
+    if isinstance(value, str | Path):
+        return kind(value)
+    raise TypeError("expected a text")

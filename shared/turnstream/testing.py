@@ -1,10 +1,11 @@
 """What the tests of an application need: a client without a server, and the events of what the application did.
 
-async def test_the_answer_is_stored() -> None:
-async with testing.client() as ts:
-session_id = await my_chat_service(ts).ask("Hello")
-added = await testing.events(ts, MessageAdded, session_id=session_id)
-assert [event.message.role for event in added] == ["user", "assistant"]
+Example:
+    async with testing.client() as ts:
+        session_id = await ChatService(ts).ask("Hello")
+        added = await testing.events(ts, MessageAdded, session_id=session_id)
+        assert [event.message.role for event in added] == ["user", "assistant"]
+
 """
 
 from typing import Any, TypeVar, overload
@@ -15,7 +16,7 @@ from turnstream.domain.events import Event
 from turnstream.pending import PendingConnection
 from turnstream.settings import Settings
 
-__all__ = ["client", "events", "settings"]
+__all__ = ["client", "events"]
 
 SomeEvent = TypeVar("SomeEvent", bound=Event)
 
@@ -23,28 +24,16 @@ PARTITIONS = 4
 """Enough that sessions share partitions and differ in them, and few enough to be quick."""
 
 
-def settings(**overrides: Any) -> Settings:  # noqa: ANN401 - pydantic checks the values
-    """Return settings for a test: the defaults with four partitions, whatever the environment holds.
-
-    Args:
-        overrides: settings by name, as in `settings(deduplication_window=1.0)`.
-
-    Raises:
-        pydantic.ValidationError: a value is not allowed.
-
-    """
-    # Arguments come before the environment.
-    values: dict[str, Any] = {name: field.get_default() for name, field in Settings.model_fields.items()}
-    return Settings(**(values | {"partitions": PARTITIONS} | overrides))
-
-
-def client(**overrides: Any) -> PendingConnection[Turnstream]:  # noqa: ANN401 - pydantic checks the values
+def client(**overrides: Any) -> PendingConnection[Turnstream]:  # noqa: ANN401 - each setting has a type of its own
     """Open a client that keeps everything in memory, with a worker: the same code as on a server, in milliseconds.
 
     Each client is a deployment of its own. It belongs to the event loop that opened it, so open one for each test.
 
     Args:
-        overrides: settings by name, as for `settings`.
+        overrides: settings by name, as in `client(deduplication_window=1.0)`; the environment changes none.
+
+    Raises:
+        ConfigurationError: the value of a setting is not allowed.
 
     Example:
         @pytest_asyncio.fixture
@@ -53,7 +42,7 @@ def client(**overrides: Any) -> PendingConnection[Turnstream]:  # noqa: ANN401 -
                 yield ts
 
     """
-    return Turnstream.in_memory(settings=settings(**overrides))
+    return Turnstream.in_memory(settings=Settings(**({"partitions": PARTITIONS} | overrides)))
 
 
 @overload

@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 
 import msgspec
-from pydantic import SecretStr
 from tests.chaos.history import History
 from tests.chaos.sites import Site
 
 from turnstream.domain.models import partition_of
-from turnstream.settings import Settings
+from turnstream.settings import Secret, Settings
 
 POISONED_EVERY = 4
 """Of so many sessions one may be poisoned: the others show that nothing comes to them."""
@@ -49,7 +48,7 @@ class Plan(msgspec.Struct, frozen=True):
     def settings(self, site: Site) -> Settings:
         """Return settings that keep everything for the checker: outcomes for longer than the run."""
         return Settings(
-            redis_url=SecretStr(site.url),
+            redis_url=Secret(site.url),
             durability=site.durability,
             namespace="chaos",
             partitions=self.partitions,

@@ -19,6 +19,7 @@ from pathlib import Path
 from random import Random
 from time import monotonic
 
+from msgspec.structs import replace
 from tests.chaos.archive import Archive
 from tests.chaos.ending import Ending, stored_sessions
 from tests.chaos.faults import Fault, Loss, worker_faults
@@ -242,7 +243,7 @@ class Stage:
         return Random(self._chance.random())
 
     async def _client(self, **changes: int) -> Turnstream:
-        settings = self._settings.at(self._site.for_clients).model_copy(update=changes)
+        settings = replace(self._settings.at(self._site.for_clients), **changes)
         client = await Turnstream.connect(settings=settings)
         self._open.push_async_callback(client.aclose)
         return client

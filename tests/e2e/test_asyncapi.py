@@ -1,4 +1,4 @@
-"""Programs in plain Node.js, written from docs/asyncapi.json alone, and a Python worker understand each other."""
+"""Programs in plain Node.js, written from asyncapi.json alone, and a Python worker understand each other."""
 
 import json
 import signal
@@ -18,7 +18,7 @@ from turnstream import AddMessage, CreateSession, DeleteSession, UpdateTokenMetr
 from turnstream.adapters.redis.keys import tags
 from turnstream.domain.models import partition_of
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "asyncapi.json"
+DOCUMENT = Path(__file__).parents[2] / "shared" / "turnstream" / "asyncapi.json"
 
 pytestmark = pytest.mark.slow
 

@@ -6,11 +6,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from tests.e2e.programs import Programs
+from tests.e2e.programs import PARTITIONS, Programs
 from typer.testing import CliRunner
 
 from turnstream.messages import new_id
 from turnstream_cli.main import app
+from turnstream_cli.options import RoleName
 
 USER = {"role": "user", "content": "hi"}
 
@@ -190,6 +191,7 @@ def test_an_empty_list_says_so(shared: Programs, words: list[str], text: str) ->
         ["subscriptions", "discard", "billing", "s"],
         ["subscriptions", "forget", "billing"],
         ["subscriptions", "reset", "billing", "--to", "now"],
+        ["migrate"],
     ],
 )
 class TestConfirmation:
@@ -217,6 +219,22 @@ class TestConfirmation:
     def test_yes_asks_nothing(self, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         status, errors = self.run([*words, "--yes"], None, monkeypatch)
         assert (status, "127.0.0.1:1" in errors, "undone" in errors) == (2, True, False)
+
+
+def test_the_workers_are_listed(shared: Programs, programs: Programs) -> None:
+    (heading, row) = done(shared, "workers").splitlines()
+    assert heading.split() == ["worker", "partitions", "heartbeat"]
+    assert row.split()[:2] == ["one", str(PARTITIONS)]
+    assert (as_json(shared, "workers")["name"], as_json(shared, "workers")["partitions"]) == ("one", PARTITIONS)
+    done(programs, "setup")
+    assert programs.run("workers").stderr == "No worker is running: start one with turnstream worker.\n"
+
+
+def test_rules_as_json() -> None:
+    result = CliRunner().invoke(app, ["acl", "--json"])
+    rules = {rule["role"]: rule["rule"] for rule in map(json.loads, result.stdout.splitlines())}
+    assert {*rules} == {*RoleName}
+    assert all("user " in rule for rule in rules.values())
 
 
 @pytest.mark.parametrize(

@@ -103,12 +103,12 @@ def test_it_refuses_another_deployment(site: Site) -> None:
 
 
 def test_a_migration_prints_its_plan_and_its_result(site: Site) -> None:
-    refused = site.run("migrate")
+    refused = site.run("migrate", "--yes")
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert "no deployment" in refused.stderr
     site.done("setup")
-    assert site.done("migrate")["status"] == "nothing to do"
-    assert "nothing to do" in site.run("migrate").stdout
+    assert site.done("migrate", "--yes")["status"] == "nothing to do"
+    assert "nothing to do" in site.run("migrate", "--yes").stdout
     holder = next(primary for primary in site.primaries if site.ask(primary, "KEYS", f"{site.namespace}:layout"))
     site.ask(holder, "SET", f"{site.namespace}:layout", "4 1")
     for number, tag in enumerate(tags(4)):
@@ -119,7 +119,7 @@ def test_a_migration_prints_its_plan_and_its_result(site: Site) -> None:
     assert (dry["dryRun"], dry["keys"]) == (True, {"session": 4})
     assert "4 keys to rename (4 session)" in site.run("migrate", "--dry-run").stdout
     # Of another number of partitions: those of the deployment count.
-    done = site.run("migrate", TURNSTREAM_PARTITIONS="64")
+    done = site.run("migrate", "--yes", TURNSTREAM_PARTITIONS="64")
     assert (done.exit_code, done.stdout) == (0, "done: 4 keys renamed (4 session), 0 entries in their streams\n")
     assert site.done("setup")["made"] is False
 

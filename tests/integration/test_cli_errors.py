@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import typer
+from msgspec.structs import replace
 from redis import Redis
 from tests.contract.chats import a_session, id_in
 from tests.contract.deployments import client_of
@@ -77,7 +78,7 @@ ONLY_AS_TEXT = {"requests", "lease of a subscription"}
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"partitions": 1, "timeout": 0.2})
+    return replace(settings, partitions=1, timeout=0.2)
 
 
 @pytest.fixture

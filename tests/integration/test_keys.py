@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 
 import pytest
+from msgspec.structs import replace
 from redis.crc import key_slot
 from tests.contract.chats import CONFIG, id_in
 from tests.contract.deployments import client_of
@@ -134,7 +135,7 @@ async def test_malformed_entries_do_not_pile_up(real: EmbeddedDeployment) -> Non
 
 
 async def test_two_deployments_on_one_server(real: EmbeddedDeployment) -> None:
-    other = EmbeddedDeployment(real.settings.model_copy(update={"namespace": f"{real.settings.namespace}-other"}))
+    other = EmbeddedDeployment(replace(real.settings, namespace=f"{real.settings.namespace}-other"))
     first, second = await client_of(real), await client_of(other)
     await first.execute(CreateSession(CONFIG, "s"))
     async with second.subscribe() as events:

@@ -74,7 +74,7 @@ def test_the_wheel_has_every_file_of_the_source_roots_and_nothing_else(wheel: Pa
     assert names == source_files()
 
 
-@pytest.mark.parametrize("kind", ["py.typed", ".lua", ".toml"])
+@pytest.mark.parametrize("kind", ["py.typed", ".lua", ".toml", "asyncapi.json"])
 def test_data_files_are_among_them(wheel: Path, kind: str) -> None:
     with zipfile.ZipFile(wheel) as archive:
         assert [name for name in archive.namelist() if name.endswith(kind)]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from msgspec.structs import asdict
 from typer.testing import CliRunner
 
 import turnstream_alerts.main
@@ -227,9 +228,7 @@ def setting_rows() -> Mapping[str, str]:
 
 
 def test_the_settings_are_listed_with_their_defaults() -> None:
-    defaults = {
-        f"TURNSTREAM_{field.upper()}": field_info.default for field, field_info in Settings.model_fields.items()
-    }
+    defaults = {f"TURNSTREAM_{field.upper()}": value for field, value in asdict(Settings()).items()}
     plain = {variable: getattr(value, "get_secret_value", lambda v=value: v)() for variable, value in defaults.items()}
     assert dict(setting_rows()) == {variable: str(value).lower() for variable, value in plain.items()}
 

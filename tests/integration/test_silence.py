@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal, cast
 
 import pytest
+from msgspec.structs import replace
 from tests.chaos.proxy import Proxy, Swallowed
 from tests.contract.chats import a_session, texts_of
 from tests.contract.deployments import client_of
@@ -152,7 +153,7 @@ async def test_a_balancer_that_forgets_idle_connections_has_none_to_forget() -> 
 
 
 async def test_a_connection_is_not_given_up_because_something_held_up_the_event_loop(real: EmbeddedDeployment) -> None:
-    settings = real.settings.model_copy(update={"heartbeat": HEARTBEAT})
+    settings = replace(real.settings, heartbeat=HEARTBEAT)
     backend = await RedisBackend.open(settings, "test", throw_away=True)
     calls = backend.server.calls(0)
     before = await calls.call("CLIENT", "ID")
@@ -246,7 +247,7 @@ async def test_connections_to_a_former_server_are_closed_with_it(real: EmbeddedD
     """Also a healthy connection: the same address may now belong to another server."""
     proxy = Proxy(int(real.settings.redis_url.get_secret_value().rpartition(":")[2]))
     await proxy.start()
-    topology = server_at(real.settings.model_copy(update=PATIENT).at(proxy.url), "test").topology
+    topology = server_at(replace(real.settings, **PATIENT).at(proxy.url), "test").topology
     await topology.calls("key").call("PING")
     own = await topology.connect("key")
     proxy.swallow_oldest()

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.contract.chats import CONFIG
 from tests.contract.redis_deployments import EmbeddedDeployment
 from tests.contract.workers import worker_of
@@ -58,7 +59,7 @@ async def test_a_user_that_may_only_read_starts_with_and_without_a_deployment(re
 async def test_a_client_with_other_partitions_than_the_first_worker_queues_nothing_once_that_has_come(
     real: EmbeddedDeployment,
 ) -> None:
-    async with Turnstream.connect(settings=real.settings.model_copy(update={"partitions": 4})) as ts:
+    async with Turnstream.connect(settings=replace(real.settings, partitions=4)) as ts:
         await worker_of(real)
         with pytest.raises(ConfigurationError, match=r"has 8 partitions .* set to 4 .*TURNSTREAM_PARTITIONS to 8"):
             await ts.send(CreateSession(CONFIG, "s"))
@@ -66,7 +67,7 @@ async def test_a_client_with_other_partitions_than_the_first_worker_queues_nothi
 
 
 async def test_readers_also_learn_that_the_deployment_was_recreated_differently(real: EmbeddedDeployment) -> None:
-    async with Turnstream.connect(settings=real.settings.model_copy(update={"partitions": 4})) as ts:
+    async with Turnstream.connect(settings=replace(real.settings, partitions=4)) as ts:
         assert await ts.sessions.count() == 0
         await worker_of(real)
 
@@ -84,7 +85,7 @@ async def test_of_two_workers_that_make_a_deployment_at_the_same_time_the_second
     real: EmbeddedDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both have found none; the second one's write comes too late."""
-    late = await RedisBackend.open(real.settings.model_copy(update={"partitions": 4}), "late", throw_away=True)
+    late = await RedisBackend.open(replace(real.settings, partitions=4), "late", throw_away=True)
     found, first = late.deployment._found, [True]
 
     async def not_yet() -> str | None:

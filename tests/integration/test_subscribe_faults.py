@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from redis import RedisError
 from tests.chaos.proxy import Proxy
 from tests.contract.chats import a_session, id_in, messages_of, persistently
@@ -112,7 +113,7 @@ async def proxy(real: EmbeddedDeployment) -> AsyncIterator[Proxy]:
 
 async def through(proxy: Proxy, real: EmbeddedDeployment, **changes: float) -> Turnstream:
     """Open a client that comes through the proxy."""
-    client = await Turnstream.connect(settings=real.settings.at(proxy.url).model_copy(update=changes))
+    client = await Turnstream.connect(settings=replace(real.settings.at(proxy.url), **changes))
     real.resources.push_async_callback(client.aclose)
     return client
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import pytest
+from msgspec.structs import replace
 from tests.contract.chats import CONFIG, a_session, id_in, texts_of
 from tests.contract.deployments import client_of
 from tests.contract.redis_deployments import EmbeddedDeployment
@@ -313,7 +314,7 @@ async def test_a_partition_changed_by_another_process_is_read_again(real: Embedd
 
 async def test_a_worker_of_another_deployment_is_refused(real: EmbeddedDeployment) -> None:
     await worker_of(real)
-    other = EmbeddedDeployment(real.settings.model_copy(update={"partitions": 4}))
+    other = EmbeddedDeployment(replace(real.settings, partitions=4))
     with pytest.raises(ConfigurationError, match=r"has 8 partitions .* set to 4 .*TURNSTREAM_PARTITIONS to 8"):
         await other.open()
     await other.raw.aclose()
@@ -332,7 +333,7 @@ async def test_a_worker_refuses_a_partition_of_another_layout(real: EmbeddedDepl
 async def test_a_worker_ends_when_another_deployment_replaces_its_own(real: EmbeddedDeployment) -> None:
     worker = await worker_of(real)
     await real.call("FLUSHALL")
-    other = EmbeddedDeployment(real.settings.model_copy(update={"partitions": 4}))
+    other = EmbeddedDeployment(replace(real.settings, partitions=4))
     await (await other.open()).aclose()
     with pytest.raises(ConfigurationError, match="has 4 partitions"):
         await worker.task

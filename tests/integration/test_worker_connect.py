@@ -1,8 +1,10 @@
 """`Worker.connect`: a worker in one's own program, from public names only."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from tests.contract.redis_deployments import EmbeddedDeployment
 from tests.waiting import SOON, wait_until
 
@@ -58,6 +60,6 @@ async def test_no_server(real: EmbeddedDeployment) -> None:
 
 
 async def test_a_catalogue_that_cannot_be_read(real: EmbeddedDeployment) -> None:
-    settings = real.settings.model_copy(update={"catalogue_file": "/nowhere/models.toml"})
+    settings = replace(real.settings, catalogue_file=Path("/nowhere/models.toml"))
     with pytest.raises(ConfigurationError, match=r"/nowhere/models\.toml"):
         await Worker.connect(settings=settings)

@@ -22,7 +22,8 @@ from turnstream.application.commands.decoder import CommandDecoder
 from turnstream.application.commands.owner_memory import OwnerMemory, ParkingLimits
 from turnstream.application.processor import PartitionProcessor
 from turnstream.application.queries.query_handler import QueryHandler
-from turnstream.catalogue import ModelCatalogue, ModelEntry
+from turnstream.catalogue import ModelCatalogue
+from turnstream.catalogue.table_file import ModelEntry
 from turnstream.codec.envelope import encode_command, encode_entry
 from turnstream.codec.records import milliseconds
 from turnstream.domain import commands, events

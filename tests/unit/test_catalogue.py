@@ -10,11 +10,11 @@ from tests.builders import AT
 
 from turnstream.catalogue import (
     ModelCatalogue,
-    ModelEntry,
     calculate_cost,
     context_window_size,
     default_catalogue,
 )
+from turnstream.catalogue.table_file import ModelEntry
 from turnstream.domain.prices import Catalogue, Price, PriceSource, TokenUsage
 from turnstream.errors import ConfigurationError
 

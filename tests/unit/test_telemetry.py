@@ -8,9 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
-import structlog
 
-from turnstream.logging import MOST_FRAMES, configure_logging, get_logger, printable, printable_json, where_of
+from turnstream.logging import MOST_FRAMES, bound, configure_logging, get_logger, printable, printable_json, where_of
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +32,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 
 def test_a_json_line_holds_the_bound_values(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(json=True)
-    with structlog.contextvars.bound_contextvars(partition=7):
+    with bound(partition=7):
         get_logger("turnstream.test").info("batch applied", command_id="c1", commands=3)
     (line,) = lines(capsys)
     assert line.pop("timestamp").endswith("Z")

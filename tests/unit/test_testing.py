@@ -6,6 +6,7 @@ import pytest
 from tests.builders import CONFIG
 
 from turnstream import AddMessage, CreateSession, Turnstream, testing, user_message
+from turnstream.errors import ConfigurationError
 from turnstream.events import MessageAdded, SessionCreated
 
 
@@ -22,19 +23,17 @@ async def test_each_client_is_a_deployment_of_its_own() -> None:
         assert not await other.sessions.exists("s")
 
 
-def test_the_environment_does_not_change_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = testing.settings()
-    monkeypatch.setenv("TURNSTREAM_NAMESPACE", "elsewhere")
-    monkeypatch.setenv("TURNSTREAM_TIMEOUT", "0.001")
-    assert testing.settings() == before
+async def test_the_environment_does_not_change_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TURNSTREAM_PARTITIONS", "16")
+    async with testing.client() as ts:
+        assert len((await ts.position()).marks) == testing.PARTITIONS
 
 
 async def test_settings_are_given_by_name() -> None:
-    assert testing.settings(deduplication_window=1.5).deduplication_window == 1.5
-    with pytest.raises(ValueError, match="max_backlog"):
-        testing.settings(max_backlog=0)
     async with testing.client(partitions=2) as ts:
         assert len((await ts.position()).marks) == 2
+    with pytest.raises(ConfigurationError, match="MAX_BACKLOG"):
+        testing.client(max_backlog=0)
 
 
 async def test_the_events_so_far() -> None:

@@ -6,7 +6,7 @@ import json
 
 from benchmarks import limit
 from benchmarks.stage import worker_on
-from turnstream import Settings
+from turnstream.settings import load_settings
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=100)
     options = parser.parse_args()
     with worker_on(options.url):
-        sample = asyncio.run(limit.sample(Settings().at(options.url)))
+        sample = asyncio.run(limit.sample(load_settings().at(options.url)))
     limit.measure(options.url, sample, options.commands // 4, options.sessions)  # warms up
     print(json.dumps(limit.measure(options.url, sample, options.commands, options.sessions)))
 

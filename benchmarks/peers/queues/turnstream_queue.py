@@ -15,7 +15,7 @@ from turnstream import AddMessage, ChatMessage, CreateSession, SessionConfig, Tu
 from turnstream.adapters.redis.keys import Keys, PartitionKeys
 from turnstream.domain.models import partition_of
 from turnstream.events import MessageAdded
-from turnstream.settings import Settings
+from turnstream.settings import load_settings
 
 CONFIG = SessionConfig("openai", "gpt-4o")
 TIMEOUT = 600.0
@@ -27,7 +27,7 @@ class TurnstreamContender:
 
     def __init__(self) -> None:
         """Use the default settings, but for the server."""
-        self._settings = Settings()
+        self._settings = load_settings()
         self._keys = Keys(self._settings.namespace, self._settings.partitions).partitions
 
     def worker_command(self, url: str) -> list[str]:

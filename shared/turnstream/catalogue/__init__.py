@@ -17,13 +17,11 @@ from turnstream.catalogue.model_catalogue import (
     default_catalogue,
     load_catalogue,
 )
-from turnstream.catalogue.model_table import ModelEntry
 from turnstream.domain.prices import Price, PriceSource, TokenUsage
 
 __all__ = [
     "DEFAULT_CONTEXT_WINDOW",
     "ModelCatalogue",
-    "ModelEntry",
     "Price",
     "PriceSource",
     "TokenUsage",

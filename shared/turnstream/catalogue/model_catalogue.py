@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from turnstream.catalogue import genai
 from turnstream.catalogue.model_name import REMEMBERED_NAMES, ModelName, model_name
-from turnstream.catalogue.model_table import ModelEntry, ModelTable, first_price, first_window, read_table
+from turnstream.catalogue.model_table import ModelTable, first_price, first_window
 from turnstream.catalogue.packaged_tables import spec_table, windows_table
 from turnstream.domain.prices import Price, PriceSource, TokenUsage
+
+if TYPE_CHECKING:
+    from turnstream.catalogue.table_file import ModelEntry
 
 DEFAULT_CONTEXT_WINDOW = 4096
 """Tokens; the window of an unknown model (docs/contract.md, Windows and prices)."""
@@ -24,7 +27,7 @@ class ModelCatalogue:
     Names are compared without regard to case. A model may carry its provider as a prefix (`openai/gpt-4`).
     """
 
-    def __init__(self, overrides: Mapping[str, ModelEntry] | None = None) -> None:
+    def __init__(self, overrides: "Mapping[str, ModelEntry] | None" = None) -> None:
         """Make a catalogue.
 
         Args:
@@ -36,11 +39,13 @@ class ModelCatalogue:
 
     @classmethod
     def from_file(cls, path: str | Path) -> Self:
-        """Make a catalogue with the overrides of an operator's TOML file (its form: `model_table`).
+        """Make a catalogue with the overrides of an operator's TOML file (its form: `table_file`).
 
         Raises:
             ConfigurationError: the file cannot be read or an entry is wrong; the message says which and what to do.
         """
+        from turnstream.catalogue.table_file import read_table  # noqa: PLC0415 - imports pydantic
+
         return cls(read_table(Path(path)))
 
     def context_window(self, model: str, provider: str | None = None) -> int:

@@ -1,88 +1,28 @@
-"""A table of models as a TOML file: the operator's, and the two that come with the package.
+"""A table of models: their windows and prices, by exact name or by family."""
 
-[models."my-model"]
-window = 32768          # tokens
-prompt = 0.5            # USD per 1M tokens, like the next three
-completion = 1.5
-cache_read = 0.05       # without it, or without cache_write, such tokens cost what the prompt's cost
-cache_write = 0.6
-"""
-
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from importlib.resources.abc import Traversable
-from pathlib import Path
-from typing import Annotated, Self
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
-
-from turnstream.domain.prices import TokenUsage
-from turnstream.errors import ConfigurationError
+if TYPE_CHECKING:
+    from turnstream.catalogue.table_file import ModelEntry
 
 TOKENS_OF_A_RATE = 1_000_000
-
-Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-class ModelEntry(BaseModel):
-    """The entry of one model in a table; absent fields are looked up elsewhere.
-
-    Attributes:
-        window: the context window in tokens.
-        prompt: USD per 1M tokens of the prompt; goes together with `completion`.
-        completion: USD per 1M tokens of the completion.
-        cache_read: USD per 1M tokens of the prompt that were read from a cache; the prompt's rate if left out.
-        cache_write: USD per 1M tokens of the prompt that were written to a cache; the prompt's rate if left out.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    window: Annotated[int, Field(gt=0)] | None = None
-    prompt: Rate | None = None
-    completion: Rate | None = None
-    cache_read: Rate | None = None
-    cache_write: Rate | None = None
-
-    @model_validator(mode="after")
-    def _check_whole_price(self) -> Self:
-        # Half a price would charge 0 for the other half, like a free model.
-        wanted = {self.prompt is None, self.completion is None}
-        if len(wanted) > 1 or (not self.has_price and (self.cache_read, self.cache_write) != (None, None)):
-            message = "a price needs both prompt and completion; write 0 for tokens that are free"
-            raise ValueError(message)
-        return self
-
-    @property
-    def has_price(self) -> bool:
-        """Whether the entry prices tokens."""
-        return self.prompt is not None
-
-    def cost(self, usage: TokenUsage) -> float:
-        """Return the USD that a call costs; cached tokens are parts of the prompt's."""
-        prompt = self.prompt or 0.0
-        read = prompt if self.cache_read is None else self.cache_read
-        write = prompt if self.cache_write is None else self.cache_write
-        fresh = max(usage.prompt_tokens - usage.cache_read_tokens - usage.cache_write_tokens, 0)
-        cached = usage.cache_read_tokens * read + usage.cache_write_tokens * write
-        # Divided once: the sum of whole numbers is exact, so the result is the float nearest to the price.
-        return (fresh * prompt + cached + usage.completion_tokens * (self.completion or 0.0)) / TOKENS_OF_A_RATE
 
 
 class ModelTable:
     """Entries by name, found by exact name or by family; names are compared in lower case."""
 
-    def __init__(self, entries: Mapping[str, ModelEntry]) -> None:
+    def __init__(self, entries: "Mapping[str, ModelEntry]") -> None:
         """Keep the entries of a table."""
         self._entries = {name.lower(): entry for name, entry in entries.items()}
         longest_first = sorted(self._entries, key=len, reverse=True)
         self._families = [(f"{name}-", self._entries[name]) for name in longest_first]
 
-    def exact(self, spellings: Iterable[str]) -> Iterator[ModelEntry]:
+    def exact(self, spellings: Iterable[str]) -> "Iterator[ModelEntry]":
         """Yield the entries of these names, in the order of the names."""
         return (self._entries[name] for name in spellings if name in self._entries)
 
-    def family(self, spellings: tuple[str, ...]) -> Iterator[ModelEntry]:
+    def family(self, spellings: tuple[str, ...]) -> "Iterator[ModelEntry]":
         """Yield the entries whose name begins one of these names, up to a `-` or its end; the longest name first.
 
         `gpt-4-foo` is of the family `gpt-4`; `gpt-4o` is not (design §9).
@@ -91,69 +31,11 @@ class ModelTable:
         return (entry for family, entry in self._families if any(member.startswith(family) for member in members))
 
 
-def first_window(entries: Iterable[ModelEntry]) -> int | None:
+def first_window(entries: "Iterable[ModelEntry]") -> int | None:
     """Return the first context window that these entries give."""
     return next((entry.window for entry in entries if entry.window), None)
 
 
-def first_price(entries: Iterable[ModelEntry]) -> ModelEntry | None:
+def first_price(entries: "Iterable[ModelEntry]") -> "ModelEntry | None":
     """Return the first of these entries that has a price."""
     return next((entry for entry in entries if entry.has_price), None)
-
-
-def read_table(file: Path | Traversable) -> dict[str, ModelEntry]:
-    """Read the entries of a TOML file, by name.
-
-    Raises:
-        ConfigurationError: the file cannot be read, is not TOML, or an entry of it is wrong; the message says which
-            one and what to do.
-    """
-    try:
-        return _File.model_validate(tomllib.loads(file.read_text(encoding="utf-8"))).models
-    except OSError as error:
-        message = f"The model table {file} cannot be read ({error.strerror}): check the path and its permissions"
-        raise ConfigurationError(message) from error
-    except ValidationError as error:
-        faults = "; ".join(_fault(details) for details in error.errors())
-        message = f"The model table {file} is wrong: {faults}"
-        raise ConfigurationError(message) from error
-    except ValueError as error:  # of tomllib or of the decoder: both say where
-        message = f"The model table {file} is not a TOML file: {error}"
-        raise ConfigurationError(message) from error
-
-
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    models: dict[str, ModelEntry]
-
-    @field_validator("models")
-    @classmethod
-    def _check_names(cls, models: dict[str, ModelEntry]) -> dict[str, ModelEntry]:
-        names = [name.lower() for name in models]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            message = f"{', '.join(twice)} listed twice, in different case; keep one of them"
-            raise ValueError(message)
-        return models
-
-
-_FORM = 'write each entry as [models."name"] with its fields below'
-
-_ADVICE = {
-    "missing": _FORM,
-    "dict_type": _FORM,
-    "model_type": _FORM,
-    "extra_forbidden": (
-        f"an entry has only {', '.join(ModelEntry.model_fields)} and stands under [models], "
-        "its name in quotes if it has a dot"
-    ),
-    "value_error": "",
-}
-
-
-def _fault(details: ErrorDetails) -> str:
-    """Name the entry as TOML does, and say what is wrong with it and what to do."""
-    where = ".".join(part if part.isidentifier() else f'"{part}"' for part in map(str, details["loc"]))
-    advice = _ADVICE.get(details["type"], f"correct or remove it (it is {details['input']!r})")
-    return ": ".join(filter(None, [where, details["msg"].removeprefix("Value error, "), advice]))

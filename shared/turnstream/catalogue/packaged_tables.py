@@ -1,9 +1,8 @@
 """The tables that come with the package: the values of the contract, and the windows that genai-prices lacks."""
 
 from functools import cache
-from importlib.resources import files
 
-from turnstream.catalogue.model_table import ModelTable, read_table
+from turnstream.catalogue.model_table import ModelTable
 
 
 @cache
@@ -19,4 +18,8 @@ def windows_table() -> ModelTable:
 
 
 def _packaged(name: str) -> ModelTable:
+    from importlib.resources import files  # noqa: PLC0415 - takes time, as the next one
+
+    from turnstream.catalogue.table_file import read_table  # noqa: PLC0415 - imports pydantic
+
     return ModelTable(read_table(files("turnstream.catalogue") / name))

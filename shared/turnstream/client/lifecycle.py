@@ -1,17 +1,16 @@
-"""The three ways to open a client: composition roots of the library, next to `Worker.connect` (design §10)."""
+"""The three ways to open a client: composition roots of the library, next to `Worker.connect` (design §10).
+
+Each imports its adapter when it is called: `import turnstream` would take three times as long with redis-py.
+"""
+# ruff: noqa: PLC0415 - see above
 
 import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from turnstream.adapters.memory.backend import MemoryBackend
-from turnstream.adapters.memory.parked_events import ParkedEventLimits
-from turnstream.adapters.memory.retention import EventLimits
-from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.catalogue import load_catalogue
 from turnstream.ports import Backend
 from turnstream.settings import Settings, load_settings
-from turnstream.worker.worker import Worker
 
 Opened = tuple[Backend, Settings, AsyncExitStack]
 """A deployment, how it is used, and what is to be closed with it."""
@@ -19,6 +18,8 @@ Opened = tuple[Backend, Settings, AsyncExitStack]
 
 async def connected(url: str | None, settings: Settings | None) -> Opened:
     """Connect to a server where workers run elsewhere."""
+    from turnstream.adapters.redis.backend import RedisBackend
+
     settings = settings or load_settings()
     settings = settings.at(url) if url is not None else settings
     async with AsyncExitStack() as resources:
@@ -29,7 +30,8 @@ async def connected(url: str | None, settings: Settings | None) -> Opened:
 
 async def embedded(directory: str | Path | None, settings: Settings | None) -> Opened:
     """Start a server and a worker in this event loop."""
-    from turnstream.adapters.embedded import EmbeddedServer  # noqa: PLC0415 - its package is an extra
+    from turnstream.adapters.embedded import EmbeddedServer
+    from turnstream.adapters.redis.backend import RedisBackend
 
     async with AsyncExitStack() as resources:
         server = await EmbeddedServer.start(None if directory is None else Path(directory))
@@ -43,6 +45,10 @@ async def embedded(directory: str | Path | None, settings: Settings | None) -> O
 
 async def in_memory(settings: Settings | None) -> Opened:
     """Keep everything in this process, with a worker in this event loop."""
+    from turnstream.adapters.memory.backend import MemoryBackend
+    from turnstream.adapters.memory.parked_events import ParkedEventLimits
+    from turnstream.adapters.memory.retention import EventLimits
+
     settings = settings or load_settings()
     async with AsyncExitStack() as resources:
         backend = MemoryBackend(
@@ -60,6 +66,8 @@ async def in_memory(settings: Settings | None) -> Opened:
 
 
 async def _start_worker(backend: Backend, settings: Settings, resources: AsyncExitStack) -> None:
+    from turnstream.worker.worker import Worker
+
     worker = Worker(backend, settings, load_catalogue(settings.catalogue_file))
     task = asyncio.create_task(worker.run(), name="turnstream-worker")
 

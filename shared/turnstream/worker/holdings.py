@@ -6,11 +6,9 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Generic, Protocol, TypeGuard, TypeVar
 
-import structlog
-
 from turnstream.backoff import Faults
 from turnstream.errors import ConfigurationError, KeyUnusable, TurnstreamError, Unavailable
-from turnstream.logging import get_logger, where_of
+from turnstream.logging import bound, get_logger, where_of
 from turnstream.ports import Lease, Membership
 from turnstream.signals import Fenced
 from turnstream.worker.assignment import assigned
@@ -244,7 +242,7 @@ class PartitionLeases(Generic[State, Owned]):
 
     async def _run(self, number: int, owned: Owned) -> None:
         """Work until stopped. After any failure the partition is taken again, from its stored state."""
-        with structlog.contextvars.bound_contextvars(partition=number):
+        with bound(partition=number):
             try:
                 await owned.run()
             except Fenced as error:

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
-import structlog
-
 from turnstream.application.commands.decoder import CommandDecoder
 from turnstream.application.commands.owner_memory import OwnerMemory, ParkingLimits
 from turnstream.application.processor import PartitionProcessor
@@ -17,7 +15,7 @@ from turnstream.application.queries.query_handler import QueryHandler
 from turnstream.catalogue import load_catalogue
 from turnstream.domain.prices import Catalogue
 from turnstream.errors import Unavailable
-from turnstream.logging import get_logger
+from turnstream.logging import bound, get_logger
 from turnstream.pending import PendingConnection
 from turnstream.ports import Backend, PartitionState
 from turnstream.settings import Settings, load_settings
@@ -110,7 +108,7 @@ class Worker:
     async def run(self) -> None:
         """Work until stopped; if the server goes away, the worker waits for it."""
         self._ended.clear()
-        with structlog.contextvars.bound_contextvars(worker=self.worker_id):
+        with bound(worker=self.worker_id):
             log.info("worker started", partitions=self._backend.partitions)
             try:
                 await self._member.run(

@@ -1,4 +1,4 @@
-// What docs/asyncapi.json says of keys, partitions and messages; nothing here is taken from the Python code.
+// What asyncapi.json says of keys, partitions and messages; nothing here is taken from the Python code.
 
 import { readFile } from 'node:fs/promises';
 import { Ajv } from 'ajv';

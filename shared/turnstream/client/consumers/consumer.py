@@ -10,8 +10,6 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Generic
 
-import structlog
-
 from turnstream.client.consumers.handler_calls import HandlerCalls
 from turnstream.client.consumers.partition_consumer import ConsumerContext, PartitionConsumer
 from turnstream.client.consumers.retry_policy import RetryPolicy
@@ -24,7 +22,7 @@ from turnstream.client.subscriptions.subscription import SomeEvent
 from turnstream.codec.events import decode_place
 from turnstream.domain.position import LogPosition, Position
 from turnstream.errors import Unavailable
-from turnstream.logging import get_logger
+from turnstream.logging import bound, get_logger
 from turnstream.ports import SUBSCRIPTION_NAME, SubscriptionState
 from turnstream.settings import Settings
 from turnstream.worker.member import Member
@@ -111,7 +109,7 @@ class Consumer(Generic[SomeEvent]):
             self._member.stop()
         self._ended.clear()
         token = _current_consumer.set(self)
-        with structlog.contextvars.bound_contextvars(subscription=self.name, member=self.member_id):
+        with bound(subscription=self.name, member=self.member_id):
             log.info("subscription started", partitions=self._backend.partitions)
             try:
                 await self._member.run(self._loops(calls), changed=self._wake_all)

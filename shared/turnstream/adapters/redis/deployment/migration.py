@@ -11,6 +11,7 @@ from contextlib import aclosing
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 from redis.exceptions import ResponseError
 
 from turnstream.adapters.redis.backend import server_at
@@ -67,7 +68,7 @@ async def migrate(settings: Settings, *, dry_run: bool = False) -> AsyncGenerato
     first = server_at(settings, "turnstream-migrate")
     async with aclosing(first.topology):
         partitions, layout = await _made(first)
-        settings = settings.model_copy(update={"partitions": partitions})
+        settings = replace(settings, partitions=partitions)
         server = Server(settings, first.topology, first.scripts)
         if layout == str(LAYOUT) and not await _has_former_keys(server):
             yield Migration(partitions, dry_run, "nothing to do")

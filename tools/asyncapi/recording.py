@@ -8,13 +8,13 @@ from itertools import count
 import msgspec
 from msgspec.structs import replace
 
+from tools.asyncapi.story import BEGINNING, CLIENT, SESSION, STORY, Step
 from turnstream.adapters.memory import MemoryBackend
 from turnstream.adapters.redis.keys import Keys
 from turnstream.application.commands.decoder import CommandDecoder
 from turnstream.application.commands.owner_memory import OwnerMemory, ParkingLimits
 from turnstream.application.processor import PartitionProcessor
 from turnstream.application.queries.query_handler import QueryHandler
-from turnstream.asyncapi.story import BEGINNING, CLIENT, SESSION, STORY, Step
 from turnstream.catalogue import ModelCatalogue
 from turnstream.codec.envelope import encode_command, encode_entry
 from turnstream.codec.events import encode_event
@@ -24,7 +24,7 @@ from turnstream.domain.models import partition_of
 from turnstream.ports import Batch, CommandEntry, Loaded, Needs, RawEntry, SessionStore
 from turnstream.settings import Settings
 
-DEFAULTS = Settings.model_construct()
+DEFAULTS = Settings()
 """The default settings, whatever the environment of this process says."""
 PARTITION = partition_of(SESSION, DEFAULTS.partitions)
 KEYS = Keys(DEFAULTS.namespace, DEFAULTS.partitions).partitions[PARTITION]

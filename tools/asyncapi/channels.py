@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tools.asyncapi.messages import REPLIES, Json, name_of
+from tools.asyncapi.recording import DEFAULTS, KEYS
+from tools.asyncapi.schemas import OUTPUTS, reference, words_of
+from tools.asyncapi.story import CLIENT, SESSION
 from turnstream.adapters.redis.function_library import library
 from turnstream.adapters.redis.keys import CLIENT_ID, Keys, PartitionKeys
-from turnstream.asyncapi.messages import REPLIES, Json, name_of
-from turnstream.asyncapi.recording import DEFAULTS, KEYS
-from turnstream.asyncapi.schemas import OUTPUTS, reference, words_of
-from turnstream.asyncapi.story import CLIENT, SESSION
 from turnstream.domain.command_specs import COMMANDS, OPERATIONS
 from turnstream.domain.events import EVENTS
 

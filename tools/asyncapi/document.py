@@ -1,18 +1,24 @@
 """The document: its parts put together, and as text."""
 
 import json
+from pathlib import Path
+from typing import Final
 
+import turnstream
+from tools.asyncapi.channels import CLUSTER, STANDALONE, channels, operations
+from tools.asyncapi.guide import guide
+from tools.asyncapi.messages import Json, messages
+from tools.asyncapi.recording import DEFAULTS
+from tools.asyncapi.schemas import components
+from tools.asyncapi.story import SESSION
 from turnstream.adapters.redis.keys import LAYOUT, Keys
-from turnstream.asyncapi.channels import CLUSTER, STANDALONE, channels, operations
-from turnstream.asyncapi.guide import guide
-from turnstream.asyncapi.messages import Json, messages
-from turnstream.asyncapi.recording import DEFAULTS
-from turnstream.asyncapi.schemas import components
-from turnstream.asyncapi.story import SESSION
 from turnstream.domain.models import partition_of
 
 VERSION = "3.0.0"
 """Of AsyncAPI."""
+
+SHIPPED: Final = Path(turnstream.__file__).with_name("asyncapi.json")
+"""The document in the package; `turnstream asyncapi` prints it."""
 
 SAMPLES = (SESSION, "123456789", "019d3f7e-8000-7000-8000-000000000001", "Sitzung-ä")
 """Session ids with their partitions in the document."""

@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 
-from turnstream.asyncapi.recording import recording
-from turnstream.asyncapi.replies import reply_examples
-from turnstream.asyncapi.schemas import event_payload, reference, words_of
+from tools.asyncapi.recording import recording
+from tools.asyncapi.replies import reply_examples
+from tools.asyncapi.schemas import event_payload, reference, words_of
 from turnstream.codec.envelope import MAX_NAME_BYTES, encode_entry
 from turnstream.domain.command_specs import COMMANDS, OPERATIONS
 from turnstream.domain.commands import AnyCommand

@@ -1,14 +1,14 @@
 """The document's text, with the numbers that the code has."""
 
-from importlib.resources import files
+from pathlib import Path
 from string import Template
 
+from tools.asyncapi.recording import DEFAULTS, KEYS
+from tools.asyncapi.replies import rejections
+from tools.asyncapi.schemas import words_of
 from turnstream.adapters.redis.connection.slots import SLOTS
 from turnstream.adapters.redis.keys import CLIENT_ID, LAYOUT, TAGS
 from turnstream.application.queries.query_handler import MAX_ANSWER_BYTES
-from turnstream.asyncapi.recording import DEFAULTS, KEYS
-from turnstream.asyncapi.replies import rejections
-from turnstream.asyncapi.schemas import words_of
 from turnstream.codec.envelope import MAX_DEPTH, MAX_NAME_BYTES
 from turnstream.codec.records import REJECTIONS
 from turnstream.domain.limits import MAX_ID_LENGTH, MAX_ITEMS, MAX_PAGE, MAX_TOKENS
@@ -17,7 +17,7 @@ from turnstream.domain.models import SESSION_BUCKETS
 
 def guide() -> str:
     """Return how to write a producer or a subscriber, as Markdown."""
-    text = Template(files("turnstream.asyncapi").joinpath("guide.md").read_text())
+    text = Template(Path(__file__).with_name("guide.md").read_text(encoding="utf-8"))
     return text.substitute(
         namespace=DEFAULTS.namespace,
         partitions=DEFAULTS.partitions,

@@ -5,8 +5,8 @@ from itertools import chain
 
 import msgspec
 
-from turnstream.asyncapi.recording import recording
-from turnstream.asyncapi.story import SESSION, command_id
+from tools.asyncapi.recording import recording
+from tools.asyncapi.story import SESSION, command_id
 from turnstream.codec.records import decode_replies, encode_replies, rejection_of
 from turnstream.errors import CommandDiscarded, CommandExpired, InvalidCommand, ParkedQueueFull, Rejected
 from turnstream.ports import Rejection, Reply
