@@ -42,7 +42,8 @@ def client(**overrides: Any) -> PendingConnection[Turnstream]:  # noqa: ANN401 -
                 yield ts
 
     """
-    return Turnstream.in_memory(settings=Settings(**({"partitions": PARTITIONS} | overrides)))
+    values: dict[str, Any] = {"partitions": PARTITIONS, **overrides}
+    return Turnstream.in_memory(settings=Settings(**values))
 
 
 @overload
