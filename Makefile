@@ -19,7 +19,7 @@ PEERS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 PY := $(VENV)/bin/python
-PIP_INSTALL := $(PY) -m pip install --disable-pip-version-check -qq --editable
+INSTALL := $(PY) -m tools.installation --editable
 LOWEST := $(VENV)-lowest
 UV := $(VENV)-uv/bin/uv
 PYTEST := $(PY) -m pytest -n $(WORKERS) --dist worksteal
@@ -27,14 +27,14 @@ PYTEST := $(PY) -m pytest -n $(WORKERS) --dist worksteal
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-lowest coinstall dist check lint types imports prose coverage format bench bench-quick bench-peers bench-growth bench-skew trace chaos mutants asyncapi secrets clean
+.PHONY: help demo test test-lowest coinstall dist check lint types imports prose coverage format bench bench-quick bench-peers bench-growth bench-skew trace chaos mutants asyncapi sync secrets clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo '  variables: PYTHON (the interpreter, 3.11 or later), VENV, WORKERS, TESTS (arguments for pytest), SECONDS, SEED'
 
 demo: $(VENV)/.installed ## run the demo on an embedded server; nothing else to install
-	$(VENV)/bin/turnstream demo
+	@$(VENV)/bin/turnstream demo
 
 test: $(VENV)/.installed-dev ## run the whole test suite, but for what `make chaos` runs
 	$(PYTEST) -m 'not long' $(TESTS)
@@ -53,10 +53,11 @@ dist: $(VENV)/.installed-dev ## build what a release uploads, into dist; asks fo
 
 check: lint types imports coverage ## everything that must pass before a commit
 
-lint: $(VENV)/.installed-dev ## ruff: rules and format; and the words of docs, docstrings and texts
+lint: $(VENV)/.installed-dev ## ruff: rules and format; the words of all texts; the sync client is as generated
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m tools.prose_check
+	$(PY) -m tools.generate_sync --check
 
 types: $(VENV)/.installed-dev ## mypy and basedpyright, both strict
 	$(PY) -m mypy
@@ -107,6 +108,9 @@ mutants: $(VENV)/.installed-dev ## take the checks out of the scripts one at a t
 asyncapi: $(VENV)/.installed ## generate the AsyncAPI document of the wire format, which the package ships
 	$(PY) -m tools.asyncapi
 
+sync: $(VENV)/.installed-dev ## generate the sync client from the async one
+	$(PY) -m tools.generate_sync
+
 secrets: ## passwords for docker compose, in deploy/secrets; those that are there stay
 	@mkdir -p -m 700 deploy/secrets
 	@for role in operator worker producer consumer subscriber; do \
@@ -129,13 +133,13 @@ $(VENV)/.created:
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/.created
 	@echo 'Installing Turnstream into $(VENV) ...'
-	@$(PIP_INSTALL) '.[all]'
+	@$(INSTALL) '.[all]'
 	@touch $@
 
 # The tools include all that the demo needs: one installation satisfies both stamps.
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.created
 	@echo 'Installing Turnstream and its development tools into $(VENV) ...'
-	@$(PIP_INSTALL) '.[dev]'
+	@$(INSTALL) '.[dev]'
 	@touch $(VENV)/.installed $@
 
 # Only uv resolves to the lowest versions. What the dependencies need in turn is the newest.

@@ -1,6 +1,7 @@
 """The options that several commands share."""
 
 import math
+import os
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -81,11 +82,22 @@ def check_finite(seconds: Seconds) -> Seconds:
     return seconds
 
 
+def locate_server(context: typer.Context, url: str | None) -> str | None:
+    """Return the URL that is given, else that of a running `turnstream dev`; `None` leaves it to the settings."""
+    if url is not None or URL_VARIABLE in os.environ or context.resilient_parsing:
+        return url
+    from turnstream_cli.dev_discovery import find_dev_server  # noqa: PLC0415 - `--help` need not import it
+
+    return find_dev_server(Path.cwd())
+
+
 RedisUrl = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help=f"Where the server is; {URL_VARIABLE} if not given, else redis://localhost:6379.",
+        callback=locate_server,
+        help=f"Where the server is; if not given {URL_VARIABLE}, else the turnstream dev that runs in this directory "
+        "or one above, else redis://localhost:6379.",
     ),
 ]
 Log = Annotated[LogLevel, typer.Option("--log-level", help="Least important messages to log, on standard error.")]

@@ -495,7 +495,7 @@ class TestDev:
 
     def test_a_directory_in_use(self, programs: Programs) -> None:
         self.start(programs, "--directory", "data of mine")
-        assert "data of mine" in refused(programs, "dev", "--directory", "data of mine", status=2)
+        assert "data of mine, at redis://" in refused(programs, "dev", "--directory", "data of mine", status=2)
 
     @pytest.mark.slow
     def test_killed_it_leaves_nothing(self, programs: Programs) -> None:

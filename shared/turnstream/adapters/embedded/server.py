@@ -121,6 +121,27 @@ def start_embedded_server(
     raise ConfigurationError(message)
 
 
+def is_directory_in_use(directory: Path) -> bool:
+    """Return whether a running server has its data in the directory."""
+    try:
+        with (directory / _LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def is_port_free(port: int) -> bool:
+    """Return whether a server can listen on this port of 127.0.0.1."""
+    try:
+        socket.create_server((_HOST, port)).close()
+    except OSError:
+        return False
+    return True
+
+
 def _free_port() -> int:
     with socket.create_server((_HOST, 0)) as probe:
         return int(probe.getsockname()[1])

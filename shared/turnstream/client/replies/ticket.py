@@ -144,13 +144,7 @@ class AwaitedReply:
 
 
 class Ticket:
-    """A queued command; await it, once or several times, until it is applied.
-
-    Example:
-        ticket = await ts.send(AddMessage(session_id, user_message("Hello")))
-        applied = await ticket
-
-    """
+    """A queued command; await it, again and again if need be, to learn that it was applied."""
 
     def __init__(self, reply: AwaitedReply, timeout: float, home: LoopGuard) -> None:
         """Keep the reply to a command, which comes in the event loop of `home`."""
@@ -161,7 +155,14 @@ class Ticket:
         self._home = home
 
     def __await__(self) -> Generator[object, None, Applied]:
-        """Wait until the command is applied, for as long as it was sent with.
+        """Wait until the command is applied, for as long as it was sent with; raises what `result` does."""
+        return self.result().__await__()
+
+    async def result(self, timeout: float | None = None) -> Applied:
+        """Wait until the command is applied.
+
+        Args:
+            timeout: seconds to wait; by default those that it was sent with.
 
         Raises:
             Rejected: it was refused; the class says why.
@@ -169,15 +170,6 @@ class Ticket:
             CommandTimeout: there was no reply in time.
             Unavailable: the client was closed, or it had no connection for so long that it could not ask again.
             OpenedElsewhere: the reply is not there yet, and this is not the event loop of its client.
-
-        """
-        return self.result().__await__()
-
-    async def result(self, timeout: float | None = None) -> Applied:
-        """Wait until the command is applied; raises what awaiting the ticket does.
-
-        Args:
-            timeout: seconds to wait; by default those that it was sent with.
 
         """
         if not self._reply.is_there:
