@@ -12,31 +12,14 @@ client without asyncio. Every other module is internal and may change.
 
 """
 
-from turnstream.client.client import (
-    Turnstream,
-)
-from turnstream.client.consumers.consumer import (
-    Consumer,
-)
-from turnstream.client.consumers.retry_policy import (
-    RetryPolicy,
-)
-from turnstream.client.replies.ticket import (
-    Applied,
-    Ticket,
-)
-from turnstream.client.sending.outbox import (
-    Trace,
-)
-from turnstream.client.sessions import (
-    Sessions,
-)
-from turnstream.client.subscriptions.resync import (
-    ResyncRequired,
-)
-from turnstream.client.subscriptions.subscription import (
-    EventSubscription,
-)
+from turnstream.client.client import Turnstream
+from turnstream.client.consumers.consumer import Consumer
+from turnstream.client.consumers.retry_policy import RetryPolicy
+from turnstream.client.replies.ticket import Applied, Ticket
+from turnstream.client.sending.outbox import Trace
+from turnstream.client.sessions import Sessions
+from turnstream.client.subscriptions.resync import ResyncRequired
+from turnstream.client.subscriptions.subscription import EventSubscription
 from turnstream.domain.commands import (
     AddMessage,
     AddMessages,
@@ -64,9 +47,7 @@ from turnstream.domain.models import (
     SessionPage,
     TokenMetrics,
 )
-from turnstream.domain.position import (
-    Position,
-)
+from turnstream.domain.position import Position
 from turnstream.errors import (
     CommandTimeout,
     InvalidCommand,
@@ -78,22 +59,10 @@ from turnstream.errors import (
     Unavailable,
     VersionConflict,
 )
-from turnstream.messages import (
-    assistant_message,
-    summary_message,
-    system_message,
-    tool_message,
-    user_message,
-)
-from turnstream.pending import (
-    PendingConnection,
-)
-from turnstream.settings import (
-    Settings,
-)
-from turnstream.worker.worker import (
-    Worker,
-)
+from turnstream.messages import assistant_message, summary_message, system_message, tool_message, user_message
+from turnstream.pending import PendingConnection
+from turnstream.settings import Secret, Settings
+from turnstream.worker.worker import Worker
 
 __all__ = [
     "AddMessage",

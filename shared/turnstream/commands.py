@@ -5,13 +5,9 @@ Example:
 
 """
 
-from msgspec import (
-    UNSET,
-)
+from msgspec import UNSET
 
-from turnstream.client.results import (
-    CommandResult,
-)
+from turnstream.client.results import CommandResult
 from turnstream.domain.commands import (
     AddMessage,
     AddMessages,
@@ -26,12 +22,7 @@ from turnstream.domain.commands import (
     UpdateSession,
     UpdateTokenMetrics,
 )
-from turnstream.domain.patches import (
-    ChatMessagePatch,
-    SessionConfigPatch,
-    SessionPatch,
-    TokenMetricsPatch,
-)
+from turnstream.domain.patches import ChatMessagePatch, SessionConfigPatch, SessionPatch, TokenMetricsPatch
 
 __all__ = [
     "UNSET",

@@ -7,9 +7,7 @@ Example:
 
 """
 
-from turnstream.client.subscriptions.resync import (
-    ResyncRequired,
-)
+from turnstream.client.subscriptions.resync import ResyncRequired
 from turnstream.domain.events import (
     ContextWindowCritical,
     Event,
@@ -23,13 +21,8 @@ from turnstream.domain.events import (
     SessionUpdated,
     TokenMetricsUpdated,
 )
-from turnstream.domain.evolution import (
-    fold,
-)
-from turnstream.domain.position import (
-    LogPosition,
-    Position,
-)
+from turnstream.domain.evolution import fold
+from turnstream.domain.position import LogPosition, Position
 
 __all__ = [
     "ContextWindowCritical",

@@ -22,14 +22,7 @@ from turnstream import (
     UpdateTokenMetrics,
     user_message,
 )
-from turnstream.commands import (
-    ChatMessagePatch,
-    CommandResult,
-    GetSession,
-    ListSessions,
-    RemovedMessage,
-    SessionPatch,
-)
+from turnstream.commands import ChatMessagePatch, CommandResult, GetSession, ListSessions, RemovedMessage, SessionPatch
 
 CONFIG = SessionConfig("openai", "gpt-4")
 

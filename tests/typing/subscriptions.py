@@ -3,14 +3,7 @@
 from typing import assert_type
 
 from turnstream import ChatMessage, Consumer, EventSubscription, Position, ResyncRequired, Turnstream
-from turnstream.events import (
-    ContextWindowCritical,
-    Event,
-    EventMeta,
-    MessageAdded,
-    SessionCreated,
-    TokenMetricsUpdated,
-)
+from turnstream.events import ContextWindowCritical, Event, EventMeta, MessageAdded, SessionCreated, TokenMetricsUpdated
 
 
 async def of_one_class(ts: Turnstream) -> None:

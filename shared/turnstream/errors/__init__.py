@@ -30,9 +30,7 @@
 Source: design §4 and §10; docs/contract.md, Errors.
 """
 
-from turnstream.errors.base import (
-    TurnstreamError,
-)
+from turnstream.errors.base import TurnstreamError
 from turnstream.errors.conditions import (
     CommandParked,
     ConfigurationError,
@@ -57,13 +55,7 @@ from turnstream.errors.rejections import (
     SessionNotFound,
     VersionConflict,
 )
-from turnstream.errors.unavailability import (
-    CommandTimeout,
-    KeyUnusable,
-    Overloaded,
-    ServerFull,
-    Unavailable,
-)
+from turnstream.errors.unavailability import CommandTimeout, KeyUnusable, Overloaded, ServerFull, Unavailable
 
 __all__ = [
     "CommandDiscarded",
