@@ -16,7 +16,9 @@ PUBLIC = [
     kind
     for module in (turnstream, admin, commands, events)
     for kind in (getattr(module, name) for name in module.__all__)
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind is not Settings  # it shows all but secrets
+    if isinstance(kind, type)
+    and issubclass(kind, msgspec.Struct)
+    and kind is not turnstream.Settings  # it shows all but secrets
 ]
 CONTENT = (
     *("content", "text", "url", "alt_text", "args", "metadata", "system_prompt", "tools", "tool_calls", "data"),
