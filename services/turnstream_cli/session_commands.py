@@ -182,9 +182,9 @@ def delete(
     Example:
       turnstream delete chat-2 --yes
     """
-    from turnstream_cli.confirmation import confirm
     from turnstream_cli.running import reported, run
     from turnstream_cli.show import delete_session
+    from turnstream_service.confirmation import confirm
 
     with reported(as_json=as_json):
         confirm(f"Delete session {session_id} with all its messages?", confirmed=yes)

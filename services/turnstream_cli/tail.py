@@ -22,8 +22,8 @@ from turnstream.events import (
     TokenMetricsUpdated,
 )
 from turnstream.logging import printable, printable_json
-from turnstream_cli.notes import print_if_empty
-from turnstream_cli.output import console, part_text, print_json, time_text
+from turnstream_cli.output import part_text, print_json
+from turnstream_service.tables import console, print_if_empty, time_text
 
 TYPE_WIDTH: Final = max(map(len, EVENTS))
 
