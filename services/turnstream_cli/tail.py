@@ -10,7 +10,6 @@ from rich.text import Text
 
 from turnstream import ResyncRequired, Turnstream
 from turnstream.client.subscriptions.start import Start, parse_age
-from turnstream.codec.events import encode_event
 from turnstream.domain.events import EVENTS, AnyEvent
 from turnstream.events import (
     ContextWindowCritical,
@@ -84,7 +83,7 @@ def _print_json(event: AnyEvent | ResyncRequired) -> None:
     if isinstance(event, ResyncRequired):
         print_json({"type": event.type, **msgspec.to_builtins(event), "position": str(event.position)})
     else:
-        typer.echo(printable_json(encode_event(event)))
+        typer.echo(printable_json(event.to_json()))
 
 
 def _gone(resync: ResyncRequired) -> Text:

@@ -16,7 +16,7 @@ from turnstream.client.client import Turnstream
 from turnstream.client.consumers.consumer import Consumer
 from turnstream.client.consumers.retry_policy import RetryPolicy
 from turnstream.client.replies.ticket import Applied, Ticket
-from turnstream.client.sending.outbox import Trace
+from turnstream.client.sending.requests import Trace
 from turnstream.client.sessions import Sessions
 from turnstream.client.subscriptions.resync import ResyncRequired
 from turnstream.client.subscriptions.subscription import EventSubscription

@@ -185,7 +185,7 @@ async def test_redriven_commands_are_applied_in_order_and_answered(
         with pytest.raises(CommandParked):
             await ts.execute(command, command_id=f"c{number}")
     bug.fixed = True
-    heard = await (await opened(deployment)).channels.subscribe([ts._replies.channels[0]])
+    heard = await (await opened(deployment)).channels.subscribe([ts._gateway.channels[0]])
     assert await ts.admin.parked.redrive("s") == QueueProgress(done=4, left=0)
     replies = decode_replies((await anext(aiter(heard)))[1])
     assert [(reply.command_id, reply.status) for reply in replies[:4]] == [(f"c{n}", "ok") for n in range(4)]

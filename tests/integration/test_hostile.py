@@ -102,7 +102,7 @@ class Flood:
         self._real = real
         self._chance = chance
         self._ids = [EntryIds(partition) for partition in range(PARTITIONS)]
-        replies = [ts._replies.channels[partition] for partition in range(PARTITIONS)]
+        replies = [ts._gateway.channels[partition] for partition in range(PARTITIONS)]
         victims = [id_in(partition, PARTITIONS) for partition in range(PARTITIONS)]
         each = zip(victims, replies, strict=True)
         self._originals = [

@@ -26,13 +26,13 @@ from turnstream import (
 from turnstream.client.results import CommandResult
 from turnstream.client.sessions import Sessions
 from turnstream.codec.envelope import encode_entry
-from turnstream.codec.events import DATA_TYPES, EventEnvelope
 from turnstream.codec.records import REJECTIONS
 from turnstream.commands import ChatMessagePatch, SessionConfigPatch, SessionPatch, TokenMetricsPatch
 from turnstream.domain.command_specs import COMMANDS, OPERATIONS
 from turnstream.domain.commands import QueueProgress, SessionCommand
 from turnstream.domain.content import MessageContent
-from turnstream.domain.events import EVENTS
+from turnstream.domain.event_envelope import EventEnvelope
+from turnstream.domain.events import DATA_TYPES, EVENTS
 from turnstream.errors import Rejected
 from turnstream.ports import CommandEntry, Rejection, Reply, SessionPlace
 

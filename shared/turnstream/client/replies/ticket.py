@@ -1,4 +1,4 @@
-"""Tickets for queued commands, with the deadline of a call and the commands that wait for a reply."""
+"""Tickets for queued commands, with the deadline of a call."""
 
 import asyncio
 import math
@@ -7,10 +7,10 @@ from typing import cast
 
 import msgspec
 
-from turnstream.application.commands.decoder import payload_hash
 from turnstream.client.guard import LoopGuard
 from turnstream.client.replies.diagnosis import Diagnosis
-from turnstream.client.sending.outbox import AddressedCommand
+from turnstream.client.replies.pending_commands import Answer, PendingReply
+from turnstream.client.sending.requests import AddressedCommand
 from turnstream.codec.records import error_of
 from turnstream.domain.representation import show
 from turnstream.errors import CommandParked, CommandTimeout, InvalidCommand, TurnstreamError
@@ -48,8 +48,6 @@ class Deadline(msgspec.Struct, frozen=True, gc=False):
         return float(f"{asyncio.get_running_loop().time() - self.began:.3g}")
 
 
-Answer = Reply | TurnstreamError
-
 DIAGNOSIS_LEAD_S = 1.0
 """Seconds before the end of a ticket's time at which it is looked for the reason why no answer comes."""
 
@@ -66,50 +64,19 @@ class Applied(msgspec.Struct, frozen=True):
         return show(self)
 
 
-class Expected(msgspec.Struct):
-    """A reply that is expected. Several callers may wait for it, and one that gives up does not disturb the others.
-
-    A future with a time-out would wake its callers two turns of the event loop later.
-    """
-
-    answer: Answer | None = None
-    waiting: list[asyncio.Future[None]] = []
-
-    def settle(self, answer: Answer) -> None:
-        """Give the answer to all who wait, unless they have one."""
-        if self.answer is None:
-            self.answer = answer
-            for waiter in self.waiting:
-                _wake(waiter)
-
-    async def within(self, seconds: float) -> Answer | None:
-        """Return the answer; `None` if it has not come in time."""
-        if self.answer is None:
-            loop = asyncio.get_running_loop()
-            waiter = loop.create_future()
-            self.waiting.append(waiter)
-            timer = loop.call_later(seconds, _wake, waiter)
-            try:
-                await waiter
-            finally:
-                timer.cancel()
-                self.waiting.remove(waiter)
-        return self.answer
-
-
 class AwaitedReply:
     """The reply to a queued command, with the diagnosis if it does not come."""
 
-    def __init__(self, addressed: AddressedCommand, expected: Expected, diagnosis: Diagnosis) -> None:
+    def __init__(self, addressed: AddressedCommand, pending: PendingReply, diagnosis: Diagnosis) -> None:
         """Wait for the reply to a command."""
         self.addressed = addressed
-        self._expected = expected
+        self._pending = pending
         self._diagnosis = diagnosis
 
     @property
     def is_there(self) -> bool:
-        """Return whether it has come."""
-        return self._expected.answer is not None
+        """Whether it has come."""
+        return self._pending.answer is not None
 
     async def before(self, deadline: Deadline) -> Reply:
         """Wait for the reply that the command was applied, in the event loop of its client.
@@ -121,7 +88,7 @@ class AwaitedReply:
             Unavailable: the client was closed, or it had no connection for so long that it could not ask again.
 
         """
-        answer = self._expected.answer or await self._answer(deadline)
+        answer = self._pending.answer or await self._answer(deadline)
         if isinstance(answer, TurnstreamError):
             raise answer
         if answer.error:
@@ -133,10 +100,10 @@ class AwaitedReply:
     async def _answer(self, deadline: Deadline) -> Answer:
         """Wait for the answer; shortly before the deadline, begin to look for the reason why there is none."""
         partition, left = self.addressed.partition, deadline.left
-        answer = await self._expected.within(left - min(DIAGNOSIS_LEAD_S, left / 2))
+        answer = await self._pending.within(left - min(DIAGNOSIS_LEAD_S, left / 2))
         if answer is None:
             self._diagnosis.begin(partition)
-            answer = await self._expected.within(deadline.left)
+            answer = await self._pending.within(deadline.left)
         if answer is None:
             command_id = self.addressed.entry.command_id
             raise CommandTimeout(command_id, deadline.passed, self._diagnosis.reason(partition))
@@ -181,39 +148,3 @@ class Ticket:
         """Show which command it is, never its content."""
         done = self._reply.is_there
         return f"Ticket(command_id={self.command_id!r}, session_id={self.session_id!r}, {done=})"
-
-
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
-
-
-class PendingCommand(msgspec.Struct):
-    """A command that has no answer yet.
-
-    `sent_at` is when it was first sent, in seconds of the event loop's clock, and `connection` the number of its
-    partition's connection for replies at that time, or of the last one after which it was resent. `timeout` is the
-    time-out of the call in seconds, `sends` the number of sends that have not failed, and `reminded_at` the time when
-    it was resent because there was no reply, 0 if it was not.
-    """
-
-    expected: Expected
-    command: AddressedCommand
-    sent_at: float
-    timeout: float
-    connection: int
-    queued: bool = False
-    sends: int = 0
-    reminded_at: float = 0.0
-
-    def is_for(self, command: AddressedCommand) -> bool:
-        """Return whether it is this command that is waited for."""
-        own, other = self.command.entry, command.entry
-        return own is other or (own.type, own.data) == (other.type, other.data)
-
-    def is_meant_by(self, reply: Reply) -> bool:
-        """Return whether a reply is for this command, and not for an earlier one with the same id chosen by the caller.
-
-        A command that was sent twice is answered twice, and the second reply may come after the call has ended.
-        """
-        return not self.command.own_id or reply.payload_hash in {"", payload_hash(self.command.entry)}
