@@ -5,7 +5,8 @@ import asyncio
 import math
 from collections.abc import Sequence
 
-from turnstream import ContextWindowCritical, Turnstream
+from turnstream import Turnstream
+from turnstream.events import ContextWindowCritical
 from turnstream_alerts.alerts import Alerts
 from turnstream_service import program
 from turnstream_service.arguments import LogLevel, version_text

@@ -11,7 +11,6 @@ from turnstream import (
     ChatMessage,
     ImageContent,
     MessageContent,
-    PriceSource,
     Session,
     SessionInfo,
     SessionPage,
@@ -19,6 +18,7 @@ from turnstream import (
     TokenMetrics,
     ToolCallContent,
 )
+from turnstream.catalogue import PriceSource
 from turnstream.logging import printable, printable_json
 from turnstream_service.output import print_fields, print_styled, print_table, time_text
 

@@ -2,7 +2,8 @@
 
 import typer
 
-from turnstream import QueueProgress, Turnstream
+from turnstream import Turnstream
+from turnstream.admin import QueueProgress
 from turnstream.logging import printable
 from turnstream_service.failures import Refused
 from turnstream_service.output import print_if_empty, print_json, print_table, time_text

@@ -7,19 +7,18 @@ from typing import Final, NamedTuple
 import msgspec
 import typer
 
-from turnstream import (
+from turnstream import ResyncRequired, Turnstream
+from turnstream.client.subscriptions.start import Start, parse_age
+from turnstream.domain.events import EVENTS, AnyEvent
+from turnstream.events import (
     ContextWindowCritical,
     Event,
     MessageAdded,
     MessageRemoved,
     MessageUpdated,
-    ResyncRequired,
     SessionCreated,
     TokenMetricsUpdated,
-    Turnstream,
 )
-from turnstream.client.subscriptions.start import Start, parse_age
-from turnstream.domain.events import EVENTS, AnyEvent
 from turnstream.logging import printable, printable_json
 from turnstream_cli.output import part_text
 from turnstream_service.output import print_if_empty, print_json, print_styled, time_text

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from turnstream import ParkedSession
+from turnstream.admin import ParkedSession
 from turnstream_service.output import print_if_empty, print_json, print_table, time_text
 
 _COLUMNS: Final = ("endpoint", "session", "events", "lost", "since", "answer", "state", "next attempt")

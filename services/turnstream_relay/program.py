@@ -4,8 +4,9 @@ import asyncio
 import signal
 from pathlib import Path
 
-from turnstream import ConfigurationError, Turnstream
+from turnstream import Turnstream
 from turnstream.client.subscriptions.tasks import cancel_and_wait
+from turnstream.errors import ConfigurationError
 from turnstream.logging import get_logger
 from turnstream_relay.configuration import load_configuration
 from turnstream_relay.relay import Relay
