@@ -12,7 +12,6 @@ from turnstream import (
     ChatMessage,
     ImageContent,
     MessageContent,
-    PriceSource,
     Session,
     SessionInfo,
     SessionPage,
@@ -20,6 +19,7 @@ from turnstream import (
     TokenMetrics,
     ToolCallContent,
 )
+from turnstream.catalogue import PriceSource
 from turnstream.logging import printable, printable_json
 from turnstream_service.tables import console, print_fields, print_table, time_text
 

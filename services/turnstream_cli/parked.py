@@ -2,7 +2,8 @@
 
 import typer
 
-from turnstream import QueueProgress, Turnstream
+from turnstream import Turnstream
+from turnstream.admin import QueueProgress
 from turnstream.logging import printable
 from turnstream_cli.output import print_json
 from turnstream_cli.running import Refused

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator, Sequence
 
 import typer
 
-from turnstream import DeleteSession, ListSessions, SessionInfo, SessionNotFound, Turnstream
+from turnstream import DeleteSession, SessionInfo, SessionNotFound, Turnstream
+from turnstream.commands import ListSessions
 from turnstream.logging import printable
 from turnstream_cli.output import print_infos, print_json, print_messages, print_session
 from turnstream_cli.running import Refused

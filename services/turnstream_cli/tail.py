@@ -8,19 +8,18 @@ import msgspec
 import typer
 from rich.text import Text
 
-from turnstream import (
+from turnstream import ResyncRequired, Turnstream
+from turnstream.client.subscriptions.start import Start, parse_age
+from turnstream.domain.events import EVENTS, AnyEvent
+from turnstream.events import (
     ContextWindowCritical,
     Event,
     MessageAdded,
     MessageRemoved,
     MessageUpdated,
-    ResyncRequired,
     SessionCreated,
     TokenMetricsUpdated,
-    Turnstream,
 )
-from turnstream.client.subscriptions.start import Start, parse_age
-from turnstream.domain.events import EVENTS, AnyEvent
 from turnstream.logging import printable, printable_json
 from turnstream_cli.output import part_text, print_json
 from turnstream_service.tables import console, print_if_empty, time_text

@@ -10,8 +10,9 @@ from uuid import UUID
 
 import msgspec
 
-from turnstream import Command, InvalidCommand
+from turnstream import InvalidCommand
 from turnstream.codec.envelope import decode_command
+from turnstream.commands import Command
 from turnstream.domain.command_specs import COMMANDS
 from turnstream.domain.commands import AddMessage, AddMessages, CreateSession, UpdateMessage, UpdateSession
 from turnstream.domain.json_input import MAX_DEPTH, deeper_than

@@ -6,7 +6,8 @@ from typing import Final
 import msgspec
 import typer
 
-from turnstream import ParkedSession, logging
+from turnstream import logging
+from turnstream.admin import ParkedSession
 from turnstream_service.tables import print_if_empty, print_table, time_text
 
 COLUMNS: Final = ("endpoint", "session", "events", "lost", "since", "answer", "state", "next attempt")

@@ -12,13 +12,8 @@ from tests.waiting import time_passes, wait_until
 
 from turnstream import (
     AddMessage,
-    Command,
-    CommandParked,
     CreateSession,
     DeleteSession,
-    DuplicateMismatch,
-    GetSession,
-    MessageAdded,
     Rejected,
     Ticket,
     Turnstream,
@@ -28,10 +23,12 @@ from turnstream import (
 from turnstream.application import processor
 from turnstream.codec import envelope as codec
 from turnstream.codec.records import decode_replies
+from turnstream.commands import Command, GetSession
 from turnstream.domain.command_specs import HANDLERS
 from turnstream.domain.commands import DiscardParked, QueueProgress, RedriveParked
 from turnstream.domain.handlers import Context, Decision, SessionView
-from turnstream.errors import CommandDiscarded, InvalidCommand, ParkedQueueFull
+from turnstream.errors import CommandDiscarded, CommandParked, DuplicateMismatch, InvalidCommand, ParkedQueueFull
+from turnstream.events import MessageAdded
 
 BOMB = 13
 """Tokens on which the code has a bug, as long as it is there."""

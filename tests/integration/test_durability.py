@@ -17,12 +17,13 @@ from tests.contract.redis_deployments import EmbeddedDeployment
 from tests.contract.workers import worker_of
 from tests.waiting import SOON, wait_until
 
-from turnstream import AddMessage, ConfigurationError, CreateSession, Ticket, Turnstream, user_message
+from turnstream import AddMessage, CreateSession, Ticket, Turnstream, user_message
 from turnstream.adapters.embedded import EmbeddedServer, start_embedded_server
 from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.adapters.redis.commit import durability_gate
 from turnstream.adapters.redis.deployment.checks import check_servers
 from turnstream.client.replies import resend_schedule
+from turnstream.errors import ConfigurationError
 from turnstream.messages import new_id
 from turnstream.settings import Settings
 

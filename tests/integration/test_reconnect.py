@@ -19,9 +19,7 @@ from tests.waiting import SOON, wait_until
 
 from turnstream import (
     AddMessage,
-    Command,
     CreateSession,
-    MessageAdded,
     SessionAlreadyExists,
     Turnstream,
     Unavailable,
@@ -31,6 +29,8 @@ from turnstream import (
 from turnstream.adapters.embedded import start_embedded_server
 from turnstream.adapters.redis.command_stream.queue import RedisQueue
 from turnstream.client.sending.requests import MAX_BATCH
+from turnstream.commands import Command
+from turnstream.events import MessageAdded
 from turnstream.ports import START, CommandEntry
 from turnstream.settings import Settings
 

@@ -15,7 +15,7 @@ from turnstream.application.commands.decoder import payload_hash
 from turnstream.client.guard import LoopGuard
 from turnstream.client.replies.diagnosis import Diagnosis
 from turnstream.client.replies.resend_schedule import EXPIRY_WINDOWS
-from turnstream.client.replies.ticket import Applied, Ticket
+from turnstream.client.replies.ticket import Applied, AwaitedReply, Ticket
 from turnstream.client.sending.command_gateway import CommandGateway
 from turnstream.client.sending.requests import AddressedCommand
 from turnstream.codec.envelope import decode_entry
@@ -51,7 +51,8 @@ def tickets(gateway: CommandGateway, *command_ids: str, timeout: float = SOON) -
         gateway._senders[0]._mark_queued([each.entry for each in sent])
         diagnosis = Diagnosis(MemoryBackend(1).ownership)
         return [
-            Ticket(each, answer, timeout, diagnosis, LoopGuard()) for each, answer in zip(sent, answers, strict=True)
+            Ticket(AwaitedReply(each, answer, diagnosis), timeout, LoopGuard())
+            for each, answer in zip(sent, answers, strict=True)
         ]
 
 
@@ -91,12 +92,12 @@ async def test_a_caller_that_gives_up_does_not_take_the_answer_from_others(
     answer(backend, Reply("c1", "ok", 7))
     assert (await ticket).version == 7
     assert impatient.cancelled()
-    assert ticket._reply.waiting == []
+    assert ticket._reply._pending.waiting == []
 
 
 async def test_many_wait_each_for_its_own_time(backend: MemoryBackend, gateway: CommandGateway) -> None:
     (ticket,) = tickets(gateway, "c1", timeout=0.0)
-    patient = Ticket(command("c1"), ticket._reply, SOON, ticket._diagnosis, LoopGuard())
+    patient = Ticket(ticket._reply, SOON, LoopGuard())
 
     async def wait() -> Applied:
         return await patient
@@ -204,7 +205,8 @@ async def test_a_send_that_fails_takes_no_answer_from_another_of_the_same_comman
         with gateway._pending.register([sent]) as (answered,):
             await queued.wait()
             gateway._senders[0]._mark_queued([sent.entry])
-            return Ticket(sent, answered, SOON, Diagnosis(MemoryBackend(1).ownership), LoopGuard())
+            diagnosis = Diagnosis(MemoryBackend(1).ownership)
+            return Ticket(AwaitedReply(sent, answered, diagnosis), SOON, LoopGuard())
 
     first, second = asyncio.create_task(send()), asyncio.create_task(send())
     await asyncio.sleep(0)

@@ -12,10 +12,8 @@ from turnstream.application.queries.session_list import page
 from turnstream.application.queries.verifier import Verification, Verifier
 from turnstream.client import lifecycle
 from turnstream.client.admin.admin import Admin
-from turnstream.client.lifecycle import PendingClient
 from turnstream.client.replies.diagnosis import Diagnosis
-from turnstream.client.replies.pending_commands import PendingReply
-from turnstream.client.replies.ticket import Deadline, Ticket
+from turnstream.client.replies.ticket import AwaitedReply, Deadline, Ticket
 from turnstream.client.results import CommandResult, Results
 from turnstream.client.sending.command_gateway import CommandGateway, SendOptions
 from turnstream.client.sending.requests import AddressedCommand, EnvelopeBuilder, Trace, WhenFull
@@ -25,6 +23,7 @@ from turnstream.codec.envelope import check_session_id, encode_command
 from turnstream.domain.commands import QUERIES, Command, GetSession, ListSessions, Result
 from turnstream.errors import InvalidCommand, Rejected, Unavailable
 from turnstream.messages import new_id
+from turnstream.pending import PendingConnection
 from turnstream.ports import Backend
 from turnstream.settings import Settings
 
@@ -60,7 +59,7 @@ class Turnstream(Subscriber):
         self.admin = Admin(self, self._open)
 
     @classmethod
-    def connect(cls, url: str | None = None, *, settings: Settings | None = None) -> "PendingClient[Turnstream]":
+    def connect(cls, url: str | None = None, *, settings: Settings | None = None) -> "PendingConnection[Turnstream]":
         """Connect to a server where workers run.
 
         Args:
@@ -74,7 +73,7 @@ class Turnstream(Subscriber):
             ConfigurationError: the server or the deployment there does not fit.
 
         """
-        return PendingClient(partial(cls._opened_by, partial(lifecycle.connected, url, settings)))
+        return PendingConnection(partial(cls._opened_by, partial(lifecycle.connected, url, settings)))
 
     @classmethod
     def embedded(
@@ -82,7 +81,7 @@ class Turnstream(Subscriber):
         directory: str | Path | None = None,
         *,
         settings: Settings | None = None,
-    ) -> "PendingClient[Turnstream]":
+    ) -> "PendingConnection[Turnstream]":
         """Start an embedded server, with a worker in this event loop (needs `turnstream[embedded]`).
 
         Args:
@@ -93,12 +92,12 @@ class Turnstream(Subscriber):
             ConfigurationError: there is no server to start, or the directory is in use.
 
         """
-        return PendingClient(partial(cls._opened_by, partial(lifecycle.embedded, directory, settings)))
+        return PendingConnection(partial(cls._opened_by, partial(lifecycle.embedded, directory, settings)))
 
     @classmethod
-    def in_memory(cls, *, settings: Settings | None = None) -> "PendingClient[Turnstream]":
+    def in_memory(cls, *, settings: Settings | None = None) -> "PendingConnection[Turnstream]":
         """Keep everything in this process, with a worker in this event loop; for tests and trials."""
-        return PendingClient(partial(cls._opened_by, partial(lifecycle.in_memory, settings)))
+        return PendingConnection(partial(cls._opened_by, partial(lifecycle.in_memory, settings)))
 
     @classmethod
     async def _opened_by(cls, opens: Callable[[], Awaitable[lifecycle.Opened]]) -> "Turnstream":
@@ -137,7 +136,7 @@ class Turnstream(Subscriber):
         self._open.check()
         options = self._options(timeout, when_full)
         addressed = self._envelopes.address(command, command_id, trace, apply_within=apply_within)
-        return await self._sent(addressed, options)
+        return self._ticket(await self._sent(addressed, options), options)
 
     async def send_many(
         self,
@@ -176,7 +175,8 @@ class Turnstream(Subscriber):
                 await asyncio.sleep(0)
                 self._open.check()
         replies = await self._gateway.send(all_addressed, options)
-        return [self._ticket(*each, options) for each in zip(all_addressed, replies, strict=True)]
+        pairs = zip(all_addressed, replies, strict=True)
+        return [self._ticket(AwaitedReply(*each, self._diagnosis), options) for each in pairs]
 
     async def execute(
         self,
@@ -207,9 +207,8 @@ class Turnstream(Subscriber):
             return cast("Result", await self._query(command, options.deadline))
         self._open.check()
         addressed = self._envelopes.address(command, command_id, trace, wants_session=True, apply_within=apply_within)
-        ticket = await self._sent(addressed, options)
-        applied = await ticket.applied(options.deadline)
-        return cast("Result", await self._results.of(command, addressed.entry, applied, options.deadline))
+        reply = await (await self._sent(addressed, options)).before(options.deadline)
+        return cast("Result", await self._results.of(command, addressed, reply, options.deadline))
 
     async def dispatch(
         self,
@@ -274,12 +273,12 @@ class Turnstream(Subscriber):
         timeout = self._settings.timeout if timeout is None else timeout
         return SendOptions(Deadline.after(timeout), timeout, wait=when_full == "wait")
 
-    def _ticket(self, addressed: AddressedCommand, reply: PendingReply, options: SendOptions) -> Ticket:
-        return Ticket(addressed, reply, options.timeout, self._diagnosis, self._open.home)
+    def _ticket(self, reply: AwaitedReply, options: SendOptions) -> Ticket:
+        return Ticket(reply, options.timeout, self._open.home)
 
-    async def _sent(self, addressed: AddressedCommand, options: SendOptions) -> Ticket:
+    async def _sent(self, addressed: AddressedCommand, options: SendOptions) -> AwaitedReply:
         (reply,) = await self._gateway.send([addressed], options)
-        return self._ticket(addressed, reply, options)
+        return AwaitedReply(addressed, reply, self._diagnosis)
 
     async def _query(self, query: GetSession | ListSessions, deadline: Deadline) -> Any:  # noqa: ANN401 - its own result
         encode_command(query, self._settings.max_message_bytes)
