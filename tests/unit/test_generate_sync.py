@@ -15,8 +15,8 @@ import pytest
 from tools.generate_sync import __main__ as command
 from tools.generate_sync.docstrings import ASYNC_WORDS
 from tools.generate_sync.modules import class_context, generated, sync_class
-from tools.generate_sync.plan import MODULES, Edit, SyncClass
-from tools.generate_sync.sources import ROOT, Source, UnknownShape
+from tools.generate_sync.plan import EDITS, MODULES, Edit, SyncClass
+from tools.generate_sync.sources import ROOT, Source, UnknownShape, members, source_of
 
 import turnstream
 from turnstream import sync
@@ -37,11 +37,11 @@ from turnstream.domain.models import Session
 """
 
 
-def generate(body: str, edits: tuple[Edit, ...] = ()) -> str:
+def generate(body: str, edits: tuple[Edit, ...] = (), left_out: tuple[str, ...] = ()) -> str:
     """Generate the sync class of an async one with this body."""
     text = f'{IMPORTS}class Example:\n    """An example."""\n{indent(dedent(body), "    ")}'
     source = Source(EXAMPLE, ROOT / "example.py", ast.parse(text))
-    planned = SyncClass(EXAMPLE, "Example", edits)
+    planned = SyncClass(EXAMPLE, "Example", edits, left_out)
     return ast.unparse(sync_class(source, planned, class_context(source, planned)))
 
 
@@ -316,6 +316,11 @@ def test_a_method_becomes(method: str, expected: str) -> None:
             'async def run(self, name: str, handler: Callable[[int], Awaitable[None]]) -> None:\n    """Run."""',
             "no rule for a handler among other parameters",
         ),
+        (
+            'def on(self, handler: Callable[[int], Awaitable[None]]) -> None:\n    """On."""',
+            "no rule for a handler of a method that is not a coroutine",
+        ),
+        ('async def open(self) -> None:\n    """Open."""\n    self.state = 1', "no rule for this assignment of state"),
     ],
 )
 def test_an_unknown_shape_is_refused_with_its_line(method: str, problem: str) -> None:
@@ -328,6 +333,21 @@ def test_the_line_is_that_of_the_method() -> None:
     with pytest.raises(UnknownShape) as refused:
         generate('def fine(self) -> int:\n    """Fine."""\n\ndef __len__(self) -> int:\n    """Len."""')
     assert str(refused.value).startswith(f"example.py:{IMPORTS.count(chr(10)) + 6}: ")
+
+
+def test_a_left_out_method_exists() -> None:
+    with pytest.raises(UnknownShape, match="Example has no gone, which the plan leaves out"):
+        generate("", left_out=("gone",))
+
+
+def test_every_common_edit_is_used() -> None:
+    texts: list[str] = []
+    for planned in PLANNED:
+        source = source_of(planned.source)
+        definition = source.class_named(planned.name)
+        nodes = [definition, *(member.function for member in members(source, definition))]
+        texts.extend(ast.get_docstring(node) or "" for node in nodes)
+    assert [edit for edit in EDITS if edit.old not in " ".join(" ".join(texts).split())] == []
 
 
 def test_an_edit_that_matches_nothing_is_refused() -> None:
