@@ -25,29 +25,17 @@ from turnstream import (
     AddMessages,
     Applied,
     ChatMessage,
-    ChatMessagePatch,
-    CommandParked,
     CommandTimeout,
     CreateSession,
     DeleteSession,
-    Event,
-    GetSession,
-    ListSessions,
-    MessageAdded,
     NotHandled,
     Position,
-    QueueProgress,
-    RemovedMessage,
     RemoveMessages,
     ResyncRequired,
     RetryPolicy,
     Session,
-    SessionConfigPatch,
-    SessionCreated,
     SessionNotFound,
-    SessionNotParked,
     SessionPage,
-    SessionPatch,
     Settings,
     Trace,
     Unavailable,
@@ -57,8 +45,19 @@ from turnstream import (
     user_message,
 )
 from turnstream.adapters.embedded import start_embedded_server
+from turnstream.admin import QueueProgress
+from turnstream.commands import (
+    ChatMessagePatch,
+    GetSession,
+    ListSessions,
+    RemovedMessage,
+    SessionConfigPatch,
+    SessionPatch,
+)
 from turnstream.domain.command_specs import HANDLERS
 from turnstream.domain.position import LogPosition
+from turnstream.errors import CommandParked, SessionNotParked
+from turnstream.events import Event, MessageAdded, SessionCreated
 from turnstream.sync import handler_threads
 from turnstream.sync.facade import ITEMS_PER_CALL
 from turnstream.worker import partition_leases

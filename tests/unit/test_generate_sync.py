@@ -22,8 +22,8 @@ import turnstream
 from turnstream import sync
 
 PLANNED = [each for module in MODULES for each in module.classes]
-ASYNC_ONLY = {"Worker"}
-"""A worker is a program's main coroutine; `turnstream-worker` runs it."""
+ASYNC_ONLY = {"PendingConnection", "Worker"}
+"""A sync client is open when `connect` returns; a worker is a program's main coroutine."""
 
 EXAMPLE = "turnstream.client.example"
 IMPORTS = """\
@@ -31,7 +31,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Generic
 from turnstream.client.admin.parked_sessions import ParkedAdmin
 from turnstream.client.admin.other import OtherAdmin
-from turnstream.client.lifecycle import PendingClient
+from turnstream.pending import PendingConnection
 from turnstream.client.replies.ticket import Ticket
 from turnstream.domain.models import Session
 """
@@ -133,7 +133,7 @@ def shape(call: FunctionType) -> tuple[Sequence[tuple[str, object, object, objec
 def plain(annotation: object) -> object:
     """Replace the async types of an annotation by sync ones, and classes of the plan by their names."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if annotation is typing.Self or str(annotation).startswith("PendingClient["):
+    if annotation is typing.Self or str(annotation).startswith("PendingConnection["):
         return "an open client"
     if origin is Awaitable:
         return plain(arguments[0])
@@ -270,7 +270,7 @@ def test_no_docstring_of_a_sync_class_mentions_asyncio(planned: SyncClass) -> No
         pytest.param(
             """
             @classmethod
-            def connect(cls, url: str) -> "PendingClient[Example]":
+            def connect(cls, url: str) -> "PendingConnection[Example]":
                 \"\"\"Connect.\"\"\"
             """,
             "@classmethod def connect(cls, url: str) -> Self: ... return cls._open(AsyncExample.connect(url))",
@@ -299,7 +299,10 @@ def test_a_method_becomes(method: str, expected: str) -> None:
         ('def later(self) -> Awaitable[int]:\n    """Wait."""', "no rule for Awaitable here"),
         ('def name(self) -> Unknown:\n    """Name."""', "Unknown is neither defined here nor imported"),
         ('@staticmethod\ndef make() -> int:\n    """Make."""', "no rule for the decorators staticmethod"),
-        ('@classmethod\ndef make(cls) -> int:\n    """Make."""', "class method that does not return a PendingClient"),
+        (
+            '@classmethod\ndef make(cls) -> int:\n    """Make."""',
+            "class method that does not return a PendingConnection",
+        ),
         ('async def __acall__(self) -> int:\n    """Call."""', "no rule for __acall__"),
         ('def __len__(self) -> int:\n    """Len."""', "no rule for __len__"),
         ('def __await__(self) -> int:\n    """Wait."""\n    return self._x().__await__()', "await a public method"),

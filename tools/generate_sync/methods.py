@@ -115,10 +115,10 @@ def _code(member: Member, context: ClassContext, decorators: list[str]) -> str:
 
 
 def _opening(member: Member, context: ClassContext) -> str:
-    """A class method that returns a `PendingClient` opens a client of the sync class."""
+    """A class method that returns a `PendingConnection` opens a client of the sync class."""
     source, function = member
     if not opens_client(function):
-        source.refuse(function, "there is no rule for a class method that does not return a PendingClient")
+        source.refuse(function, "there is no rule for a class method that does not return a PendingConnection")
     context.imports.add(Import("typing", "Self"))
     return f"return cls._open({forwarded(function, context.async_name)})"
 
@@ -183,9 +183,9 @@ def _is_iterator(annotation: ast.expr) -> bool:
 
 
 def opens_client(function: Function) -> bool:
-    """Return whether a method is a class method that returns a `PendingClient`."""
+    """Return whether a method is a class method that returns a `PendingConnection`."""
     is_classmethod = [ast.unparse(decorator) for decorator in function.decorator_list] == ["classmethod"]
-    return is_classmethod and ast.unparse(_annotation(function)).strip("'").startswith("PendingClient[")
+    return is_classmethod and ast.unparse(_annotation(function)).strip("'").startswith("PendingConnection[")
 
 
 def _check_awaits_method(source: Source, function: Function) -> None:
