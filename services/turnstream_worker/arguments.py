@@ -14,14 +14,14 @@ Start as many as you like, anywhere; they divide the partitions among themselves
 
 _EPILOG: Final = """\
 signals:
-  SIGTERM, SIGINT       finish the batch in hand, hand the partitions over, exit 0; after
-                        ten seconds at most, also where the server hangs
-  a second one          stop at once, exit 143 or 130; safe, but the others wait for the leases to run out
+  SIGTERM, SIGINT       finish the current batch, hand the partitions over, exit 0; this takes
+                        ten seconds at most, even if the server hangs
+  a second one          stop at once, exit 143 or 130; safe, but the others wait until the leases expire
 
 exit status:
-  0 stopped when asked to    1 failed: a bug, started again it goes on
-  2 the server or a setting does not fit, so that starting again would not help; one line on standard error says which
-  A server that does not answer, or is full, is waited for.
+  0 stopped when asked to    1 failed by a bug: start it again, and it continues
+  2 the server or a setting is wrong, and another start would not help; one line on standard error says which
+  A worker waits for a server that does not answer, or is full.
 
 environment:
   TURNSTREAM_REDIS_URL  where the server is; redis://localhost:6379 if not set
@@ -30,7 +30,7 @@ environment:
 URLs:
   redis://user:password@host:6379/0, unix:///path/to.sock    one server
   redis+cluster://host:port,host:port                        a cluster
-  redis+sentinel://host:port,host:port/service               what Sentinels watch
+  redis+sentinel://host:port,host:port/service               a service of Sentinels
   rediss://, rediss+cluster://, rediss+sentinel://           the same, encrypted
 
 examples:
