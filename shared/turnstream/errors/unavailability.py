@@ -42,7 +42,7 @@ class KeyUnusable(Unavailable):
 
     def __init__(self, key: str, reason: str) -> None:
         """Name the key, or several that it can be, and say what the server said of it."""
-        super().__init__(f"{key} cannot be used: {reason.rstrip('.')}. Commands continue after an operator has repaired it")
+        super().__init__(f"{key} cannot be used: {reason.rstrip('.')}. An operator has to repair it")
         self.key = key
         self.reason = reason
 
