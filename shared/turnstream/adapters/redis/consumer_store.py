@@ -9,7 +9,7 @@ import msgspec
 
 from turnstream.adapters.redis.connection.pipelined import Word
 from turnstream.adapters.redis.keys import SubscriptionKeys
-from turnstream.adapters.redis.membership.consumers import ConsumerMembership, mark_of, understood
+from turnstream.adapters.redis.membership.consumers import ConsumerMembership, log_position_of, understood
 from turnstream.adapters.redis.pubsub.channels import RedisChannels
 from turnstream.adapters.redis.server import Server, portions_of
 from turnstream.adapters.redis.stored_records import RecordLocation, decoded, decoded_fields, read
@@ -273,7 +273,7 @@ async def _as_owner(state: SubscriptionState, answer: Awaitable[int]) -> int:
 
 
 def _mark(fields: tuple[bytes | None, bytes | None]) -> LogPosition | None:
-    return mark_of(*fields)
+    return log_position_of(*fields)
 
 
 def _pairs(answer: Sequence[bytes]) -> list[tuple[bytes, bytes]]:

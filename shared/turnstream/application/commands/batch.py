@@ -144,7 +144,7 @@ class BatchInProgress:
         """Decide commands; return the failure of one that failed half-way, by the id of its entry, and stop there."""
         for item in run:
             if isinstance(item, MalformedCommand):
-                self.set_aside(item)
+                self.quarantine(item)
                 continue
             try:
                 self.decide(item)
@@ -170,7 +170,7 @@ class BatchInProgress:
                 else None
             )
             before = session.last_sequence if session else 0
-            known = (self.parking.outcome(accepted) if self.parking else None) or self._attempted(accepted)
+            known = (self.parking.outcome(accepted) if self.parking else None) or self._decide_or_park(accepted)
             self._known[accepted.entry.command_id] = known
             self._recorded.append(RecordedOutcome(accepted.entry.command_id, accepted.entry_ms, known))
             place = self._place(session, before) if session else None
@@ -187,7 +187,7 @@ class BatchInProgress:
         """
         known = self._known.get(accepted.entry.command_id)
         if known is None or not self.has_decided(accepted.entry.command_id):
-            known = self._outcome(accepted)
+            known = self._decide(accepted)
             self._known[accepted.entry.command_id] = known
         elif known.payload_hash != accepted.payload_hash:
             known = _mismatch(accepted)
@@ -204,7 +204,7 @@ class BatchInProgress:
         self._recorded.append(RecordedOutcome(accepted.entry.command_id, accepted.entry_ms, outcome))
         self.reply(accepted, outcome)
 
-    def set_aside(self, entry: MalformedCommand) -> None:
+    def quarantine(self, entry: MalformedCommand) -> None:
         """Move an entry that could not be read out of the way."""
         self._malformed.append(entry.malformed)
         if entry.reply_to and entry.reply:
@@ -258,10 +258,10 @@ class BatchInProgress:
         updated = milliseconds(session.header.updated_at)
         return SessionPlace(self._before.generation, before, session.last_sequence, updated)
 
-    def _attempted(self, accepted: DecodedCommand) -> Outcome:
+    def _decide_or_park(self, accepted: DecodedCommand) -> Outcome:
         sequence = self._sequence
         try:
-            return self._outcome(accepted)
+            return self._decide(accepted)
         except Exception as bug:
             if self.parking is None or self._sequence != sequence:
                 raise
@@ -276,7 +276,7 @@ class BatchInProgress:
         error = CommandExpired(accepted.session_id, entry.command_id, entry.apply_within_ms or 0)
         return Outcome("rejected", accepted.payload_hash, error=rejection_of(error))
 
-    def _outcome(self, accepted: DecodedCommand) -> Outcome:
+    def _decide(self, accepted: DecodedCommand) -> Outcome:
         if accepted.entry.apply_within_ms is not None and (expired := self._expired(accepted)):
             return expired
         command = cast("ChangingCommand", accepted.command)
@@ -288,12 +288,12 @@ class BatchInProgress:
             log.debug("command rejected", command_id=accepted.entry.command_id, session_id=command.session_id)
             version = session.header.version if session.header else 0
             return Outcome("rejected", accepted.payload_hash, version, rejection_of(error))
-        self._happen(accepted, session, decision)
+        self._apply_events(accepted, session, decision)
         version = session.header.version if session.header else 0
         output = UNSET if decision.output is None else encode_output(decision.output)
         return Outcome("ok", accepted.payload_hash, version, output=output)
 
-    def _happen(self, accepted: DecodedCommand, session: WorkingSession, decision: Decision) -> None:
+    def _apply_events(self, accepted: DecodedCommand, session: WorkingSession, decision: Decision) -> None:
         entry = accepted.entry
         for index, event in enumerate(decision.events):
             self._sequence += 1

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
@@ -18,10 +18,10 @@ from turnstream.ports import RawEntry
 
 log = get_logger(__name__)
 
-LATELY = 1.0
+BUSY_FOR_S = 1.0
 """Seconds behind its last command for which a partition is busy."""
 
-TICK = 0.001
+TIMER_TOLERANCE_S = 0.001
 """Seconds by which a timer may come early."""
 
 
@@ -36,10 +36,10 @@ class StandaloneStreamReader:
         """Use a server; connections are opened by the first read."""
         self._server = server
         self._numbers = {keys.commands.encode(): number for number, keys in enumerate(server.keys.partitions)}
-        self._ended = asyncio.Event()
-        self._busy = _BlockingRead(server, self._ended.set)
-        self._resting = _BlockingRead(server, self._ended.set)
-        self._heard: dict[int, float] = {}
+        self._has_answer = asyncio.Event()
+        self._busy = _BlockingRead(server, self._has_answer)
+        self._idle = _BlockingRead(server, self._has_answer)
+        self._last_entry_at: dict[int, float] = {}
         """Which partitions the busy ones' read is to name, and when they had their last command."""
         self._faults: Faults[int] = Faults()
         """Partitions whose streams cannot be read: one would have the read of all refused."""
@@ -53,7 +53,7 @@ class StandaloneStreamReader:
         try:
             readable = await self._readable(cursors) if self._faults else cursors
             await self._busy.open()
-            await self._resting.open()
+            await self._idle.open()
             return await self._found_within(block, readable, count)
         except ResponseError as error:
             self._give_up()
@@ -80,25 +80,25 @@ class StandaloneStreamReader:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for wire in (self._busy.give_up(), self._resting.give_up()):
-            if wire is not None:
-                await wire.aclose()
+        for transport in (self._busy.give_up(), self._idle.give_up()):
+            if transport is not None:
+                await transport.aclose()
 
     def _give_up(self) -> None:
         self._busy.give_up()
-        self._resting.give_up()
+        self._idle.give_up()
 
     async def _readable(self, cursors: Mapping[int, str], *, all_of_them: bool = False) -> Mapping[int, str]:
         """Return the cursors of the readable streams; an unreadable one is tried separately after a while."""
-        for number in self._faults.places:
+        for number in self._faults.failing:
             if number not in cursors:
-                self._faults.over(number)
-        tried = [n for n in cursors if all_of_them or (n in self._faults and not self._faults.rests(n))]
+                self._faults.clear(number)
+        tried = [n for n in cursors if all_of_them or (n in self._faults and not self._faults.is_paused(n))]
         failures = await asyncio.gather(*(self._failure(number, cursors[number]) for number in tried))
         for number, failure in zip(tried, failures, strict=True):
             key = self._server.partition(number).commands
             if failure is None:
-                if self._faults.over(number):
+                if self._faults.clear(number):
                     log.info("command stream can be read again", stream=key)
             elif self._faults.failed(number, failure.reason):
                 log.warning("command stream cannot be read", stream=key, error=str(failure))
@@ -117,9 +117,9 @@ class StandaloneStreamReader:
     ) -> dict[int, Sequence[RawEntry]]:
         self._end_after(block)
         while not (found := self._found(cursors)) and self._waits:
-            self._ask(cursors, count, block)
-            self._ended.clear()
-            await self._ended.wait()
+            self._start_reads(cursors, count, block)
+            self._has_answer.clear()
+            await self._has_answer.wait()
         return found
 
     def _end_after(self, seconds: float) -> None:
@@ -130,21 +130,21 @@ class StandaloneStreamReader:
             self._timer.cancel()
             self._timer = None
         if self._timer is None:
-            self._timer = loop.call_at(self._until, self._look)
+            self._timer = loop.call_at(self._until, self._check_time)
 
-    def _look(self) -> None:
+    def _check_time(self) -> None:
         loop = asyncio.get_running_loop()
         self._timer = None
-        if loop.time() + TICK >= self._until:
+        if loop.time() + TIMER_TOLERANCE_S >= self._until:
             self._wait_no_longer()
         elif self._waits:
-            self._timer = loop.call_at(self._until, self._look)
+            self._timer = loop.call_at(self._until, self._check_time)
 
     def _wait_no_longer(self) -> None:
         self._waits = False
-        self._ended.set()
+        self._has_answer.set()
 
-    def _ask(self, cursors: Mapping[int, str], count: int, block: float) -> None:
+    def _start_reads(self, cursors: Mapping[int, str], count: int, block: float) -> None:
         """Have each partition waited for, by one of the reads at least.
 
         Raises:
@@ -152,62 +152,62 @@ class StandaloneStreamReader:
 
         """
         now = asyncio.get_running_loop().time()
-        busy, resting = self._busy, self._resting
-        for read in (busy, resting):
+        busy, idle = self._busy, self._idle
+        for read in (busy, idle):
             read.check(now)
-        if not resting.cursors:
-            lately = {number for number, at in self._heard.items() if at > now - LATELY}
+        if not idle.cursors:
+            recent = {number for number, at in self._last_entry_at.items() if at > now - BUSY_FOR_S}
             # A blocked read cannot be given more streams: partitions that it misses go to the idle read, busy or not.
-            rest = {n: c for n, c in cursors.items() if n not in lately or (busy.cursors and busy.cursors.get(n) != c)}
-            resting.start(rest, count, block)
-            self._heard = {number: at for number, at in self._heard.items() if number in lately}
+            rest = {n: c for n, c in cursors.items() if n not in recent or (busy.cursors and busy.cursors.get(n) != c)}
+            idle.start(rest, count, block)
+            self._last_entry_at = {number: at for number, at in self._last_entry_at.items() if number in recent}
         if not busy.cursors:
-            others = {number: cursors[number] for number in self._heard if number in cursors}
+            others = {number: cursors[number] for number in self._last_entry_at if number in cursors}
             # As long as all can be read that is all, and one comparison is cheaper than a look at each.
-            if {**resting.cursors, **others} != cursors:
-                others = {n: c for n, c in cursors.items() if n in others or resting.cursors.get(n) != c}
+            if {**idle.cursors, **others} != cursors:
+                others = {n: c for n, c in cursors.items() if n in others or idle.cursors.get(n) != c}
             busy.start(others, count, block)
 
     def _found(self, cursors: Mapping[int, str]) -> dict[int, Sequence[RawEntry]]:
         """Return the entries of both reads that come right after the cursors."""
         found: dict[int, Sequence[RawEntry]] = {}
-        for read in (self._resting, self._busy):
+        for read in (self._idle, self._busy):
             asked = read.cursors
             for key, rows in read.take():
                 number = self._numbers[key]
                 if asked[number] == cursors.get(number):
                     found[number] = [entry_of(*row) for row in rows]
         if found:
-            self._heard.update(dict.fromkeys(found, asyncio.get_running_loop().time()))
+            self._last_entry_at.update(dict.fromkeys(found, asyncio.get_running_loop().time()))
         return found
 
 
 class _BlockingRead:
     """A connection on which one read at a time waits, also between two calls of `SharedReading.read`."""
 
-    def __init__(self, server: Server, ended: Callable[[], None]) -> None:
+    def __init__(self, server: Server, has_answer: asyncio.Event) -> None:
         self.cursors: Mapping[int, str] = {}
         """The cursors of the read, until its answer is taken."""
         self._server = server
-        self._ended = ended
-        self._wire: Transport | None = None
+        self._has_answer = has_answer
+        self._transport: Transport | None = None
         self._answers: list[Any] = []
         self._deadline = 0.0
 
     async def open(self) -> None:
         """Open the connection, unless it is open; one that was idle for long may be dead without a sign."""
-        if self._wire and not self.cursors and self._rested_for() > self._server.settings.heartbeat:
+        if self._transport and not self.cursors and self._idle_for() > self._server.settings.heartbeat:
             self.give_up()
-        if self._wire is None:
+        if self._transport is None:
             connection = await self._server.topology.connect(self._server.keys.workers)
-            self._wire = Transport(connection, self._answered, self._answered)
+            self._transport = Transport(connection, self._receive, self._receive)
 
     def start(self, cursors: Mapping[int, str], count: int, block: float) -> None:
         """Ask for the entries after the cursors, if there are any."""
-        if cursors and self._wire:
+        if cursors and self._transport:
             streams = [self._server.partition(partition).commands for partition in cursors]
             limits = ("COUNT", count, "BLOCK", max(1, int(block * 1000)))
-            self._wire.send(pack(("XREAD", *limits, "STREAMS", *streams, *cursors.values())))
+            self._transport.send(pack(("XREAD", *limits, "STREAMS", *streams, *cursors.values())))
             self.cursors = cursors
             self._deadline = asyncio.get_running_loop().time() + block + self._server.settings.heartbeat
 
@@ -225,26 +225,26 @@ class _BlockingRead:
         """
         if not self._answers:
             return ()
-        came = self._answers.pop(0)
+        answer = self._answers.pop(0)
         self.cursors = {}
-        if isinstance(came, RedisError):
-            raise_for(came)
-        return came or ()
+        if isinstance(answer, RedisError):
+            raise_for(answer)
+        return answer or ()
 
     def give_up(self) -> Transport | None:
         """Close the connection with its blocked read, and return it."""
-        wire, self._wire, self.cursors = self._wire, None, {}
+        transport, self._transport, self.cursors = self._transport, None, {}
         self._answers.clear()
-        if wire is not None:
-            wire.close()
-        return wire
+        if transport is not None:
+            transport.close()
+        return transport
 
-    def _rested_for(self) -> float:
-        return asyncio.get_running_loop().time() - self._wire.received_at if self._wire else 0.0
+    def _idle_for(self) -> float:
+        return asyncio.get_running_loop().time() - self._transport.received_at if self._transport else 0.0
 
-    def _answered(self, answer: Any) -> None:  # noqa: ANN401 - whatever the server answers, or why it does not
+    def _receive(self, answer: Any) -> None:  # noqa: ANN401 - whatever the server answers, or why it does not
         self._answers.append(answer)
-        self._ended()
+        self._has_answer.set()
 
 
 def entry_of(entry_id: bytes, pairs: Sequence[bytes]) -> RawEntry:
