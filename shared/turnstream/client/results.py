@@ -52,8 +52,8 @@ class Results:
         kept = self._appended(sent, applied, spec.appends)
         if kept is None:
             header, messages = await self._read(sent.command_id, applied, deadline)
-            place = applied.place if header.version == applied.version else None
-            kept = CachedSession.of(header, messages, place) if place else None
+            position = applied.position if header.version == applied.version else None
+            kept = CachedSession.of(header, messages, position) if position else None
             if kept is None:
                 return session_of(header, messages)
         self._recent.keep(kept)
@@ -64,11 +64,11 @@ class Results:
     ) -> CachedSession | None:
         """Return the session after a command that only appended, if it is known without a read."""
         kept = self._recent.take(applied.session_id)
-        if kept is None or applied.place is None or not appends:
+        if kept is None or applied.position is None or not appends:
             return None
         # The command as it was sent: the caller may have changed its own objects since.
         command = decode_command(sent.type, sent.data, len(sent.data))
-        return kept.followed_by(appends(command), applied.version, applied.place)
+        return kept.followed_by(appends(command), applied.version, applied.position)
 
     async def _read(
         self, command_id: str, applied: Applied, deadline: Deadline

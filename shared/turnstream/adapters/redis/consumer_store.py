@@ -201,7 +201,7 @@ class RedisConsumerStore(ConsumerStore):
         """Return the live members of a subscription."""
         return await self.membership(name).registry.living()
 
-    async def marks(self, name: str) -> Mapping[int, LogPosition]:
+    async def checkpoints(self, name: str) -> Mapping[int, LogPosition]:
         """Return the checkpoints, by partition."""
         partitions = range(len(self._server.keys.partitions))
         places = [RecordLocation(self._keys(name, number).state, "hash") for number in partitions]

@@ -29,7 +29,7 @@ from turnstream.ports import (
     PartitionState,
     RecordedOutcome,
     Reply,
-    SessionPlace,
+    SessionPosition,
     SessionWrite,
     StoredHeader,
 )
@@ -162,21 +162,21 @@ class BatchInProgress:
 
         """
         known = self._known.get(accepted.entry.command_id)
-        place = None
+        position = None
         if known is None:
             session = (
                 self._sessions.get(cast("ChangingCommand", accepted.command).session_id or "")
-                if accepted.entry.wants_place
+                if accepted.entry.wants_position
                 else None
             )
             before = session.last_sequence if session else 0
             known = (self.parking.outcome(accepted) if self.parking else None) or self._decide_or_park(accepted)
             self._known[accepted.entry.command_id] = known
             self._recorded.append(RecordedOutcome(accepted.entry.command_id, accepted.entry_ms, known))
-            place = self._place(session, before) if session else None
+            position = self._position(session, before) if session else None
         elif known.payload_hash != accepted.payload_hash:
             known = _mismatch(accepted)
-        self.reply(accepted, known, place)
+        self.reply(accepted, known, position)
 
     def redrive(self, accepted: DecodedCommand) -> Outcome:
         """Decide a command that was parked; its outcome takes the place of the one that said so.
@@ -214,7 +214,7 @@ class BatchInProgress:
         """Send the answer to a query."""
         self._replies.setdefault(reply_to, []).append(reply)
 
-    def reply(self, accepted: DecodedCommand, outcome: Outcome, place: SessionPlace | None = None) -> None:
+    def reply(self, accepted: DecodedCommand, outcome: Outcome, position: SessionPosition | None = None) -> None:
         """Add the reply to the producer of a command."""
         if accepted.entry.reply_to is None:
             return
@@ -225,7 +225,7 @@ class BatchInProgress:
             outcome.error,
             outcome.output,
             accepted.payload_hash,
-            place,
+            position,
         )
         self._replies.setdefault(accepted.entry.reply_to, []).append(reply)
 
@@ -251,12 +251,12 @@ class BatchInProgress:
             self._until,
         )
 
-    def _place(self, session: WorkingSession, before: int) -> SessionPlace | None:
+    def _position(self, session: WorkingSession, before: int) -> SessionPosition | None:
         """Return the position of a command that was just decided, if it caused an event and the session exists."""
         if session.header is None or session.last_sequence == before:
             return None
         updated = milliseconds(session.header.updated_at)
-        return SessionPlace(self._before.generation, before, session.last_sequence, updated)
+        return SessionPosition(self._before.generation, before, session.last_sequence, updated)
 
     def _decide_or_park(self, accepted: DecodedCommand) -> Outcome:
         sequence = self._sequence

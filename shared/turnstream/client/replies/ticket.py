@@ -14,7 +14,7 @@ from turnstream.client.sending.outbox import AddressedCommand
 from turnstream.codec.records import error_of
 from turnstream.domain.representation import show
 from turnstream.errors import CommandParked, CommandTimeout, InvalidCommand, TurnstreamError
-from turnstream.ports import Reply, SessionPlace
+from turnstream.ports import Reply, SessionPosition
 
 
 class Deadline(msgspec.Struct, frozen=True, gc=False):
@@ -57,13 +57,13 @@ DIAGNOSIS_LEAD_S = 1.0
 class Applied(msgspec.Struct, frozen=True):
     """The result of a ticket: the session and its version after the command; `output` is any other result, as JSON.
 
-    `place` is the position of the command in the session's history, if it was requested and the command applied now.
+    `position` is that of the command in the session's history, if it was requested and the command applied now.
     """
 
     session_id: str
     version: int
     output: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    place: SessionPlace | None = None
+    position: SessionPosition | None = None
 
     def __repr__(self) -> str:
         """Show what it is, without content."""
@@ -152,7 +152,7 @@ class Ticket:
             raise error_of(answer.error)
         if answer.status == "parked":
             raise CommandParked(self.session_id, self.command_id)
-        return Applied(self.session_id, answer.version, answer.output, answer.place)
+        return Applied(self.session_id, answer.version, answer.output, answer.position)
 
     async def _answer(self, deadline: Deadline) -> Answer:
         """Wait for the answer; shortly before the deadline it is looked for the reason why there is none."""
