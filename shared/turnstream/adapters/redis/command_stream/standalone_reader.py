@@ -18,10 +18,10 @@ from turnstream.ports import RawEntry
 
 log = get_logger(__name__)
 
-BUSY_FOR_S = 1.0
+LATELY = 1.0
 """Seconds behind its last command for which a partition is busy."""
 
-TIMER_TOLERANCE_S = 0.001
+TICK = 0.001
 """Seconds by which a timer may come early."""
 
 
@@ -36,10 +36,10 @@ class StandaloneStreamReader:
         """Use a server; connections are opened by the first read."""
         self._server = server
         self._numbers = {keys.commands.encode(): number for number, keys in enumerate(server.keys.partitions)}
-        self._has_answer = asyncio.Event()
-        self._busy = _BlockingRead(server, self._has_answer)
-        self._idle = _BlockingRead(server, self._has_answer)
-        self._last_entry_at: dict[int, float] = {}
+        self._ended = asyncio.Event()
+        self._busy = _BlockingRead(server, self._ended)
+        self._resting = _BlockingRead(server, self._ended)
+        self._last_command_at: dict[int, float] = {}
         """Which partitions the busy ones' read is to name, and when they had their last command."""
         self._faults: Faults[int] = Faults()
         """Partitions whose streams cannot be read: one would have the read of all refused."""
@@ -53,7 +53,7 @@ class StandaloneStreamReader:
         try:
             readable = await self._readable(cursors) if self._faults else cursors
             await self._busy.open()
-            await self._idle.open()
+            await self._resting.open()
             return await self._found_within(block, readable, count)
         except ResponseError as error:
             self._give_up()
@@ -71,7 +71,7 @@ class StandaloneStreamReader:
     async def wake(self) -> None:
         """End a `read` that waits: others are owned now, so the busy ones' connection is given up for the next read."""
         if self._waits:
-            self._wait_no_longer()
+            self._stop_waiting()
             self._busy.give_up()
 
     async def aclose(self) -> None:
@@ -80,13 +80,13 @@ class StandaloneStreamReader:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for transport in (self._busy.give_up(), self._idle.give_up()):
+        for transport in (self._busy.give_up(), self._resting.give_up()):
             if transport is not None:
                 await transport.aclose()
 
     def _give_up(self) -> None:
         self._busy.give_up()
-        self._idle.give_up()
+        self._resting.give_up()
 
     async def _readable(self, cursors: Mapping[int, str], *, all_of_them: bool = False) -> Mapping[int, str]:
         """Return the cursors of the readable streams; an unreadable one is tried separately after a while."""
@@ -117,9 +117,9 @@ class StandaloneStreamReader:
     ) -> dict[int, Sequence[RawEntry]]:
         self._end_after(block)
         while not (found := self._found(cursors)) and self._waits:
-            self._start_reads(cursors, count, block)
-            self._has_answer.clear()
-            await self._has_answer.wait()
+            self._ask(cursors, count, block)
+            self._ended.clear()
+            await self._ended.wait()
         return found
 
     def _end_after(self, seconds: float) -> None:
@@ -130,21 +130,21 @@ class StandaloneStreamReader:
             self._timer.cancel()
             self._timer = None
         if self._timer is None:
-            self._timer = loop.call_at(self._until, self._check_time)
+            self._timer = loop.call_at(self._until, self._check_end)
 
-    def _check_time(self) -> None:
+    def _check_end(self) -> None:
         loop = asyncio.get_running_loop()
         self._timer = None
-        if loop.time() + TIMER_TOLERANCE_S >= self._until:
-            self._wait_no_longer()
+        if loop.time() + TICK >= self._until:
+            self._stop_waiting()
         elif self._waits:
-            self._timer = loop.call_at(self._until, self._check_time)
+            self._timer = loop.call_at(self._until, self._check_end)
 
-    def _wait_no_longer(self) -> None:
+    def _stop_waiting(self) -> None:
         self._waits = False
-        self._has_answer.set()
+        self._ended.set()
 
-    def _start_reads(self, cursors: Mapping[int, str], count: int, block: float) -> None:
+    def _ask(self, cursors: Mapping[int, str], count: int, block: float) -> None:
         """Have each partition waited for, by one of the reads at least.
 
         Raises:
@@ -152,44 +152,44 @@ class StandaloneStreamReader:
 
         """
         now = asyncio.get_running_loop().time()
-        busy, idle = self._busy, self._idle
-        for read in (busy, idle):
+        busy, resting = self._busy, self._resting
+        for read in (busy, resting):
             read.check(now)
-        if not idle.cursors:
-            recent = {number for number, at in self._last_entry_at.items() if at > now - BUSY_FOR_S}
+        if not resting.cursors:
+            lately = {number for number, at in self._last_command_at.items() if at > now - LATELY}
             # A blocked read cannot be given more streams: partitions that it misses go to the idle read, busy or not.
-            rest = {n: c for n, c in cursors.items() if n not in recent or (busy.cursors and busy.cursors.get(n) != c)}
-            idle.start(rest, count, block)
-            self._last_entry_at = {number: at for number, at in self._last_entry_at.items() if number in recent}
+            rest = {n: c for n, c in cursors.items() if n not in lately or (busy.cursors and busy.cursors.get(n) != c)}
+            resting.start(rest, count, block)
+            self._last_command_at = {number: at for number, at in self._last_command_at.items() if number in lately}
         if not busy.cursors:
-            others = {number: cursors[number] for number in self._last_entry_at if number in cursors}
+            others = {number: cursors[number] for number in self._last_command_at if number in cursors}
             # As long as all can be read that is all, and one comparison is cheaper than a look at each.
-            if {**idle.cursors, **others} != cursors:
-                others = {n: c for n, c in cursors.items() if n in others or idle.cursors.get(n) != c}
+            if {**resting.cursors, **others} != cursors:
+                others = {n: c for n, c in cursors.items() if n in others or resting.cursors.get(n) != c}
             busy.start(others, count, block)
 
     def _found(self, cursors: Mapping[int, str]) -> dict[int, Sequence[RawEntry]]:
         """Return the entries of both reads that come right after the cursors."""
         found: dict[int, Sequence[RawEntry]] = {}
-        for read in (self._idle, self._busy):
+        for read in (self._resting, self._busy):
             asked = read.cursors
             for key, rows in read.take():
                 number = self._numbers[key]
                 if asked[number] == cursors.get(number):
                     found[number] = [entry_of(*row) for row in rows]
         if found:
-            self._last_entry_at.update(dict.fromkeys(found, asyncio.get_running_loop().time()))
+            self._last_command_at.update(dict.fromkeys(found, asyncio.get_running_loop().time()))
         return found
 
 
 class _BlockingRead:
-    """A connection on which one read at a time waits, also between two calls of `SharedReading.read`."""
+    """A connection on which one read at a time waits, also between two calls of `StandaloneStreamReader.read`."""
 
-    def __init__(self, server: Server, has_answer: asyncio.Event) -> None:
+    def __init__(self, server: Server, ended: asyncio.Event) -> None:
         self.cursors: Mapping[int, str] = {}
         """The cursors of the read, until its answer is taken."""
         self._server = server
-        self._has_answer = has_answer
+        self._ended = ended
         self._transport: Transport | None = None
         self._answers: list[Any] = []
         self._deadline = 0.0
@@ -225,11 +225,11 @@ class _BlockingRead:
         """
         if not self._answers:
             return ()
-        answer = self._answers.pop(0)
+        came = self._answers.pop(0)
         self.cursors = {}
-        if isinstance(answer, RedisError):
-            raise_for(answer)
-        return answer or ()
+        if isinstance(came, RedisError):
+            raise_for(came)
+        return came or ()
 
     def give_up(self) -> Transport | None:
         """Close the connection with its blocked read, and return it."""
@@ -244,7 +244,7 @@ class _BlockingRead:
 
     def _receive(self, answer: Any) -> None:  # noqa: ANN401 - whatever the server answers, or why it does not
         self._answers.append(answer)
-        self._has_answer.set()
+        self._ended.set()
 
 
 def entry_of(entry_id: bytes, pairs: Sequence[bytes]) -> RawEntry:
