@@ -27,7 +27,7 @@ PYTEST := $(PY) -m pytest -n $(WORKERS) --dist worksteal
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-lowest coinstall dist check lint types imports prose coverage format bench bench-quick bench-peers bench-growth bench-skew trace chaos mutants asyncapi secrets clean
+.PHONY: help demo test test-lowest coinstall dist check lint types imports prose coverage format bench bench-quick bench-peers bench-growth bench-skew trace chaos mutants asyncapi sync secrets clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -53,10 +53,11 @@ dist: $(VENV)/.installed-dev ## build what a release uploads, into dist; asks fo
 
 check: lint types imports coverage ## everything that must pass before a commit
 
-lint: $(VENV)/.installed-dev ## ruff: rules and format; and the words of docs, docstrings and texts
+lint: $(VENV)/.installed-dev ## ruff: rules and format; the words of all texts; the sync client is as generated
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m tools.prose_check
+	$(PY) -m tools.generate_sync --check
 
 types: $(VENV)/.installed-dev ## mypy and basedpyright, both strict
 	$(PY) -m mypy
@@ -106,6 +107,9 @@ mutants: $(VENV)/.installed-dev ## take the checks out of the scripts one at a t
 
 asyncapi: $(VENV)/.installed ## generate the AsyncAPI document of the wire format, which the package ships
 	$(PY) -m tools.asyncapi
+
+sync: $(VENV)/.installed-dev ## generate the sync client from the async one
+	$(PY) -m tools.generate_sync
 
 secrets: ## passwords for docker compose, in deploy/secrets; those that are there stay
 	@mkdir -p -m 700 deploy/secrets

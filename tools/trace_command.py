@@ -1,7 +1,7 @@
 """`make trace`: the road that one `execute(AddMessage)` takes through the package, function by function.
 
 On the embedded server, with one worker and one live subscriber, all in this process, one command is traced after some
-others have gone before it. The road has legs:
+others. The road has legs:
 
     producer   from the call to the bytes of the command, as they leave for its stream
     queued     from the server's answer to that, to the client's wait for the reply
@@ -14,9 +14,8 @@ message. From then on it has what the event loop runs for it: a callback that wa
 leg. So no heartbeat, lease, reminder or timer is counted, whenever it comes. Several commands are traced, and the
 shortest road that two of them took is printed; two runs print the same.
 
-Only functions of the package are counted, each time that they are entered; a coroutine that goes on is not entered
-again. A comprehension or a generator expression is a part of the function around it; a lambda is a function. What has
-no file (generated methods, structs) and what is in C (cached results, encoders) is not seen.
+Only functions of the package are counted, each time that they are entered; a coroutine that continues is not entered
+again. A comprehension is a part of the function around it. Functions without a file or in C are not seen.
 """
 
 import argparse

@@ -58,7 +58,7 @@ async def killed(subscription: Consumer[Any], task: "asyncio.Task[None]") -> Non
     member = subscription._member
     assert member is not None
     member._leave = nothing  # type: ignore[method-assign]
-    works = list(member._holdings._tasks.values())
+    works = list(member._leases._tasks.values())
     for work in works:
         work.cancel()
     task.cancel()
@@ -68,4 +68,4 @@ async def killed(subscription: Consumer[Any], task: "asyncio.Task[None]") -> Non
 
 def started(subscription: Consumer[Any]) -> bool:
     member = subscription._member
-    return member is not None and len(member.owned) == PARTITIONS and all(c.place for c in member.owned.values())
+    return member is not None and len(member.owned) == PARTITIONS and all(c.progress for c in member.owned.values())

@@ -155,7 +155,7 @@ async def test_a_consumer_that_was_replaced_while_paused_reports_no_loss(
     )
     session = await a_session(ts, session_id=id_in(0, PARTITIONS))
     task = asyncio.create_task(standing.run())
-    await wait_until(lambda: standing.place is not None and standing.place.sequence == 1)
+    await wait_until(lambda: standing.progress is not None and standing.progress.sequence == 1)
     await membership.release([state])
     other = await membership.take(0, "continues")
     assert other

@@ -19,7 +19,7 @@ class RunningWorker:
 
     @property
     def owned(self) -> set[int]:
-        return set(self._worker._member._holdings.owned)
+        return set(self._worker._member._leases.owned)
 
     @property
     def worker_id(self) -> str:
@@ -36,7 +36,7 @@ class RunningWorker:
         self._worker._member._leave = _nothing  # type: ignore[method-assign]
         self.task.cancel()
         await asyncio.wait([self.task])
-        for partition in self._worker._member._holdings._tasks.values():
+        for partition in self._worker._member._leases._tasks.values():
             partition.cancel()
         await self.backend.aclose()
 

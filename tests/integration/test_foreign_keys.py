@@ -123,7 +123,7 @@ async def test_a_partition_that_cannot_be_written_waits_and_says_so_once(
         return [record.message for record in caplog.records if "partition can" in record.message]
 
     await wait_until(lambda: bool(written()))
-    owned = worker._worker._member._holdings.owned[0]
+    owned = worker._worker._member._leases.owned[0]
     await wait_until(lambda: owned._backoff._failures >= 4)
     assert written() == ["partition cannot be written"]
     assert not [record for record in caplog.records if record.exc_info]
@@ -144,7 +144,7 @@ async def test_a_worker_that_waits_for_its_partition_stops_at_once(
     await real.call("SET", index, "a text")
     await ts.send(added("two", "s"))
     worker = await worker_of(real)
-    owned = worker._worker._member._holdings.owned[0]
+    owned = worker._worker._member._leases.owned[0]
     await wait_until(lambda: owned._backoff._failures >= 5)
     await worker.stop()
     assert await real.backlog(0) == 1

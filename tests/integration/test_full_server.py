@@ -174,14 +174,14 @@ async def test_commands_after_a_delete_wait_for_room(
 
     assert [await outcome_of(ticket) for ticket in first[:2]] == [2, GONE]
     await wait_until(lambda: bool(said()))
-    owned = worker._worker._member._holdings.owned[0]
+    owned = worker._worker._member._leases.owned[0]
     await wait_until(lambda: owned._backoff._failures >= 4)
     assert said() == ["partition cannot be written"]
     assert await alone.backlog(0) == 2
     (line,) = [r for r in caplog.records if r.message == "partition cannot be written"]
     assert "server is full" in vars(line)["reason"]
     # The partition was neither lost nor taken again.
-    assert worker._worker._member._holdings.owned[0] is owned
+    assert worker._worker._member._leases.owned[0] is owned
 
     later = await ts.send(RemoveMessages("t", last=1))
     assert [await outcome_of(ticket) for ticket in (*first[2:], later)] == [1, 2, 3]
@@ -199,7 +199,7 @@ async def test_more_than_a_batch_does_not_exceed_the_memory(alone: EmbeddedDeplo
     await fill(alone)
     tickets.append(await ts.send(DeleteSession("s")))
     worker = await worker_of(alone)
-    owned = worker._worker._member._holdings.owned[0]
+    owned = worker._worker._member._leases.owned[0]
     await wait_until(lambda: owned._backoff._failures >= 4)
     assert await alone.backlog(0) == len(tickets)
     await make_room(alone)
@@ -211,7 +211,7 @@ async def test_a_worker_stops_while_it_waits_for_room(alone: EmbeddedDeployment)
     await ts.send(CreateSession(CONFIG, "s"))
     await fill(alone)
     worker = await worker_of(alone)
-    owned = worker._worker._member._holdings.owned[0]
+    owned = worker._worker._member._leases.owned[0]
     await wait_until(lambda: owned._backoff._failures >= 2)
     await worker.stop()
     assert await alone.backlog(0) == 1

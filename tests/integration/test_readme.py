@@ -80,7 +80,7 @@ def typed_lines() -> Iterator[tuple[Path, str]]:
 def url() -> Generator[str]:
     """A real server with a worker, as a reader would have one."""
     with sync.Turnstream.embedded() as ts:
-        yield ts._client._settings.redis_url.get_secret_value()
+        yield ts._target._settings.redis_url.get_secret_value()
 
 
 def run(block: Block, names: dict[str, object], runner: asyncio.Runner) -> None:

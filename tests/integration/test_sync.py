@@ -64,9 +64,9 @@ from turnstream.client.admin.workers import WorkerAdmin
 from turnstream.client.sessions import Sessions
 from turnstream.domain.command_specs import HANDLERS
 from turnstream.domain.position import LogPosition
-from turnstream.sync import consumer
-from turnstream.sync.sessions import WALK_TOGETHER
-from turnstream.worker import holdings
+from turnstream.sync import handler_threads
+from turnstream.sync.facade import ITEMS_PER_CALL
+from turnstream.worker import partition_leases
 
 PARTITIONS = 8
 """Few of them: the tested behaviour does not depend on their number."""
@@ -228,7 +228,7 @@ def test_sessions_are_read_and_written(ts: sync.Turnstream) -> None:
 
 
 def test_iterate_sees_every_session_once(ts: sync.Turnstream) -> None:
-    count = WALK_TOGETHER * 2 + 3
+    count = ITEMS_PER_CALL * 2 + 3
     tickets = ts.send_many(CreateSession(CONFIG, f"chat-{n}") for n in range(count))
     for ticket in tickets:
         ticket.result()
@@ -519,7 +519,7 @@ import atexit
 ts = Turnstream.embedded()
 atexit.register(print, "closed", flush=True)
 atexit.register(ts.close)
-print(ts._client._settings.redis_url.get_secret_value(), flush=True)
+print(ts._target._settings.redis_url.get_secret_value(), flush=True)
 """
 
 
@@ -620,7 +620,7 @@ def test_an_event_still_handled_by_a_thread_is_not_delivered_elsewhere(
     ts: sync.Turnstream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A thread cannot be stopped, so the partition is handed over when it has returned, however long that takes."""
-    monkeypatch.setattr(holdings, "HANDOVER", 0.1)
+    monkeypatch.setattr(partition_leases, "HANDOVER_S", 0.1)
     begun, overlapping, goes_on = threading.Event(), threading.Event(), threading.Event()
     handled: list[str] = []
 
@@ -651,13 +651,13 @@ def test_an_event_still_handled_by_a_thread_is_not_delivered_elsewhere(
 def test_an_event_waiting_for_a_thread_is_not_begun_after_its_partition_was_revoked(
     ts: sync.Turnstream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(holdings, "HANDOVER", 0.1)
+    monkeypatch.setattr(partition_leases, "HANDOVER_S", 0.1)
     threads = ThreadPoolExecutor(1)
 
     def the_same(*_: object) -> ThreadPoolExecutor:
         return threads
 
-    monkeypatch.setattr(consumer, "ThreadPoolExecutor", the_same)
+    monkeypatch.setattr(handler_threads, "ThreadPoolExecutor", the_same)
     goes_on = threading.Event()
     begun: list[str] = []
 

@@ -42,7 +42,7 @@ BUSY = 40
 def url() -> Iterator[str]:
     """A server with a worker, by its name, which has to be looked up."""
     with sync.Turnstream.embedded(settings=SETTINGS) as ts:
-        yield ts._client._settings.redis_url.get_secret_value().replace("127.0.0.1", "localhost")
+        yield ts._target._settings.redis_url.get_secret_value().replace("127.0.0.1", "localhost")
 
 
 def cut_all(url: str) -> None:

@@ -29,7 +29,7 @@ from turnstream.ports import Batch, PartitionState
 from turnstream.signals import Fenced
 from turnstream.worker import stream_feeder
 from turnstream.worker import worker as worker_module
-from turnstream.worker.holdings import MOVES
+from turnstream.worker.partition_leases import RELEASED_SHARE
 
 PARTITIONS = 8
 NAMES = [f"session-{number}" for number in range(0, 16_000, 1_000)]
@@ -172,7 +172,7 @@ async def test_partitions_change_hands_a_few_at_a_time(
     monkeypatch.setattr(first.backend.ownership, "release", counted)
     second = await worker_of(real)
     await wait_until(lambda: divided(first, second))
-    assert max(released) == PARTITIONS // MOVES
+    assert max(released) == PARTITIONS // RELEASED_SHARE
     assert sum(released) == PARTITIONS // 2
 
 
@@ -404,7 +404,7 @@ async def test_a_worker_ends_even_if_a_cancellation_gets_lost(
     await tidying.wait()
     async with asyncio.timeout(SOON):
         if fails:
-            worker._worker._member._holdings._misfit = ConfigurationError("no right")
+            worker._worker._member._leases._refused = ConfigurationError("no right")
             with pytest.raises(ConfigurationError):
                 await worker.task
         else:

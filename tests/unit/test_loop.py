@@ -36,14 +36,14 @@ async def test_a_worker_stops_at_once_while_the_server_is_away(worker: Worker, m
     async def away() -> bool:
         raise Unavailable("away")
 
-    monkeypatch.setattr(worker._member._holdings, "settle", away)
+    monkeypatch.setattr(worker._member._leases, "rebalance", away)
     await stops(worker)
 
 
 async def test_a_worker_stops_at_once_while_it_waits_to_acquire_lost_partitions(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker._member._holdings, "take_losses", lambda: 1)
+    monkeypatch.setattr(worker._member._leases, "take_losses", lambda: 1)
     await stops(worker)
 
 

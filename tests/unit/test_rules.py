@@ -1,10 +1,13 @@
 """The rules that every command must keep, whatever the session's state."""
 
+import ast
+from pathlib import Path
 from typing import get_args
 
 import pytest
 from tests.unit.given import AT, LATER, MAX_BYTES, SMALL, Happening, added, created, given, message, updated
 
+import turnstream
 from turnstream.codec.envelope import encode_command
 from turnstream.domain.command_specs import COMMANDS, HANDLERS, OPERATIONS, UNBATCHED, check_rules
 from turnstream.domain.commands import (
@@ -66,6 +69,24 @@ def test_every_command_has_its_own_wire_type() -> None:
     assert set(get_args(Query)) == set(QUERIES)
     assert set(UNBATCHED) == {*QUERIES, *OPERATIONS.values()}
     assert all((COMMANDS | OPERATIONS)[kind.type] is kind for kind in get_args(AnyCommand))
+
+
+@pytest.mark.parametrize("kind", get_args(ChangingCommand))
+def test_only_the_class_the_spec_and_the_handler_of_a_command_name_it(kind: type[ChangingCommand]) -> None:
+    """Everything else derives from the table, so a new command needs nothing else in the library."""
+    package = Path(turnstream.__file__).parent
+    naming = {path.relative_to(package).as_posix() for path in package.rglob("*.py") if _names(path, kind)}
+    # The client gives a new session its id.
+    own = {"client/sending/outbox.py"} if kind is CreateSession else set[str]()
+    assert naming == {"domain/commands.py", "domain/command_specs.py", "domain/handlers.py"} | own
+
+
+def _names(path: Path, kind: type[ChangingCommand]) -> bool:
+    """Return whether a module uses a command's class or wire type; an import alone, to export it, does not count."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    classes = {node.id for node in nodes if isinstance(node, ast.Name)}
+    texts = {node.value for node in nodes if isinstance(node, ast.Constant)}
+    return kind.__name__ in classes or kind.type in texts
 
 
 # ── what holds for every command on a session ────────────────────────────────────────────────────────────────────────

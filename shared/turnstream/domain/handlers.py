@@ -42,7 +42,7 @@ from turnstream.domain.events import (
 )
 from turnstream.domain.models import ChatMessage, ChatMessageRole, Session, SessionConfig, SessionHeader, TokenMetrics
 from turnstream.domain.patches import apply_patch
-from turnstream.domain.prices import Catalogue
+from turnstream.domain.prices import Catalogue, TokenUsage
 from turnstream.domain.token_metrics import (
     becomes_critical,
     first_metrics,
@@ -258,7 +258,13 @@ def update_token_metrics(view: SessionView, command: UpdateTokenMetrics, context
     """Add one call's tokens and price; omitted or zero tokens are announced as well."""
     header = require_session(view, command)
     stamped = next_change(header, context)
-    metrics = metrics_after_call(header, command, context.catalogue, context.time)
+    usage = TokenUsage(
+        prompt_tokens=command.prompt_tokens or 0,
+        completion_tokens=command.completion_tokens or 0,
+        cache_read_tokens=command.cache_read_tokens or 0,
+        cache_write_tokens=command.cache_write_tokens or 0,
+    )
+    metrics = metrics_after_call(header, usage, command.context_tokens, context.catalogue, context.time)
     events: tuple[AnyEvent, ...] = (stamped.create(TokenMetricsUpdated, metrics=metrics),)
     if is_critical(metrics):
         events += (_critical(stamped, metrics, crossed=becomes_critical(header.metrics, metrics)),)

@@ -5,7 +5,6 @@ from datetime import datetime
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from turnstream.domain.commands import UpdateTokenMetrics
 from turnstream.domain.models import SessionConfig, SessionHeader, TokenMetrics
 from turnstream.domain.patches import SessionPatch, TokenMetricsPatch, apply_patch
 from turnstream.domain.prices import Catalogue, TokenUsage
@@ -39,19 +38,22 @@ def first_metrics(config: SessionConfig, catalogue: Catalogue, time: datetime) -
 
 
 def metrics_after_call(
-    header: SessionHeader, call: UpdateTokenMetrics, catalogue: Catalogue, time: datetime
+    header: SessionHeader, usage: TokenUsage, context_tokens: int | None, catalogue: Catalogue, time: datetime
 ) -> TokenMetrics:
-    """Return the metrics of a session after one more call of the model."""
+    """Return the metrics of a session after one more call of the model.
+
+    Args:
+        header: the session before the call.
+        usage: the tokens of the call.
+        context_tokens: the size of the prompt, if it is known.
+        catalogue: windows and prices of models.
+        time: the time of the call, for its price.
+
+    """
     before = header.metrics
-    usage = TokenUsage(
-        prompt_tokens=call.prompt_tokens or 0,
-        completion_tokens=call.completion_tokens or 0,
-        cache_read_tokens=call.cache_read_tokens or 0,
-        cache_write_tokens=call.cache_write_tokens or 0,
-    )
     price = catalogue.price(usage, header.config.model, header.config.provider, time)
     total = before.total_tokens + usage.prompt_tokens + usage.completion_tokens
-    context_tokens = before.context_tokens if call.context_tokens is None else call.context_tokens
+    context_tokens = before.context_tokens if context_tokens is None else context_tokens
     return TokenMetrics(
         prompt_tokens=before.prompt_tokens + usage.prompt_tokens,
         completion_tokens=before.completion_tokens + usage.completion_tokens,

@@ -46,7 +46,7 @@ class PartitionWorker:
         return self._processor.state
 
     @property
-    def place(self) -> str:
+    def progress(self) -> str:
         """The id of the last entry that is applied."""
         return self._processor.state.cursor
 

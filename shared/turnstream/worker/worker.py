@@ -64,13 +64,20 @@ class Worker:
         with bound(worker=self.worker_id):
             log.info("worker started", partitions=self._backend.partitions)
             try:
-                await self._member.run(
-                    {"reading commands": self._feeder.run, "tidying": self._tidy},
-                    moved=self._feeder.wake,
-                    ending=self._feeder.stop,
-                )
+                async with self._member.joined():
+                    self._member.start("reading commands", self._feeder.run)
+                    self._member.start("waking the reader", self._wake_feeder)
+                    self._member.start("tidying", self._tidy)
+                    await self._member.share()
+                    self._feeder.stop()
             finally:
                 log.info("worker stopped")
+
+    async def _wake_feeder(self) -> None:
+        while not self._member.stopping:
+            await self._member.rebalanced.wait()
+            self._member.rebalanced.clear()
+            await self._feeder.wake()
 
     async def _tidy(self) -> None:
         failing = False
@@ -79,7 +86,7 @@ class Worker:
             await asyncio.sleep(TIDY_EVERY)
             try:
                 states = [owned.state for owned in self._member.owned.values()]
-                self._member.take_again(await self._backend.ownership.tidy(states, self._in_hand))
+                self._member.take_again(await self._backend.ownership.tidy(states, self._in_flight))
             except Unavailable:
                 raise
             except Exception:
@@ -90,7 +97,7 @@ class Worker:
             else:
                 failing = False
 
-    def _in_hand(self, partition: int) -> Sequence[str]:
+    def _in_flight(self, partition: int) -> Sequence[str]:
         owned = self._member.owned.get(partition)
         return owned.in_flight if owned else ()
 

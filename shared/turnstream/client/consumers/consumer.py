@@ -112,7 +112,7 @@ class Consumer(Generic[SomeEvent]):
         with bound(subscription=self.name, member=self.member_id):
             log.info("subscription started", partitions=self._backend.partitions)
             try:
-                await self._member.run(self._loops(calls), changed=self._wake_all)
+                await self._share(self._member, calls)
             finally:
                 self._member = None
                 self._ended.set()
@@ -164,14 +164,16 @@ class Consumer(Generic[SomeEvent]):
             self._lease,
         )
 
-    def _loops(self, calls: HandlerCalls) -> dict[str, Callable[[], Awaitable[None]]]:
+    async def _share(self, member: Member[SubscriptionState, PartitionConsumer], calls: HandlerCalls) -> None:
+        """Work on this consumer's share of the partitions until it is stopped."""
         rollbacks = RollbackDetector(
             self._backend.partitions, self._handled, self._backend.events, calls, self._owned_partitions
         )
-        return {
-            "listening for events": self._listen,
-            "detecting rollbacks": partial(self._detect_rollbacks, rollbacks),
-        }
+        async with member.joined():
+            member.start("listening for events", self._listen)
+            member.start("detecting rollbacks", partial(self._detect_rollbacks, rollbacks))
+            member.start("looking for requests", partial(self._wake_when_notified, member))
+            await member.share()
 
     def _partition_consumer(self, context: ConsumerContext, state: SubscriptionState) -> PartitionConsumer:
         # All partitions that are taken together pass here before the first of them calls `_start_position`.
@@ -204,6 +206,13 @@ class Consumer(Generic[SomeEvent]):
             await subscription.consume(self._wake)
         finally:
             await subscription.aclose()
+
+    async def _wake_when_notified(self, member: Member[SubscriptionState, PartitionConsumer]) -> None:
+        """Wake all partitions after a notification: a request of an operator may be waiting."""
+        while not member.stopping:
+            await member.notified.wait()
+            member.notified.clear()
+            self._wake_all()
 
     def _wake(self, payload: bytes) -> None:
         place = decode_place(payload)

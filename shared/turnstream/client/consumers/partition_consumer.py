@@ -23,15 +23,12 @@ from turnstream.client.consumers.retry_policy import ATTEMPTS
 from turnstream.client.consumers.rollback_detector import detect_rollback
 from turnstream.client.consumers.session_retries import ConsumedPartition, SessionRetries
 from turnstream.client.subscriptions.gap_detector import EventFilter, GapDetector
-from turnstream.client.subscriptions.pages import decode_or_skip
+from turnstream.client.subscriptions.pages import EVENTS_PER_PAGE, decode_or_skip
 from turnstream.client.subscriptions.resync import HistoryGap, position_of_one, resync_for
 from turnstream.client.subscriptions.tasks import cancel_and_wait
 from turnstream.domain.events import AnyEvent
 from turnstream.domain.position import LogPosition
 from turnstream.ports import ConsumerStore, EventLog, EventPage, FailedEvent, Failure, SubscriptionState
-
-EVENTS_PER_PAGE = 500
-"""Events that one call reads from the event log."""
 
 POLL_INTERVAL_S = 5.0
 """Seconds between two reads of an event log for which no notification has arrived."""
@@ -76,7 +73,7 @@ class PartitionConsumer:
         self._checkpoint_time = 0.0
 
     @property
-    def place(self) -> LogPosition | None:
+    def progress(self) -> LogPosition | None:
         """The last checkpoint, by which `PartitionLeases` sees the progress of this partition."""
         return self._checkpoint
 

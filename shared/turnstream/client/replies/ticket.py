@@ -117,7 +117,14 @@ class Ticket:
         self._home = home
 
     def __await__(self) -> Generator[object, None, Applied]:
-        """Wait until the command is applied, for as long as it was sent with.
+        """Wait until the command is applied, for as long as it was sent with; raises what `result` does."""
+        return self.result().__await__()
+
+    async def result(self, timeout: float | None = None) -> Applied:
+        """Wait until the command is applied.
+
+        Args:
+            timeout: seconds to wait; by default those that it was sent with.
 
         Raises:
             Rejected: it was refused; the class says why.
@@ -125,15 +132,6 @@ class Ticket:
             CommandTimeout: no answer came in time.
             Unavailable: the client was closed, or it had no connection for so long that it could not ask again.
             OpenedElsewhere: the answer is not there yet, and this is not the event loop of its client.
-
-        """
-        return self.result().__await__()
-
-    async def result(self, timeout: float | None = None) -> Applied:
-        """Wait until the command is applied; raises what awaiting the ticket does.
-
-        Args:
-            timeout: seconds to wait; by default those that it was sent with.
 
         """
         if self._expected.answer is None:

@@ -11,14 +11,12 @@ from msgspec.structs import replace
 from turnstream.application.commands.decoder import check_deadline
 from turnstream.client.sending.partition_sender import MAX_TOGETHER, PartitionSender, Published, SendRequest
 from turnstream.codec.envelope import MAX_APPLY_WITHIN_MS, check_entry, encode_command
+from turnstream.domain.command_specs import COMMAND_SPECS
 from turnstream.domain.commands import (
+    ON_SESSIONS,
     AnyCommand,
     Command,
     CreateSession,
-    DeleteSession,
-    ListSessions,
-    ParkedCommands,
-    RemoveMessages,
 )
 from turnstream.domain.models import partition_of
 from turnstream.errors import InvalidCommand
@@ -90,7 +88,7 @@ class EnvelopeBuilder:
             command = replace(command, session_id=entry_id)
         known = cast("AnyCommand", command)
         data = encode_command(known, self._max_bytes)
-        session_id = "" if isinstance(known, ListSessions) else known.session_id or ""
+        session_id = (isinstance(known, ON_SESSIONS) and known.session_id) or ""
         partition = partition_of(session_id, self._partitions)
         given = trace or NO_TRACE
         entry = CommandEntry(
@@ -123,7 +121,8 @@ def _limited(entry: CommandEntry, command: AnyCommand, apply_within: float) -> C
 
 def gives_session(command: Command[Any]) -> bool:
     """Return whether the result of a command is its session."""
-    return not isinstance(command, (DeleteSession, RemoveMessages, ParkedCommands))
+    spec = COMMAND_SPECS.get(type(command))
+    return spec is not None and spec.output is None
 
 
 class Outbox:

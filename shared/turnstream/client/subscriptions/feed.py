@@ -10,7 +10,7 @@ from msgspec.structs import force_setattr
 from turnstream.backoff import Backoff
 from turnstream.client.subscriptions.buffer import EventBuffer
 from turnstream.client.subscriptions.gap_detector import EventFilter, GapDetector, before_oldest
-from turnstream.client.subscriptions.pages import PageReader, decode_or_skip
+from turnstream.client.subscriptions.pages import EVENTS_PER_PAGE, PageReader, decode_or_skip
 from turnstream.client.subscriptions.resync import resync_for
 from turnstream.client.subscriptions.start import Start
 from turnstream.client.subscriptions.tasks import gather_all_or_cancel
@@ -23,9 +23,6 @@ log = get_logger(__name__)
 
 HEAD_CHECK_INTERVAL_S = 5.0
 """Seconds between two checks for a lost live event that no later event has revealed."""
-
-EVENTS_PER_PAGE = 500
-"""Events that one call reads from an event log."""
 
 PAGES_AT_ONCE = 8
 """Event logs that are read concurrently."""

@@ -14,6 +14,9 @@ from turnstream.ports import EventLog, EventPage
 
 log = get_logger(__name__)
 
+EVENTS_PER_PAGE = 500
+"""Events that one call reads from an event log."""
+
 
 class PageReader:
     """Reads the events of one session or of all. Of all, a partition with invalid data is paused and read later."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal, get_args
 
+from turnstream.client.subscriptions.pages import EVENTS_PER_PAGE
 from turnstream.client.subscriptions.resync import ResyncRequired
 from turnstream.client.subscriptions.tasks import gather_all_or_cancel
 from turnstream.codec.events import decode_timestamp
@@ -18,9 +19,6 @@ Start = Literal["now", "beginning"] | Position
 
 SEARCHES_AT_ONCE = 16
 """Event logs that are searched concurrently."""
-
-EVENTS_PER_PAGE = 500
-"""Events that one call reads from an event log."""
 
 MAX_CLOCK_DIFFERENCE = timedelta(minutes=1)
 """How far the clocks of a server and of its successor may differ."""

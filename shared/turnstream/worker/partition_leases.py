@@ -1,4 +1,4 @@
-"""The partitions of a member: it takes its share, renews the leases and gives up the surplus (design §5)."""
+"""The leases of a member: it takes its share of the partitions, renews and releases them (design §5)."""
 
 import asyncio
 import math
@@ -15,17 +15,17 @@ from turnstream.worker.assignment import assigned
 
 log = get_logger(__name__)
 
-HANDOVER = 10.0
-"""Seconds that work in flight may take when its partition is given up."""
+HANDOVER_S = 10.0
+"""Seconds that work in flight may take when its partition is released."""
 
-LAST_HANDOVER = 5.0
+LAST_HANDOVER_S = 5.0
 """The same when the member ends: the process that stops it does not wait long."""
 
-LEAVING = 2.0
+LEAVING_S = 2.0
 """Seconds to wait for each answer of the server when the member ends."""
 
-MOVES = 8
-"""A member gives up one partition in so many at a time, so that few are without an owner at any moment."""
+RELEASED_SHARE = 8
+"""A member releases one in so many of all partitions at a time, so that few are without an owner at any moment."""
 
 
 State = TypeVar("State", bound=Lease)
@@ -35,8 +35,8 @@ class PartitionTask(Protocol):
     """The work on a partition by its owner."""
 
     @property
-    def place(self) -> object:
-        """The progress of the work."""
+    def progress(self) -> object:
+        """How far the work has come; it differs after each step."""
         ...
 
     def stop(self) -> None:
@@ -65,8 +65,7 @@ class PartitionLeases(Generic[State, Owned]):
         member_id: str,
         partitions: int,
         membership: Membership[State],
-        hold: Callable[[State], Owned],
-        bell: asyncio.Event,
+        new_task: Callable[[State], Owned],
         renew_every: float,
     ) -> None:
         """Own nothing yet.
@@ -75,35 +74,35 @@ class PartitionLeases(Generic[State, Owned]):
             member_id: the member that owns them.
             partitions: the number of partitions that the members share.
             membership: the other members, and the leases.
-            hold: starts the work on a partition from its stored state.
-            bell: set when the work on a lost partition has ended, so that it is taken again.
+            new_task: makes the work on a partition from its stored state.
             renew_every: seconds between two renewals of the leases.
 
         """
         self.owned: dict[int, Owned] = {}
-        self._leases: dict[int, State] = {}
+        self.due = asyncio.Event()
+        """Set when a rebalance is due, as when the work on a lost partition has ended."""
+        self._states: dict[int, State] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._losses = 0
         self._stalled: dict[int, object] = {}
         self._faults: Faults[int] = Faults()
-        self._misfit: ConfigurationError | None = None
+        self._refused: ConfigurationError | None = None
         self._member_id = member_id
         self._partitions = partitions
         self._membership = membership
-        self._make = hold
-        self._bell = bell
+        self._new_task = new_task
         self._renew_every = renew_every
 
-    async def settle(self) -> bool:
-        """Take and give up partitions by the members that are alive; return whether the owned partitions changed.
+    async def rebalance(self) -> bool:
+        """Take and release partitions by the members that are alive; return whether the owned partitions changed.
 
         Raises:
             Unavailable: the server does not answer.
             ConfigurationError: the server does not let this member do what it must.
 
         """
-        if self._misfit:
-            raise self._misfit
+        if self._refused:
+            raise self._refused
         before = set(self.owned)
         alive = await self._membership.beat(self._member_id)
         wanted = assigned(self._member_id, alive, self._partitions)
@@ -111,7 +110,7 @@ class PartitionLeases(Generic[State, Owned]):
             if number not in wanted:
                 self._faults.over(number)
         surplus = sorted(before - wanted)
-        await self.give_up(surplus[: max(1, self._partitions // MOVES)])
+        await self.release(surplus[: max(1, self._partitions // RELEASED_SHARE)])
         # A lost partition is taken after its work has ended. Otherwise two tasks would do the same work at a time.
         working = {number for number, task in self._tasks.items() if not task.done()}
         taken = await self._take({n for n in wanted - set(self.owned) - working if not self._faults.rests(n)})
@@ -119,7 +118,7 @@ class PartitionLeases(Generic[State, Owned]):
             log.info("partitions changed", owned=len(self.owned), wanted=len(wanted), members=len(alive))
         return taken > 0 or set(self.owned) != before
 
-    async def keep(self) -> None:
+    async def renew(self) -> None:
         """Send a heartbeat and renew the leases, on time whatever else takes long.
 
         Raises:
@@ -130,29 +129,29 @@ class PartitionLeases(Generic[State, Owned]):
         beating = asyncio.ensure_future(self._membership.beat(self._member_id))
         beating.add_done_callback(lambda beaten: beaten.cancelled() or beaten.exception())
         try:
-            await self._renew()
+            await self._renew_leases()
             await beating
         finally:
             beating.cancel()
         self._log_recovered()
 
-    async def _renew(self) -> None:
-        leases = [self._leases[number] for number in self.owned]
+    async def _renew_leases(self) -> None:
+        leases = [self._states[number] for number in self.owned]
         for state, kept in zip(leases, await self._membership.renew(leases), strict=True):
-            if not kept and state.partition in self.owned and self._leases[state.partition] is state:
+            if not kept and state.partition in self.owned and self._states[state.partition] is state:
                 log.warning("partition lost", partition=state.partition)
                 self._drop(state.partition)
                 self._tasks[state.partition].cancel()
 
-    def let_go(self, numbers: Iterable[int]) -> None:
+    def forget(self, numbers: Iterable[int]) -> None:
         """Forget partitions whose stored state has changed, so that this member takes them again."""
         for number in numbers:
             if self.owned.pop(number, None) is not None:
                 self._stalled.pop(number, None)
                 self._tasks[number].cancel()
 
-    async def give_up(self, numbers: Iterable[int], *, last: bool = False) -> None:
-        """Finish the work in flight of some partitions and release them; work that takes too long is cancelled.
+    async def release(self, numbers: Iterable[int], *, last: bool = False) -> None:
+        """Finish the work in flight on some partitions and release them; work that takes too long is cancelled.
 
         Raises:
             Unavailable: the server does not answer.
@@ -161,23 +160,23 @@ class PartitionLeases(Generic[State, Owned]):
         """
         leaving = [number for number in numbers if number in self.owned]
         # Also of those that are forgotten before: their cancelled work ends.
-        leases = [self._leases[number] for number in leaving]
+        leases = [self._states[number] for number in leaving]
         for number in leaving:
             self.owned[number].stop()
-        seconds = min(HANDOVER, LAST_HANDOVER) if last else HANDOVER
-        late = await self._late({self._tasks[number] for number in leaving}, seconds)
+        seconds = min(HANDOVER_S, LAST_HANDOVER_S) if last else HANDOVER_S
+        late = await self._still_running({self._tasks[number] for number in leaving}, seconds)
         for task in late:
             log.warning("partition cut short", task=task.get_name())
             task.cancel()
-        await self._late(late, math.inf)
+        await self._still_running(late, math.inf)
         for number in leaving:
             self.owned.pop(number, None)
             self._stalled.pop(number, None)
             self._faults.over(number)
-        async with asyncio.timeout(LEAVING if last else None):
+        async with asyncio.timeout(LEAVING_S if last else None):
             await self._membership.release(leases)
 
-    async def _late(self, tasks: set[asyncio.Task[None]], seconds: float) -> set[asyncio.Task[None]]:
+    async def _still_running(self, tasks: set[asyncio.Task[None]], seconds: float) -> set[asyncio.Task[None]]:
         """Return the tasks that have not ended in time. No other member gets their partitions before they have."""
         clock = asyncio.get_running_loop().time
         end = clock() + seconds
@@ -186,7 +185,7 @@ class PartitionLeases(Generic[State, Owned]):
             if tasks:
                 with suppress(Unavailable, TimeoutError):
                     async with asyncio.timeout(self._renew_every):
-                        await self.keep()
+                        await self.renew()
         return tasks
 
     async def ended(self) -> None:
@@ -197,7 +196,7 @@ class PartitionLeases(Generic[State, Owned]):
 
     @property
     def has_faults(self) -> bool:
-        """Whether partitions are left out after a fault, to be tried again soon."""
+        """Whether partitions are excluded after a fault, to be tried again soon."""
         return bool(self._faults)
 
     def take_losses(self) -> int:
@@ -206,7 +205,7 @@ class PartitionLeases(Generic[State, Owned]):
         return losses
 
     async def _take(self, numbers: Iterable[int]) -> int:
-        """Take partitions; one that cannot be taken because of a fault in its keys is left out for a while.
+        """Take partitions; one that cannot be taken because of a fault in its keys is excluded for a while.
 
         Raises:
             Unavailable: the server does not answer.
@@ -221,9 +220,9 @@ class PartitionLeases(Generic[State, Owned]):
             if not isinstance(answer, BaseException):
                 taken += answer is not None
                 if answer is not None:
-                    self._hold(answer)
+                    self._start(answer)
             elif _is_of_partition(answer) or (isinstance(answer, ConfigurationError) and self.owned):
-                self._leave_out(number, answer)
+                self._exclude(number, answer)
             else:
                 failures.append(answer)
         for failure in failures:
@@ -232,13 +231,13 @@ class PartitionLeases(Generic[State, Owned]):
                 raise failure
         return taken
 
-    def _hold(self, state: State) -> None:
-        owned = self._make(state)
-        self._leases[state.partition] = state
+    def _start(self, state: State) -> None:
+        owned = self._new_task(state)
+        self._states[state.partition] = state
         self.owned[state.partition] = owned
         task = asyncio.create_task(self._run(state.partition, owned), name=f"partition-{state.partition}")
         self._tasks[state.partition] = task
-        task.add_done_callback(lambda _: self._ring(state.partition))
+        task.add_done_callback(lambda _: self._rebalance_if_lost(state.partition))
 
     async def _run(self, number: int, owned: Owned) -> None:
         """Work until stopped. After any failure the partition is taken again, from its stored state."""
@@ -249,11 +248,11 @@ class PartitionLeases(Generic[State, Owned]):
                 log.warning("partition fenced", reason=error.reason)
                 self._drop(number)
             except ConfigurationError as error:
-                self._misfit = error
+                self._refused = error
                 self._drop(number)
             except Exception as error:
                 if _is_of_partition(error):
-                    self._leave_out(number, error)
+                    self._exclude(number, error)
                 elif isinstance(error, Unavailable):
                     self._stall(number, owned, error)
                 else:
@@ -265,13 +264,13 @@ class PartitionLeases(Generic[State, Owned]):
 
     def _stall(self, number: int, owned: Owned, error: Unavailable) -> None:
         """Drop a partition whose work was interrupted; log it if there was progress since the last interruption."""
-        if self._stalled.get(number) != owned.place:
+        if self._stalled.get(number) != owned.progress:
             log.warning("partition interrupted", error=str(error))
         if self._drop(number):
-            self._stalled[number] = owned.place
+            self._stalled[number] = owned.progress
 
-    def _leave_out(self, number: int, fault: Exception) -> None:
-        """Leave a partition out for a while because of a fault in its keys, and log this once."""
+    def _exclude(self, number: int, fault: Exception) -> None:
+        """Exclude a partition for a while because of a fault in its keys, and log this once."""
         self.owned.pop(number, None)
         self._stalled.pop(number, None)
         # No traceback, and no text of other code's errors: they may quote the content of a message.
@@ -284,7 +283,7 @@ class PartitionLeases(Generic[State, Owned]):
             if number in self.owned and self._faults.is_quiet(number) and self._faults.over(number):
                 log.info("partition goes on", partition=number)
         for number, owned in self.owned.items():
-            if self._stalled.get(number, owned.place) != owned.place:
+            if self._stalled.get(number, owned.progress) != owned.progress:
                 log.info("partition goes on", partition=number)
                 del self._stalled[number]
 
@@ -296,9 +295,9 @@ class PartitionLeases(Generic[State, Owned]):
         self._losses += 1
         return True
 
-    def _ring(self, number: int) -> None:
+    def _rebalance_if_lost(self, number: int) -> None:
         if number not in self.owned:
-            self._bell.set()
+            self.due.set()
 
 
 def _is_of_partition(failure: BaseException) -> TypeGuard[Exception]:
