@@ -27,7 +27,7 @@ MESSAGES: Final = 12
 TITLE: Final = "Two programs write to one chat, and neither waits for the other"
 TEXT: Final = f"A web server (W) and an agent (A) send {MESSAGES} messages each to the same chat. No locks, no retries."
 
-COLOURS: Final = {"W": "bright_blue", "A": "bright_magenta"}
+COLOURS: Final = {"W": "blue", "A": "magenta"}
 
 
 @dataclass(frozen=True, slots=True)

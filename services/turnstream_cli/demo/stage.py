@@ -80,7 +80,7 @@ class Stage:
     def show_turns(self, turns: Sequence[tuple[str, str]]) -> None:
         """Print the names of authors one after the other, each pair a name and its colour."""
         if self.is_rich:
-            self._console.print(Text.assemble("  ", *((f" {name} ", f"black on {colour}") for name, colour in turns)))
+            self._console.print(Text(" ").join(Text(f" {name} ", f"bold white on {colour}") for name, colour in turns))
         else:
             typer.echo(f"  {' '.join(name for name, _ in turns)}")
 
