@@ -15,9 +15,7 @@ from turnstream import (
     AddMessage,
     AddMessages,
     CreateSession,
-    EventMeta,
     EventSubscription,
-    MessageAdded,
     SessionConfig,
     Ticket,
     Turnstream,
@@ -25,9 +23,9 @@ from turnstream import (
 )
 from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.adapters.redis.connection.executor import CommandExecutor
-from turnstream.codec.events import encode_event
 from turnstream.codec.records import encode_message
 from turnstream.domain.models import partition_of
+from turnstream.events import EventMeta, MessageAdded
 from turnstream.messages import new_id
 
 TEXT = "A message of about a hundred characters, as people write them to a chat model on an ordinary working day."
@@ -119,7 +117,7 @@ async def live_latency(ts: Turnstream, backend: RedisBackend, rounds: int) -> di
         page = await backend.events.read(partition, 0, 0)
         last = page.types[MessageAdded.type]
         for sequence in range(page.head + 1, page.head + 1 + rounds):
-            payload = encode_event(_live(session_id, partition, page.generation, sequence, last))
+            payload = _live(session_id, partition, page.generation, sequence, last).to_json()
             await timed(taken["subscription ping"], events.ping)
             await timed(taken["live event"], partial(_heard, events, server.calls(partition), channel, payload))
             last = sequence

@@ -8,23 +8,21 @@ import msgspec
 import typer
 from rich.text import Text
 
-from turnstream import (
+from turnstream import ResyncRequired, Turnstream
+from turnstream.client.subscriptions.start import Start, parse_age
+from turnstream.domain.events import EVENTS, AnyEvent
+from turnstream.events import (
     ContextWindowCritical,
     Event,
     MessageAdded,
     MessageRemoved,
     MessageUpdated,
-    ResyncRequired,
     SessionCreated,
     TokenMetricsUpdated,
-    Turnstream,
 )
-from turnstream.client.subscriptions.start import Start, parse_age
-from turnstream.codec.events import encode_event
-from turnstream.domain.events import EVENTS, AnyEvent
 from turnstream.logging import printable, printable_json
-from turnstream_cli.notes import print_if_empty
-from turnstream_cli.output import console, part_text, print_json, time_text
+from turnstream_cli.output import part_text, print_json
+from turnstream_service.tables import console, print_if_empty, time_text
 
 TYPE_WIDTH: Final = max(map(len, EVENTS))
 
@@ -85,7 +83,7 @@ def _print_json(event: AnyEvent | ResyncRequired) -> None:
     if isinstance(event, ResyncRequired):
         print_json({"type": event.type, **msgspec.to_builtins(event), "position": str(event.position)})
     else:
-        typer.echo(printable_json(encode_event(event)))
+        typer.echo(printable_json(event.to_json()))
 
 
 def _gone(resync: ResyncRequired) -> Text:

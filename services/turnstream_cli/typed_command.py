@@ -10,10 +10,12 @@ from uuid import UUID
 
 import msgspec
 
-from turnstream import Command, InvalidCommand
-from turnstream.codec.envelope import MAX_DEPTH, decode_command, deeper_than
+from turnstream import InvalidCommand
+from turnstream.codec.envelope import decode_command
+from turnstream.commands import Command
 from turnstream.domain.command_specs import COMMANDS
 from turnstream.domain.commands import AddMessage, AddMessages, CreateSession, UpdateMessage, UpdateSession
+from turnstream.domain.json_input import MAX_DEPTH, deeper_than
 from turnstream_cli.options import DEFAULT_MODEL, DEFAULT_PROVIDER
 from turnstream_cli.unknown_fields import UnknownField, closest_name, find_unknown_fields
 

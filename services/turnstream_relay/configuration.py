@@ -23,8 +23,10 @@ from pydantic import (
     model_validator,
 )
 
-from turnstream import ConfigurationError, Event, RetryPolicy
+from turnstream import RetryPolicy
 from turnstream.domain.events import EVENTS
+from turnstream.errors import ConfigurationError
+from turnstream.events import Event
 from turnstream_relay.network import tls_context
 from turnstream_relay.signing import PREFIX, check_secret
 

@@ -1,12 +1,9 @@
 """The messages to post: for an event, for a gap in the history, and for a test of an endpoint."""
 
-from typing import cast
-
 import msgspec
 
-from turnstream import Event, ResyncRequired
-from turnstream.codec.events import encode_event
-from turnstream.domain.events import AnyEvent
+from turnstream import ResyncRequired
+from turnstream.events import Event
 from turnstream.messages import new_id
 from turnstream_relay.signing import Message
 
@@ -17,7 +14,7 @@ def message_of(event: Event | ResyncRequired) -> Message:
         return _of_resync(event)
     # That a stored event has a place is part of its type only as an option.
     assert event.meta  # noqa: S101
-    return Message(event.meta.event_id, event.type, encode_event(cast("AnyEvent", event)), event.meta.traceparent)
+    return Message(event.meta.event_id, event.type, event.to_json(), event.meta.traceparent)
 
 
 def ping() -> Message:

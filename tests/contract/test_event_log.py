@@ -10,7 +10,6 @@ from tests.contract.deployments import Deployment, also_on_sentinel
 from tests.contract.redis_deployments import EmbeddedDeployment, RedisDeployment
 from tests.contract.samples import added, batch_of, created, deleted, event, message, taken
 
-from turnstream.codec.events import encode_event
 from turnstream.domain.events import AnyEvent
 from turnstream.ports import Backend, EventPage, PartitionState, SessionWrite
 
@@ -76,7 +75,7 @@ async def test_payloads_are_the_envelopes(backend: Backend) -> None:
     events: list[AnyEvent] = [added(1, message("a", "ü")), event(2)]
     await happened(backend, state, *events, write=created("s"))
     page = await backend.events.read(0, 0, 10)
-    assert page.payloads == tuple((n, encode_event(e)) for n, e in enumerate(events, 1))
+    assert page.payloads == tuple((n, e.to_json()) for n, e in enumerate(events, 1))
 
 
 async def test_read_values_can_be_changed_without_harm(backend: Backend) -> None:

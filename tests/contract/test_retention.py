@@ -13,7 +13,6 @@ from tests.waiting import time_passes, wait_until
 from turnstream.adapters.redis import retention
 from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.client.subscriptions import start
-from turnstream.codec.events import encode_event
 from turnstream.messages import user_message
 from turnstream.ports import AGE_PRECISION, SIZE_PRECISION, Backend, EventPage, PartitionState
 
@@ -158,7 +157,7 @@ async def grown(backend: Backend, state: PartitionState, *sizes: int) -> Partiti
 
 
 async def kept_bytes(deployment: Deployment) -> int:
-    return sum(len(encode_event(each)) for each in await deployment.events(0))
+    return sum(len(each.to_json()) for each in await deployment.events(0))
 
 
 @by_bytes

@@ -16,7 +16,7 @@ import pytest
 import typer
 from tests.e2e.programs import CLI, Programs, needs_proc, until
 
-from turnstream import Command
+from turnstream.commands import Command
 from turnstream_cli.demo import consumer_failure, worker_failure
 from turnstream_cli.demo.comparison import CREATED, Comparison, compare
 from turnstream_cli.demo.consumer_failure import check_consumers

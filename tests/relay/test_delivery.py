@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from itertools import pairwise
-from typing import cast
 
 import pytest
 from redis import Redis
@@ -18,18 +17,16 @@ from tests.waiting import SOON, wait_until
 
 from turnstream import (
     AddMessage,
-    ConfigurationError,
     CreateSession,
     DeleteSession,
-    ParkedSession,
     SessionAlreadyExists,
     Turnstream,
     Unavailable,
     user_message,
 )
 from turnstream.adapters.embedded import EmbeddedServer
-from turnstream.codec.events import encode_event
-from turnstream.domain.events import AnyEvent
+from turnstream.admin import ParkedSession
+from turnstream.errors import ConfigurationError
 from turnstream_relay.configuration import Configuration
 from turnstream_relay.delivery import Delivery, subscription_name
 from turnstream_relay.relay import Relay
@@ -66,7 +63,7 @@ async def test_every_event_once_as_its_envelope(ts: Turnstream, endpoint: MakeEn
         total = await chat(ts, *SESSIONS)
         async with relaying(ts, hooks=endpoint(receiver)):
             await wait_until(lambda: len(set(receiver.ids)) >= total)
-        seen = [json.loads(encode_event(cast("AnyEvent", unplaced(event)))) for event in await take(events, total)]
+        seen = [json.loads(unplaced(event).to_json()) for event in await take(events, total)]
     assert {received.id: received.body for received in receiver.taken} == {event["id"]: event for event in seen}
     assert in_order(receiver)
     assert receiver.forged == 0

@@ -7,7 +7,7 @@ from tests.contract.samples import AT
 
 from turnstream.client.subscriptions.gap_detector import EventFilter, GapDetector
 from turnstream.client.subscriptions.resync import HistoryGap
-from turnstream.codec.events import decode_event, encode_event
+from turnstream.codec.events import decode_event
 from turnstream.domain.events import (
     AnyEvent,
     ContextWindowCritical,
@@ -109,7 +109,7 @@ class History:
             head=self.head,
             types=self._types(),
             session=self._session(session_id) if session_id is not None else 0,
-            payloads=tuple((sequence_of(event), encode_event(event)) for event in later[:most]),
+            payloads=tuple((sequence_of(event), event.to_json()) for event in later[:most]),
         )
 
     def _types(self) -> dict[str, int]:

@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from tests.unit.given import AT, MAX_BYTES, SMALL, any_command, arbitrary_command, json_values, message, unhurried
 
-from turnstream.codec.envelope import MAX_DEPTH, decode_command, encode_command
+from turnstream.codec.envelope import decode_command, encode_command
 from turnstream.domain.command_specs import COMMANDS, check_rules
 from turnstream.domain.commands import (
     AddMessage,
@@ -30,6 +30,7 @@ from turnstream.domain.commands import (
     UpdateTokenMetrics,
 )
 from turnstream.domain.content import TextContent, ToolCallContent
+from turnstream.domain.json_input import MAX_DEPTH
 from turnstream.domain.models import ChatMessage, ChatMessageRole, SessionConfig
 from turnstream.domain.patches import ChatMessagePatch, SessionConfigPatch, SessionPatch, TokenMetricsPatch
 from turnstream.errors import InvalidCommand

@@ -10,7 +10,7 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 from tests.unit.given import json_values, unhurried
 
-from turnstream.codec.envelope import deeper_than
+from turnstream.domain.json_input import deeper_than
 
 LIMIT = 64
 

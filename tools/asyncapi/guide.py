@@ -9,8 +9,9 @@ from tools.asyncapi.schemas import words_of
 from turnstream.adapters.redis.connection.slots import SLOTS
 from turnstream.adapters.redis.keys import CLIENT_ID, LAYOUT, TAGS
 from turnstream.application.queries.query_handler import MAX_ANSWER_BYTES
-from turnstream.codec.envelope import MAX_DEPTH, MAX_NAME_BYTES
+from turnstream.codec.envelope import MAX_NAME_BYTES
 from turnstream.codec.records import REJECTIONS
+from turnstream.domain.json_input import MAX_DEPTH
 from turnstream.domain.limits import MAX_ID_LENGTH, MAX_ITEMS, MAX_PAGE, MAX_TOKENS
 from turnstream.domain.models import SESSION_BUCKETS
 

@@ -17,7 +17,6 @@ from turnstream.application.processor import PartitionProcessor
 from turnstream.application.queries.query_handler import QueryHandler
 from turnstream.catalogue import ModelCatalogue
 from turnstream.codec.envelope import encode_command, encode_entry
-from turnstream.codec.events import encode_event
 from turnstream.codec.records import encode_replies, milliseconds
 from turnstream.domain.events import AnyEvent
 from turnstream.domain.models import partition_of
@@ -83,7 +82,7 @@ async def _recorded() -> Recording:
         for step, sent, reply in zip(steps, fields, replies, strict=True):
             if reply.status == "ok":
                 applied.setdefault(step.command_id, (step, sent))
-    events = [(event, encode_event(event)) for batch in store.batches for event in batch.events]
+    events = [(event, event.to_json()) for batch in store.batches for event in batch.events]
     return Recording(list(applied.values()), told, events)
 
 

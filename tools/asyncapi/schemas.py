@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from turnstream.codec.events import DATA_TYPES, EventEnvelope
 from turnstream.domain.command_specs import COMMAND_SPECS, COMMANDS, OPERATIONS
 from turnstream.domain.commands import CreateSession
-from turnstream.domain.events import EVENTS
+from turnstream.domain.event_envelope import EventEnvelope
+from turnstream.domain.events import DATA_TYPES, EVENTS
 from turnstream.ports import Rejection, Reply, SessionPlace
 
 JsonValue: TypeAlias = "dict[str, JsonValue] | list[JsonValue] | str | float | bool | None"

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
-from turnstream import ChatMessage, Event, MessageAdded, Session, SessionCreated, TextContent
+from turnstream import ChatMessage, Session, TextContent
+from turnstream.events import Event, MessageAdded, SessionCreated
 
 Item = tuple[str, str]
 """The effect of a command: the id of a message and its text, or `CREATED`."""

@@ -12,7 +12,8 @@ import sys
 from threading import Thread
 from typing import Final
 
-from turnstream import Event, ResyncRequired, Turnstream
+from turnstream import ResyncRequired, Turnstream
+from turnstream.events import Event
 from turnstream_cli.options import LogLevel
 from turnstream_cli.running import run
 

@@ -10,20 +10,17 @@ import msgspec
 
 from turnstream import (
     AddMessage,
-    ContextWindowCritical,
     CreateSession,
-    ListSessions,
-    MessageAdded,
     ResyncRequired,
     SessionConfig,
-    SessionCreated,
-    TokenMetricsUpdated,
     Turnstream,
     Unavailable,
     UpdateTokenMetrics,
     assistant_message,
     user_message,
 )
+from turnstream.commands import ListSessions
+from turnstream.events import ContextWindowCritical, MessageAdded, SessionCreated, TokenMetricsUpdated
 from turnstream_cli.demo.stage import Finding, Stage
 
 TITLE: Final = "A chat with a memory: every change is an event, and a filling context window is noticed"

@@ -9,7 +9,6 @@ from turnstream import (
     AddMessage,
     ChatMessage,
     CreateSession,
-    Event,
     ResyncRequired,
     SessionConfig,
     Ticket,
@@ -18,6 +17,7 @@ from turnstream import (
     assistant_message,
     user_message,
 )
+from turnstream.events import Event
 from turnstream_cli.demo.comparison import CREATED, Item, compare, item_of_event, item_of_message, items_of_session
 from turnstream_cli.demo.stage import Finding, Stage
 

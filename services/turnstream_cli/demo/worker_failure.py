@@ -10,9 +10,7 @@ from typing import Any, Final
 from turnstream import (
     AddMessage,
     ChatMessage,
-    Command,
     CreateSession,
-    Event,
     Position,
     ResyncRequired,
     SessionConfig,
@@ -20,7 +18,9 @@ from turnstream import (
     assistant_message,
     user_message,
 )
+from turnstream.commands import Command
 from turnstream.errors import Unavailable
+from turnstream.events import Event
 from turnstream.settings import load_settings
 from turnstream_cli.demo.comparison import (
     CREATED,

@@ -11,33 +11,13 @@ from functools import lru_cache
 
 import msgspec
 
-from turnstream.codec.inspection import LONE_SURROGATE, find_changed, find_unencodable, has_lone_surrogate
+from turnstream.codec.inspection import LONE_SURROGATE, find_changed, find_unencodable
 from turnstream.domain.command_specs import COMMANDS, OPERATIONS, check_rules
 from turnstream.domain.commands import AnyCommand, GetSession
+from turnstream.domain.json_input import MAX_DEPTH, decode_json
 from turnstream.errors import InvalidCommand
 from turnstream.ports import CommandEntry
 from turnstream.ports.values import LAST_MS
-
-_STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_SQUARE = bytes.maketrans(b"{}", b"[]")
-
-
-def deeper_than(data: bytes, limit: int) -> bool:
-    """Return whether JSON has more than `limit` levels of arrays and objects; of other bytes, whether it may have.
-
-    It is asked before parsing: a parser recurses, and hostile input must not choose how far.
-    """
-    if data.count(b"[") + data.count(b"{") <= limit:
-        return False
-    brackets = _STRINGS.sub(b"", data).translate(_SQUARE, _NOT_BRACKETS)
-    for _ in range(limit):
-        brackets = brackets.replace(b"[]", b"")
-    return bool(brackets)
-
-
-MAX_DEPTH = 64
-"""Levels of nesting that a command may have (msgspec's own recursion ends near 1,000)."""
 
 _KNOWN = frozenset((COMMANDS | OPERATIONS).values())
 _encoder = msgspec.json.Encoder()
@@ -87,28 +67,11 @@ def decode_command(name: str, data: bytes, max_bytes: int) -> AnyCommand:
     decoder = _decoders.get(name)
     if decoder is None:
         raise InvalidCommand("type", f"Unknown command type {name[:64]!r}")
-    if len(data) > max_bytes:
-        raise InvalidCommand("$", f"Expected at most {max_bytes} bytes, got {len(data)}")
-    if deeper_than(data, MAX_DEPTH):
-        raise InvalidCommand("$", f"Nested deeper than {MAX_DEPTH} levels, or not JSON")
-    try:
-        return decoder.decode(data)
-    except msgspec.ValidationError as error:
-        raise invalid(error) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        # The parser takes half a character for the end of the input, or for one of several other things.
-        reason = "a lone surrogate" if has_lone_surrogate(data) else error
-        raise InvalidCommand("$", f"Not JSON: {reason}") from error
+    return decode_json(data, decoder.decode, max_bytes)
 
 
 def _name(given: object) -> str:
     return f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
-
-
-def invalid(error: msgspec.ValidationError) -> InvalidCommand:
-    """Split msgspec's message into what is wrong and where."""
-    reason, _, path = str(error).rpartition(" - at `")
-    return InvalidCommand(path.rstrip("`"), reason) if reason else InvalidCommand("$", str(error))
 
 
 MAX_APPLY_WITHIN_MS = 10**12

@@ -1,7 +1,6 @@
 """The search for the field of a command that JSON cannot hold: slow, and only done after an error."""
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeGuard
 
@@ -14,10 +13,6 @@ LONE_SURROGATE = "Expected Unicode text, got a lone surrogate"
 
 MAX_PATH = 120
 """Characters of a path that an error shows."""
-
-_HEX = rb"[0-9a-fA-F]{2}"
-_ESCAPES = re.compile(rb"\\u[dD][89abAB]%b\\u[dD][c-fC-F]%b|\\u[dD]([89a-fA-F])%b|\\." % (_HEX, _HEX, _HEX), re.DOTALL)
-"""Escapes in JSON: of a character by its two halves, of one half, and any other."""
 
 
 def find_unencodable(command: msgspec.Struct, max_depth: int) -> InvalidCommand | None:
@@ -115,11 +110,6 @@ def _kind(value: object) -> str:
 def is_unicode(text: str) -> bool:
     """Return whether text can be encoded: Python's may hold halves of characters."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def has_lone_surrogate(data: bytes) -> bool:
-    """Return whether JSON escapes half a character, which no UTF-8 text can hold."""
-    return any(escape[1] for escape in _ESCAPES.finditer(data))
 
 
 def _invalid(path: str, reason: str) -> InvalidCommand:

@@ -4,26 +4,56 @@ At most the first two fields of a command have a position; the others are keywor
 outside of a command's data, in the stream entry that carries it.
 """
 
-from typing import Annotated, Any, ClassVar, Generic, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar, get_args
 
 import msgspec
 
+from turnstream.domain.json_input import convert
 from turnstream.domain.limits import AtMostMaxItems
 from turnstream.domain.models import ChatMessage, Entity, Session, SessionConfig, SessionPage, freeze_sequences
 from turnstream.domain.patches import ChatMessagePatch, SessionPatch
-from turnstream.domain.representation import show
+from turnstream.domain.wire_form import WireValue, variant
+from turnstream.pydantic_schema import any_of, json_schema_of
 
 Result = TypeVar("Result", covariant=True)
 
+_encode = msgspec.json.Encoder().encode
 
-class Command(msgspec.Struct, Generic[Result], frozen=True, gc=False, rename="camel", omit_defaults=True):
+
+class Command(WireValue, Generic[Result], frozen=True, rename="camel"):
     """Something that a producer wants done; `Result` is what `execute` returns for it."""
 
     type: ClassVar[str]
 
-    def __repr__(self) -> str:
-        """Show what it is, without content."""
-        return show(self)
+    def to_json(self) -> bytes:
+        """Return the command's data as JSON, with its `type` as first field; `Command.from_json` reads it."""
+        return _encode({"type": self.type, **msgspec.to_builtins(self)})
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Return the command of a wire form with its `type`; called on `Command`, its class is that of the `type`.
+
+        `Command` knows the commands of producers, not those of operators. Rules apart from the fields' types are
+        checked when the command is sent.
+
+        Raises:
+            InvalidCommand: a field is missing, has the wrong type, or is nested too deep, or the type is not known or
+                that of another class.
+
+        """
+        variants = _PRODUCER_COMMANDS if issubclass(Command, cls) else {cls.type: cls}
+        return convert(data, variant(data, variants, cls))
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, _schema: Any, handler: Any) -> Any:  # noqa: ANN401 - pydantic's protocol
+        """Return the schema of the wire form with its `type`; of `Command` that of every producer's command."""
+        if cls is Command:
+            return any_of(_PRODUCER_COMMANDS.values(), handler)
+        schema = json_schema_of(cls, handler)
+        schema["properties"] = {"type": {"const": cls.type}, **schema["properties"]}
+        schema["required"] = ["type", *schema.get("required", ())]
+        return schema
 
 
 class SessionCommand(Command[Result], Generic[Result], frozen=True, kw_only=True):
@@ -197,6 +227,9 @@ ChangingCommand = (
 Query = GetSession | ListSessions
 Operation = RedriveParked | DiscardParked
 AnyCommand = ChangingCommand | Query | Operation
+_PRODUCER_COMMANDS: dict[str, type[ChangingCommand | Query]] = {
+    command.type: command for command in get_args(ChangingCommand | Query)
+}
 QUERIES = (GetSession, ListSessions)
 """The classes of `Query`, for a quick isinstance."""
 ON_SESSIONS = (SessionCommand, ParkedCommands)

@@ -7,9 +7,7 @@ which is camelCase there.
 from enum import StrEnum
 from typing import Any, ClassVar, Literal
 
-import msgspec
-
-from turnstream.domain.representation import show
+from turnstream.domain.wire_form import WireValue
 
 
 class MessageContentType(StrEnum):
@@ -21,12 +19,8 @@ class MessageContentType(StrEnum):
     TOOL_RESULT = "tool_result"
 
 
-class ContentPart(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type"):
+class ContentPart(WireValue, frozen=True, tag_field="type"):
     """A part of a message's content."""
-
-    def __repr__(self) -> str:
-        """Show what it is, without content."""
-        return show(self)
 
 
 class TextContent(ContentPart, frozen=True, tag="text"):

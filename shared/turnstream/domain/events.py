@@ -3,11 +3,19 @@
 An event carries enough for `evolve` to look nothing up. Who, where and in which order is the envelope's, in `meta`.
 """
 
-from typing import ClassVar
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, ClassVar, Literal, Self, cast
 
+import msgspec
+
+from turnstream.domain.event_envelope import EventEnvelope
+from turnstream.domain.json_input import convert
 from turnstream.domain.models import ChatMessage, Entity, Session, Timestamp, TokenMetrics
 from turnstream.domain.patches import ChatMessagePatch, SessionConfigPatch, SessionPatch
 from turnstream.domain.position import Position
+from turnstream.domain.wire_form import variant
+from turnstream.pydantic_schema import any_of, json_schema_of
 
 
 class EventMeta(Entity, frozen=True, kw_only=True):
@@ -39,6 +47,33 @@ class Event(Entity, frozen=True, kw_only=True):
     version: int
     timestamp: Timestamp
     meta: EventMeta | None = None
+
+    def to_json(self) -> bytes:
+        """Return the event's envelope as JSON, with its `type`; without `meta.position`, which is the subscriber's.
+
+        Raises:
+            ValueError: the event has no `meta`; only committed events have a wire form.
+
+        """
+        return _encode(envelope_of(self))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Return the event of an envelope; called on `Event`, its class is that of the envelope's `type`.
+
+        Raises:
+            InvalidCommand: a field is missing, has the wrong type, or is nested too deep, or the type is not known or
+                that of another class.
+
+        """
+        kind = variant(data, EVENTS, cls)
+        envelope = convert(data, _envelope_type(kind))
+        return kind(**_common_fields(envelope), **_own_fields(kind, envelope.data))
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, _schema: Any, handler: Any) -> Any:  # noqa: ANN401 - pydantic's protocol
+        """Return the schema of the envelope; of `Event` that of every envelope."""
+        return any_of(EVENTS.values(), handler) if cls is Event else json_schema_of(_envelope_type(cls), handler)
 
 
 class SessionCreated(Event, frozen=True, kw_only=True):
@@ -132,3 +167,95 @@ EVENTS: dict[str, type[AnyEvent]] = {
     )
 }
 """Every event by its wire type."""
+
+_encode = msgspec.json.Encoder().encode
+_COMMON = frozenset(Event.__struct_fields__)
+_OWN_FIELDS = {
+    name: tuple((f.name, f.encode_name) for f in msgspec.structs.fields(event) if f.name not in _COMMON)
+    for name, event in EVENTS.items()
+}
+DATA_TYPES = {
+    name: msgspec.defstruct(
+        f"{event.__name__}Data",
+        [(f.name, f.type) for f in msgspec.structs.fields(event) if f.name not in _COMMON],
+        rename="camel",
+        frozen=True,
+    )
+    for name, event in EVENTS.items()
+}
+"""The type of the field `data`, by the event's type."""
+
+
+def envelope_of(event: Event) -> EventEnvelope:
+    """Return the event in its envelope.
+
+    Raises:
+        ValueError: the event has no `meta`.
+
+    """
+    meta = event.meta
+    if meta is None:
+        raise ValueError(f"{event.type} has no place in a stream yet")
+    return EventEnvelope(
+        id=meta.event_id,
+        type=event.type,
+        session_id=event.session_id,
+        session_version=event.version,
+        incarnation=event.incarnation,
+        partition=meta.partition,
+        generation=meta.generation,
+        sequence=meta.sequence,
+        previous_of_type=meta.previous_of_type,
+        previous_of_session=meta.previous_of_session,
+        timestamp=event.timestamp,
+        command_id=meta.command_id,
+        correlation_id=meta.correlation_id,
+        traceparent=meta.traceparent,
+        data={wire: getattr(event, name) for name, wire in _OWN_FIELDS[event.type]},
+    )
+
+
+def event_of(envelope: EventEnvelope, data: msgspec.Struct) -> AnyEvent:
+    """Return the event of an envelope, given the `data` of its type."""
+    kind = EVENTS[envelope.type]
+    return kind(**_common_fields(envelope), **_own_fields(kind, data))
+
+
+def _common_fields(envelope: EventEnvelope) -> dict[str, Any]:
+    meta = EventMeta(
+        event_id=envelope.id,
+        partition=envelope.partition,
+        generation=envelope.generation,
+        sequence=envelope.sequence,
+        previous_of_type=envelope.previous_of_type,
+        previous_of_session=envelope.previous_of_session,
+        command_id=envelope.command_id,
+        correlation_id=envelope.correlation_id,
+        traceparent=envelope.traceparent,
+    )
+    return {
+        "session_id": envelope.session_id,
+        "incarnation": envelope.incarnation,
+        "version": envelope.session_version,
+        "timestamp": envelope.timestamp,
+        "meta": meta,
+    }
+
+
+def _own_fields(kind: type[Event], data: msgspec.Struct) -> dict[str, Any]:
+    return {name: getattr(data, name) for name, _ in _OWN_FIELDS[kind.type]}
+
+
+@cache
+def _envelope_type(kind: type[Event]) -> type[EventEnvelope]:
+    """Return the envelope of one type of event."""
+    envelope = msgspec.defstruct(
+        kind.__name__,
+        [("type", Literal[kind.type]), ("data", DATA_TYPES[kind.type])],
+        bases=(EventEnvelope,),
+        namespace={"__doc__": kind.__doc__},
+        frozen=True,
+        kw_only=True,
+        rename="camel",
+    )
+    return cast("type[EventEnvelope]", envelope)

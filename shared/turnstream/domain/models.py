@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec.structs import force_setattr
 
-from turnstream.domain.content import MessageContent, ToolCallContent
+from turnstream.domain.content import MessageContent, TextContent, ToolCallContent
 from turnstream.domain.limits import AtMostMaxItems, WithTimezone
 from turnstream.domain.prices import PriceSource
-from turnstream.domain.representation import show
+from turnstream.domain.wire_form import WireValue
 
 SESSION_BUCKETS = 4096
 """Buckets of session ids: partitions are made of whole buckets, so that their number can be doubled."""
@@ -38,12 +38,8 @@ class ChatMessageRole(StrEnum):
     SUMMARY = "summary"
 
 
-class Entity(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
+class Entity(WireValue, frozen=True, rename="camel"):
     """An immutable value with the contract's names; absent fields are left out on the wire."""
-
-    def __repr__(self) -> str:
-        """Show what it is, without content."""
-        return show(self)
 
 
 def freeze_sequences(struct: msgspec.Struct, *fields: str) -> None:
@@ -64,6 +60,14 @@ class ChatMessage(Entity, frozen=True, kw_only=True):
     tool_call_id: str | None = None
     tool_calls: ToolCalls | None = None
     metadata: dict[str, Any] | None = None
+
+    @property
+    def text(self) -> str:
+        """The text parts of the content, joined without a separator; "" if there is none.
+
+        Images, tool calls and the results of tools are not text.
+        """
+        return "".join(part.text for part in self.content if isinstance(part, TextContent))
 
     def __post_init__(self) -> None:
         """Accept lists."""

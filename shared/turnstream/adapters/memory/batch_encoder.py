@@ -4,7 +4,6 @@ import msgspec
 
 from turnstream.adapters.memory.channels import event_channel, session_channel
 from turnstream.adapters.memory.partition import Partition, StoredEvent, StoredSession
-from turnstream.codec.events import encode_event
 from turnstream.codec.records import (
     Field,
     encode_changes,
@@ -56,7 +55,7 @@ class BatchEncoder:
         self._advance(partition)
 
     def _event(self, event: AnyEvent) -> StoredEvent:
-        payload = encode_event(event)
+        payload = event.to_json()
         self.announcements.append((event_channel(event.type), payload))
         self.announcements.append((session_channel(event.session_id), payload))
         return StoredEvent(event.meta.sequence if event.meta else 0, payload)

@@ -1,11 +1,18 @@
 """`ResyncRequired`: the notice to a subscriber that some events cannot be delivered any more (design §6)."""
 
-from typing import ClassVar, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
+import msgspec
+
+from turnstream.domain.json_input import convert
 from turnstream.domain.models import Entity
 from turnstream.domain.position import LogPosition, Position
+from turnstream.domain.wire_form import variant
+from turnstream.errors import InvalidCommand
 from turnstream.logging import get_logger
 
+_encode = msgspec.json.Encoder().encode
 log = get_logger(__name__)
 
 Reason = Literal["retention", "failover", "reset", "parking"]
@@ -34,6 +41,25 @@ class ResyncRequired(Entity, frozen=True, kw_only=True):
     resumed: LogPosition
     position: Position
     session_id: str | None = None
+
+    def to_json(self) -> bytes:
+        """Return the notice as JSON, with its `type`, and with the position as text."""
+        return _encode({"type": self.type, **msgspec.to_builtins(self), "position": str(self.position)})
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Return the notice that `to_dict` or `to_json` wrote.
+
+        Raises:
+            InvalidCommand: a field is missing or has the wrong type.
+
+        """
+        variant(data, {cls.type: cls}, cls)
+        try:
+            position = Position.parse(str(data.get("position")))
+        except ValueError as error:
+            raise InvalidCommand("$.position", str(error)) from error
+        return convert({**data, "position": position}, cls)
 
 
 class HistoryGap(NamedTuple):

@@ -8,7 +8,6 @@ from turnstream.adapters.redis.connection.pipelined import Word
 from turnstream.adapters.redis.keys import Keys, SessionKeys
 from turnstream.adapters.redis.outcome_times import BatchBuckets
 from turnstream.adapters.redis.server import MAX_WORDS, ScriptArgs
-from turnstream.codec.events import encode_event
 from turnstream.codec.records import (
     encode_changes,
     encode_message,
@@ -86,7 +85,7 @@ class BatchEncoder:
         }
         self._expired = [self._keys.outcomes(bucket) for bucket in self._buckets.expired]
         self._channels = [keys.live_channels(self._keys, event.type, event.session_id) for event in batch.events]
-        self._payloads = [encode_event(event) for event in batch.events]
+        self._payloads = [event.to_json() for event in batch.events]
         self._headers = [
             (encode_changes(write.before, after), milliseconds(after.header.updated_at))
             if (after := write.after)
