@@ -11,7 +11,7 @@ from turnstream.errors import Unavailable
 from turnstream_cli.demo.comparison import compare
 from turnstream_cli.demo.stage import Count, Finding, Stage
 from turnstream_cli.demo.worker_failure import PREFIX
-from turnstream_cli.launching import service_command, worker_environment
+from turnstream_cli.worker_processes import service_command, worker_environment
 
 TITLE: Final = "A consumer is killed: the next one resumes, and no event is missed"
 TEXT: Final = (

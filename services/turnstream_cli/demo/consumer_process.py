@@ -14,8 +14,8 @@ from typing import Final
 
 from turnstream import ResyncRequired, Turnstream
 from turnstream.events import Event
-from turnstream_cli.options import LogLevel
-from turnstream_cli.running import run
+from turnstream_service.arguments import LogLevel
+from turnstream_service.program import run
 
 LOST: Final = "lost"
 """The line for events that are lost to it."""

@@ -11,9 +11,9 @@ from turnstream_cli.demo.conversation import converse
 from turnstream_cli.demo.shared_chat import share_chat
 from turnstream_cli.demo.stage import Stage
 from turnstream_cli.demo.worker_failure import Load, survive_worker
-from turnstream_cli.launching import WorkerProcesses, worker_processes
-from turnstream_cli.options import LogLevel
 from turnstream_cli.program_name import program_name
+from turnstream_cli.worker_processes import WorkerProcesses, worker_processes
+from turnstream_service.arguments import LogLevel
 
 WORKERS: Final = 2
 

@@ -32,7 +32,7 @@ from turnstream_cli.demo.comparison import (
     items_of_session,
 )
 from turnstream_cli.demo.stage import Count, Finding, Stage
-from turnstream_cli.launching import WorkerProcesses
+from turnstream_cli.worker_processes import WorkerProcesses
 
 TITLE: Final = "A worker is killed: nothing is lost, nothing is applied twice"
 TEXT: Final = (
