@@ -94,8 +94,8 @@ class TestDemo:
     @needs_proc
     def test_the_commands_that_it_prints_work(self, programs: Programs) -> None:
         result = programs.run("demo", "--sessions", "20")
-        typed = [shlex.split(line, comments=True) for line in result.stdout.partition("What next")[2].splitlines()]
-        dev, tail, *others = [words for words in typed if words]
+        lines = result.stdout.partition("What next")[2].splitlines()
+        dev, tail, *others = [shlex.split(line, comments=True) for line in lines if line.startswith("  ")]
         # Without the deployment of this test, so that they find the server in the directory.
         for name in ("TURNSTREAM_REDIS_URL", "TURNSTREAM_NAMESPACE"):
             del programs.environment[name]
