@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import typer
 
-from turnstream.codec.errors import encode_error
 from turnstream.errors import (
     CommandParked,
     Rejected,
@@ -21,6 +20,7 @@ from turnstream.errors import (
 )
 from turnstream.logging import configure_logging, printable, printable_json
 from turnstream.process import ENDING_WITH_CHILDREN, end_within, open_standard_streams
+from turnstream.wire import encode_error
 from turnstream_cli.options import LogLevel
 
 REFUSED: Final = 1

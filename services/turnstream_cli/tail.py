@@ -20,20 +20,20 @@ from turnstream import (
     Turnstream,
 )
 from turnstream.client.subscriptions.start import Start, parse_age
-from turnstream.domain.events import EVENTS, AnyEvent
 from turnstream.logging import printable, printable_json
+from turnstream.wire import EVENT_TYPES, AnyEvent
 from turnstream_cli.notes import print_if_empty
 from turnstream_cli.output import console, part_text, print_json, time_text
 
-TYPE_WIDTH: Final = max(map(len, EVENTS))
+TYPE_WIDTH: Final = max(map(len, EVENT_TYPES))
 
 
 def event_classes(names: Sequence[str]) -> list[type[AnyEvent]]:
     """Return the classes of these wire types."""
-    unknown = [name for name in names if name not in EVENTS]
+    unknown = [name for name in names if name not in EVENT_TYPES]
     if unknown:
-        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(EVENTS)}", param_hint="--type")
-    return [EVENTS[name] for name in names]
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(EVENT_TYPES)}", param_hint="--type")
+    return [EVENT_TYPES[name] for name in names]
 
 
 def start_of(since: str | None, *, past: bool) -> Start | datetime:

@@ -24,14 +24,14 @@ from pydantic import (
 )
 
 from turnstream import ConfigurationError, Event, RetryPolicy
-from turnstream.domain.events import EVENTS
+from turnstream.wire import EVENT_TYPES
 from turnstream_relay.network import tls_context
 from turnstream_relay.signing import PREFIX, check_secret
 
 
 def _event_type(name: str) -> str:
-    if name not in EVENTS:
-        raise ValueError(f"{name!r} is none of {', '.join(EVENTS)}")
+    if name not in EVENT_TYPES:
+        raise ValueError(f"{name!r} is none of {', '.join(EVENT_TYPES)}")
     return name
 
 
@@ -136,7 +136,7 @@ class Endpoint(BaseModel):
     @property
     def types(self) -> tuple[type[Event], ...]:
         """The classes of its events; none for all."""
-        return tuple(EVENTS[name] for name in self.events)
+        return tuple(EVENT_TYPES[name] for name in self.events)
 
     @property
     def retries(self) -> RetryPolicy:
