@@ -15,9 +15,7 @@ from turnstream import (
     AddMessage,
     AddMessages,
     CreateSession,
-    EventMeta,
     EventSubscription,
-    MessageAdded,
     SessionConfig,
     Ticket,
     Turnstream,
@@ -27,6 +25,7 @@ from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.adapters.redis.connection.executor import CommandExecutor
 from turnstream.codec.records import encode_message
 from turnstream.domain.models import partition_of
+from turnstream.events import EventMeta, MessageAdded
 from turnstream.messages import new_id
 
 TEXT = "A message of about a hundred characters, as people write them to a chat model on an ordinary working day."

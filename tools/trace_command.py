@@ -37,13 +37,14 @@ from rich.console import Console
 from rich.table import Table
 
 import turnstream
-from turnstream import AddMessage, CreateSession, MessageAdded, SessionConfig, Settings, Turnstream, user_message
+from turnstream import AddMessage, CreateSession, SessionConfig, Settings, Turnstream, user_message
 from turnstream.adapters.embedded import start_embedded_server
 from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.adapters.redis.commit.session_store import RedisStore
 from turnstream.application.processor import PartitionProcessor
-from turnstream.client.lifecycle import catalogue_of
-from turnstream.client.replies.ticket import Ticket
+from turnstream.catalogue import load_catalogue
+from turnstream.client.replies.ticket import AwaitedReply
+from turnstream.events import MessageAdded
 from turnstream.worker.worker import Worker
 
 PACKAGE: Final = Path(turnstream.__file__).parent
@@ -61,7 +62,7 @@ PRODUCER, QUEUED, WORKER, EVENT, REPLY = "producer", "queued", "worker", "event"
 
 PROCESS: Final = PartitionProcessor.process.__code__
 COMMIT: Final = RedisStore.commit.__code__
-WAIT: Final = Ticket.applied.__code__
+WAIT: Final = AwaitedReply.before.__code__
 CALL_SOON: Final = asyncio.BaseEventLoop.call_soon.__code__
 RUN_HANDLE: Final = cast("CodeType", vars(asyncio.Handle)["_run"].__code__)
 COMMAND_ID: Final = re.compile(rb'"commandId":"([^"]+)"')
@@ -274,7 +275,7 @@ async def _arrival(events: AsyncIterator[object], tracer: Tracer) -> None:
 async def _worker(settings: Settings) -> AsyncGenerator[None]:
     """Run a worker in this event loop, on connections of its own."""
     backend = await RedisBackend.open(settings, "trace", works=True)
-    worker = Worker(backend, settings, catalogue_of(settings))
+    worker = Worker(backend, settings, load_catalogue(settings.catalogue_file))
     task = asyncio.create_task(worker.run())
     try:
         await worker.ready.wait()

@@ -2,7 +2,8 @@
 
 from collections import Counter
 
-from turnstream import ContextWindowCritical, ResyncRequired, Turnstream
+from turnstream import ResyncRequired, Turnstream
+from turnstream.events import ContextWindowCritical
 from turnstream.logging import get_logger
 
 log = get_logger(__name__)

@@ -8,7 +8,9 @@ import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from turnstream import ConfigurationError, ContextWindowCritical, Turnstream, Unavailable
+from turnstream import Turnstream, Unavailable
+from turnstream.errors import ConfigurationError
+from turnstream.events import ContextWindowCritical
 from turnstream.logging import configure_logging, printable
 from turnstream.process import ENDING, end_within, open_standard_streams
 from turnstream_alerts.alerts import Alerts

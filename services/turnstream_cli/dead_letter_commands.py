@@ -95,9 +95,9 @@ def discard_parked(
       turnstream parked discard chat-1
       turnstream parked discard chat-1 --all --yes
     """
-    from turnstream_cli.confirmation import confirm
     from turnstream_cli.parked import discard
     from turnstream_cli.running import reported, run
+    from turnstream_service.confirmation import confirm
 
     commands = "all waiting commands" if everything else "the first waiting command"
     with reported(as_json=as_json):
@@ -177,9 +177,9 @@ def discard_malformed(
     Example:
       turnstream malformed discard 12:1767225600000-0
     """
-    from turnstream_cli.confirmation import confirm
     from turnstream_cli.malformed import discard
     from turnstream_cli.running import reported, run
+    from turnstream_service.confirmation import confirm
 
     with reported(as_json=as_json):
         confirm(f"Discard the malformed entry {entry_id}?", confirmed=yes)

@@ -8,7 +8,6 @@ from typing import Annotated, Final
 import typer
 
 from turnstream_cli.dead_letter_commands import malformed, parked
-from turnstream_cli.help_text import reflow, reflow_help
 from turnstream_cli.options import (
     DEFAULT_DIRECTORY,
     AsJson,
@@ -22,6 +21,7 @@ from turnstream_cli.options import (
 )
 from turnstream_cli.session_commands import sessions
 from turnstream_cli.subscriptions import subscriptions
+from turnstream_service.help_text import reflow, reflow_help
 
 EPILOG: Final = """\
 Every setting of a client or a worker can be given in the environment, as TURNSTREAM_REDIS_URL or TURNSTREAM_NAMESPACE.
@@ -209,9 +209,9 @@ def migrate(
       turnstream migrate --dry-run
       turnstream migrate --yes
     """
-    from turnstream_cli.confirmation import confirm
     from turnstream_cli.deploying import migrate_deployment
     from turnstream_cli.running import reported, run
+    from turnstream_service.confirmation import confirm
 
     with reported(as_json=as_json):
         confirm("Rename the keys, so that earlier versions cannot use them?", confirmed=yes or dry_run)

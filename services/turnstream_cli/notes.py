@@ -22,11 +22,5 @@ def warn_of_unknown(field: UnknownField, *, as_json: bool) -> None:
     _print(record, f"warning: {text}", as_json=as_json)
 
 
-def print_if_empty(text: str, *, as_json: bool) -> None:
-    """Say that a list is empty; JSON lines say so by their number."""
-    if not as_json:
-        typer.echo(text, err=True)
-
-
 def _print(record: dict[str, Any], text: str, *, as_json: bool) -> None:
     typer.echo(printable_json(msgspec.json.encode(record)) if as_json else printable(text), err=True)

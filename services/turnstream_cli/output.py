@@ -1,22 +1,17 @@
-"""The output of commands: tables for people, by rich, or JSON lines; standard output holds nothing else."""
+"""The output of commands: text for people, or JSON lines; standard output holds nothing else."""
 
-import sys
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from textwrap import indent
 from typing import Any, Final
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from turnstream import (
     ChatMessage,
     ImageContent,
     MessageContent,
-    PriceSource,
     Session,
     SessionInfo,
     SessionPage,
@@ -24,13 +19,9 @@ from turnstream import (
     TokenMetrics,
     ToolCallContent,
 )
+from turnstream.catalogue import PriceSource
 from turnstream.logging import printable, printable_json
-
-UNBOUNDED: Final = 10_000
-"""The width of an output that is not a terminal: nothing is wrapped."""
-
-UNBROKEN: Final = {"session", "id", "since", "sent", "updated", "next attempt"}
-"""The columns of ids and times."""
+from turnstream_service.tables import console, print_fields, print_table, time_text
 
 PRICES: Final = {
     PriceSource.OVERRIDE: "by your own price table",
@@ -38,16 +29,6 @@ PRICES: Final = {
     PriceSource.CATALOGUE: "by the price catalogue",
     PriceSource.UNKNOWN: "the price of this model is unknown",
 }
-
-
-def console() -> Console:
-    """Return what prints to standard output: in colours on a terminal, plain and unwrapped elsewhere."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else UNBOUNDED)
-
-
-def time_text(time: datetime, precision: str = "seconds") -> str:
-    """Return a time as all commands print it: in UTC, as `2026-01-02T03:04:05Z`; `precision` is that of isoformat."""
-    return time.astimezone(UTC).isoformat(timespec=precision).replace("+00:00", "Z")
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - whatever msgspec can encode
@@ -72,8 +53,7 @@ def print_result(result: Any) -> None:  # noqa: ANN401 - each command has a resu
 def print_session(session: Session, last: int | None = None) -> None:
     """Print what a session is, without its messages; `last` is the number of messages that were asked for."""
     config, metrics = session.config, session.metrics
-    table = _table("", "", header=False)
-    rows = (
+    fields = (
         ("session", session.id),
         ("model", f"{config.provider} / {config.model}"),
         ("state", f"{_state(session)}, version {session.version}"),
@@ -84,10 +64,7 @@ def print_session(session: Session, last: int | None = None) -> None:
         ("updated", time_text(session.updated_at)),
         ("metadata", "" if session.metadata is None else msgspec.json.encode(session.metadata).decode()),
     )
-    for name, value in rows:
-        if value:
-            table.add_row(Text(name, "bold"), Text(printable(value)))
-    _print(table)
+    print_fields(fields)
 
 
 def print_messages(messages: Iterable[ChatMessage]) -> None:
@@ -110,14 +87,6 @@ def print_infos(infos: Iterable[SessionInfo]) -> None:
     print_table(("session", "messages", "updated", "model", "state"), rows)
 
 
-def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    """Print a table; its cells may hold anything."""
-    table = _table(*columns)
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    _print(table)
-
-
 def part_text(part: MessageContent) -> str:
     """Return a part of a message as text."""
     match part:
@@ -130,26 +99,6 @@ def part_text(part: MessageContent) -> str:
         case _:
             text = f"[result of {part.tool_call_id}: {part.content}]"
     return printable(text)
-
-
-def _table(*columns: str, header: bool = True) -> Table:
-    table = Table(box=None, show_header=header, pad_edge=False, header_style="bold")
-    for column in columns:
-        # An id is copied, and a time is read, as a whole.
-        table.add_column(column, overflow="fold", no_wrap=column in UNBROKEN)
-    return table
-
-
-def _print(table: Table) -> None:
-    """Print a table; elsewhere than on a terminal without the padding of the last column, which would wrap there."""
-    out = console()
-    if out.is_terminal:
-        out.print(table)
-        return
-    with out.capture() as captured:
-        out.print(table)
-    for line in captured.get().splitlines():
-        typer.echo(line.rstrip())
 
 
 def _state(session: Session | SessionInfo) -> str:

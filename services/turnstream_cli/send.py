@@ -4,7 +4,8 @@ import os
 import sys
 from typing import Any, NamedTuple
 
-from turnstream import Command, Turnstream
+from turnstream import Turnstream
+from turnstream.commands import Command
 from turnstream.domain.commands import QUERIES
 from turnstream.messages import new_id
 from turnstream.settings import load_settings

@@ -158,7 +158,7 @@ def list_sessions(  # noqa: PLR0913 - the options of a query
     if everything and cursor is not None:
         raise typer.BadParameter("cannot be used with --all, which lists every page", param_hint="--cursor")
 
-    from turnstream import ListSessions
+    from turnstream.commands import ListSessions
     from turnstream_cli.running import run
     from turnstream_cli.show import list_all, list_page
 
@@ -182,9 +182,9 @@ def delete(
     Example:
       turnstream delete chat-2 --yes
     """
-    from turnstream_cli.confirmation import confirm
     from turnstream_cli.running import reported, run
     from turnstream_cli.show import delete_session
+    from turnstream_service.confirmation import confirm
 
     with reported(as_json=as_json):
         confirm(f"Delete session {session_id} with all its messages?", confirmed=yes)

@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator, Sequence
 
 import typer
 
-from turnstream import DeleteSession, ListSessions, SessionInfo, SessionNotFound, Turnstream
+from turnstream import DeleteSession, SessionInfo, SessionNotFound, Turnstream
+from turnstream.commands import ListSessions
 from turnstream.logging import printable
-from turnstream_cli.notes import print_if_empty
 from turnstream_cli.output import print_infos, print_json, print_messages, print_session
 from turnstream_cli.running import Refused
+from turnstream_service.tables import print_if_empty
 
 
 async def get_session(redis_url: str | None, session_id: str, last: int | None, *, as_json: bool) -> None:

@@ -79,9 +79,9 @@ def reset(
     Example:
       turnstream subscriptions reset billing --to 2h
     """
-    from turnstream_cli.confirmation import confirm
     from turnstream_cli.durable_subscriptions import reset_to, start_of
     from turnstream_cli.running import reported, run
+    from turnstream_service.confirmation import confirm
 
     start = start_of(to)
     with reported(as_json=as_json):
@@ -144,9 +144,9 @@ def discard(  # noqa: PLR0913 - the options that all have
     Example:
       turnstream subscriptions discard billing chat-1
     """
-    from turnstream_cli.confirmation import confirm
     from turnstream_cli.durable_subscriptions import discard_session
     from turnstream_cli.running import reported, run
+    from turnstream_service.confirmation import confirm
 
     with reported(as_json=as_json):
         confirm(f"Drop the waiting events of session {session_id} for {name}?", confirmed=yes)
@@ -167,9 +167,9 @@ def forget(
     Example:
       turnstream subscriptions forget billing
     """
-    from turnstream_cli.confirmation import confirm
     from turnstream_cli.durable_subscriptions import forget_subscription
     from turnstream_cli.running import reported, run
+    from turnstream_service.confirmation import confirm
 
     with reported(as_json=as_json):
         confirm(f"Delete the subscription {name} with its checkpoints and parked events?", confirmed=yes)

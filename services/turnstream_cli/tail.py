@@ -8,22 +8,21 @@ import msgspec
 import typer
 from rich.text import Text
 
-from turnstream import (
+from turnstream import ResyncRequired, Turnstream
+from turnstream.client.subscriptions.start import Start, parse_age
+from turnstream.events import (
     ContextWindowCritical,
     Event,
     MessageAdded,
     MessageRemoved,
     MessageUpdated,
-    ResyncRequired,
     SessionCreated,
     TokenMetricsUpdated,
-    Turnstream,
 )
-from turnstream.client.subscriptions.start import Start, parse_age
 from turnstream.logging import printable, printable_json
 from turnstream.wire import EVENT_TYPES, AnyEvent
-from turnstream_cli.notes import print_if_empty
-from turnstream_cli.output import console, part_text, print_json, time_text
+from turnstream_cli.output import part_text, print_json
+from turnstream_service.tables import console, print_if_empty, time_text
 
 TYPE_WIDTH: Final = max(map(len, EVENT_TYPES))
 

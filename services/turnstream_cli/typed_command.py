@@ -10,7 +10,8 @@ from uuid import UUID
 
 import msgspec
 
-from turnstream import AddMessage, AddMessages, Command, CreateSession, InvalidCommand, UpdateMessage, UpdateSession
+from turnstream import InvalidCommand
+from turnstream.commands import AddMessage, AddMessages, Command, CreateSession, UpdateMessage, UpdateSession
 from turnstream.wire import COMMAND_TYPES, MAX_DEPTH, decode_command, deeper_than
 from turnstream_cli.options import DEFAULT_MODEL, DEFAULT_PROVIDER
 from turnstream_cli.unknown_fields import UnknownField, closest_name, find_unknown_fields
@@ -41,9 +42,8 @@ def check_type(name: str) -> None:
         return
     closest = closest_name(name, list(COMMAND_TYPES))
     suggestion = f", did you mean {closest}?" if closest else "."
-    raise InvalidCommand(
-        "type", f"Unknown command type {name[:64]!r}{suggestion} The types are {', '.join(COMMAND_TYPES)}"
-    )
+    types = ", ".join(COMMAND_TYPES)
+    raise InvalidCommand("type", f"Unknown command type {name[:64]!r}{suggestion} The types are {types}")
 
 
 def parse_command(name: str, data: bytes, command_id: str, max_bytes: int) -> TypedCommand:

@@ -2,7 +2,8 @@
 
 import typer
 
-from turnstream import Turnstream, Verification
+from turnstream import Turnstream
+from turnstream.admin import Verification
 from turnstream.logging import printable
 from turnstream_cli.output import print_json
 from turnstream_cli.running import REFUSED

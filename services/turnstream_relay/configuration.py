@@ -23,7 +23,9 @@ from pydantic import (
     model_validator,
 )
 
-from turnstream import ConfigurationError, Event, RetryPolicy
+from turnstream import RetryPolicy
+from turnstream.errors import ConfigurationError
+from turnstream.events import Event
 from turnstream.wire import EVENT_TYPES
 from turnstream_relay.network import tls_context
 from turnstream_relay.signing import PREFIX, check_secret

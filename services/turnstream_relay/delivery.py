@@ -2,8 +2,9 @@
 
 from typing import Final
 
-from turnstream import Consumer, Event, NotHandled, ResyncRequired, Turnstream
+from turnstream import Consumer, NotHandled, ResyncRequired, Turnstream
 from turnstream.client.consumers.handler_calls import is_retry
+from turnstream.events import Event
 from turnstream.logging import bound, get_logger
 from turnstream_relay.answers import Answer, Outcome
 from turnstream_relay.configuration import Endpoint

@@ -4,6 +4,7 @@
 import os
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Final
 
@@ -22,6 +23,7 @@ from turnstream_relay.options import (
     execute,
 )
 from turnstream_relay.parked import parked
+from turnstream_service.help_text import reflow, reflow_help
 
 EXTRA: Final = ("httpcore2", "httpx2", "standardwebhooks")
 
@@ -37,16 +39,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    epilog=EPILOG,
+    epilog=reflow(EPILOG),
     context_settings=SETTINGS,
 )
 app.add_typer(parked, name="parked")
 
 
 def main() -> None:
-    """Run what was typed."""
+    """Run what was typed: as `turnstream-relay`, or as `turnstream relay`, which runs this package."""
+    name = Path(sys.argv[0]).name
     try:
-        app(prog_name="turnstream-relay")
+        app(prog_name=name if name == app.info.name else "turnstream relay")
     except ModuleNotFoundError as error:
         if error.name not in EXTRA:
             raise
@@ -63,7 +66,8 @@ def relay() -> None:
     Each event is delivered at least once, those of a session in their order. Start as many as you like, anywhere; they
     divide the work among themselves. Needs the extra `relay`.
 
-    Begin with:  [bold]turnstream relay check --config relay.toml[/bold]
+    Example:
+      turnstream relay check --config relay.toml
     """
 
 
@@ -83,7 +87,8 @@ def run(
     immediately, and the events in flight are posted again. SIGHUP reads the file again, and the files that it names,
     without losing an event.
 
-    Example:  turnstream relay run --config relay.toml
+    Example:
+      turnstream relay run --config relay.toml
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
@@ -99,7 +104,8 @@ def run(
 def check(config: Config, *, log_level: Log = LogLevel.ERROR) -> None:
     """Check the file and its secrets, and send every endpoint a signed message of the type `ping`.
 
-    Example:  turnstream relay check --config relay.toml
+    Example:
+      turnstream relay check --config relay.toml
     """
     from turnstream.logging import printable
     from turnstream_relay.checking import check_endpoints
@@ -128,16 +134,18 @@ def replay(
 
     A relay that runs notices within seconds; otherwise the next one does it.
 
-    Example:  turnstream relay replay --config relay.toml --endpoint billing --since 1h
+    Example:
+      turnstream relay replay --config relay.toml --endpoint billing --since 1h
     """
     from turnstream.client.subscriptions.start import parse_age
     from turnstream_relay import operating
     from turnstream_relay.configuration import load_configuration
+    from turnstream_service.tables import time_text
 
     async def replaying() -> None:
         operating.check_endpoint(load_configuration(config), endpoint)
         await operating.replay(redis_url, endpoint, start)
-        typer.echo(f"{endpoint} gets the events since {start:%Y-%m-%d %H:%M:%S} UTC again")
+        typer.echo(f"{endpoint} gets the events since {time_text(start)} again")
 
     try:
         start = parse_age(since)
@@ -150,7 +158,8 @@ def replay(
 def secret() -> None:
     """Print a new secret, for an environment variable or a file.
 
-    Example:  (umask 077; turnstream relay secret > billing.secret)
+    Example:
+      (umask 077; turnstream relay secret > billing.secret)
     """
     from turnstream_relay.signing import new_secret
 
@@ -160,3 +169,6 @@ def secret() -> None:
 def _leave(_signal: int, _frame: FrameType | None) -> None:
     """End at once: nothing has begun, so nothing is to be finished."""
     os._exit(0)
+
+
+reflow_help(app)

@@ -2,7 +2,8 @@
 
 import msgspec
 
-from turnstream import Event, ResyncRequired
+from turnstream import ResyncRequired
+from turnstream.events import Event
 from turnstream.messages import new_id
 from turnstream_relay.signing import Message
 

@@ -3,7 +3,9 @@
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
-from turnstream import ConfigurationError, ParkedSession, SessionNotParked, SubscriptionNotFound, Turnstream
+from turnstream import Turnstream
+from turnstream.admin import ParkedSession
+from turnstream.errors import ConfigurationError, SessionNotParked, SubscriptionNotFound
 from turnstream_relay.configuration import Configuration
 from turnstream_relay.delivery import subscription_name
 

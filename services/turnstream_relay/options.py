@@ -48,7 +48,8 @@ Timeout = Annotated[
 
 def execute(work: Coroutine[Any, Any, None], log_level: LogLevel, *, as_json: bool = False) -> None:
     """Run a command's coroutine; an expected failure becomes one line, of JSON if wanted, and an exit status."""
-    from turnstream import ConfigurationError, TurnstreamError, Unavailable
+    from turnstream import TurnstreamError, Unavailable
+    from turnstream.errors import ConfigurationError
     from turnstream.logging import configure_logging, printable, printable_json
     from turnstream.process import open_standard_streams
     from turnstream.wire import encode_error

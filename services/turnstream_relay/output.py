@@ -1,21 +1,16 @@
 """The output of the commands: a table for people, or JSON lines."""
 
-import sys
 from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from turnstream import ParkedSession, logging
+from turnstream import logging
+from turnstream.admin import ParkedSession
+from turnstream_service.tables import print_if_empty, print_table, time_text
 
-UNBOUNDED: Final = 10_000
-"""The width of an output that is not a terminal: lines are not wrapped."""
-
-_COLUMNS: Final = ("endpoint", "session", "events", "lost", "since", "answer", "state", "next try")
+COLUMNS: Final = ("endpoint", "session", "events", "lost", "since", "answer", "state", "next attempt")
 
 
 def printable(text: str) -> str:
@@ -30,16 +25,17 @@ def print_parked(found: Iterable[tuple[str, ParkedSession]], *, as_json: bool) -
             encoded = msgspec.json.encode({"endpoint": endpoint, **msgspec.to_builtins(session)})
             typer.echo(logging.printable_json(encoded))
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in _COLUMNS:
-        table.add_column(column, overflow="fold")
-    for endpoint, s in found:
-        answer = f"{s.reason} ({s.attempts} ×)"
-        state, next_try = (
-            "parked" if s.is_parked else "retried",
-            s.next_try.isoformat(" ", "seconds") if s.next_try else "–",
-        )
-        since = s.since.isoformat(" ", "seconds")
-        cells = (endpoint, s.session_id, str(s.events), str(s.lost), since, answer, state, next_try)
-        table.add_row(*(Text(printable(cell)) for cell in cells))
-    Console(highlight=False, width=None if sys.stdout.isatty() else UNBOUNDED).print(table)
+    rows = [tuple(map(printable, _cells(endpoint, session))) for endpoint, session in found]
+    if rows:
+        print_table(COLUMNS, rows)
+    else:
+        print_if_empty("No session waits.", as_json=False)
+
+
+def _cells(endpoint: str, session: ParkedSession) -> tuple[str, ...]:
+    return (
+        *(endpoint, session.session_id, str(session.events), str(session.lost), time_text(session.since)),
+        f"{session.reason} ({session.attempts} ×)",
+        "parked" if session.is_parked else "retried",
+        time_text(session.next_try) if session.next_try else "–",
+    )

@@ -27,6 +27,9 @@ def of_parked() -> None:
 
     The event is retried, and all later events of its session wait for that endpoint. Other sessions and endpoints
     continue. After a day, unless the file gives another time, the session is parked.
+
+    Example:
+      turnstream relay parked list --config relay.toml
     """
 
 
@@ -41,7 +44,8 @@ def list_parked(
 ) -> None:
     """List sessions that wait: how many events, the answer to the first of them, and when it is tried again.
 
-    Example:  turnstream relay parked list --config relay.toml
+    Example:
+      turnstream relay parked list --config relay.toml
     """
     from turnstream_relay import operating
     from turnstream_relay.configuration import load_configuration
@@ -71,7 +75,8 @@ def redrive_parked(
 ) -> None:
     """Deliver events that wait now, in order, until one is not taken; a relay that runs does it.
 
-    Example:  turnstream relay parked redrive --config relay.toml --endpoint billing
+    Example:
+      turnstream relay parked redrive --config relay.toml --endpoint billing
     """
     from turnstream_relay import operating
     from turnstream_relay.configuration import load_configuration
@@ -90,21 +95,29 @@ def redrive_parked(
 
 
 @parked.command("discard")
-def discard_parked(
+def discard_parked(  # noqa: PLR0913 - the options that all have
     config: Config,
     endpoint: EndpointName,
     session_id: Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.")],
     *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     timeout: Timeout = 30.0,
     redis_url: RedisUrl = None,
     log_level: Log = LogLevel.ERROR,
 ) -> None:
-    """Drop the parked events of a session; what happens to it from then on is delivered again."""
+    r"""Drop the parked events of a session; its later events are delivered again. This cannot be undone.
+
+    Example:
+      turnstream relay parked discard --config relay.toml \
+        --endpoint billing chat-1
+    """
     from turnstream_relay import operating
     from turnstream_relay.configuration import load_configuration
+    from turnstream_service.confirmation import confirm
 
     async def discarding() -> None:
         operating.check_endpoint(load_configuration(config), endpoint)
+        confirm(f"Drop the parked events of session {session_id} for {endpoint}?", confirmed=yes)
         await operating.discard(redis_url, endpoint, session_id, timeout)
         typer.echo("discarded")
 

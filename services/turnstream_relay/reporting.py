@@ -2,7 +2,8 @@
 
 import asyncio
 
-from turnstream import SubscriptionNotFound, Turnstream, TurnstreamError
+from turnstream import Turnstream, TurnstreamError
+from turnstream.errors import SubscriptionNotFound
 from turnstream.logging import get_logger
 from turnstream_relay.delivery import subscription_name
 from turnstream_relay.relay import Relay

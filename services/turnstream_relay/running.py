@@ -6,8 +6,9 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from turnstream import ConfigurationError, Turnstream
+from turnstream import Turnstream
 from turnstream.client.subscriptions.tasks import cancel_and_wait
+from turnstream.errors import ConfigurationError
 from turnstream.logging import get_logger
 from turnstream.process import ENDING, end_within
 from turnstream_relay.configuration import load_configuration

@@ -7,7 +7,7 @@ from typing import Final
 
 from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.backoff import Backoff
-from turnstream.client.lifecycle import catalogue_of
+from turnstream.catalogue import load_catalogue
 from turnstream.errors import Unavailable
 from turnstream.logging import get_logger
 from turnstream.process import ENDING
@@ -43,14 +43,14 @@ async def serve(settings: Settings, *, stop_at_eof: bool) -> None:
 
 async def check(settings: Settings) -> None:
     """Raise the errors that `serve` would raise on start-up; the workers wait for a server that does not answer."""
-    catalogue_of(settings)
+    load_catalogue(settings.catalogue_file)
     with suppress(Unavailable):
         backend = await RedisBackend.open(settings, CLIENT_NAME, works=True)
         await backend.aclose()
 
 
 async def _work(settings: Settings, requests: StopRequests) -> None:
-    catalogue = catalogue_of(settings)
+    catalogue = load_catalogue(settings.catalogue_file)
     async with aclosing(await _opened(settings)) as backend:
         # Its data takes 0.3 s to read: not in the first command's time, and not in the event loop's.
         await asyncio.to_thread(catalogue.context_window, WARM_UP_MODEL, None)

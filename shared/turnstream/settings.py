@@ -160,22 +160,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         user = credentials.partition(":")[0]
         return f"{scheme}{separator}{user}:***@{host}" if at else url
 
-    def credentials(self, of: Literal["redis", "sentinel"]) -> "Credentials":
-        """Return the user and the password of the servers or of the Sentinels, as far as the settings have them.
-
-        Raises:
-            ConfigurationError: there are two passwords, or the file with it cannot be read.
-
-        """
-        password: Secret | None = getattr(self, f"{of}_password")
-        file: Path | None = getattr(self, f"{of}_password_file")
-        variable = f"TURNSTREAM_{of.upper()}_PASSWORD"
-        if password and file:
-            raise ConfigurationError(f"{variable} and {variable}_FILE are both set: one is to hold the password")
-        if file:
-            password = read_secret(file, f"{variable}_FILE")
-        return Credentials(getattr(self, f"{of}_username") or None, password or None)
-
     def without_credentials(self) -> "Settings":
         """Return the same settings for a server that asks for no password, as one of the program's own."""
         return replace(self, **dict.fromkeys(CREDENTIALS))
@@ -183,6 +167,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def at(self, url: str) -> "Settings":
         """Return the same settings for a server at another URL."""
         return replace(self, redis_url=Secret(url))
+
+
+def credentials_of(settings: Settings, servers: Literal["redis", "sentinel"]) -> Credentials:
+    """Return the user and the password of the servers or of the Sentinels, as far as the settings have them.
+
+    Raises:
+        ConfigurationError: there are two passwords, or the file with it cannot be read.
+
+    """
+    password: Secret | None = getattr(settings, f"{servers}_password")
+    file: Path | None = getattr(settings, f"{servers}_password_file")
+    variable = f"TURNSTREAM_{servers.upper()}_PASSWORD"
+    if password and file:
+        raise ConfigurationError(f"{variable} and {variable}_FILE are both set: one is to hold the password")
+    if file:
+        password = read_secret(file, f"{variable}_FILE")
+    return Credentials(getattr(settings, f"{servers}_username") or None, password or None)
 
 
 def read_secret(file: Path, named_by: str) -> Secret:

@@ -6,8 +6,8 @@ command = wire.decode_command(kind, data)          # what a worker would read fr
 result = await ts.execute(command)
 ```
 
-Values also have `to_json` and `from_json`, which include the `type`. `docs/asyncapi.json` describes the format
-for other languages.
+Values also have `to_json` and `from_json`, which include the `type`. `turnstream asyncapi` describes the
+format for other languages.
 """
 
 from collections.abc import Mapping

@@ -20,13 +20,11 @@ from turnstream import (
     AddMessage,
     AddMessages,
     ChatMessage,
-    ChatMessagePatch,
     ChatMessageRole,
     CreateSession,
     DeleteSession,
     RemoveMessages,
     SessionConfig,
-    SessionPatch,
     TextContent,
     Ticket,
     Turnstream,
@@ -34,6 +32,7 @@ from turnstream import (
     UpdateSession,
     UpdateTokenMetrics,
 )
+from turnstream.commands import ChatMessagePatch, SessionPatch
 from turnstream.domain.commands import ChangingCommand
 from turnstream.errors import CommandParked, Rejected, SessionNotFound, Unavailable
 

@@ -10,21 +10,13 @@ import msgspec
 from redis.exceptions import RedisError
 from tests.chaos.history import Gone, History, Listening, Seen
 
-from turnstream import (
-    MessageAdded,
-    Position,
-    ResyncRequired,
-    SessionConfigUpdated,
-    SessionDeleted,
-    SessionUpdated,
-    Turnstream,
-    Unavailable,
-)
+from turnstream import Position, ResyncRequired, Turnstream, Unavailable
 from turnstream.client.consumers import partition_consumer
 from turnstream.client.subscriptions import feed
 from turnstream.client.subscriptions.start import Start
 from turnstream.client.subscriptions.subscription import EventSubscription
 from turnstream.domain.events import Event
+from turnstream.events import MessageAdded, SessionConfigUpdated, SessionDeleted, SessionUpdated
 
 PAUSE = 0.05
 """Seconds between two attempts to subscribe."""

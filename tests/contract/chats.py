@@ -11,7 +11,6 @@ from tests.waiting import SOON
 from turnstream import (
     AddMessages,
     ChatMessage,
-    Command,
     CreateSession,
     Session,
     TextContent,
@@ -19,6 +18,7 @@ from turnstream import (
     Unavailable,
     user_message,
 )
+from turnstream.commands import Command
 from turnstream.domain.models import partition_of
 from turnstream.messages import new_id
 

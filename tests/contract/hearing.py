@@ -7,7 +7,8 @@ from typing import TypeVar, cast
 import msgspec
 from tests.waiting import SOON
 
-from turnstream import Event, ResyncRequired
+from turnstream import ResyncRequired
+from turnstream.events import Event
 
 Some = TypeVar("Some")
 SomeEvent = TypeVar("SomeEvent", bound=Event)

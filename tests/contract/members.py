@@ -8,7 +8,8 @@ from typing import Any
 
 from tests.waiting import SOON
 
-from turnstream import Consumer, Event, ResyncRequired
+from turnstream import Consumer, ResyncRequired
+from turnstream.events import Event
 
 PARTITIONS = 4
 

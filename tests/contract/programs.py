@@ -8,24 +8,20 @@ from hypothesis import strategies as st
 from tests.contract.samples import ENTRY_MS
 
 from turnstream import (
-    UNSET,
     AddMessage,
     AddMessages,
     ChatMessage,
-    ChatMessagePatch,
     ChatMessageRole,
     CreateSession,
     DeleteSession,
     RemoveMessages,
     SessionConfig,
-    SessionConfigPatch,
-    SessionPatch,
     TextContent,
-    TokenMetricsPatch,
     UpdateMessage,
     UpdateSession,
     UpdateTokenMetrics,
 )
+from turnstream.commands import UNSET, ChatMessagePatch, SessionConfigPatch, SessionPatch, TokenMetricsPatch
 from turnstream.domain.commands import ChangingCommand
 
 CREATED_AT = datetime(2026, 11, 1, tzinfo=UTC)

@@ -16,39 +16,24 @@ from tests.contract.workers import worker_of
 from tests.waiting import wait_until
 
 from turnstream import (
-    UNSET,
     AddMessage,
     AddMessages,
     Applied,
     ChatMessage,
-    ChatMessagePatch,
     ChatMessageRole,
-    Command,
-    CommandResult,
     CommandTimeout,
     CreateSession,
     DeleteSession,
-    GetSession,
     ImageContent,
     InvalidCommand,
-    ListSessions,
-    MessageAlreadyExists,
-    MessageNotFound,
-    Overloaded,
-    PriceSource,
     Rejected,
-    RemovedMessage,
     RemoveMessages,
     Session,
     SessionAlreadyExists,
     SessionConfig,
-    SessionConfigPatch,
-    SessionGone,
     SessionNotFound,
-    SessionPatch,
     TextContent,
     Ticket,
-    TokenMetricsPatch,
     ToolCallContent,
     ToolResultContent,
     Turnstream,
@@ -63,6 +48,20 @@ from turnstream import (
     tool_message,
     user_message,
 )
+from turnstream.catalogue import PriceSource
+from turnstream.commands import (
+    UNSET,
+    ChatMessagePatch,
+    Command,
+    CommandResult,
+    GetSession,
+    ListSessions,
+    RemovedMessage,
+    SessionConfigPatch,
+    SessionPatch,
+    TokenMetricsPatch,
+)
+from turnstream.errors import MessageAlreadyExists, MessageNotFound, Overloaded, SessionGone
 from turnstream.settings import Settings
 
 AT_ONCE = 0.0

@@ -8,23 +8,16 @@ from tests.contract.deployments import Deployment, client_of, opened
 from tests.contract.redis_deployments import RedisDeployment
 from tests.contract.samples import batch_of, command, taken
 
-from turnstream import (
-    AddMessage,
-    CommandParked,
-    CreateSession,
-    GetSession,
-    InvalidCommand,
-    ListSessions,
-    Turnstream,
-    user_message,
-)
+from turnstream import AddMessage, CreateSession, InvalidCommand, Turnstream, user_message
 from turnstream.application.commands.decoder import CommandDecoder
 from turnstream.application.commands.owner_memory import OwnerMemory, ParkingLimits
 from turnstream.application.processor import PartitionProcessor
 from turnstream.application.recovery import crash_isolation
 from turnstream.application.recovery.crash_isolation import ATTEMPTS
 from turnstream.catalogue import default_catalogue
+from turnstream.commands import GetSession, ListSessions
 from turnstream.domain.commands import RedriveParked
+from turnstream.errors import CommandParked
 from turnstream.ports import START, Backend, Batch, Loaded, Needs, PartitionState, SessionStore
 from turnstream.signals import Fenced
 

@@ -13,18 +13,11 @@ from tests.waiting import wait_until
 from turnstream import (
     AddMessage,
     AddMessages,
-    ChatMessagePatch,
-    Command,
     CreateSession,
     DeleteSession,
-    DuplicateMismatch,
-    MessageNotFound,
     RemoveMessages,
     SessionAlreadyExists,
-    SessionCreated,
-    SessionGone,
     SessionNotFound,
-    SessionPatch,
     Ticket,
     Turnstream,
     UpdateMessage,
@@ -33,6 +26,9 @@ from turnstream import (
     VersionConflict,
     user_message,
 )
+from turnstream.commands import ChatMessagePatch, Command, SessionPatch
+from turnstream.errors import DuplicateMismatch, MessageNotFound, SessionGone
+from turnstream.events import SessionCreated
 
 AGAIN = "the-same-id"
 

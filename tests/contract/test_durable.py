@@ -14,27 +14,24 @@ from turnstream import (
     AddMessage,
     AddMessages,
     CreateSession,
-    Event,
     InvalidCommand,
-    MessageAdded,
     NotHandled,
-    ParkedSession,
     ResyncRequired,
     RetryPolicy,
-    SessionNotParked,
-    SubscriptionInUse,
-    SubscriptionNotFound,
     Turnstream,
     Unavailable,
     UpdateTokenMetrics,
     backoff,
     user_message,
 )
+from turnstream.admin import ParkedSession
 from turnstream.client.consumers import partition_consumer
 from turnstream.client.consumers.handler_calls import HandlerCalls
 from turnstream.client.subscriptions.gap_detector import EventFilter
 from turnstream.domain.models import partition_of
 from turnstream.domain.position import LogPosition
+from turnstream.errors import SessionNotParked, SubscriptionInUse, SubscriptionNotFound
+from turnstream.events import Event, MessageAdded
 from turnstream.ports import Backend
 from turnstream.signals import Fenced
 

@@ -13,21 +13,11 @@ from tests.contract.test_parking import BOMB, Bug
 from tests.contract.workers import worker_of
 from tests.waiting import SOON, wait_until
 
-from turnstream import (
-    AddMessage,
-    CommandExpired,
-    CommandParked,
-    CommandResult,
-    CreateSession,
-    InvalidCommand,
-    ListSessions,
-    Ticket,
-    Turnstream,
-    UpdateTokenMetrics,
-    user_message,
-)
+from turnstream import AddMessage, CreateSession, InvalidCommand, Ticket, Turnstream, UpdateTokenMetrics, user_message
+from turnstream.commands import CommandResult, ListSessions
 from turnstream.domain.command_specs import HANDLERS
 from turnstream.domain.commands import QueueProgress, RedriveParked
+from turnstream.errors import CommandExpired, CommandParked
 from turnstream.ports import Batch
 
 BRIEF = 0.05

@@ -13,15 +13,7 @@ from tests.contract.deployments import Deployment, client_of
 from tests.contract.workers import worker_of
 from tests.waiting import SOON
 
-from turnstream import (
-    AddMessage,
-    CreateSession,
-    GetSession,
-    OpenedElsewhere,
-    Position,
-    Turnstream,
-    user_message,
-)
+from turnstream import AddMessage, CreateSession, Position, Turnstream, user_message
 from turnstream.adapters.embedded import EmbeddedServer
 from turnstream.client.admin.consumers import ConsumerAdmin
 from turnstream.client.admin.malformed_entries import MalformedAdmin
@@ -30,6 +22,8 @@ from turnstream.client.admin.workers import WorkerAdmin
 from turnstream.client.consumers.consumer import Consumer
 from turnstream.client.sessions import Sessions
 from turnstream.client.subscriptions.subscription import EventSubscription
+from turnstream.commands import GetSession
+from turnstream.errors import OpenedElsewhere
 
 Call = Callable[[Turnstream], Awaitable[object]]
 
@@ -170,7 +164,8 @@ def test_after_its_loop_was_closed_it_is_said_at_once() -> None:
 
 _FORKED = """
 import asyncio, os, sys
-from turnstream import AddMessage, CreateSession, OpenedElsewhere, SessionConfig, Turnstream, user_message
+from turnstream import AddMessage, CreateSession, SessionConfig, Turnstream, user_message
+from turnstream.errors import OpenedElsewhere
 
 def in_child(loop):
     try:

@@ -12,13 +12,8 @@ from tests.waiting import time_passes, wait_until
 
 from turnstream import (
     AddMessage,
-    Command,
-    CommandParked,
     CreateSession,
     DeleteSession,
-    DuplicateMismatch,
-    GetSession,
-    MessageAdded,
     Rejected,
     Ticket,
     Turnstream,
@@ -28,10 +23,12 @@ from turnstream import (
 from turnstream.application import processor
 from turnstream.codec import envelope as codec
 from turnstream.codec.records import decode_replies
+from turnstream.commands import Command, GetSession
 from turnstream.domain.command_specs import HANDLERS
 from turnstream.domain.commands import DiscardParked, QueueProgress, RedriveParked
 from turnstream.domain.handlers import Context, Decision, SessionView
-from turnstream.errors import CommandDiscarded, InvalidCommand, ParkedQueueFull
+from turnstream.errors import CommandDiscarded, CommandParked, DuplicateMismatch, InvalidCommand, ParkedQueueFull
+from turnstream.events import MessageAdded
 
 BOMB = 13
 """Tokens on which the code has a bug, as long as it is there."""
@@ -188,7 +185,7 @@ async def test_redriven_commands_are_applied_in_order_and_answered(
         with pytest.raises(CommandParked):
             await ts.execute(command, command_id=f"c{number}")
     bug.fixed = True
-    heard = await (await opened(deployment)).channels.subscribe([ts._replies.channels[0]])
+    heard = await (await opened(deployment)).channels.subscribe([ts._gateway.channels[0]])
     assert await ts.admin.parked.redrive("s") == QueueProgress(done=4, left=0)
     replies = decode_replies((await anext(aiter(heard)))[1])
     assert [(reply.command_id, reply.status) for reply in replies[:4]] == [(f"c{n}", "ok") for n in range(4)]

@@ -12,18 +12,16 @@ from tests.contract.hearing import take
 
 from turnstream import (
     AddMessage,
-    Command,
-    CommandResult,
     CreateSession,
-    DuplicateMismatch,
     InvalidCommand,
-    Overloaded,
     Trace,
     Turnstream,
     UpdateTokenMetrics,
     sync,
     user_message,
 )
+from turnstream.commands import Command, CommandResult
+from turnstream.errors import DuplicateMismatch, Overloaded
 
 TRACE = Trace("request-1", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 

@@ -14,9 +14,7 @@ from tests.waiting import SOON, wait_until
 
 from turnstream import (
     AddMessage,
-    Event,
     NotHandled,
-    ParkedSession,
     ResyncRequired,
     RetryPolicy,
     Turnstream,
@@ -24,10 +22,12 @@ from turnstream import (
     backoff,
     user_message,
 )
+from turnstream.admin import ParkedSession
 from turnstream.client.consumers import partition_consumer, session_retries
 from turnstream.client.consumers.handler_calls import HandlerCalls, is_retry
 from turnstream.client.subscriptions.gap_detector import EventFilter
 from turnstream.domain.position import LogPosition
+from turnstream.events import Event
 from turnstream.ports import Backend, SubscriptionState
 
 NAME = "billing"

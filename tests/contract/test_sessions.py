@@ -12,19 +12,13 @@ from turnstream import (
     AddMessage,
     AddMessages,
     ChatMessage,
-    ChatMessagePatch,
-    Command,
     CreateSession,
     DeleteSession,
-    GetSession,
     InvalidCommand,
-    ListSessions,
-    MessageNotFound,
     SessionAlreadyExists,
     SessionConfig,
     SessionInfo,
     SessionNotFound,
-    SessionPatch,
     TextContent,
     Turnstream,
     UpdateMessage,
@@ -32,6 +26,8 @@ from turnstream import (
     UpdateTokenMetrics,
     user_message,
 )
+from turnstream.commands import ChatMessagePatch, Command, GetSession, ListSessions, SessionPatch
+from turnstream.errors import MessageNotFound
 
 # ── the methods of the contract ───────────────────────────────────────────────────────────────────────────────────────
 

@@ -18,13 +18,8 @@ from turnstream import (
     AddMessages,
     CreateSession,
     DeleteSession,
-    Event,
-    MessageAdded,
     Position,
     ResyncRequired,
-    SessionCreated,
-    SessionDeleted,
-    TokenMetricsUpdated,
     Turnstream,
     Unavailable,
     user_message,
@@ -32,6 +27,7 @@ from turnstream import (
 from turnstream.client.subscriptions import feed
 from turnstream.domain.models import partition_of
 from turnstream.domain.position import LogPosition
+from turnstream.events import Event, MessageAdded, SessionCreated, SessionDeleted, TokenMetricsUpdated
 from turnstream.ports import Backend, EventPage
 
 on_redis = pytest.mark.parametrize("deployment", ["fakeredis", "embedded", "cluster"], indirect=True)

@@ -12,20 +12,18 @@ from tests.waiting import wait_until
 from turnstream import (
     AddMessage,
     AddMessages,
-    ChatMessagePatch,
     CreateSession,
     DeleteSession,
     RemoveMessages,
-    SessionConfigPatch,
     SessionNotFound,
-    SessionPatch,
     Turnstream,
     UpdateMessage,
     UpdateSession,
     UpdateTokenMetrics,
-    Verification,
     user_message,
 )
+from turnstream.admin import Verification
+from turnstream.commands import ChatMessagePatch, SessionConfigPatch, SessionPatch
 from turnstream.ports import EventLog, FoundInfo
 from turnstream.worker import worker as worker_module
 

@@ -16,8 +16,9 @@ import pytest
 import redis
 from tests.e2e.here import can_run_here, run_here
 
-from turnstream import Command, Turnstream
+from turnstream import Turnstream
 from turnstream.adapters.redis.keys import Keys
+from turnstream.commands import Command
 from turnstream.settings import load_settings
 from turnstream_cli.main import app
 from turnstream_relay.main import app as relay_app

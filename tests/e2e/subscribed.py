@@ -6,7 +6,8 @@ import signal
 import sys
 from pathlib import Path
 
-from turnstream import Event, ResyncRequired, Turnstream
+from turnstream import ResyncRequired, Turnstream
+from turnstream.events import Event
 
 REFUSED = "refused"
 OBSTACLE = Path("obstacle")

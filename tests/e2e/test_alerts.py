@@ -13,12 +13,7 @@ import redis
 from tests.contract.chats import id_in
 from tests.e2e.programs import PARTITIONS, Deployment, Program, Programs, until
 
-from turnstream import (
-    CreateSession,
-    DeleteSession,
-    SessionConfig,
-    UpdateTokenMetrics,
-)
+from turnstream import CreateSession, DeleteSession, SessionConfig, UpdateTokenMetrics
 from turnstream.adapters.embedded import start_embedded_server
 
 ALERTS = "turnstream_alerts"

@@ -11,8 +11,9 @@ from tests.e2e.dying_worker import DEADLY, STATUS
 from tests.e2e.programs import PARTITIONS, PATIENCE, Deployment, Program, Programs, until
 from tests.waiting import wait_until
 
-from turnstream import AddMessage, CommandParked, CreateSession, Turnstream, user_message
+from turnstream import AddMessage, CreateSession, Turnstream, user_message
 from turnstream.domain.models import partition_of
+from turnstream.errors import CommandParked
 from turnstream.settings import load_settings
 
 VICTIM = "victim"

@@ -25,7 +25,6 @@ from turnstream import (
     MessageContent,
     RemoveMessages,
     SessionConfig,
-    SessionPatch,
     TextContent,
     ToolCallContent,
     ToolResultContent,
@@ -33,6 +32,7 @@ from turnstream import (
     UpdateTokenMetrics,
 )
 from turnstream.adapters.embedded import start_embedded_server
+from turnstream.commands import SessionPatch
 from turnstream.domain.command_specs import COMMANDS
 from turnstream.domain.events import EVENTS
 from turnstream.domain.models import partition_of

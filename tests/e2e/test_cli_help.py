@@ -14,6 +14,7 @@ from tests.e2e.programs import APART, PARTITIONS, Deployment, Programs, until
 
 from turnstream.adapters.embedded import EmbeddedServer
 from turnstream_cli.main import app
+from turnstream_relay.main import app as relay_app
 
 WIDTH = 80
 """Columns of a terminal in which an example is one line."""
@@ -33,7 +34,7 @@ def walk(command: Any, *words: str) -> Iterator[tuple[Words, str]]:  # noqa: ANN
         yield from walk(child, *words, name)
 
 
-HELPS = dict(walk(typer.main.get_command(app)))
+HELPS = {**dict(walk(typer.main.get_command(app))), **dict(walk(typer.main.get_command(relay_app), "relay"))}
 
 
 def examples(text: str) -> list[str]:

@@ -199,7 +199,7 @@ class TestConfirmation:
 
     def run(self, words: list[str], answer: str | None, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
         if answer is not None:
-            monkeypatch.setattr("turnstream_cli.confirmation.stdin_is_terminal", lambda: True)
+            monkeypatch.setattr("turnstream_service.confirmation.stdin_is_terminal", lambda: True)
         result = CliRunner().invoke(app, [*words, "--redis-url", "redis://127.0.0.1:1"], answer)
         return result.exit_code, result.stderr
 

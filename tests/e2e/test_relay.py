@@ -107,7 +107,7 @@ class TestHelp:
         self, programs: Programs, command: list[str], words: list[str]
     ) -> None:
         shown = programs.run("relay", *command, "--help").stdout
-        assert "Usage: turnstream-relay" in shown
+        assert "Usage: turnstream relay" in shown
         assert [word for word in words if word not in shown] == []
 
     @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ class TestHelp:
             (["parked"], ["list", "redrive", "discard", "Other sessions"]),
             (["parked", "list"], ["--endpoint", "--json"]),
             (["parked", "redrive"], ["SESSION", "--endpoint", "--timeout", "in order"]),
-            (["parked", "discard"], ["SESSION", "--endpoint", "--timeout"]),
+            (["parked", "discard"], ["SESSION", "--endpoint", "--timeout", "--yes"]),
         ],
     )
     def test_each_command_documents_itself(self, command: list[str], words: list[str]) -> None:
@@ -278,7 +278,7 @@ class TestOperating:
         assert types_of(receiver, "chat-1") == BOTH
         assert "has not parked the session" in typed(programs, *redrive, "chat-1", status=1)
 
-        discard = ("parked", "discard", *FILE, "--endpoint", NAME, "chat-2")
+        discard = ("parked", "discard", *FILE, "--endpoint", NAME, "chat-2", "--yes")
         assert typed(programs, *discard) == "discarded\n"
         assert parked(programs) == []
         assert types_of(receiver, "chat-2") == []

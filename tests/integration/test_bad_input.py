@@ -21,22 +21,14 @@ from turnstream import (
     AddMessage,
     AddMessages,
     ChatMessage,
-    ChatMessagePatch,
     ChatMessageRole,
-    Command,
-    CommandResult,
     CreateSession,
     DeleteSession,
-    GetSession,
     ImageContent,
     InvalidCommand,
-    ListSessions,
     RemoveMessages,
     SessionConfig,
-    SessionConfigPatch,
-    SessionPatch,
     TextContent,
-    TokenMetricsPatch,
     ToolCallContent,
     Trace,
     Turnstream,
@@ -47,6 +39,16 @@ from turnstream import (
 )
 from turnstream.codec.envelope import encode_entry
 from turnstream.codec.records import decode_replies, error_of
+from turnstream.commands import (
+    ChatMessagePatch,
+    Command,
+    CommandResult,
+    GetSession,
+    ListSessions,
+    SessionConfigPatch,
+    SessionPatch,
+    TokenMetricsPatch,
+)
 from turnstream.ports import Backend, CommandEntry, Reply
 
 MIB = 1024 * 1024

@@ -63,7 +63,7 @@ COMMANDS: dict[str, list[str]] = {
 RELAY_COMMANDS = {
     "parked list": ["parked", "list", "--json"],
     "parked redrive": ["parked", "redrive", "--endpoint", "billing", SESSION, "--timeout", "0.2"],
-    "parked discard": ["parked", "discard", "--endpoint", "billing", SESSION, "--timeout", "0.2"],
+    "parked discard": ["parked", "discard", "--endpoint", "billing", SESSION, "--timeout", "0.2", "--yes"],
     "replay": ["replay", "--endpoint", "billing", "--since", "1h"],
 }
 

@@ -17,9 +17,10 @@ from tests.integration.groups import OnGroup, on_group
 from tests.topologies import Node, RunningCluster, running_cluster, slot_on_its_way
 from tests.waiting import SOON, wait_until
 
-from turnstream import AddMessage, CreateSession, MessageAdded, Unavailable, user_message
+from turnstream import AddMessage, CreateSession, Unavailable, user_message
 from turnstream.domain.position import LogPosition
 from turnstream.errors import ConfigurationError
+from turnstream.events import MessageAdded
 from turnstream.ports import START, Backend, MessageRange, Needs, SessionNeeds, SessionWrite
 from turnstream.signals import Fenced
 

@@ -14,12 +14,9 @@ from tests.waiting import SOON, wait_until
 
 from turnstream import (
     AddMessage,
-    Command,
     CommandTimeout,
     CreateSession,
-    GetSession,
     InvalidCommand,
-    ListSessions,
     Turnstream,
     Unavailable,
     UpdateSession,
@@ -27,6 +24,7 @@ from turnstream import (
     user_message,
 )
 from turnstream.adapters.embedded import EmbeddedServer
+from turnstream.commands import Command, GetSession, ListSessions
 from turnstream.domain.patches import SessionPatch
 from turnstream.ports import Condition
 from turnstream.settings import Settings, load_settings

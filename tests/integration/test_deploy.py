@@ -30,19 +30,12 @@ from tests.relay.receiver import Receiver, Reply, always, well
 from tests.relay.written import to_loopback, write
 from tests.waiting import wait_until as eventually
 
-from turnstream import (
-    AddMessage,
-    CommandParked,
-    CreateSession,
-    SessionConfig,
-    SessionCreated,
-    Turnstream,
-    UpdateTokenMetrics,
-    user_message,
-)
+from turnstream import AddMessage, CreateSession, SessionConfig, Turnstream, UpdateTokenMetrics, user_message
 from turnstream.adapters.embedded.binary import find_server
 from turnstream.adapters.redis.keys import Keys
 from turnstream.domain.models import partition_of
+from turnstream.errors import CommandParked
+from turnstream.events import SessionCreated
 from turnstream_relay.configuration import load_configuration
 from turnstream_relay.relay import DRAIN
 from turnstream_relay.signing import new_secret

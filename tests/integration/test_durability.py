@@ -17,12 +17,13 @@ from tests.contract.redis_deployments import EmbeddedDeployment
 from tests.contract.workers import worker_of
 from tests.waiting import SOON, wait_until
 
-from turnstream import AddMessage, ConfigurationError, CreateSession, Ticket, Turnstream, user_message
+from turnstream import AddMessage, CreateSession, Ticket, Turnstream, user_message
 from turnstream.adapters.embedded import EmbeddedServer, start_embedded_server
 from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.adapters.redis.commit import durability_gate
 from turnstream.adapters.redis.deployment.checks import check_servers
-from turnstream.client.replies import resender
+from turnstream.client.replies import resend_schedule
+from turnstream.errors import ConfigurationError
 from turnstream.messages import new_id
 from turnstream.settings import Settings
 
@@ -161,8 +162,8 @@ async def test_the_next_owner_answers_callers_of_one_that_could_not_reply(
         await first.crash()
         await worker_of(deployment)
         os.kill(replica.pid, signal.SIGCONT)
-        monkeypatch.setattr(resender, "MIN_AGE_S", 0.0)
-        monkeypatch.setattr(resender, "TIMEOUT_PARTS", math.inf)
+        monkeypatch.setattr(resend_schedule, "MIN_AGE_S", 0.0)
+        monkeypatch.setattr(resend_schedule, "TIMEOUT_PARTS", math.inf)
         assert [(await ticket).version for ticket in tickets] == list(range(2, 102))
         assert texts_of(await client.sessions.messages(session.id)) == texts
 

@@ -13,7 +13,8 @@ from tests.contract.workers import worker_of
 from tests.integration.hostile import LAST_PART, written
 from tests.waiting import wait_until
 
-from turnstream import AddMessage, CommandParked, CreateSession, KeyUnusable, UpdateTokenMetrics, user_message
+from turnstream import AddMessage, CreateSession, UpdateTokenMetrics, user_message
+from turnstream.errors import CommandParked, KeyUnusable
 from turnstream.worker import worker as worker_module
 
 NEVER = 1_000_000.0

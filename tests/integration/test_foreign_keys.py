@@ -14,20 +14,11 @@ from tests.contract.samples import batch_of, created, taken
 from tests.contract.workers import worker_of
 from tests.waiting import wait_until
 
-from turnstream import (
-    AddMessage,
-    CommandParked,
-    ConfigurationError,
-    CreateSession,
-    InvalidCommand,
-    RemoveMessages,
-    Ticket,
-    Turnstream,
-    user_message,
-)
+from turnstream import AddMessage, CreateSession, InvalidCommand, RemoveMessages, Ticket, Turnstream, user_message
 from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.codec.records import encode_parked_session
 from turnstream.domain.commands import QueueProgress, RedriveParked
+from turnstream.errors import CommandParked, ConfigurationError
 from turnstream.ports import ParkedSession
 
 NAMES = [f"s{number}" for number in range(8)]

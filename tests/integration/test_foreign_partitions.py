@@ -14,20 +14,12 @@ from tests.contract.redis_deployments import EmbeddedDeployment, RedisDeployment
 from tests.contract.workers import worker_of
 from tests.waiting import SOON, wait_until
 
-from turnstream import (
-    AddMessage,
-    CommandTimeout,
-    CreateSession,
-    KeyUnusable,
-    MessageAdded,
-    ResyncRequired,
-    Ticket,
-    Turnstream,
-    user_message,
-)
+from turnstream import AddMessage, CommandTimeout, CreateSession, ResyncRequired, Ticket, Turnstream, user_message
 from turnstream.adapters.redis.keys import PartitionKeys
 from turnstream.client.subscriptions import feed
 from turnstream.domain.models import partition_of
+from turnstream.errors import KeyUnusable
+from turnstream.events import MessageAdded
 
 FOREIGN: dict[str, tuple[str | int, ...]] = {
     "string": ("SET", "a text"),

@@ -14,11 +14,9 @@ from tests.waiting import wait_until
 
 from turnstream import (
     AddMessage,
-    CommandParked,
     CreateSession,
     DeleteSession,
     RemoveMessages,
-    ServerFull,
     SessionNotFound,
     Ticket,
     Turnstream,
@@ -28,6 +26,7 @@ from turnstream.adapters.embedded import start_embedded_server
 from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.adapters.redis.command_stream.queue import LARGEST_FREEING
 from turnstream.domain.command_specs import COMMANDS, FREEING, OPERATIONS
+from turnstream.errors import CommandParked, ServerFull
 from turnstream.settings import Settings
 
 GONE = 0

@@ -15,11 +15,12 @@ from tests.contract.workers import worker_of
 from tests.topologies import PRIMARIES, RunningCluster
 from tests.waiting import SOON, wait_until
 
-from turnstream import AddMessage, CreateSession, MessageAdded, Turnstream, user_message
+from turnstream import AddMessage, CreateSession, Turnstream, user_message
 from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.adapters.redis.function_library import FUNCTIONS, Library
 from turnstream.adapters.redis.server import Function, Scripts
 from turnstream.errors import Unavailable
+from turnstream.events import MessageAdded
 from turnstream.settings import Settings
 
 PASSWORD = "secret"

@@ -20,13 +20,9 @@ from tests.waiting import wait_until
 from turnstream import (
     AddMessage,
     AddMessages,
-    ChatMessagePatch,
     CreateSession,
     DeleteSession,
-    GetSession,
-    ListSessions,
     RemoveMessages,
-    SessionPatch,
     Turnstream,
     UpdateMessage,
     UpdateSession,
@@ -34,6 +30,7 @@ from turnstream import (
     user_message,
 )
 from turnstream.adapters.redis.backend import server_at
+from turnstream.commands import ChatMessagePatch, GetSession, ListSessions, SessionPatch
 from turnstream.domain.commands import AnyCommand
 
 PARTITIONS = 4
@@ -105,7 +102,7 @@ class Flood:
         self._real = real
         self._chance = chance
         self._ids = [EntryIds(partition) for partition in range(PARTITIONS)]
-        replies = [ts._replies.channels[partition] for partition in range(PARTITIONS)]
+        replies = [ts._gateway.channels[partition] for partition in range(PARTITIONS)]
         victims = [id_in(partition, PARTITIONS) for partition in range(PARTITIONS)]
         each = zip(victims, replies, strict=True)
         self._originals = [

@@ -19,17 +19,16 @@ from turnstream import (
     AddMessage,
     AddMessages,
     ChatMessage,
-    ChatMessagePatch,
     ChatMessageRole,
     CreateSession,
     DeleteSession,
-    RemovedMessage,
     RemoveMessages,
     TextContent,
     Turnstream,
     UpdateMessage,
     user_message,
 )
+from turnstream.commands import ChatMessagePatch, RemovedMessage
 from turnstream.domain.limits import MAX_ITEMS
 from turnstream.domain.models import partition_of
 

@@ -11,11 +11,12 @@ from tests.contract.deployments import client_of, opened
 from tests.contract.redis_deployments import RedisDeployment
 from tests.contract.workers import worker_of
 
-from turnstream import AddMessage, CommandParked, MessageAdded, NotHandled, ResyncRequired, Turnstream, user_message
+from turnstream import AddMessage, NotHandled, ResyncRequired, Turnstream, user_message
 from turnstream.adapters.redis.connection.pipelined import PipelinedConnection, Word
 from turnstream.adapters.redis.deployment import migration
 from turnstream.adapters.redis.deployment.migration import Migration, migrate
-from turnstream.errors import ConfigurationError, Unavailable
+from turnstream.errors import CommandParked, ConfigurationError, Unavailable
+from turnstream.events import MessageAdded
 
 PARTITIONS = 4
 ODD_IDS = ["a:b", "}:commands", "{x}", "ü\n", "{1.4.0.1}:session:x", ":", "*?[a]"]

@@ -21,6 +21,7 @@ PACKAGES = (
     ROOT / "services" / "turnstream_cli",
     ROOT / "services" / "turnstream_alerts",
     ROOT / "services" / "turnstream_relay",
+    ROOT / "services" / "turnstream_service",
 )
 
 

@@ -14,9 +14,10 @@ from tests.integration.groups import on_group
 from tests.topologies import PASSWORD, Node, running_cluster, running_sentinels
 from tests.waiting import wait_until
 
-from turnstream import AddMessage, MessageAdded, user_message
+from turnstream import AddMessage, user_message
 from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.domain.position import LogPosition
+from turnstream.events import MessageAdded
 from turnstream.ports import FailedEvent, Failure
 
 USERS = Path(__file__).parents[2] / "deploy" / "users.acl"

@@ -19,9 +19,7 @@ from tests.waiting import SOON, wait_until
 
 from turnstream import (
     AddMessage,
-    Command,
     CreateSession,
-    MessageAdded,
     SessionAlreadyExists,
     Turnstream,
     Unavailable,
@@ -30,7 +28,9 @@ from turnstream import (
 )
 from turnstream.adapters.embedded import start_embedded_server
 from turnstream.adapters.redis.command_stream.queue import RedisQueue
-from turnstream.client.sending.partition_sender import MAX_TOGETHER
+from turnstream.client.sending.requests import MAX_BATCH
+from turnstream.commands import Command
+from turnstream.events import MessageAdded
 from turnstream.ports import START, CommandEntry
 from turnstream.settings import Settings
 
@@ -218,7 +218,7 @@ async def test_the_part_of_a_send_many_lost_to_a_flush_precedes_the_rest(
     real: EmbeddedDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = await client_of(real, worker=False)
-    connections, publish, publications = client._replies._connections, RedisQueue.publish, count()
+    connections, publish, publications = client._gateway._pending.connections, RedisQueue.publish, count()
 
     async def lost_in_between(queue: RedisQueue, partition: int, entries: Sequence[CommandEntry]) -> None:
         if next(publications) == 1:
@@ -230,7 +230,7 @@ async def test_the_part_of_a_send_many_lost_to_a_flush_precedes_the_rest(
         await publish(queue, partition, entries)
 
     monkeypatch.setattr(RedisQueue, "publish", lost_in_between)
-    texts = [str(number) for number in range(MAX_TOGETHER + 10)]
+    texts = [str(number) for number in range(MAX_BATCH + 10)]
     tickets = await client.send_many([CreateSession(CONFIG, "s"), *(AddMessage("s", user_message(t)) for t in texts)])
     await worker_of(real)
     assert [(await ticket).version for ticket in tickets] == list(range(1, len(tickets) + 1))

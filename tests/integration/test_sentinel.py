@@ -11,7 +11,8 @@ from tests.integration.groups import OnGroup, on_group
 from tests.topologies import PASSWORD, SERVICE, RunningSentinels, running_sentinels
 from tests.waiting import wait_until
 
-from turnstream import AddMessage, ConfigurationError, Unavailable, user_message
+from turnstream import AddMessage, Unavailable, user_message
+from turnstream.errors import ConfigurationError
 
 
 @pytest.fixture

@@ -23,10 +23,11 @@ from tests.integration.ways import Ways, to_a_cluster, to_one_server, to_what_a_
 from tests.topologies import RunningSentinels, running_cluster, running_sentinels
 from tests.waiting import SOON, wait_until
 
-from turnstream import AddMessage, MessageAdded, ResyncRequired, Turnstream, Unavailable, user_message
+from turnstream import AddMessage, ResyncRequired, Turnstream, Unavailable, user_message
 from turnstream.adapters.embedded import EmbeddedServer, start_embedded_server
 from turnstream.adapters.redis.backend import RedisBackend, server_at
 from turnstream.adapters.redis.connection.cluster import Cluster
+from turnstream.events import MessageAdded
 from turnstream.settings import Settings
 
 HEARTBEAT = 1.0

@@ -11,10 +11,11 @@ from tests.contract.redis_deployments import EmbeddedDeployment
 from tests.contract.workers import worker_of
 from tests.waiting import wait_until
 
-from turnstream import ConfigurationError, CreateSession, KeyUnusable, Turnstream, TurnstreamError
+from turnstream import CreateSession, Turnstream, TurnstreamError
 from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.adapters.redis.deployment.migration import migrate
 from turnstream.adapters.redis.deployment.setup import set_up
+from turnstream.errors import ConfigurationError, KeyUnusable
 from turnstream.settings import Settings
 
 

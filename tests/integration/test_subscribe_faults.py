@@ -21,10 +21,11 @@ from tests.integration.groups import OnGroup, on_group
 from tests.topologies import Node, running_cluster, running_sentinels
 from tests.waiting import SOON, wait_until
 
-from turnstream import AddMessage, AddMessages, MessageAdded, SessionDeleted, Turnstream, Unavailable, user_message
+from turnstream import AddMessage, AddMessages, Turnstream, Unavailable, user_message
 from turnstream.adapters.embedded import start_embedded_server
 from turnstream.client.subscriptions import feed
 from turnstream.client.subscriptions.subscription import EventSubscription
+from turnstream.events import MessageAdded, SessionDeleted
 from turnstream.settings import Settings
 
 ROUNDS = 60

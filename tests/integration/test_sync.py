@@ -1,7 +1,6 @@
-"""The client without asyncio: it has every call of the other one, works for many threads, and closes cleanly."""
+"""The sync client does what the async one does, works for many threads, and closes cleanly."""
 
 import asyncio
-import inspect
 import os
 import re
 import signal
@@ -21,33 +20,20 @@ from tests.builders import CONFIG
 from tests.contract.chats import id_in
 from tests.waiting import SOON
 
-import turnstream
 from turnstream import (
     AddMessage,
     AddMessages,
     Applied,
     ChatMessage,
-    ChatMessagePatch,
-    CommandParked,
     CommandTimeout,
     CreateSession,
     DeleteSession,
-    Event,
-    GetSession,
-    ListSessions,
-    MessageAdded,
     Position,
-    QueueProgress,
-    RemovedMessage,
     RemoveMessages,
     ResyncRequired,
     Session,
-    SessionConfigPatch,
-    SessionCreated,
     SessionNotFound,
-    SessionNotParked,
     SessionPage,
-    SessionPatch,
     Settings,
     Trace,
     Unavailable,
@@ -57,13 +43,19 @@ from turnstream import (
     user_message,
 )
 from turnstream.adapters.embedded import start_embedded_server
-from turnstream.client.admin.consumers import ConsumerAdmin
-from turnstream.client.admin.malformed_entries import MalformedAdmin
-from turnstream.client.admin.parked_sessions import ParkedAdmin
-from turnstream.client.admin.workers import WorkerAdmin
-from turnstream.client.sessions import Sessions
+from turnstream.admin import QueueProgress
+from turnstream.commands import (
+    ChatMessagePatch,
+    GetSession,
+    ListSessions,
+    RemovedMessage,
+    SessionConfigPatch,
+    SessionPatch,
+)
 from turnstream.domain.command_specs import HANDLERS
 from turnstream.domain.position import LogPosition
+from turnstream.errors import CommandParked, SessionNotParked
+from turnstream.events import Event, MessageAdded, SessionCreated
 from turnstream.sync import handler_threads
 from turnstream.sync.facade import ITEMS_PER_CALL
 from turnstream.worker import partition_leases
@@ -102,43 +94,6 @@ def texts(messages: tuple[ChatMessage, ...]) -> list[str]:
 
 def loop_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "turnstream"]
-
-
-# ── the same calls ──
-
-
-def calls_of(kind: type) -> dict[str, list[inspect.Parameter]]:
-    """The public methods of a class with their parameters, under the names that they have without asyncio."""
-    methods = inspect.getmembers(kind, inspect.isroutine)
-    return {
-        name.removeprefix("a") if name == "aclose" else name: list(inspect.signature(method).parameters.values())
-        for name, method in methods
-        if not name.startswith("_")
-    }
-
-
-def shape(parameters: list[inspect.Parameter]) -> list[tuple[str, object, object]]:
-    return [(parameter.name, parameter.kind, parameter.default) for parameter in parameters]
-
-
-ADMIN = (ParkedAdmin, MalformedAdmin, ConsumerAdmin, WorkerAdmin)
-ASYNC = {kind.__name__: kind for kind in (turnstream.Turnstream, Sessions, *ADMIN, turnstream.EventSubscription)}
-
-
-@pytest.mark.parametrize("name", ASYNC)
-def test_every_call_of_the_asyncio_client_is_there_with_its_parameters(name: str) -> None:
-    theirs, ours = calls_of(ASYNC[name]), calls_of(getattr(sync, name))
-    assert {call: shape(parameters) for call, parameters in ours.items()} == {
-        call: shape(parameters) for call, parameters in theirs.items()
-    }
-
-
-@pytest.mark.parametrize("name", ["Turnstream", "Sessions", *(kind.__name__ for kind in ADMIN)])
-def test_its_parameters_have_the_same_types(name: str) -> None:
-    theirs, ours = calls_of(ASYNC[name]), calls_of(getattr(sync, name))
-    assert {call: [p.annotation for p in parameters] for call, parameters in ours.items()} == {
-        call: [p.annotation for p in parameters] for call, parameters in theirs.items()
-    }
 
 
 # ── commands ──

@@ -15,21 +15,11 @@ from redis import Redis
 from tests.contract.chats import CONFIG, id_in
 from tests.integration.test_tls import encrypted, written
 
-from turnstream import (
-    AddMessage,
-    ConfigurationError,
-    CreateSession,
-    Event,
-    ResyncRequired,
-    SessionCreated,
-    Settings,
-    Turnstream,
-    Unavailable,
-    sync,
-    user_message,
-)
+from turnstream import AddMessage, CreateSession, ResyncRequired, Settings, Turnstream, Unavailable, sync, user_message
 from turnstream.adapters.embedded import EmbeddedServer
 from turnstream.adapters.redis.connection import name_resolution
+from turnstream.errors import ConfigurationError
+from turnstream.events import Event, SessionCreated
 
 PARTITIONS = 16
 LEASE = 3.0

@@ -12,10 +12,12 @@ from tests.contract.chats import CONFIG
 from tests.contract.hearing import take_one
 from tests.topologies import SERVICE, Node, _started
 
-from turnstream import AddMessage, ConfigurationError, CreateSession, MessageAdded, Turnstream, user_message
+from turnstream import AddMessage, CreateSession, Turnstream, user_message
 from turnstream.adapters.embedded import EmbeddedServer
 from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.catalogue import default_catalogue
+from turnstream.errors import ConfigurationError
+from turnstream.events import MessageAdded
 from turnstream.settings import Settings
 from turnstream.worker.worker import Worker
 

@@ -9,9 +9,11 @@ from tests.contract.deployments import client_of
 from tests.contract.redis_deployments import RedisDeployment
 from tests.contract.workers import worker_of
 
-from turnstream import GetSession, ListSessions, StoredDataInvalid, Turnstream
+from turnstream import Turnstream
 from turnstream.adapters.redis.keys import PartitionKeys
 from turnstream.codec.records import encode_parked_session
+from turnstream.commands import GetSession, ListSessions
+from turnstream.errors import StoredDataInvalid
 from turnstream.ports import ParkedSession
 
 pytestmark = pytest.mark.parametrize("deployment", ["embedded", "cluster"], indirect=True)

@@ -8,7 +8,8 @@ from tests.contract.redis_deployments import EmbeddedDeployment
 from tests.contract.test_verify import a_life
 from tests.contract.workers import worker_of
 
-from turnstream import DeleteSession, Difference, Turnstream, Unavailable
+from turnstream import DeleteSession, Turnstream, Unavailable
+from turnstream.admin import Difference
 from turnstream.application.queries import verifier
 from turnstream.codec.records import decode_message, encode_message
 from turnstream.ports import EventPage

@@ -13,18 +13,10 @@ from tests.contract.samples import taken
 from tests.contract.workers import RunningWorker, worker_of
 from tests.waiting import SOON, wait_until
 
-from turnstream import (
-    AddMessage,
-    Command,
-    ConfigurationError,
-    CreateSession,
-    Ticket,
-    Turnstream,
-    Unavailable,
-    UpdateTokenMetrics,
-    user_message,
-)
+from turnstream import AddMessage, CreateSession, Ticket, Turnstream, Unavailable, UpdateTokenMetrics, user_message
+from turnstream.commands import Command
 from turnstream.domain.models import partition_of
+from turnstream.errors import ConfigurationError
 from turnstream.ports import Batch, PartitionState
 from turnstream.signals import Fenced
 from turnstream.worker import stream_feeder

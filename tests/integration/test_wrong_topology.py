@@ -3,8 +3,9 @@
 import pytest
 from tests.topologies import RunningCluster, RunningSentinels
 
-from turnstream import ConfigurationError, Turnstream, Unavailable
+from turnstream import Turnstream, Unavailable
 from turnstream.adapters.embedded import EmbeddedServer
+from turnstream.errors import ConfigurationError
 
 
 async def refused(url: str, error: type[Exception] = ConfigurationError) -> str:

@@ -9,7 +9,8 @@ import pytest
 import trustme
 from tests.relay.written import SECRET, endpoint, write
 
-from turnstream import ConfigurationError, MessageAdded, SessionCreated
+from turnstream.errors import ConfigurationError
+from turnstream.events import MessageAdded, SessionCreated
 from turnstream_relay.configuration import Configuration, Endpoint, load_configuration
 from turnstream_relay.signing import new_secret
 

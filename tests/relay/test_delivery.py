@@ -17,16 +17,16 @@ from tests.waiting import SOON, wait_until
 
 from turnstream import (
     AddMessage,
-    ConfigurationError,
     CreateSession,
     DeleteSession,
-    ParkedSession,
     SessionAlreadyExists,
     Turnstream,
     Unavailable,
     user_message,
 )
 from turnstream.adapters.embedded import EmbeddedServer
+from turnstream.admin import ParkedSession
+from turnstream.errors import ConfigurationError
 from turnstream_relay.configuration import Configuration
 from turnstream_relay.delivery import Delivery, subscription_name
 from turnstream_relay.relay import Relay

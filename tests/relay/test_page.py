@@ -16,16 +16,9 @@ from tests.relay.conftest import MakeEndpoint, relaying
 from tests.relay.receiver import Received, Receiver
 from tests.waiting import wait_until
 
-from turnstream import (
-    AddMessage,
-    CreateSession,
-    DeleteSession,
-    ResyncRequired,
-    SessionDeleted,
-    Turnstream,
-    user_message,
-)
+from turnstream import AddMessage, CreateSession, DeleteSession, ResyncRequired, Turnstream, user_message
 from turnstream.domain.position import LogPosition, Position
+from turnstream.events import SessionDeleted
 from turnstream_relay.configuration import Endpoint, load_configuration
 from turnstream_relay.messages import message_of, ping
 from turnstream_relay.posting import GZIP_ABOVE

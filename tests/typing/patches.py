@@ -2,7 +2,7 @@
 
 from typing import Any, assert_type
 
-from turnstream import UNSET, ChatMessagePatch, SessionConfigPatch, SessionPatch, TokenMetricsPatch
+from turnstream.commands import UNSET, ChatMessagePatch, SessionConfigPatch, SessionPatch, TokenMetricsPatch
 
 
 def fields_that_can_be_cleared() -> None:

@@ -8,19 +8,13 @@ from turnstream import (
     AddMessages,
     Applied,
     ChatMessage,
-    ChatMessagePatch,
-    CommandResult,
     CreateSession,
     DeleteSession,
-    GetSession,
-    ListSessions,
-    RemovedMessage,
     RemoveMessages,
     Session,
     SessionConfig,
     SessionInfo,
     SessionPage,
-    SessionPatch,
     Ticket,
     Turnstream,
     UpdateMessage,
@@ -28,6 +22,7 @@ from turnstream import (
     UpdateTokenMetrics,
     user_message,
 )
+from turnstream.commands import ChatMessagePatch, CommandResult, GetSession, ListSessions, RemovedMessage, SessionPatch
 
 CONFIG = SessionConfig("openai", "gpt-4")
 

@@ -2,20 +2,8 @@
 
 from typing import assert_type
 
-from turnstream import (
-    ChatMessage,
-    Consumer,
-    ContextWindowCritical,
-    Event,
-    EventMeta,
-    EventSubscription,
-    MessageAdded,
-    Position,
-    ResyncRequired,
-    SessionCreated,
-    TokenMetricsUpdated,
-    Turnstream,
-)
+from turnstream import ChatMessage, Consumer, EventSubscription, Position, ResyncRequired, Turnstream
+from turnstream.events import ContextWindowCritical, Event, EventMeta, MessageAdded, SessionCreated, TokenMetricsUpdated
 
 
 async def of_one_class(ts: Turnstream) -> None:

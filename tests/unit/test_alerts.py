@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from turnstream import ContextWindowCritical, CreateSession, SessionConfig, Turnstream, Unavailable
+from turnstream import CreateSession, SessionConfig, Turnstream, Unavailable
+from turnstream.events import ContextWindowCritical
 from turnstream_alerts import alerts
 from turnstream_alerts.alerts import Alerts
 

@@ -16,7 +16,10 @@ import pytest
 from turnstream.codec.records import error_of, rejection_of
 from turnstream.errors import CommandTimeout, NotHandled, SessionNotFound, TurnstreamError, Unavailable
 
-PACKAGES = ("turnstream", "turnstream_alerts", "turnstream_cli", "turnstream_relay", "turnstream_worker")
+PACKAGES = (
+    *("turnstream", "turnstream_alerts", "turnstream_cli", "turnstream_relay", "turnstream_service"),
+    "turnstream_worker",
+)
 
 SAMPLES: dict[type, object] = {
     str: "some text",

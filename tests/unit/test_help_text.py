@@ -1,6 +1,6 @@
 """Help texts from docstrings."""
 
-from turnstream_cli.help_text import reflow
+from turnstream_service.help_text import reflow
 
 DOCSTRING = """Do something
     that is long.

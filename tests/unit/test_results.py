@@ -4,12 +4,13 @@ import pytest
 from tests.waiting import SOON
 
 from turnstream.adapters.memory import MemoryBackend
-from turnstream.client.replies.ticket import Applied, Deadline
+from turnstream.client.replies.ticket import Deadline
 from turnstream.client.results import Results
+from turnstream.client.sending.requests import AddressedCommand
 from turnstream.domain.commands import UpdateTokenMetrics
 from turnstream.domain.models import ChatMessage, SessionHeader
 from turnstream.errors import Unavailable
-from turnstream.ports import CommandEntry, MessageRange, SessionReader
+from turnstream.ports import CommandEntry, MessageRange, Reply, SessionReader
 
 
 def reader_without_server(monkeypatch: pytest.MonkeyPatch) -> SessionReader:
@@ -28,6 +29,9 @@ async def test_an_unreadable_result_is_reported_with_the_command_id(monkeypatch:
     command = UpdateTokenMetrics("s", prompt_tokens=1)
     with pytest.raises(Unavailable, match=r"c1 was applied; .* failed: The connection was lost") as failed:
         await Results(reader).of(
-            command, CommandEntry("c1", command.type, b"{}"), Applied("s", 2), Deadline.after(SOON)
+            command,
+            AddressedCommand(0, "s", CommandEntry("c1", command.type, b"{}")),
+            Reply("c1", "ok", 2),
+            Deadline.after(SOON),
         )
     assert failed.value.command_id == "c1"

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import asdict, replace
 
 from turnstream.errors import ConfigurationError
-from turnstream.settings import CREDENTIALS, Secret, Settings, load_settings
+from turnstream.settings import CREDENTIALS, Secret, Settings, credentials_of, load_settings
 
 FLOATS = [name for name, value in asdict(Settings()).items() if isinstance(value, float)]
 
@@ -155,14 +155,14 @@ def test_the_password_of_a_setting_is_never_shown(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("TURNSTREAM_REDIS_PASSWORD", "secret")
     monkeypatch.setenv("TURNSTREAM_SENTINEL_PASSWORD", "secret")
     settings = load_settings()
-    assert "secret" not in f"{settings!r} {settings} {settings.credentials('redis')!r} {settings.masked_url}"
+    assert "secret" not in f"{settings!r} {settings} {credentials_of(settings, 'redis')!r} {settings.masked_url}"
 
 
 def test_a_password_comes_from_a_file_without_the_end_of_its_line(tmp_path: Path) -> None:
     file = tmp_path / "password"
     for text in ("p /#?%41@:\n", "p /#?%41@:\r\n", "p /#?%41@:"):
         file.write_bytes(text.encode())
-        username, password = load_settings(redis_username="web", redis_password_file=file).credentials("redis")
+        username, password = credentials_of(load_settings(redis_username="web", redis_password_file=file), "redis")
         assert (username, password) == ("web", Secret("p /#?%41@:"))
 
 
@@ -170,7 +170,7 @@ def test_empty_variables_mean_no_credentials(monkeypatch: pytest.MonkeyPatch) ->
     """An orchestrator may set variables to nothing."""
     monkeypatch.setenv("TURNSTREAM_REDIS_USERNAME", "")
     monkeypatch.setenv("TURNSTREAM_REDIS_PASSWORD", "")
-    assert load_settings().credentials("redis") == load_settings().credentials("sentinel") == (None, None)
+    assert credentials_of(load_settings(), "redis") == credentials_of(load_settings(), "sentinel") == (None, None)
 
 
 @pytest.mark.parametrize("of", ["redis", "sentinel"])
@@ -185,13 +185,13 @@ def test_a_file_that_holds_no_password_is_refused(tmp_path: Path, of: Literal["r
         (tmp_path, ""),
     ):
         with pytest.raises(ConfigurationError, match=rf"^TURNSTREAM_{of.upper()}_PASSWORD_FILE: .*{why}"):
-            load_settings(**{f"{of}_password_file": file}).credentials(of)
+            credentials_of(load_settings(**{f"{of}_password_file": file}), of)
 
 
 def test_two_passwords_are_refused() -> None:
     settings = load_settings(redis_password="secret", redis_password_file=Path("somewhere"))
     with pytest.raises(ConfigurationError, match=r"TURNSTREAM_REDIS_PASSWORD and .*_FILE are both set") as caught:
-        settings.credentials("redis")
+        credentials_of(settings, "redis")
     assert "secret" not in str(caught.value)
 
 

@@ -7,14 +7,18 @@ import pytest
 from msgspec.structs import replace
 
 import turnstream
-from turnstream import PriceSource, Session, SessionConfig, SessionPage, TokenMetrics, user_message
+from turnstream import Session, SessionConfig, SessionPage, TokenMetrics, admin, commands, events, user_message
+from turnstream.catalogue import PriceSource
 from turnstream.domain.representation import SHOWN
 
 SECRET = "what nobody is to read"
 PUBLIC = [
     kind
-    for kind in (getattr(turnstream, name) for name in turnstream.__all__)
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+    for module in (turnstream, admin, commands, events)
+    for kind in (getattr(module, name) for name in module.__all__)
+    if isinstance(kind, type)
+    and issubclass(kind, msgspec.Struct)
+    and kind is not turnstream.Settings  # it shows all but secrets
 ]
 CONTENT = (
     *("content", "text", "url", "alt_text", "args", "metadata", "system_prompt", "tools", "tool_calls", "data"),

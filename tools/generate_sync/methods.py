@@ -4,7 +4,7 @@ import ast
 from dataclasses import dataclass, field
 
 from tools.generate_sync.docstrings import Docstrings
-from tools.generate_sync.signatures import SYNC_CLASSES, Translation, forwarded, handlers
+from tools.generate_sync.signatures import SYNC_CLASSES, Translation, forwarded, handlers, passed
 from tools.generate_sync.sources import Function, Import, Member, Source
 
 SPECIAL = {"__aenter__": "__enter__", "__aexit__": "__exit__", "__aiter__": "__iter__", "__anext__": "__next__"}
@@ -79,7 +79,7 @@ def wrapped(source: Source, expression: str, annotation: ast.expr) -> str:
 def _name(source: Source, function: Function) -> str:
     if function.name == CLOSES:
         return "close"
-    if function.name.startswith("__a") and function.name not in SPECIAL:
+    if function.name.startswith("__") and function.name not in {*SPECIAL, "__repr__"}:
         source.refuse(function, f"there is no rule for {function.name}")
     return SPECIAL.get(function.name, function.name)
 
@@ -106,6 +106,8 @@ def _code(member: Member, context: ClassContext, decorators: list[str]) -> str:
     if function.name in SPECIAL:
         return _special(function)
     if _is_iterator(_annotation(function)):
+        if isinstance(function, ast.AsyncFunctionDef) and not any(isinstance(n, ast.Yield) for n in ast.walk(function)):
+            source.refuse(function, "there is no rule for a coroutine that returns an iterator")
         return f"yield from self._iterate({forwarded(function, TARGET)})"
     if isinstance(function, ast.AsyncFunctionDef):
         return _coroutine(member, context)
@@ -113,10 +115,10 @@ def _code(member: Member, context: ClassContext, decorators: list[str]) -> str:
 
 
 def _opening(member: Member, context: ClassContext) -> str:
-    """A class method that returns a `PendingClient` opens a client of the sync class."""
+    """A class method that returns a `PendingConnection` opens a client of the sync class."""
     source, function = member
     if not opens_client(function):
-        source.refuse(function, "there is no rule for a class method that does not return a PendingClient")
+        source.refuse(function, "there is no rule for a class method that does not return a PendingConnection")
     context.imports.add(Import("typing", "Self"))
     return f"return cls._open({forwarded(function, context.async_name)})"
 
@@ -149,13 +151,11 @@ def _immediate(member: Member) -> str:
     source, function = member
     if function.name == "__repr__":
         return f"return repr({TARGET})"
-    if function.name.startswith("__"):
-        source.refuse(function, f"there is no rule for {function.name}")
     returns = _annotation(function)
     if _planned_name(source, returns):
         return f"self._check()\nreturn {wrapped(source, forwarded(function, TARGET), returns)}"
-    call = forwarded(function, f"{TARGET}").removesuffix(")").replace("(", ", ", 1).removesuffix(", ")
-    return _returned(source, f"self._run({call})", returns)
+    arguments = ", ".join([f"{TARGET}.{function.name}", *passed(function.args)])
+    return _returned(source, f"self._run({arguments})", returns)
 
 
 def _returned(source: Source, expression: str, returns: ast.expr) -> str:
@@ -177,18 +177,24 @@ def _is_iterator(annotation: ast.expr) -> bool:
 
 
 def opens_client(function: Function) -> bool:
-    """Return whether a method is a class method that returns a `PendingClient`."""
+    """Return whether a method is a class method that returns a `PendingConnection`."""
     is_classmethod = [ast.unparse(decorator) for decorator in function.decorator_list] == ["classmethod"]
-    return is_classmethod and ast.unparse(_annotation(function)).strip("'").startswith("PendingClient[")
+    return is_classmethod and ast.unparse(_annotation(function)).strip("'").startswith("PendingConnection[")
 
 
 def _check_awaits_method(source: Source, function: Function) -> None:
     """Accept `__await__` if it awaits a method, which the sync class then has, too."""
     match function.body[-1]:
-        case ast.Return(value=ast.Call(func=ast.Attribute(value=ast.Call(), attr="__await__"))):
+        case ast.Return(
+            value=ast.Call(
+                func=ast.Attribute(
+                    value=ast.Call(func=ast.Attribute(value=ast.Name(id="self"), attr=method)), attr="__await__"
+                )
+            )
+        ) if not method.startswith("_"):
             pass
         case _:
-            source.refuse(function, "there is no rule for an __await__ that does not await a method")
+            source.refuse(function, "there is no rule for an __await__ that does not await a public method")
 
 
 def _is_planned(source: Source, name: str) -> bool:

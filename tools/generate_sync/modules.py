@@ -40,8 +40,9 @@ def module_text(module: SyncModule) -> str:
     async_names: dict[Import, str] = {}
     classes: list[ast.stmt] = []
     for each in module.classes:
-        context = _context(each)
-        classes.append(sync_class(each, context))
+        source = source_of(each.source)
+        context = class_context(source, each)
+        classes.append(sync_class(source, each, context))
         imports |= context.imports
         async_names[Import(each.source, each.name)] = context.async_name
     own = {Import(f"{PACKAGE}.{module.name}", each.name) for each in module.classes}
@@ -50,16 +51,24 @@ def module_text(module: SyncModule) -> str:
     return "\n".join([*lines, ast.unparse(ast.Module(classes, [])), ""])
 
 
-def sync_class(planned: SyncClass, context: ClassContext) -> ast.ClassDef:
-    """Return the sync class of an async one; the imports that it needs are added to the context."""
-    source = source_of(planned.source)
+def class_context(source: Source, planned: SyncClass) -> ClassContext:
+    """Return the context in which the methods of a class are generated."""
     definition = source.class_named(planned.name)
+    async_name = f"Async{planned.name}"
+    parameters = [f"[{ast.unparse(base.slice)}]" for base in _generic_bases(definition)]
+    opens = any(opens_client(member.function) for member in members(source, definition))
+    docstrings = Docstrings(source, definition, planned.edits)
+    return ClassContext(async_name, "".join([async_name, *parameters]), opens, docstrings)
+
+
+def sync_class(source: Source, planned: SyncClass, context: ClassContext) -> ast.ClassDef:
+    """Return the sync class of an async one; the imports that it needs are added to the context."""
+    definition = source.class_named(planned.name)
+    found = [*members(source, definition)]
     body: list[ast.stmt] = [context.docstrings.edited(definition, source)]
-    for member in members(source, definition):
-        name = member.function.name
-        if name == "__init__":
-            body.extend(_constructor(member, context))
-        elif name not in planned.left_out and (not name.startswith("_") or name.startswith("__")):
+    body.extend(_constructor([member for member in found if member.function.name == "__init__"], context))
+    for member in found:
+        if is_public(member.function.name) and member.function.name not in planned.left_out:
             method = sync_method(member, context)
             body.extend([method] if method else [])
     context.docstrings.check_all_used()
@@ -70,14 +79,9 @@ def sync_class(planned: SyncClass, context: ClassContext) -> ast.ClassDef:
     return generated_class
 
 
-def _context(planned: SyncClass) -> ClassContext:
-    source = source_of(planned.source)
-    definition = source.class_named(planned.name)
-    async_name = f"Async{planned.name}"
-    parameters = [f"[{ast.unparse(base.slice)}]" for base in _generic_bases(definition)]
-    opens = any(opens_client(member.function) for member in members(source, definition))
-    docstrings = Docstrings(source, definition, planned.edits)
-    return ClassContext(async_name, "".join([async_name, *parameters]), opens, docstrings)
+def is_public(name: str) -> bool:
+    """Return whether a method is for callers: not private, and not the constructor."""
+    return name != "__init__" and (not name.startswith("_") or name.startswith("__"))
 
 
 def _generic_bases(definition: ast.ClassDef) -> list[ast.Subscript]:
@@ -92,36 +96,40 @@ def _bases(source: Source, definition: ast.ClassDef, context: ClassContext) -> I
         yield ast.unparse(Translation(source, context.imports).of(base))
 
 
-def _constructor(member: Member, context: ClassContext) -> Iterator[ast.FunctionDef]:
-    """Yield a constructor if the async class has public attributes."""
-    lines = [*_attributes(member, context)]
+def _constructor(constructors: list[Member], context: ClassContext) -> Iterator[ast.stmt]:
+    """Yield a constructor if the constructors of the async class assign public attributes."""
+    lines = [line for member in constructors for line in _attributes(member, context)]
     if not lines:
         return
     context.imports.add(Import(f"{PACKAGE}.portal", "Portal"))
     lines = ['"""Pass calls to an object of the async client."""', "super().__init__(portal, target)", *lines]
-    text = f"def __init__(self, portal: Portal, target: {context.target}) -> None:\n    "
-    (constructor,) = ast.parse(text + "\n    ".join(lines)).body
-    if isinstance(constructor, ast.FunctionDef):
-        yield constructor
+    signature = f"def __init__(self, portal: Portal, target: {context.target}) -> None:"
+    yield from ast.parse("\n    ".join([signature, *lines])).body
 
 
 def _attributes(member: Member, context: ClassContext) -> Iterator[str]:
-    """Yield the assignments of the public attributes that the async constructor assigns."""
-    for node in ast.walk(ast.Module(member.function.body, [])):
+    """Yield the assignments of the public attributes that an async constructor assigns."""
+    nodes = [*ast.walk(member.function)]
+    plain = [node for node in nodes if isinstance(node, ast.Assign) and len(node.targets) == 1]
+    plain_targets = {node.targets[0] for node in plain}
+    for node in nodes:
         match node:
-            case ast.Assign(targets=[ast.Attribute(value=ast.Name(id="self"), attr=name)], value=value) if (
-                not name.startswith("_")
-            ):
-                yield f"self.{name} = {_attribute(member.source, name, value, context)}"
-            case ast.AnnAssign(target=ast.Attribute(value=ast.Name(id="self"), attr=name)) if not name.startswith("_"):
-                member.source.refuse(node, f"there is no rule for the annotated attribute {name}")
+            case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()) if not name.startswith("_"):
+                if node not in plain_targets:
+                    member.source.refuse(node, f"there is no rule for this assignment of {name}")
+            case _:
+                pass
+    for node in plain:
+        match node.targets[0]:
+            case ast.Attribute(value=ast.Name(id="self"), attr=name) if not name.startswith("_"):
+                yield f"self.{name} = {_attribute(member.source, name, node.value, context)}"
             case _:
                 pass
 
 
 def _attribute(source: Source, name: str, value: ast.expr, context: ClassContext) -> str:
     match value:
-        case ast.Call(func=ast.Name(id=kind)) if found := source.definition(kind):
+        case ast.Call(func=ast.Name(id=kind)) if kind[0].isupper() and (found := source.definition(kind)):
             if found not in SYNC_CLASSES:
                 source.refuse(value, f"{kind} is not in the plan of the sync client")
             context.imports.add(SYNC_CLASSES[found])

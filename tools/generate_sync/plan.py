@@ -83,7 +83,6 @@ MODULES = (
                         "A queued command; its `result`, which may be asked for repeatedly, says that it was applied.",
                     ),
                 ),
-                left_out=("applied",),
             ),
         ),
     ),

@@ -63,11 +63,12 @@ class Translation(ast.NodeTransformer):
 
 
 def forwarded(function: Function, receiver: str) -> str:
-    """Return the call that passes all parameters of a method on, without the first one."""
-    return f"{receiver}.{function.name}({', '.join(_passed(function.args))})"
+    """Return the call that passes all parameters of a method on."""
+    return f"{receiver}.{function.name}({', '.join(passed(function.args))})"
 
 
-def _passed(arguments: ast.arguments) -> Iterator[str]:
+def passed(arguments: ast.arguments) -> Iterator[str]:
+    """Yield the arguments that pass all parameters of a method on, without the first one."""
     for argument in [*arguments.posonlyargs, *arguments.args][1:]:
         yield _value(argument)
     if arguments.vararg:

@@ -89,7 +89,7 @@ class Member(NamedTuple):
 
 
 def members(source: Source, definition: ast.ClassDef) -> Iterator[Member]:
-    """Yield the methods of a class in their order, those of its base classes last.
+    """Yield the methods of a class in their order, those of its base classes last; and all constructors.
 
     Raises:
         UnknownShape: a statement of the class body is not a method, or a base class is not one of this library.
@@ -99,7 +99,7 @@ def members(source: Source, definition: ast.ClassDef) -> Iterator[Member]:
     for statement in definition.body:
         match statement:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
-                seen.add(statement.name)
+                seen.add(statement.name if statement.name != "__init__" else "")
                 yield Member(source, statement)
             case ast.Expr(value=ast.Constant(value=str())):
                 pass

@@ -11,9 +11,10 @@ import redis
 from benchmarks.peers.queues import work
 from benchmarks.peers.queues.contender import Heard, Stored
 from benchmarks.peers.queues.lanes import in_chunks
-from turnstream import AddMessage, ChatMessage, CreateSession, MessageAdded, SessionConfig, Turnstream, user_message
+from turnstream import AddMessage, ChatMessage, CreateSession, SessionConfig, Turnstream, user_message
 from turnstream.adapters.redis.keys import Keys, PartitionKeys
 from turnstream.domain.models import partition_of
+from turnstream.events import MessageAdded
 from turnstream.settings import load_settings
 
 CONFIG = SessionConfig("openai", "gpt-4o")

@@ -11,20 +11,17 @@ import typer
 
 from turnstream import (
     AddMessage,
-    ContextWindowCritical,
     CreateSession,
-    ListSessions,
-    MessageAdded,
     ResyncRequired,
     SessionConfig,
-    SessionCreated,
-    TokenMetricsUpdated,
     Turnstream,
     Unavailable,
     UpdateTokenMetrics,
     assistant_message,
     user_message,
 )
+from turnstream.commands import ListSessions
+from turnstream.events import ContextWindowCritical, MessageAdded, SessionCreated, TokenMetricsUpdated
 
 DemoEvent = SessionCreated | MessageAdded | TokenMetricsUpdated | ContextWindowCritical
 

@@ -14,7 +14,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from turnstream import (
     AddMessage,
-    Command,
     CreateSession,
     SessionConfig,
     TextContent,
@@ -22,7 +21,8 @@ from turnstream import (
     assistant_message,
     user_message,
 )
-from turnstream_cli.output import console
+from turnstream.commands import Command
+from turnstream_service.tables import console
 
 CONFIG: Final = SessionConfig(provider="openai", model="gpt-4o")
 

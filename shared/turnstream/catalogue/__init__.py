@@ -15,12 +15,18 @@ from turnstream.catalogue.model_catalogue import (
     calculate_cost,
     context_window_size,
     default_catalogue,
+    load_catalogue,
 )
+from turnstream.domain.prices import Price, PriceSource, TokenUsage
 
 __all__ = [
     "DEFAULT_CONTEXT_WINDOW",
     "ModelCatalogue",
+    "Price",
+    "PriceSource",
+    "TokenUsage",
     "calculate_cost",
     "context_window_size",
     "default_catalogue",
+    "load_catalogue",
 ]

@@ -94,6 +94,16 @@ def default_catalogue() -> ModelCatalogue:
     return ModelCatalogue()
 
 
+def load_catalogue(file: Path | None) -> ModelCatalogue:
+    """Return the catalogue with the overrides of an operator's file, or the default one without a file.
+
+    Raises:
+        ConfigurationError: the file cannot be read or an entry is wrong; the message says which and what to do.
+
+    """
+    return ModelCatalogue.from_file(file) if file else default_catalogue()
+
+
 def context_window_size(model: str, provider: str | None = None) -> int:
     """Return the model's context window in tokens, by the default catalogue."""
     return default_catalogue().context_window(model, provider)

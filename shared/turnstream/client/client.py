@@ -1,47 +1,36 @@
 """`Turnstream`: the one object that producers and subscribers hold (design §10)."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
-from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any, cast, get_args
-
-import msgspec
 
 from turnstream.application.queries.query_handler import get_session
 from turnstream.application.queries.session_list import page
 from turnstream.application.queries.verifier import Verification, Verifier
 from turnstream.client import lifecycle
 from turnstream.client.admin.admin import Admin
-from turnstream.client.lifecycle import PendingClient
 from turnstream.client.replies.diagnosis import Diagnosis
-from turnstream.client.replies.router import ReplyRouter
-from turnstream.client.replies.ticket import Deadline, Expected, Ticket
+from turnstream.client.replies.ticket import AwaitedReply, Deadline, Ticket
 from turnstream.client.results import CommandResult, Results
-from turnstream.client.sending.outbox import AddressedCommand, EnvelopeBuilder, Outbox, Trace, WhenFull
+from turnstream.client.sending.command_gateway import CommandGateway, SendOptions
+from turnstream.client.sending.requests import AddressedCommand, EnvelopeBuilder, Trace, WhenFull
 from turnstream.client.sessions import Sessions
 from turnstream.client.subscriber import Subscriber
 from turnstream.codec.envelope import check_session_id, encode_command
 from turnstream.domain.commands import QUERIES, Command, GetSession, ListSessions, Result
-from turnstream.errors import CommandTimeout, InvalidCommand, KeyUnusable, Overloaded, Rejected, ServerFull, Unavailable
+from turnstream.errors import InvalidCommand, Rejected, Unavailable
 from turnstream.messages import new_id
-from turnstream.ports import Backend, CommandEntry
+from turnstream.pending import PendingConnection
+from turnstream.ports import Backend
 from turnstream.settings import Settings
 
 WHEN_FULL = get_args(WhenFull)
 
 YIELD_EVERY = 500
 """Commands of a `send_many` that are encoded before others in the event loop get their turn."""
-
-
-class Sending(msgspec.Struct, frozen=True, gc=False):
-    """How commands are sent: until when, and the seconds that were given for that."""
-
-    deadline: Deadline
-    timeout: float
-    wait: bool
 
 
 class Turnstream(Subscriber):
@@ -55,16 +44,22 @@ class Turnstream(Subscriber):
         """Use a deployment; `resources` are closed with the client."""
         super().__init__(backend, settings)
         self._resources = resources
-        self._outbox = Outbox(backend.queue, settings.deduplication_window, settings.max_backlog)
-        self._replies = ReplyRouter(backend.channels, backend.partitions, new_id(), self._outbox)
-        self._addressing = EnvelopeBuilder(backend.partitions, settings.max_message_bytes, self._replies.channels)
+        self._gateway = CommandGateway(
+            backend.channels,
+            backend.queue,
+            backend.partitions,
+            new_id(),
+            settings.deduplication_window,
+            settings.max_backlog,
+        )
+        self._envelopes = EnvelopeBuilder(backend.partitions, settings.max_message_bytes, self._gateway.channels)
         self._results = Results(self._open.reader)
         self._diagnosis = Diagnosis(backend.ownership)
         self.sessions = Sessions(self, self._open.reader, backend.partitions)
         self.admin = Admin(self, self._open)
 
     @classmethod
-    def connect(cls, url: str | None = None, *, settings: Settings | None = None) -> "PendingClient[Turnstream]":
+    def connect(cls, url: str | None = None, *, settings: Settings | None = None) -> "PendingConnection[Turnstream]":
         """Connect to a server where workers run.
 
         Args:
@@ -78,7 +73,7 @@ class Turnstream(Subscriber):
             ConfigurationError: the server or the deployment there does not fit.
 
         """
-        return PendingClient(partial(cls._opened_by, partial(lifecycle.connected, url, settings)))
+        return PendingConnection(partial(cls._opened_by, partial(lifecycle.connected, url, settings)))
 
     @classmethod
     def embedded(
@@ -86,7 +81,7 @@ class Turnstream(Subscriber):
         directory: str | Path | None = None,
         *,
         settings: Settings | None = None,
-    ) -> "PendingClient[Turnstream]":
+    ) -> "PendingConnection[Turnstream]":
         """Start an embedded server, with a worker in this event loop (needs `turnstream[embedded]`).
 
         Args:
@@ -97,12 +92,12 @@ class Turnstream(Subscriber):
             ConfigurationError: there is no server to start, or the directory is in use.
 
         """
-        return PendingClient(partial(cls._opened_by, partial(lifecycle.embedded, directory, settings)))
+        return PendingConnection(partial(cls._opened_by, partial(lifecycle.embedded, directory, settings)))
 
     @classmethod
-    def in_memory(cls, *, settings: Settings | None = None) -> "PendingClient[Turnstream]":
+    def in_memory(cls, *, settings: Settings | None = None) -> "PendingConnection[Turnstream]":
         """Keep everything in this process, with a worker in this event loop; for tests and trials."""
-        return PendingClient(partial(cls._opened_by, partial(lifecycle.in_memory, settings)))
+        return PendingConnection(partial(cls._opened_by, partial(lifecycle.in_memory, settings)))
 
     @classmethod
     async def _opened_by(cls, opens: Callable[[], Awaitable[lifecycle.Opened]]) -> "Turnstream":
@@ -139,9 +134,9 @@ class Turnstream(Subscriber):
 
         """
         self._open.check()
-        sending = self._sending(timeout, when_full)
-        addressed = self._addressing.address(command, command_id, trace, apply_within=apply_within)
-        return await self._sent(addressed, sending)
+        options = self._options(timeout, when_full)
+        addressed = self._envelopes.address(command, command_id, trace, apply_within=apply_within)
+        return self._ticket(await self._sent(addressed, options), options)
 
     async def send_many(
         self,
@@ -170,25 +165,18 @@ class Turnstream(Subscriber):
 
         """
         self._open.check()
-        sending = self._sending(timeout, when_full)
+        options = self._options(timeout, when_full)
         all_addressed: list[AddressedCommand] = []
-        lanes: dict[int, list[CommandEntry]] = {}
         for each in commands:
             command, command_id = each if isinstance(each, tuple) else (each, None)
-            addressed = self._addressing.address(command, command_id, trace, apply_within=apply_within)
+            addressed = self._envelopes.address(command, command_id, trace, apply_within=apply_within)
             all_addressed.append(addressed)
-            lanes.setdefault(addressed.partition, []).append(addressed.entry)
             if len(all_addressed) % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
                 self._open.check()
-        for partition, entries in lanes.items():
-            await self._opened(partition, entries, sending.deadline)
-        with self._replies.expecting(all_addressed, sending.timeout) as expected:
-            queued = [self._queued(partition, entries, sending) for partition, entries in lanes.items()]
-            for failure in await asyncio.gather(*queued, return_exceptions=True):
-                if failure is not None:
-                    raise failure
-        return [self._ticket(*each, sending) for each in zip(all_addressed, expected, strict=True)]
+        replies = await self._gateway.send(all_addressed, options)
+        pairs = zip(all_addressed, replies, strict=True)
+        return [self._ticket(AwaitedReply(*each, self._diagnosis), options) for each in pairs]
 
     async def execute(
         self,
@@ -214,14 +202,13 @@ class Turnstream(Subscriber):
             Unavailable: it is not known whether it was queued, or it was applied and the result could not be read.
 
         """
-        sending = self._sending(timeout, when_full)
+        options = self._options(timeout, when_full)
         if isinstance(command, QUERIES):
-            return cast("Result", await self._query(command, sending.deadline))
+            return cast("Result", await self._query(command, options.deadline))
         self._open.check()
-        addressed = self._addressing.address(command, command_id, trace, wants_session=True, apply_within=apply_within)
-        ticket = await self._sent(addressed, sending)
-        applied = await ticket.applied(sending.deadline)
-        return cast("Result", await self._results.of(command, addressed.entry, applied, sending.deadline))
+        addressed = self._envelopes.address(command, command_id, trace, wants_session=True, apply_within=apply_within)
+        reply = await (await self._sent(addressed, options)).before(options.deadline)
+        return cast("Result", await self._results.of(command, addressed, reply, options.deadline))
 
     async def dispatch(
         self,
@@ -277,54 +264,21 @@ class Turnstream(Subscriber):
         await self._end_consumers()
         await self._end_subscriptions()
         await self._diagnosis.aclose()
-        await self._outbox.aclose()
-        await self._replies.aclose()
+        await self._gateway.aclose()
         await self._resources.aclose()
 
-    def _sending(self, timeout: float | None, when_full: WhenFull) -> Sending:
+    def _options(self, timeout: float | None, when_full: WhenFull) -> SendOptions:
         if when_full not in WHEN_FULL:
             raise InvalidCommand("when_full", 'Expected "raise" or "wait"')
         timeout = self._settings.timeout if timeout is None else timeout
-        return Sending(Deadline.after(timeout), timeout, wait=when_full == "wait")
+        return SendOptions(Deadline.after(timeout), timeout, wait=when_full == "wait")
 
-    def _ticket(self, addressed: AddressedCommand, expected: Expected, sending: Sending) -> Ticket:
-        return Ticket(addressed, expected, sending.timeout, self._diagnosis, self._open.home)
+    def _ticket(self, reply: AwaitedReply, options: SendOptions) -> Ticket:
+        return Ticket(reply, options.timeout, self._open.home)
 
-    async def _sent(self, addressed: AddressedCommand, sending: Sending) -> Ticket:
-        await self._opened(addressed.partition, [addressed.entry], sending.deadline)
-        with self._replies.expecting([addressed], sending.timeout) as (expected,):
-            await self._queued(addressed.partition, [addressed.entry], sending)
-        return self._ticket(addressed, expected, sending)
-
-    async def _opened(self, partition: int, entries: Sequence[CommandEntry], deadline: Deadline) -> None:
-        """Have the way back open before anything is sent."""
-        try:
-            await self._replies.open(partition, deadline.at)
-        except Unavailable as error:
-            if deadline.left:
-                raise
-            reason = f"{str(error).rstrip('.')}."
-            raise CommandTimeout(entries[0].command_id, deadline.passed, reason, sent=False) from error
-
-    async def _queued(self, partition: int, entries: Sequence[CommandEntry], sending: Sending) -> None:
-        deadline = sending.deadline
-        try:
-            await self._outbox.put(partition, entries, None, wait=sending.wait, until=deadline.at)
-        except Overloaded:
-            raise
-        except ServerFull as error:
-            raise ServerFull(str(error), entries[0].command_id) from error
-        except KeyUnusable as error:
-            # A copy of the failure: every caller whose commands it concerns gets one.
-            own = copy(error)
-            own.command_id = entries[0].command_id
-            raise own from error
-        except Unavailable as error:
-            command_id = entries[0].command_id
-            if deadline.left:
-                raise Unavailable(str(error), command_id) from error
-            reason = f"It is not known whether it was queued: {str(error).rstrip('.')}."
-            raise CommandTimeout(command_id, deadline.passed, reason) from error
+    async def _sent(self, addressed: AddressedCommand, options: SendOptions) -> AwaitedReply:
+        (reply,) = await self._gateway.send([addressed], options)
+        return AwaitedReply(addressed, reply, self._diagnosis)
 
     async def _query(self, query: GetSession | ListSessions, deadline: Deadline) -> Any:  # noqa: ANN401 - its own result
         encode_command(query, self._settings.max_message_bytes)

@@ -1,56 +1,16 @@
-"""The three ways to open a client: the composition roots of the library (design §10).
+"""The three ways to open a client: composition roots of the library, next to `Worker.connect` (design §10).
 
 Each imports its adapter when it is called: `import turnstream` would take three times as long with redis-py.
 """
 # ruff: noqa: PLC0415 - see above
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
 
-from turnstream.catalogue import ModelCatalogue, default_catalogue
+from turnstream.catalogue import load_catalogue
 from turnstream.ports import Backend
 from turnstream.settings import Settings, load_settings
-
-
-class AsyncClosable(Protocol):
-    """Something to be closed."""
-
-    async def aclose(self) -> None:
-        """Close it."""
-        ...
-
-
-ClientT = TypeVar("ClientT", bound=AsyncClosable)
-
-
-class PendingClient(Generic[ClientT]):
-    """A client about to be opened: await it, and close the client yourself, or enter it."""
-
-    def __init__(self, opening: Callable[[], Awaitable[ClientT]]) -> None:
-        """Open by this call, not before."""
-        self._opening = opening
-        self._opened: ClientT | None = None
-
-    def __await__(self) -> Generator[object, None, ClientT]:
-        """Open the client."""
-        return self._open().__await__()
-
-    async def __aenter__(self) -> ClientT:
-        """Open the client."""
-        self._opened = await self._opening()
-        return self._opened
-
-    async def __aexit__(self, *_: object) -> None:
-        """Close the client."""
-        if self._opened is not None:
-            await self._opened.aclose()
-
-    async def _open(self) -> ClientT:
-        return await self._opening()
-
 
 Opened = tuple[Backend, Settings, AsyncExitStack]
 """A deployment, how it is used, and what is to be closed with it."""
@@ -105,15 +65,10 @@ async def in_memory(settings: Settings | None) -> Opened:
         return backend, settings, resources.pop_all()
 
 
-def catalogue_of(settings: Settings) -> ModelCatalogue:
-    """Return the catalogue that the settings ask for."""
-    return ModelCatalogue.from_file(settings.catalogue_file) if settings.catalogue_file else default_catalogue()
-
-
 async def _start_worker(backend: Backend, settings: Settings, resources: AsyncExitStack) -> None:
     from turnstream.worker.worker import Worker
 
-    worker = Worker(backend, settings, catalogue_of(settings))
+    worker = Worker(backend, settings, load_catalogue(settings.catalogue_file))
     task = asyncio.create_task(worker.run(), name="turnstream-worker")
 
     async def stop() -> None:

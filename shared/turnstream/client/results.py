@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from turnstream.client.replies.ticket import Applied, Deadline
+from turnstream.client.replies.ticket import Deadline
+from turnstream.client.sending.requests import AddressedCommand
 from turnstream.client.session_cache import CachedSession, SessionCache
 from turnstream.codec.envelope import decode_command
 from turnstream.codec.records import decode_output
@@ -15,7 +16,7 @@ from turnstream.domain.commands import Command
 from turnstream.domain.models import ChatMessage, SessionHeader, session_of
 from turnstream.domain.representation import show
 from turnstream.errors import SessionGone, SessionNotFound, Unavailable
-from turnstream.ports import CommandEntry, MessageRange, SessionReader
+from turnstream.ports import MessageRange, Reply, SessionReader
 
 
 class CommandResult(msgspec.Struct, frozen=True):
@@ -38,7 +39,7 @@ class Results:
         self._reader = reader
         self._recent = SessionCache()
 
-    async def of(self, command: Command[Any], sent: CommandEntry, applied: Applied, deadline: Deadline) -> Any:  # noqa: ANN401 - each command has a result of its own
+    async def of(self, command: Command[Any], sent: AddressedCommand, reply: Reply, deadline: Deadline) -> Any:  # noqa: ANN401 - each command has a result of its own
         """Return the result of an applied command: its output, or the session as it is stored now.
 
         Raises:
@@ -48,11 +49,11 @@ class Results:
         """
         spec = COMMAND_SPECS[type(command)]
         if spec.output:
-            return decode_output(applied.output, spec.output)
-        kept = self._appended(sent, applied, spec.appends)
+            return decode_output(reply.output, spec.output)
+        kept = self._appended(sent, reply, spec.appends)
         if kept is None:
-            header, messages = await self._read(sent.command_id, applied, deadline)
-            place = applied.place if header.version == applied.version else None
+            header, messages = await self._read(sent, reply, deadline)
+            place = reply.place if header.version == reply.version else None
             kept = CachedSession.of(header, messages, place) if place else None
             if kept is None:
                 return session_of(header, messages)
@@ -60,30 +61,31 @@ class Results:
         return kept.session()
 
     def _appended(
-        self, sent: CommandEntry, applied: Applied, appends: Callable[[Any], tuple[ChatMessage, ...]] | None
+        self, sent: AddressedCommand, reply: Reply, appends: Callable[[Any], tuple[ChatMessage, ...]] | None
     ) -> CachedSession | None:
         """Return the session after a command that only appended, if it is known without a read."""
-        kept = self._recent.take(applied.session_id)
-        if kept is None or applied.place is None or not appends:
+        kept = self._recent.take(sent.session_id)
+        if kept is None or reply.place is None or not appends:
             return None
         # The command as it was sent: the caller may have changed its own objects since.
-        command = decode_command(sent.type, sent.data, len(sent.data))
-        return kept.followed_by(appends(command), applied.version, applied.place)
+        command = decode_command(sent.entry.type, sent.entry.data, len(sent.entry.data))
+        return kept.followed_by(appends(command), reply.version, reply.place)
 
     async def _read(
-        self, command_id: str, applied: Applied, deadline: Deadline
+        self, sent: AddressedCommand, reply: Reply, deadline: Deadline
     ) -> tuple[SessionHeader, tuple[ChatMessage, ...]]:
+        command_id = sent.entry.command_id
         try:
             async with asyncio.timeout_at(deadline.at):
-                header, messages = await self._reader.messages(applied.session_id, MessageRange())
+                header, messages = await self._reader.messages(sent.session_id, MessageRange())
         except TimeoutError:
             reason = f"Command {command_id} was applied; only its result could not be read within {deadline.passed:g} s"
             raise Unavailable(reason, command_id) from None
         except SessionNotFound:
-            raise SessionGone(applied.session_id, applied.version, command_id) from None
+            raise SessionGone(sent.session_id, reply.version, command_id) from None
         except Unavailable as error:
             reason = f"Command {command_id} was applied; only the read of its result failed: {error}"
             raise Unavailable(reason, command_id) from error
-        if header.version < applied.version:
-            raise SessionGone(applied.session_id, applied.version, command_id)
+        if header.version < reply.version:
+            raise SessionGone(sent.session_id, reply.version, command_id)
         return header, messages

@@ -12,7 +12,7 @@ from turnstream.application.queries.verifier import Verification
 from turnstream.client.client import Turnstream as AsyncTurnstream
 from turnstream.client.consumers.retry_policy import ATTEMPTS, RetryPolicy
 from turnstream.client.results import CommandResult
-from turnstream.client.sending.outbox import Trace, WhenFull
+from turnstream.client.sending.requests import Trace, WhenFull
 from turnstream.client.subscriber import A, B, C, D
 from turnstream.client.subscriptions.start import Start
 from turnstream.domain.commands import Command, Result

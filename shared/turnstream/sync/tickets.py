@@ -27,9 +27,9 @@ class Ticket(Facade[AsyncTicket]):
         Raises:
             Rejected: it was refused; the class says why.
             CommandParked: its session is parked; it waits for an operator.
-            CommandTimeout: no answer came in time.
+            CommandTimeout: there was no reply in time.
             Unavailable: the client was closed, or it had no connection for so long that it could not ask again.
-            OpenedElsewhere: the answer is not there yet, and another process opened its client.
+            OpenedElsewhere: the reply is not there yet, and another process opened its client.
         """
         return self._call(self._target.result(timeout))
 

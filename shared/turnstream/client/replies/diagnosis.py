@@ -3,7 +3,8 @@
 import asyncio
 from contextlib import suppress
 
-from turnstream.errors import UNKNOWN_REASON, TurnstreamError
+from turnstream.errors import TurnstreamError
+from turnstream.errors.unavailability import UNKNOWN_REASON
 from turnstream.ports import Condition, Ownership
 
 FRESH = 1.0

@@ -1,4 +1,4 @@
-"""Tickets for queued commands, with the deadline of a call and the commands that wait for a reply."""
+"""Tickets for queued commands, with the deadline of a call."""
 
 import asyncio
 import math
@@ -7,14 +7,14 @@ from typing import cast
 
 import msgspec
 
-from turnstream.application.commands.decoder import payload_hash
 from turnstream.client.guard import LoopGuard
 from turnstream.client.replies.diagnosis import Diagnosis
-from turnstream.client.sending.outbox import AddressedCommand
+from turnstream.client.replies.pending_commands import Answer, PendingReply
+from turnstream.client.sending.requests import AddressedCommand
 from turnstream.codec.records import error_of
 from turnstream.domain.representation import show
 from turnstream.errors import CommandParked, CommandTimeout, InvalidCommand, TurnstreamError
-from turnstream.ports import Reply, SessionPlace
+from turnstream.ports import Reply
 
 
 class Deadline(msgspec.Struct, frozen=True, gc=False):
@@ -48,72 +48,77 @@ class Deadline(msgspec.Struct, frozen=True, gc=False):
         return float(f"{asyncio.get_running_loop().time() - self.began:.3g}")
 
 
-Answer = Reply | TurnstreamError
-
 DIAGNOSIS_LEAD_S = 1.0
 """Seconds before the end of a ticket's time at which it is looked for the reason why no answer comes."""
 
 
 class Applied(msgspec.Struct, frozen=True):
-    """The result of a ticket: the session and its version after the command; `output` is any other result, as JSON.
-
-    `place` is the position of the command in the session's history, if it was requested and the command applied now.
-    """
+    """The result of a ticket: the session and its version after the command; `output` is any other result, as JSON."""
 
     session_id: str
     version: int
     output: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    place: SessionPlace | None = None
 
     def __repr__(self) -> str:
         """Show what it is, without content."""
         return show(self)
 
 
-class Expected(msgspec.Struct):
-    """A reply that is expected. Several callers may wait for it, and one that gives up does not disturb the others.
+class AwaitedReply:
+    """The reply to a queued command, with the diagnosis if it does not come."""
 
-    A future with a time-out would wake its callers two turns of the event loop later.
-    """
+    def __init__(self, addressed: AddressedCommand, pending: PendingReply, diagnosis: Diagnosis) -> None:
+        """Wait for the reply to a command."""
+        self.addressed = addressed
+        self._pending = pending
+        self._diagnosis = diagnosis
 
-    answer: Answer | None = None
-    waiting: list[asyncio.Future[None]] = []
+    @property
+    def is_there(self) -> bool:
+        """Whether it has come."""
+        return self._pending.answer is not None
 
-    def settle(self, answer: Answer) -> None:
-        """Give the answer to all who wait, unless they have one."""
-        if self.answer is None:
-            self.answer = answer
-            for waiter in self.waiting:
-                _wake(waiter)
+    async def before(self, deadline: Deadline) -> Reply:
+        """Wait for the reply that the command was applied, in the event loop of its client.
 
-    async def within(self, seconds: float) -> Answer | None:
-        """Return the answer; `None` if it has not come in time."""
-        if self.answer is None:
-            loop = asyncio.get_running_loop()
-            waiter = loop.create_future()
-            self.waiting.append(waiter)
-            timer = loop.call_later(seconds, _wake, waiter)
-            try:
-                await waiter
-            finally:
-                timer.cancel()
-                self.waiting.remove(waiter)
-        return self.answer
+        Raises:
+            Rejected: the command was refused; the class says why.
+            CommandParked: its session is parked; it waits for an operator.
+            CommandTimeout: there was no reply before the deadline.
+            Unavailable: the client was closed, or it had no connection for so long that it could not ask again.
+
+        """
+        answer = self._pending.answer or await self._answer(deadline)
+        if isinstance(answer, TurnstreamError):
+            raise answer
+        if answer.error:
+            raise error_of(answer.error)
+        if answer.status == "parked":
+            raise CommandParked(self.addressed.session_id, self.addressed.entry.command_id)
+        return answer
+
+    async def _answer(self, deadline: Deadline) -> Answer:
+        """Wait for the answer; shortly before the deadline, begin to look for the reason why there is none."""
+        partition, left = self.addressed.partition, deadline.left
+        answer = await self._pending.within(left - min(DIAGNOSIS_LEAD_S, left / 2))
+        if answer is None:
+            self._diagnosis.begin(partition)
+            answer = await self._pending.within(deadline.left)
+        if answer is None:
+            command_id = self.addressed.entry.command_id
+            raise CommandTimeout(command_id, deadline.passed, self._diagnosis.reason(partition))
+        return answer
 
 
 class Ticket:
     """A queued command; await it, again and again if need be, to learn that it was applied."""
 
-    def __init__(
-        self, addressed: AddressedCommand, expected: Expected, timeout: float, diagnosis: Diagnosis, home: LoopGuard
-    ) -> None:
-        """Keep a command whose reply comes in the event loop of `home`, and the diagnosis for a missing reply."""
-        self.command_id = addressed.entry.command_id
-        self.session_id = addressed.session_id
-        self._partition = addressed.partition
-        self._expected = expected
+    def __init__(self, reply: AwaitedReply, timeout: float, home: LoopGuard) -> None:
+        """Keep the reply to a command, which comes in the event loop of `home`."""
+        self.command_id = reply.addressed.entry.command_id
+        self.session_id = reply.addressed.session_id
+        self._reply = reply
         self._timeout = timeout
-        self._diagnosis = diagnosis
         self._home = home
 
     def __await__(self) -> Generator[object, None, Applied]:
@@ -129,74 +134,17 @@ class Ticket:
         Raises:
             Rejected: it was refused; the class says why.
             CommandParked: its session is parked; it waits for an operator.
-            CommandTimeout: no answer came in time.
+            CommandTimeout: there was no reply in time.
             Unavailable: the client was closed, or it had no connection for so long that it could not ask again.
-            OpenedElsewhere: the answer is not there yet, and this is not the event loop of its client.
+            OpenedElsewhere: the reply is not there yet, and this is not the event loop of its client.
 
         """
-        if self._expected.answer is None:
+        if not self._reply.is_there:
             self._home.check()
-        return await self.applied(Deadline.after(self._timeout if timeout is None else timeout))
+        reply = await self._reply.before(Deadline.after(self._timeout if timeout is None else timeout))
+        return Applied(self.session_id, reply.version, reply.output)
 
     def __repr__(self) -> str:
         """Show which command it is, never its content."""
-        done = self._expected.answer is not None
+        done = self._reply.is_there
         return f"Ticket(command_id={self.command_id!r}, session_id={self.session_id!r}, {done=})"
-
-    async def applied(self, deadline: Deadline) -> Applied:
-        """Wait until the command is applied, or a deadline, in the event loop of its client."""
-        answer = self._expected.answer or await self._answer(deadline)
-        if isinstance(answer, TurnstreamError):
-            raise answer
-        if answer.error:
-            raise error_of(answer.error)
-        if answer.status == "parked":
-            raise CommandParked(self.session_id, self.command_id)
-        return Applied(self.session_id, answer.version, answer.output, answer.place)
-
-    async def _answer(self, deadline: Deadline) -> Answer:
-        """Wait for the answer; shortly before the deadline it is looked for the reason why there is none."""
-        left = deadline.left
-        answer = await self._expected.within(left - min(DIAGNOSIS_LEAD_S, left / 2))
-        if answer is None:
-            self._diagnosis.begin(self._partition)
-            answer = await self._expected.within(deadline.left)
-        if answer is None:
-            raise CommandTimeout(self.command_id, deadline.passed, self._diagnosis.reason(self._partition))
-        return answer
-
-
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
-
-
-class PendingCommand(msgspec.Struct):
-    """A command that has no answer yet.
-
-    `sent_at` is when it was first sent, in seconds of the event loop's clock, and `connection` the number of its
-    partition's connection for replies at that time, or of the last one after which it was resent. `timeout` is the
-    time-out of the call in seconds, `sends` the number of sends that have not failed, and `reminded_at` the time when
-    it was resent because there was no reply, 0 if it was not.
-    """
-
-    expected: Expected
-    command: AddressedCommand
-    sent_at: float
-    timeout: float
-    connection: int
-    queued: bool = False
-    sends: int = 0
-    reminded_at: float = 0.0
-
-    def is_for(self, command: AddressedCommand) -> bool:
-        """Return whether it is this command that is waited for."""
-        own, other = self.command.entry, command.entry
-        return own is other or (own.type, own.data) == (other.type, other.data)
-
-    def is_meant_by(self, reply: Reply) -> bool:
-        """Return whether a reply is for this command, and not for an earlier one with the same id chosen by the caller.
-
-        A command that was sent twice is answered twice, and the second reply may come after the call has ended.
-        """
-        return not self.command.own_id or reply.payload_hash in {"", payload_hash(self.command.entry)}

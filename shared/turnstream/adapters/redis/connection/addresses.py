@@ -19,7 +19,7 @@ from redis.asyncio.connection import (
 from turnstream.adapters.redis.connection.connector import Connector
 from turnstream.adapters.redis.connection.name_resolution import ResolvingConnection, ResolvingSSLConnection
 from turnstream.errors import ConfigurationError
-from turnstream.settings import Credentials, Settings
+from turnstream.settings import Credentials, Settings, credentials_of
 
 CLUSTER = "redis+cluster://user:password@host:6379,host:6379"
 SENTINEL = "redis+sentinel://user:password@host:26379,host:26379/service"
@@ -80,10 +80,10 @@ def read_settings(settings: Settings, name: str) -> Target:
 
     """
     target = read_url(settings.redis_url.get_secret_value(), settings.connect_timeout, name, settings.heartbeat)
-    options = _let_in(target.options, settings.credentials("redis"), "redis")
+    options = _let_in(target.options, credentials_of(settings, "redis"), "redis")
     if target.kind != "sentinel":
         return replace(target, options=options)
-    sentinel_options = _let_in(target.sentinel_options, settings.credentials("sentinel"), "sentinel")
+    sentinel_options = _let_in(target.sentinel_options, credentials_of(settings, "sentinel"), "sentinel")
     return replace(target, options=options, sentinel_options=sentinel_options)
 
 

@@ -1,4 +1,4 @@
-"""The outbox: concurrent requests travel together, in order; a failure reaches the callers that it concerns."""
+"""The sender of a partition: concurrent requests share a publication, in order; a failure reaches their callers."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,10 @@ from tests.unit.given import unhurried
 from tests.waiting import SOON, wait_until
 
 from turnstream.adapters.memory import MemoryBackend
-from turnstream.client.sending.outbox import Outbox
-from turnstream.client.sending.partition_sender import MAX_BYTES_TOGETHER, MAX_TOGETHER
+from turnstream.client.replies.pending_commands import PendingCommands
+from turnstream.client.sending.command_gateway import RESEND_FRACTION
+from turnstream.client.sending.partition_sender import PartitionSender
+from turnstream.client.sending.requests import MAX_BATCH, MAX_BATCH_BYTES
 from turnstream.codec.envelope import decode_entry
 from turnstream.errors import Overloaded, Unavailable
 from turnstream.ports import START, CommandEntry, RawEntry
@@ -52,27 +54,31 @@ async def queue() -> Recorded:
     return Recorded(MemoryBackend(2))
 
 
+def sender_of(queue: Recorded, window: float = WINDOW, partition: int = 0) -> PartitionSender:
+    return PartitionSender(queue, partition, PendingCommands(2, window * RESEND_FRACTION))
+
+
 def command(name: str, size: int = 2) -> CommandEntry:
     return CommandEntry(name, "delete-session", b"x" * size)
 
 
 async def test_a_command_that_is_put_is_queued(queue: Recorded) -> None:
-    await Outbox(queue, WINDOW).put(0, [command("c1")])
+    await sender_of(queue).send([command("c1")])
     assert await queue.queued() == ["c1"]
 
 
 async def test_concurrent_requests_share_a_batch(queue: Recorded) -> None:
-    outbox = Outbox(queue, WINDOW)
-    await asyncio.gather(outbox.put(0, [command("c1")]), outbox.put(0, [command("c2")]), outbox.put(1, [command("d1")]))
-    assert sorted(queue.publications) == [(0, ["c1", "c2"]), (1, ["d1"])]
+    sender = sender_of(queue)
+    await asyncio.gather(sender.send([command("c1")]), sender.send([command("c2")]), sender.send([command("c3")]))
+    assert queue.publications == [(0, ["c1", "c2", "c3"])]
 
 
 async def test_nothing_overtakes_commands_in_flight(queue: Recorded) -> None:
-    outbox = Outbox(queue, WINDOW)
+    sender = sender_of(queue)
     queue.open.clear()
-    first = outbox.put(0, [command("c1")])
+    first = sender.send([command("c1")])
     await asyncio.sleep(0)
-    others = [outbox.put(0, [command(name)]) for name in ("c2", "c3")]
+    others = [sender.send([command(name)]) for name in ("c2", "c3")]
     await asyncio.sleep(0)
     assert queue.publications == [(0, ["c1"])]
     queue.open.set()
@@ -81,11 +87,10 @@ async def test_nothing_overtakes_commands_in_flight(queue: Recorded) -> None:
 
 
 async def test_a_partition_that_is_slow_does_not_hold_up_others(queue: Recorded) -> None:
-    slow, fast = Outbox(queue, WINDOW), queue
-    fast.open.clear()
-    waiting = slow.put(0, [command("c1")])
+    queue.open.clear()
+    waiting = sender_of(queue).send([command("c1")])
     await asyncio.sleep(0)
-    other = slow.put(1, [command("d1")])
+    other = sender_of(queue, partition=1).send([command("d1")])
     await asyncio.sleep(0)
     assert [partition for partition, _ in queue.publications] == [0, 1]
     queue.open.set()
@@ -93,32 +98,32 @@ async def test_a_partition_that_is_slow_does_not_hold_up_others(queue: Recorded)
 
 
 async def test_many_commands_travel_in_several_publications(queue: Recorded) -> None:
-    names = [f"c{number}" for number in range(3 * MAX_TOGETHER - 1)]
-    await Outbox(queue, WINDOW).put(0, [command(name) for name in names])
+    names = [f"c{number}" for number in range(3 * MAX_BATCH - 1)]
+    await sender_of(queue).send([command(name) for name in names])
     assert await queue.queued() == names
-    assert max(len(together) for _, together in queue.publications) == MAX_TOGETHER
+    assert max(len(together) for _, together in queue.publications) == MAX_BATCH
 
 
 async def test_a_publication_has_no_more_bytes_than_it_may(queue: Recorded) -> None:
-    third = MAX_BYTES_TOGETHER // 3
-    await Outbox(queue, WINDOW).put(0, [command(f"c{number}", third) for number in range(7)])
+    third = MAX_BATCH_BYTES // 3
+    await sender_of(queue).send([command(f"c{number}", third) for number in range(7)])
     assert [together for _, together in queue.publications] == [["c0", "c1", "c2"], ["c3", "c4", "c5"], ["c6"]]
 
 
 async def test_a_larger_command_travels_alone(queue: Recorded) -> None:
-    sizes = [2, 2 * MAX_BYTES_TOGETHER, 2]
-    await Outbox(queue, WINDOW).put(0, [command(f"c{number}", size) for number, size in enumerate(sizes)])
+    sizes = [2, 2 * MAX_BATCH_BYTES, 2]
+    await sender_of(queue).send([command(f"c{number}", size) for number, size in enumerate(sizes)])
     assert [together for _, together in queue.publications] == [["c0"], ["c1"], ["c2"]]
 
 
 @unhurried
-@for_all(st.lists(st.lists(st.integers(1, MAX_BYTES_TOGETHER), min_size=1, max_size=8), max_size=8))
+@for_all(st.lists(st.lists(st.integers(1, MAX_BATCH_BYTES), min_size=1, max_size=8), max_size=8))
 def test_whatever_is_put_is_queued_once_in_its_order(puts: list[list[int]]) -> None:
     async def run() -> tuple[list[str], list[str]]:
         queue = Recorded(MemoryBackend(1))
-        outbox = Outbox(queue, WINDOW)
+        sender = sender_of(queue)
         named = [[command(f"{i}.{j}", size) for j, size in enumerate(sizes)] for i, sizes in enumerate(puts)]
-        await asyncio.gather(*(outbox.put(0, entries) for entries in named))
+        await asyncio.gather(*(sender.send(entries) for entries in named))
         return await queue.queued(), [entry.command_id for entries in named for entry in entries]
 
     queued, put = asyncio.run(run())
@@ -130,22 +135,22 @@ def test_whatever_is_put_is_queued_once_in_its_order(puts: list[list[int]]) -> N
 
 @pytest.mark.parametrize("failure", [Overloaded(100, 100), Unavailable("gone"), RuntimeError("a bug")], ids=repr)
 async def test_a_failure_reaches_exactly_the_callers_it_concerns(queue: Recorded, failure: Exception) -> None:
-    outbox = Outbox(queue, WINDOW)
+    sender = sender_of(queue)
     queue.failures.append(failure)
     async with asyncio.timeout(SOON):
-        hit = await asyncio.gather(*(outbox.put(0, [command(name)]) for name in ("c1", "c2")), return_exceptions=True)
-        await outbox.put(0, [command("c3")])
+        hit = await asyncio.gather(*(sender.send([command(name)]) for name in ("c1", "c2")), return_exceptions=True)
+        await sender.send([command("c3")])
     assert hit == [failure, failure]
     assert await queue.queued() == ["c3"]
 
 
 async def test_requests_after_a_failure_are_still_sent(queue: Recorded) -> None:
-    outbox = Outbox(queue, WINDOW)
+    sender = sender_of(queue)
     queue.failures.append(Unavailable("gone"))
     queue.open.clear()
-    first = outbox.put(0, [command("c1")])
+    first = sender.send([command("c1")])
     await asyncio.sleep(0)
-    second = outbox.put(0, [command("c2")])
+    second = sender.send([command("c2")])
     queue.open.set()
     assert isinstance((await asyncio.gather(first, return_exceptions=True))[0], Unavailable)
     await second
@@ -153,10 +158,10 @@ async def test_requests_after_a_failure_are_still_sent(queue: Recorded) -> None:
 
 
 async def test_the_rest_of_a_request_is_not_sent_without_its_lost_part(queue: Recorded) -> None:
-    outbox = Outbox(queue, WINDOW)
+    sender = sender_of(queue)
     queue.failures.append(Unavailable("gone"))
-    many = outbox.put(0, [command(f"c{number}") for number in range(MAX_TOGETHER + 5)])
-    other = outbox.put(0, [command("other")])
+    many = sender.send([command(f"c{number}") for number in range(MAX_BATCH + 5)])
+    other = sender.send([command("other")])
     with pytest.raises(Unavailable):
         await many
     await other
@@ -164,9 +169,9 @@ async def test_the_rest_of_a_request_is_not_sent_without_its_lost_part(queue: Re
 
 
 async def test_a_caller_that_gives_up_does_not_take_its_command_back(queue: Recorded) -> None:
-    outbox = Outbox(queue, WINDOW)
+    sender = sender_of(queue)
     queue.open.clear()
-    given_up, kept = outbox.put(0, [command("c1")]), outbox.put(0, [command("c2")])
+    given_up, kept = sender.send([command("c1")]), sender.send([command("c2")])
     await asyncio.sleep(0)
     given_up.cancel()
     queue.open.set()
@@ -175,41 +180,41 @@ async def test_a_caller_that_gives_up_does_not_take_its_command_back(queue: Reco
 
 
 async def test_closing_waits_for_commands_in_flight(queue: Recorded) -> None:
-    outbox = Outbox(queue, WINDOW)
-    put = outbox.put(0, [command(f"c{number}") for number in range(2 * MAX_TOGETHER)])
-    await outbox.aclose()
+    sender = sender_of(queue)
+    put = sender.send([command(f"c{number}") for number in range(2 * MAX_BATCH)])
+    await sender.aclose()
     assert put.done()
-    assert len(await queue.queued()) == 2 * MAX_TOGETHER
+    assert len(await queue.queued()) == 2 * MAX_BATCH
 
 
 # ── trying again ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_commands_that_may_be_queued_already_are_retried_in_order(queue: Recorded) -> None:
-    outbox = Outbox(queue, WINDOW)
+    sender = sender_of(queue)
     queue.failures += [Unavailable("gone")] * 3
-    first = outbox.put(0, [command("c1")], SOON)
+    first = sender.send([command("c1")], SOON)
     await asyncio.sleep(0)
-    second = outbox.put(0, [command("c2")], SOON)
+    second = sender.send([command("c2")], SOON)
     await asyncio.gather(first, second)
     assert queue.publications == [(0, ["c1"])] * 4 + [(0, ["c2"])]
 
 
 async def test_a_full_stream_raises_at_once_or_is_waited_for(queue: Recorded) -> None:
-    outbox = Outbox(queue, WINDOW)
+    sender = sender_of(queue)
     queue.failures += [Overloaded(100, 100)] * 3
     with pytest.raises(Overloaded):
-        await outbox.put(0, [command("c1")], SOON)
-    await outbox.put(0, [command("c2")], SOON, wait=True)
+        await sender.send([command("c1")], SOON)
+    await sender.send([command("c2")], SOON, wait=True)
     assert await queue.queued() == ["c2"]
 
 
 async def test_a_caller_that_does_not_wait_for_room_is_not_delayed_by_one_that_does(queue: Recorded) -> None:
-    outbox = Outbox(queue, WINDOW)
+    sender = sender_of(queue)
     queue.failures += [Overloaded(100, 100)] * 2
-    patient = outbox.put(0, [command("c1")], SOON, wait=True)
-    impatient = outbox.put(0, [command("c2")], SOON)
-    also_patient = outbox.put(0, [command("c3")], SOON, wait=True)
+    patient = sender.send([command("c1")], SOON, wait=True)
+    impatient = sender.send([command("c2")], SOON)
+    also_patient = sender.send([command("c3")], SOON, wait=True)
     with pytest.raises(Overloaded):
         await impatient
     assert not patient.done()
@@ -218,26 +223,26 @@ async def test_a_caller_that_does_not_wait_for_room_is_not_delayed_by_one_that_d
 
 
 async def test_commands_that_may_be_queued_already_wait_while_the_stream_is_full(queue: Recorded) -> None:
-    outbox = Outbox(queue, WINDOW)
+    sender = sender_of(queue)
     queue.failures += [Unavailable("gone"), Overloaded(100, 100)]
-    await outbox.put(0, [command("c1")], SOON)
+    await sender.send([command("c1")], SOON)
     assert queue.publications == [(0, ["c1"])] * 3
 
 
 async def test_waiting_ends_with_the_time_that_was_given(queue: Recorded) -> None:
-    outbox = Outbox(queue, WINDOW)
+    sender = sender_of(queue)
     queue.failures += [Overloaded(100, 100)] * 1_000
     with pytest.raises(Overloaded):
-        await outbox.put(0, [command("c1")], 0.2, wait=True)
+        await sender.send([command("c1")], 0.2, wait=True)
     queue.failures = [Unavailable("gone")] * 1_000
     with pytest.raises(Unavailable, match="gone"):
-        await outbox.put(0, [command("c2")], 0.2)
+        await sender.send([command("c2")], 0.2)
 
 
 async def test_callers_fail_in_the_order_of_their_deadlines(queue: Recorded) -> None:
-    outbox = Outbox(queue, WINDOW)
+    sender = sender_of(queue)
     queue.failures += [Unavailable("gone")] * 1_000
-    brief, patient = outbox.put(0, [command("c1")], 0.1), outbox.put(0, [command("c2")], SOON)
+    brief, patient = sender.send([command("c1")], 0.1), sender.send([command("c2")], SOON)
     with pytest.raises(Unavailable, match="gone"):
         await brief
     assert not patient.done()
@@ -248,9 +253,9 @@ async def test_callers_fail_in_the_order_of_their_deadlines(queue: Recorded) -> 
 
 @pytest.mark.parametrize("failure", [Overloaded(100, 100), Unavailable("gone")], ids=repr)
 async def test_a_short_deadline_after_longer_ones_expires_in_time(queue: Recorded, failure: Unavailable) -> None:
-    outbox = Outbox(queue, WINDOW)
+    sender = sender_of(queue)
     queue.failures += [failure] * 1_000
-    patient, brief = (outbox.put(0, [command(name)], time, wait=True) for name, time in (("c1", SOON), ("c2", 0.1)))
+    patient, brief = (sender.send([command(name)], time, wait=True) for name, time in (("c1", SOON), ("c2", 0.1)))
     with pytest.raises(type(failure)):
         await brief
     assert not patient.done()
@@ -260,56 +265,55 @@ async def test_a_short_deadline_after_longer_ones_expires_in_time(queue: Recorde
 
 
 async def test_nothing_is_tried_again_when_workers_would_not_recognise_it(queue: Recorded) -> None:
-    outbox = Outbox(queue, 0.2)
+    sender = sender_of(queue, 0.2)
     queue.failures += [Unavailable("gone")] * 1_000
     with pytest.raises(Unavailable, match="gone"):
-        await outbox.put(0, [command("c1")], SOON)
+        await sender.send([command("c1")], SOON)
 
 
 async def test_waiting_for_room_ends_with_the_deduplication_window(queue: Recorded) -> None:
-    outbox = Outbox(queue, 0.5)
+    sender = sender_of(queue, 0.5)
     queue.failures += [Unavailable("gone")]
     queue.failures += [Overloaded(100, 100)] * 1_000
     with pytest.raises(Overloaded):
-        await outbox.put(0, [command("c1")], 1_000 * SOON, wait=True)
+        await sender.send([command("c1")], 1_000 * SOON, wait=True)
 
 
 async def test_a_sender_survives_a_failed_second_publication(queue: Recorded) -> None:
-    outbox = Outbox(queue, WINDOW)
+    sender = sender_of(queue)
     queue.failures += [RuntimeError("a bug")]
-    outbox.resume({0: [command("c1")]})
-    await outbox.put(0, [command("c2")])
+    sender.resume([command("c1")])
+    await sender.send([command("c2")])
     assert await queue.queued() == ["c2"]
-    await outbox.aclose()
+    await sender.aclose()
 
 
 async def test_earlier_publications_go_first(queue: Recorded) -> None:
-    outbox = Outbox(queue, WINDOW)
-    await outbox.put(0, [command("c1")])
+    sender = sender_of(queue)
+    await sender.send([command("c1")])
     queue.failures += [Unavailable("gone")] * 2
-    under_way = outbox.put(0, [command("c2")], SOON)
-    outbox.hold([0], "gone")
-    later = outbox.put(0, [command("c3")], SOON)
+    under_way = sender.send([command("c2")], SOON)
+    sender.pause("gone")
+    later = sender.send([command("c3")], SOON)
     for _ in range(100):
         await asyncio.sleep(0)
     assert not under_way.done()
-    outbox.resume({0: [command("c1")], 1: [command("other")]})
+    sender.resume([command("c1")])
     await asyncio.gather(under_way, later)
     order = [name for partition, names in queue.publications if partition == 0 for name in names]
     assert order[-3:] == ["c1", "c2", "c3"]
-    await outbox.aclose()
-    assert await queue.queued(1) == ["other"]
+    await sender.aclose()
 
 
 @pytest.mark.parametrize("before", [False, True])
 async def test_a_caller_that_does_not_wait_for_room_is_not_delayed_by_resends(queue: Recorded, *, before: bool) -> None:
-    outbox = Outbox(queue, WINDOW)
+    sender = sender_of(queue)
     queue.failures += [Overloaded(100, 100)] * 1_000
-    outbox.resume({0: [command("c1")]})
+    sender.resume([command("c1")])
     if before:
         await wait_until(lambda: bool(queue.publications))
-    impatient = outbox.put(0, [command("c2")], SOON)
-    patient = outbox.put(0, [command("c3")], SOON, wait=True)
+    impatient = sender.send([command("c2")], SOON)
+    patient = sender.send([command("c3")], SOON, wait=True)
     with pytest.raises(Overloaded):
         await impatient
     assert not patient.done()
@@ -321,46 +325,46 @@ async def test_a_caller_that_does_not_wait_for_room_is_not_delayed_by_resends(qu
 @pytest.mark.parametrize("before", [False, True])
 @pytest.mark.parametrize("failure", [Overloaded(100, 100), Unavailable("gone")], ids=repr)
 async def test_a_deadline_after_resends_expires_in_time(queue: Recorded, failure: Unavailable, *, before: bool) -> None:
-    outbox = Outbox(queue, WINDOW)
+    sender = sender_of(queue)
     queue.failures += [failure] * 1_000
-    outbox.resume({0: [command("c1")]})
+    sender.resume([command("c1")])
     if before:
         await wait_until(lambda: bool(queue.publications))
     with pytest.raises(type(failure)):
-        await outbox.put(0, [command("c2")], 0.1, wait=True)
+        await sender.send([command("c2")], 0.1, wait=True)
     queue.failures.clear()
-    await outbox.put(0, [command("c3")], SOON)
+    await sender.send([command("c3")], SOON)
     assert await queue.queued() == ["c1", "c3"]
 
 
 async def test_a_short_deadline_expires_while_the_sender_is_paused(queue: Recorded) -> None:
-    outbox = Outbox(queue, WINDOW)
-    outbox.resume({0: [command("c1")]})
-    outbox.hold([0], "gone")
+    sender = sender_of(queue)
+    sender.resume([command("c1")])
+    sender.pause("gone")
     await asyncio.sleep(0)
-    for first in ([], [outbox.put(0, [command("c2")], SOON)]):
+    for first in ([], [sender.send([command("c2")], SOON)]):
         with pytest.raises(Unavailable, match="no connection for replies: gone"):
-            await outbox.put(0, [command("c3")], 0.05)
+            await sender.send([command("c3")], 0.05)
         assert not any(put.done() for put in first)
-    outbox.resume({0: [command("c1")]})
-    await outbox.put(0, [command("c4")], SOON)
+    sender.resume([command("c1")])
+    await sender.send([command("c4")], SOON)
     assert await queue.queued() == ["c1", "c2", "c4"]
 
 
 async def test_a_second_publication_respects_the_byte_limit(queue: Recorded) -> None:
-    outbox = Outbox(queue, WINDOW)
-    third = MAX_BYTES_TOGETHER // 3
-    sizes = [third] * 4 + [2 * MAX_BYTES_TOGETHER, 2]
-    outbox.resume({0: [command(f"c{number}", size) for number, size in enumerate(sizes)]})
-    await outbox.aclose()
+    sender = sender_of(queue)
+    third = MAX_BATCH_BYTES // 3
+    sizes = [third] * 4 + [2 * MAX_BATCH_BYTES, 2]
+    sender.resume([command(f"c{number}", size) for number, size in enumerate(sizes)])
+    await sender.aclose()
     assert [together for _, together in queue.publications] == [["c0", "c1", "c2"], ["c3"], ["c4"], ["c5"]]
 
 
 async def test_nothing_is_published_again_when_workers_would_not_recognise_it(queue: Recorded) -> None:
-    outbox = Outbox(queue, 0.5)
+    sender = sender_of(queue, 0.5)
     queue.failures += [Overloaded(100, 100)] * 1_000
-    outbox.resume({0: [command("c1")]})
-    patient = outbox.put(0, [command("c2")], SOON, wait=True)
+    sender.resume([command("c1")])
+    patient = sender.send([command("c2")], SOON, wait=True)
     await wait_until(lambda: (0, ["c2"]) in queue.publications)
     queue.failures.clear()
     await patient
@@ -368,23 +372,23 @@ async def test_nothing_is_published_again_when_workers_would_not_recognise_it(qu
 
 
 async def test_a_circuit_that_stays_open_is_logged(queue: Recorded) -> None:
-    outbox = Outbox(queue, WINDOW)
-    outbox.hold([0], "gone")
+    sender = sender_of(queue)
+    sender.pause("gone")
     with pytest.raises(Unavailable, match="no connection for replies: gone"):
-        await outbox.put(0, [command("c1")], 0.05)
+        await sender.send([command("c1")], 0.05)
     assert queue.publications == []
-    put = outbox.put(0, [command("c2")], SOON)
-    await outbox.aclose()
+    put = sender.send([command("c2")], SOON)
+    await sender.aclose()
     await put
 
 
 async def test_closing_ends_all_trying(queue: Recorded) -> None:
-    outbox = Outbox(queue, WINDOW)
+    sender = sender_of(queue)
     queue.failures += [Unavailable("gone")] * 1_000
-    put = outbox.put(0, [command("c1")], SOON)
+    put = sender.send([command("c1")], SOON)
     await asyncio.sleep(0)
     async with asyncio.timeout(SOON):
-        await outbox.aclose()
+        await sender.aclose()
     with pytest.raises(Unavailable):
         await put
 
@@ -397,48 +401,48 @@ def soon() -> float:
 
 
 async def test_a_caller_times_out_on_time_during_a_publication(queue: Recorded) -> None:
-    outbox = Outbox(queue, WINDOW)
+    sender = sender_of(queue)
     queue.open.clear()
     with pytest.raises(Unavailable):
-        await outbox.put(0, [command("c1")], SOON, until=soon())
+        await sender.send([command("c1")], SOON, until=soon())
     # It may be queued; and the requests of others are.
-    patient = outbox.put(0, [command("c2")], SOON)
+    patient = sender.send([command("c2")], SOON)
     queue.open.set()
     await patient
     assert await queue.queued() == ["c1", "c2"]
 
 
 async def test_a_command_not_begun_by_then_is_never_published(queue: Recorded) -> None:
-    outbox = Outbox(queue, WINDOW)
+    sender = sender_of(queue)
     queue.open.clear()
-    first = outbox.put(0, [command("c1")], SOON)
+    first = sender.send([command("c1")], SOON)
     await wait_until(lambda: bool(queue.publications))
-    behind = [outbox.put(0, [command(f"b{n}")], SOON, until=soon()) for n in range(3)]
-    patient = outbox.put(0, [command("c2")], SOON, until=soon() + 10 * SOON)
+    behind = [sender.send([command(f"b{n}")], SOON, until=soon()) for n in range(3)]
+    patient = sender.send([command("c2")], SOON, until=soon() + 10 * SOON)
     failures = await asyncio.gather(*behind, return_exceptions=True)
     assert [type(failure) for failure in failures] == [Unavailable] * 3
     queue.open.set()
     await asyncio.gather(first, patient)
     assert await queue.queued() == ["c1", "c2"]
-    await outbox.aclose()
+    await sender.aclose()
 
 
 async def test_the_reported_error_is_the_last_failure(queue: Recorded) -> None:
-    outbox = Outbox(queue, WINDOW)
+    sender = sender_of(queue)
     queue.failures += [Unavailable("the server is full")] * 1_000
     with pytest.raises(Unavailable, match="the server is full"):
-        await outbox.put(0, [command("c1")], SOON, until=soon())
+        await sender.send([command("c1")], SOON, until=soon())
 
 
 async def test_a_late_publication_has_less_time_left(queue: Recorded) -> None:
-    outbox = Outbox(queue, WINDOW)
+    sender = sender_of(queue)
     now = asyncio.get_running_loop().time()
     limited = [
         CommandEntry("past", "delete-session", b"{}", apply_within_ms=5_000, apply_until=now - 1),
         CommandEntry("left", "delete-session", b"{}", apply_within_ms=100_000, apply_until=now + 50),
         command("unlimited"),
     ]
-    await outbox.put(0, limited)
+    await sender.send(limited)
     entries = (await queue.read({0: START}, 10, 0.0))[0]
     past, left, unlimited = (decode_entry(entry.fields).apply_within_ms for entry in entries)
     assert (past, unlimited) == (0, None)

@@ -4,11 +4,11 @@ import sys
 
 import typer
 
-from turnstream.errors import TurnstreamError
+from turnstream.errors import ConfigurationError
 from turnstream.logging import printable
 
 
-class ConfirmationRequired(TurnstreamError):  # noqa: N818 - a state of the command
+class ConfirmationRequired(ConfigurationError):  # noqa: N818 - a state of the command
     """The message of a command that was not confirmed, because standard input is not a terminal."""
 
 
