@@ -27,7 +27,7 @@ PYTEST := $(PY) -m pytest -n $(WORKERS) --dist worksteal
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-lowest coinstall dist check lint types imports prose coverage format bench bench-quick bench-peers bench-growth bench-skew trace chaos mutants asyncapi sync secrets clean
+.PHONY: help demo test test-lowest coinstall dist check lint types imports prose coverage format bench bench-quick bench-startup bench-peers bench-growth bench-skew trace chaos mutants asyncapi sync secrets clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -85,6 +85,9 @@ bench: $(VENV)/.installed ## measure commands a second and latency on this machi
 
 bench-quick: $(VENV)/.installed ## the ratio to the server's own limit, in under a minute; fails below a floor
 	$(PY) -m benchmarks.quick
+
+bench-startup: $(VENV)/.installed ## the CPU time of imports and commands, as ratios to that of redis-py; fails above a limit
+	$(PY) -m benchmarks.startup
 
 bench-peers: $(VENV)/.installed ## task queues, session stores and Turnstream side by side (half an hour, and 2 GB of disk)
 	$(PY) -m benchmarks.peers $(PEERS)

@@ -31,7 +31,7 @@ class Alerts:
         elif event.crossed:
             self._count(event, await self._model(event))
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Log the counts."""
         log.info("crossings by model", counts=dict(self._counts), gaps=self._gaps)
 

@@ -1,17 +1,18 @@
 """The command line of `turnstream parked …` and `turnstream malformed …`: commands that could not be applied."""
 # ruff: noqa: PLC0415 - `import turnstream` takes half a second
 
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
-from turnstream_cli.options import AsJson, Log, LogLevel, RedisUrl, SessionId, Yes
+from turnstream_cli.options import RedisUrl, SessionId, Yes
+from turnstream_service.arguments import LogLevel
+from turnstream_service.options import HELP_SETTINGS, AsJson, Log
 
-SETTINGS: Final = {"help_option_names": ["-h", "--help"]}
 EntryId = Annotated[str, typer.Argument(metavar="ID", help="The entry's id, as the listing shows it.")]
 
-parked = typer.Typer(no_args_is_help=True, context_settings=SETTINGS)
-malformed = typer.Typer(no_args_is_help=True, context_settings=SETTINGS)
+parked = typer.Typer(no_args_is_help=True, context_settings=HELP_SETTINGS)
+malformed = typer.Typer(no_args_is_help=True, context_settings=HELP_SETTINGS)
 
 
 @parked.callback()
@@ -38,7 +39,7 @@ def list_parked(*, as_json: AsJson = False, redis_url: RedisUrl = None, log_leve
       turnstream parked list --json | jq -r .sessionId
     """
     from turnstream_cli.parked import print_parked
-    from turnstream_cli.running import run
+    from turnstream_service.program import run
 
     run(print_parked(redis_url, as_json=as_json), log_level, as_json=as_json)
 
@@ -55,7 +56,7 @@ def show_parked(
       turnstream parked show chat-1
     """
     from turnstream_cli.parked import print_queue
-    from turnstream_cli.running import run
+    from turnstream_service.program import run
 
     run(print_queue(redis_url, session_id, as_json=as_json), log_level, as_json=as_json)
 
@@ -72,7 +73,7 @@ def redrive_parked(
       turnstream parked redrive chat-1
     """
     from turnstream_cli.parked import redrive
-    from turnstream_cli.running import run
+    from turnstream_service.program import run
 
     run(redrive(redis_url, session_id, as_json=as_json), log_level, as_json=as_json)
 
@@ -96,8 +97,8 @@ def discard_parked(
       turnstream parked discard chat-1 --all --yes
     """
     from turnstream_cli.parked import discard
-    from turnstream_cli.running import reported, run
     from turnstream_service.confirmation import confirm
+    from turnstream_service.program import reported, run
 
     commands = "all waiting commands" if everything else "the first waiting command"
     with reported(as_json=as_json):
@@ -125,7 +126,7 @@ def list_malformed(*, as_json: AsJson = False, redis_url: RedisUrl = None, log_l
       turnstream malformed list
     """
     from turnstream_cli.malformed import print_malformed
-    from turnstream_cli.running import run
+    from turnstream_service.program import run
 
     run(print_malformed(redis_url, as_json=as_json), log_level, as_json=as_json)
 
@@ -140,7 +141,7 @@ def show_malformed(
       turnstream malformed show 12:1767225600000-0
     """
     from turnstream_cli.malformed import print_entry
-    from turnstream_cli.running import run
+    from turnstream_service.program import run
 
     run(print_entry(redis_url, entry_id, as_json=as_json), log_level, as_json=as_json)
 
@@ -158,7 +159,7 @@ def redrive_malformed(
       turnstream malformed redrive 12:1767225600000-0
     """
     from turnstream_cli.malformed import redrive
-    from turnstream_cli.running import run
+    from turnstream_service.program import run
 
     run(redrive(redis_url, entry_id, as_json=as_json), log_level, as_json=as_json)
 
@@ -178,8 +179,8 @@ def discard_malformed(
       turnstream malformed discard 12:1767225600000-0
     """
     from turnstream_cli.malformed import discard
-    from turnstream_cli.running import reported, run
     from turnstream_service.confirmation import confirm
+    from turnstream_service.program import reported, run
 
     with reported(as_json=as_json):
         confirm(f"Discard the malformed entry {entry_id}?", confirmed=yes)

@@ -19,9 +19,10 @@ from turnstream_cli.dev_address import (
     remove_address,
     write_address,
 )
-from turnstream_cli.launching import worker_processes
-from turnstream_cli.options import DEFAULT_DIRECTORY, URL_VARIABLE, LogLevel
+from turnstream_cli.options import DEFAULT_DIRECTORY
 from turnstream_cli.program_name import program_name
+from turnstream_cli.worker_processes import worker_processes
+from turnstream_service.arguments import URL_VARIABLE, LogLevel
 
 WELCOME: Final = """\
 Server:   {url}

@@ -8,7 +8,9 @@ from turnstream.adapters.embedded import is_directory_in_use
 from turnstream.logging import printable
 from turnstream.settings import load_settings
 from turnstream_cli.dev_address import ADDRESS_FILE, UntrustedFileError, address_directories, read_address
-from turnstream_cli.options import DEFAULT_DIRECTORY, URL_VARIABLE
+from turnstream_cli.options import DEFAULT_DIRECTORY
+from turnstream_service.arguments import URL_VARIABLE
+from turnstream_service.exit_status import UNUSABLE
 
 
 def find_dev_server(start: Path) -> str | None:
@@ -39,7 +41,7 @@ def _refuse(directory: Path) -> None:
         f"file, or name a server with --redis-url or {URL_VARIABLE}"
     )
     typer.echo(f"error: {printable(message)}", err=True)
-    raise typer.Exit(2)
+    raise typer.Exit(UNUSABLE)
 
 
 def _note(text: str) -> None:

@@ -7,9 +7,8 @@ import typer
 
 from turnstream import Position, Turnstream
 from turnstream.client.subscriptions.start import Start, parse_age
-from turnstream_cli.output import print_json
-from turnstream_cli.running import Refused
-from turnstream_service.tables import print_if_empty, print_table, time_text
+from turnstream_service.failures import Refused
+from turnstream_service.output import print_if_empty, print_json, print_table, time_text
 
 
 async def print_subscriptions(redis_url: str | None, *, as_json: bool) -> None:

@@ -8,20 +8,13 @@ from typing import Annotated, Final
 import typer
 
 from turnstream_cli.dead_letter_commands import malformed, parked
-from turnstream_cli.options import (
-    DEFAULT_DIRECTORY,
-    AsJson,
-    Log,
-    LogLevel,
-    Processes,
-    RedisUrl,
-    RoleName,
-    Version,
-    Yes,
-)
+from turnstream_cli.options import DEFAULT_DIRECTORY, Processes, RedisUrl, RoleName, Yes
 from turnstream_cli.session_commands import sessions
 from turnstream_cli.subscriptions import subscriptions
+from turnstream_service.arguments import LogLevel
 from turnstream_service.help_text import reflow, reflow_help
+from turnstream_service.options import HELP_SETTINGS, AsJson, Log, Version
+from turnstream_service.program import end_with_output
 
 EPILOG: Final = """\
 Every setting of a client or a worker can be given in the environment, as TURNSTREAM_REDIS_URL or TURNSTREAM_NAMESPACE.
@@ -47,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     epilog=reflow(EPILOG),
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_SETTINGS,
 )
 app.add_typer(sessions)
 app.add_typer(parked, name="parked", rich_help_panel=OPERATIONS)
@@ -57,7 +50,7 @@ app.add_typer(subscriptions, name="subscriptions", rich_help_panel=OPERATIONS)
 
 def main() -> None:
     """Run what was typed."""
-    app(prog_name="turnstream")
+    end_with_output(lambda: app(prog_name="turnstream"))
 
 
 @app.callback()
@@ -88,8 +81,8 @@ def demo(
     """
     from turnstream_cli.demo.crowd import Crowd
     from turnstream_cli.demo.play import play
-    from turnstream_cli.launching import forget_credentials
-    from turnstream_cli.running import run
+    from turnstream_cli.worker_processes import forget_credentials
+    from turnstream_service.program import run
 
     forget_credentials()
     run(play(Crowd(sessions, messages)), LogLevel.ERROR)
@@ -105,7 +98,7 @@ def worker(redis_url: RedisUrl = None, processes: Processes = 1, log_level: Log 
     Example:
       turnstream worker --redis-url redis://10.0.0.5:6379/0 --processes 4
     """
-    from turnstream_cli.launching import worker_command, worker_environment
+    from turnstream_cli.worker_processes import worker_command, worker_environment
 
     command = worker_command("--processes", str(processes), "--log-level", log_level)
     # This process becomes the worker: signals, standard streams and exit status are its own.
@@ -125,7 +118,7 @@ def relay(context: typer.Context) -> None:
     Example:
       turnstream relay run --config relay.toml
     """
-    from turnstream_cli.launching import service_command
+    from turnstream_cli.worker_processes import service_command
 
     command = service_command("turnstream_relay", *context.args)
     os.execv(command[0], command)  # noqa: S606 - no shell is wanted
@@ -148,8 +141,8 @@ def dev(
       turnstream dev --directory ~/sessions --port 6380
     """
     from turnstream_cli.dev import serve
-    from turnstream_cli.launching import forget_credentials
-    from turnstream_cli.running import run
+    from turnstream_cli.worker_processes import forget_credentials
+    from turnstream_service.program import run
 
     forget_credentials()
     run(serve(directory, port, processes, log_level), log_level, until_stopped=True)
@@ -162,8 +155,8 @@ def workers(*, as_json: AsJson = False, redis_url: RedisUrl = None, log_level: L
     Example:
       turnstream workers
     """
-    from turnstream_cli.running import run
     from turnstream_cli.workers import print_workers
+    from turnstream_service.program import run
 
     run(print_workers(redis_url, as_json=as_json), log_level, as_json=as_json)
 
@@ -185,8 +178,8 @@ def setup(
     Example:
       turnstream setup
     """
-    from turnstream_cli.deploying import set_up_deployment
-    from turnstream_cli.running import run
+    from turnstream_cli.deployment import set_up_deployment
+    from turnstream_service.program import run
 
     run(set_up_deployment(redis_url, remove_old=remove_old, as_json=as_json), log_level, as_json=as_json)
 
@@ -209,9 +202,9 @@ def migrate(
       turnstream migrate --dry-run
       turnstream migrate --yes
     """
-    from turnstream_cli.deploying import migrate_deployment
-    from turnstream_cli.running import reported, run
+    from turnstream_cli.deployment import migrate_deployment
     from turnstream_service.confirmation import confirm
+    from turnstream_service.program import reported, run
 
     with reported(as_json=as_json):
         confirm("Rename the keys, so that earlier versions cannot use them?", confirmed=yes or dry_run)
@@ -241,7 +234,7 @@ def acl(
       turnstream acl --role producer --user web --password-file web.password
     """
     from turnstream_cli.acl import print_rules
-    from turnstream_cli.running import reported
+    from turnstream_service.program import reported
 
     with reported(as_json=as_json):
         print_rules(role, namespace, user, password_file, as_json=as_json)

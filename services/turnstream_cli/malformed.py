@@ -4,8 +4,7 @@ import typer
 
 from turnstream import InvalidCommand, Turnstream
 from turnstream.logging import printable
-from turnstream_cli.output import print_json
-from turnstream_service.tables import print_if_empty, print_table, time_text
+from turnstream_service.output import print_if_empty, print_json, print_table, time_text
 
 
 async def print_malformed(redis_url: str | None, *, as_json: bool) -> None:

@@ -1,15 +1,14 @@
 """The options that several commands share."""
 
-import math
 import os
 from enum import StrEnum
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final
 
 import typer
 
-URL_VARIABLE: Final = "TURNSTREAM_REDIS_URL"
+from turnstream_service.arguments import URL_VARIABLE
+from turnstream_service.options import check_finite
 
 DEFAULT_DIRECTORY: Final = Path(".turnstream")
 """Where `turnstream dev` keeps its data."""
@@ -32,15 +31,6 @@ EVENT_TYPES: Final = (
     *("token-metrics-updated", "session-config-updated", "context-window-critical"),
 )
 """The wire types of events, to complete them without importing the library."""
-
-
-class LogLevel(StrEnum):
-    """The least important messages to log."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
 
 
 class MessageRole(StrEnum):
@@ -72,16 +62,6 @@ def complete_event_type(incomplete: str) -> list[str]:
     return [name for name in EVENT_TYPES if name.startswith(incomplete)]
 
 
-Seconds = TypeVar("Seconds", bound=float | None)
-
-
-def check_finite(seconds: Seconds) -> Seconds:
-    """Return an option's seconds, `None` if it was not given; typer's own bounds let `inf` pass."""
-    if seconds is not None and not math.isfinite(seconds):
-        raise typer.BadParameter(f"expected a number of seconds, not {seconds}")
-    return seconds
-
-
 def locate_server(context: typer.Context, url: str | None) -> str | None:
     """Return the URL that is given, else that of a running `turnstream dev`; `None` leaves it to the settings."""
     if url is not None or URL_VARIABLE in os.environ or context.resilient_parsing:
@@ -100,8 +80,6 @@ RedisUrl = Annotated[
         "or one above, else redis://localhost:6379.",
     ),
 ]
-Log = Annotated[LogLevel, typer.Option("--log-level", help="Least important messages to log, on standard error.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of text for people.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.")]
 CommandId = Annotated[
@@ -115,21 +93,3 @@ Timeout = Annotated[
     ),
 ]
 Processes = Annotated[int, typer.Option(min=1, metavar="N", help="Worker processes; about one a core.")]
-
-
-def print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the flag's value
-    """Print the version of the package and end, if asked to."""
-    if not wanted:
-        return
-    try:
-        installed = version("turnstream")
-    except PackageNotFoundError:
-        installed = "(not installed: runs from its source)"
-    typer.echo(f"turnstream {installed}")
-    raise typer.Exit
-
-
-Version = Annotated[
-    bool,
-    typer.Option("--version", is_eager=True, callback=print_version, help="Show the version and exit."),
-]

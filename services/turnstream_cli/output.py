@@ -1,4 +1,4 @@
-"""The output of commands: text for people, or JSON lines; standard output holds nothing else."""
+"""Sessions, messages and results, as commands print them."""
 
 from collections.abc import Iterable
 from textwrap import indent
@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import msgspec
 import typer
-from rich.text import Text
 
 from turnstream import (
     ChatMessage,
@@ -21,7 +20,7 @@ from turnstream import (
 )
 from turnstream.catalogue import PriceSource
 from turnstream.logging import printable, printable_json
-from turnstream_service.tables import console, print_fields, print_table, time_text
+from turnstream_service.output import print_fields, print_styled, print_table, time_text
 
 PRICES: Final = {
     PriceSource.OVERRIDE: "by your own price table",
@@ -29,11 +28,6 @@ PRICES: Final = {
     PriceSource.CATALOGUE: "by the price catalogue",
     PriceSource.UNKNOWN: "the price of this model is unknown",
 }
-
-
-def print_json(value: Any) -> None:  # noqa: ANN401 - whatever msgspec can encode
-    """Print one line of JSON."""
-    typer.echo(printable_json(msgspec.json.encode(value)))
 
 
 def print_result(result: Any) -> None:  # noqa: ANN401 - each command has a result of its own
@@ -53,7 +47,7 @@ def print_result(result: Any) -> None:  # noqa: ANN401 - each command has a resu
 def print_session(session: Session, last: int | None = None) -> None:
     """Print what a session is, without its messages; `last` is the number of messages that were asked for."""
     config, metrics = session.config, session.metrics
-    fields = (
+    rows = (
         ("session", session.id),
         ("model", f"{config.provider} / {config.model}"),
         ("state", f"{_state(session)}, version {session.version}"),
@@ -64,18 +58,17 @@ def print_session(session: Session, last: int | None = None) -> None:
         ("updated", time_text(session.updated_at)),
         ("metadata", "" if session.metadata is None else msgspec.json.encode(session.metadata).decode()),
     )
-    print_fields(fields)
+    print_fields(rows)
 
 
 def print_messages(messages: Iterable[ChatMessage]) -> None:
     """Print messages with all their content; as blocks, for a column would be as wide as the longest of them."""
-    out = console()
     for message in messages:
         head = f"{time_text(message.created_at)}  {printable(message.id)}"
         content = "\n".join(part_text(part) for part in message.content)
-        out.print()
-        out.print(Text.assemble((message.role, "bold cyan"), "  ", (head, "dim")), soft_wrap=True)
-        out.print(Text(indent(content, "  ")), soft_wrap=True)
+        print_styled()
+        print_styled((message.role, "bold cyan"), "  ", (head, "dim"))
+        print_styled(indent(content, "  "))
 
 
 def print_infos(infos: Iterable[SessionInfo]) -> None:

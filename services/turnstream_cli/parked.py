@@ -5,9 +5,8 @@ import typer
 from turnstream import Turnstream
 from turnstream.admin import QueueProgress
 from turnstream.logging import printable
-from turnstream_cli.output import print_json
-from turnstream_cli.running import Refused
-from turnstream_service.tables import print_if_empty, print_table, time_text
+from turnstream_service.failures import Refused
+from turnstream_service.output import print_if_empty, print_json, print_table, time_text
 
 
 async def print_parked(redis_url: str | None, *, as_json: bool) -> None:

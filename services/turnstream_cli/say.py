@@ -18,9 +18,9 @@ from turnstream import (
 from turnstream.logging import printable
 from turnstream_cli.notes import print_command_id
 from turnstream_cli.options import STANDARD_INPUT, MessageRole
-from turnstream_cli.output import print_json
 from turnstream_cli.send import SendOptions
 from turnstream_cli.typed_command import time_in
+from turnstream_service.output import print_json
 
 
 class SaidMessage(NamedTuple):

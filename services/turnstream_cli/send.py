@@ -11,8 +11,9 @@ from turnstream.messages import new_id
 from turnstream.settings import load_settings
 from turnstream_cli.notes import print_command_id, warn_of_unknown
 from turnstream_cli.options import STANDARD_INPUT
-from turnstream_cli.output import print_json, print_result
+from turnstream_cli.output import print_result
 from turnstream_cli.typed_command import check_type, parse_command
+from turnstream_service.output import print_json
 
 
 class SendOptions(NamedTuple):

@@ -8,19 +8,17 @@ import typer
 from turnstream_cli.options import (
     DEFAULT_MODEL,
     DEFAULT_PROVIDER,
-    AsJson,
     CommandId,
-    Log,
-    LogLevel,
     MessageRole,
     RedisUrl,
     SessionId,
     Timeout,
     Yes,
-    check_finite,
     complete_command_type,
     complete_event_type,
 )
+from turnstream_service.arguments import LogLevel
+from turnstream_service.options import AsJson, Log, check_finite
 
 SESSIONS: Final = "Sessions"
 """The heading under which the help lists these commands."""
@@ -54,10 +52,10 @@ def say(  # noqa: PLR0913 - what to say, and how
       echo "In plain words, please." | turnstream say chat-1 user -
     """
     from turnstream import SessionConfig
-    from turnstream_cli.running import run
     from turnstream_cli.say import SaidMessage
     from turnstream_cli.say import say as say_message
     from turnstream_cli.send import send_options
+    from turnstream_service.program import run
 
     said = SaidMessage(session_id, role, text, SessionConfig(provider=provider, model=model) if create else None)
     options = send_options(command_id, timeout)
@@ -106,8 +104,8 @@ def send(  # noqa: PLR0913 - how to send
         '{"sessionId": "chat-1", "promptTokens": 50, "completionTokens": 80}'
       echo '{"limit": 2}' | turnstream send list-sessions - --json
     """
-    from turnstream_cli.running import run
     from turnstream_cli.send import send_command, send_options
+    from turnstream_service.program import run
 
     options = send_options(command_id, timeout, apply_within)
     run(send_command(redis_url, kind, text, options, as_json=as_json), log_level, as_json=as_json)
@@ -128,8 +126,8 @@ def get(
       turnstream get chat-1 --last 2
       turnstream get chat-1 --json | jq .metrics
     """
-    from turnstream_cli.running import run
     from turnstream_cli.show import get_session
+    from turnstream_service.program import run
 
     run(get_session(redis_url, session_id, last, as_json=as_json), log_level, as_json=as_json)
 
@@ -159,8 +157,8 @@ def list_sessions(  # noqa: PLR0913 - the options of a query
         raise typer.BadParameter("cannot be used with --all, which lists every page", param_hint="--cursor")
 
     from turnstream.commands import ListSessions
-    from turnstream_cli.running import run
     from turnstream_cli.show import list_all, list_page
+    from turnstream_service.program import run
 
     query = ListSessions(limit=limit, cursor=cursor, provider=provider, model=model, is_active=active)
     show = list_all if everything else list_page
@@ -182,9 +180,9 @@ def delete(
     Example:
       turnstream delete chat-2 --yes
     """
-    from turnstream_cli.running import reported, run
     from turnstream_cli.show import delete_session
     from turnstream_service.confirmation import confirm
+    from turnstream_service.program import reported, run
 
     with reported(as_json=as_json):
         confirm(f"Delete session {session_id} with all its messages?", confirmed=yes)
@@ -208,8 +206,8 @@ def verify(
       turnstream verify chat-1
       turnstream verify chat-1 --json | jq .differences
     """
-    from turnstream_cli.running import run
     from turnstream_cli.verify import verify_session
+    from turnstream_service.program import run
 
     run(verify_session(redis_url, session_id, as_json=as_json), log_level, as_json=as_json)
 
@@ -252,9 +250,9 @@ def tail(  # noqa: PLR0913 - what to show
     if since is not None and from_beginning:
         raise typer.BadParameter("cannot be used with --from-beginning, another start", param_hint="--since")
 
-    from turnstream_cli.running import run
     from turnstream_cli.tail import TailOptions, event_classes, start_of
     from turnstream_cli.tail import tail as show_events
+    from turnstream_service.program import run
 
     start = start_of(since, past=from_beginning or not follow)
     options = TailOptions(event_classes(kinds or []), session, start, limit, follow)

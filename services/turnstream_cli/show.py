@@ -7,9 +7,9 @@ import typer
 from turnstream import DeleteSession, SessionInfo, SessionNotFound, Turnstream
 from turnstream.commands import ListSessions
 from turnstream.logging import printable
-from turnstream_cli.output import print_infos, print_json, print_messages, print_session
-from turnstream_cli.running import Refused
-from turnstream_service.tables import print_if_empty
+from turnstream_cli.output import print_infos, print_messages, print_session
+from turnstream_service.failures import Refused
+from turnstream_service.output import print_if_empty, print_json
 
 
 async def get_session(redis_url: str | None, session_id: str, last: int | None, *, as_json: bool) -> None:

@@ -5,8 +5,9 @@ from typing import Annotated, Final
 
 import typer
 
-from turnstream_cli.dead_letter_commands import SETTINGS
-from turnstream_cli.options import AsJson, Log, LogLevel, RedisUrl, SessionId, Yes, check_finite
+from turnstream_cli.options import RedisUrl, SessionId, Yes
+from turnstream_service.arguments import LogLevel
+from turnstream_service.options import HELP_SETTINGS, AsJson, Log, check_finite
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The subscription's name.")]
 Timeout = Annotated[
@@ -15,7 +16,7 @@ Timeout = Annotated[
 
 WAIT: Final = 30.0
 
-subscriptions = typer.Typer(no_args_is_help=True, context_settings=SETTINGS)
+subscriptions = typer.Typer(no_args_is_help=True, context_settings=HELP_SETTINGS)
 
 
 @subscriptions.callback()
@@ -39,7 +40,7 @@ def list_subscriptions(*, as_json: AsJson = False, redis_url: RedisUrl = None, l
       turnstream subscriptions list
     """
     from turnstream_cli.durable_subscriptions import print_subscriptions
-    from turnstream_cli.running import run
+    from turnstream_service.program import run
 
     run(print_subscriptions(redis_url, as_json=as_json), log_level, as_json=as_json)
 
@@ -53,7 +54,7 @@ def lag(name: Name, *, as_json: AsJson = False, redis_url: RedisUrl = None, log_
       turnstream subscriptions lag billing --json | jq -s 'map(.behind) | add'
     """
     from turnstream_cli.durable_subscriptions import print_lag
-    from turnstream_cli.running import run
+    from turnstream_service.program import run
 
     run(print_lag(redis_url, name, as_json=as_json), log_level, as_json=as_json)
 
@@ -80,8 +81,8 @@ def reset(
       turnstream subscriptions reset billing --to 2h
     """
     from turnstream_cli.durable_subscriptions import reset_to, start_of
-    from turnstream_cli.running import reported, run
     from turnstream_service.confirmation import confirm
+    from turnstream_service.program import reported, run
 
     start = start_of(to)
     with reported(as_json=as_json):
@@ -99,7 +100,7 @@ def parked(name: Name, *, as_json: AsJson = False, redis_url: RedisUrl = None, l
       turnstream subscriptions parked billing
     """
     from turnstream_cli.durable_subscriptions import print_parked
-    from turnstream_cli.running import run
+    from turnstream_service.program import run
 
     run(print_parked(redis_url, name, as_json=as_json), log_level, as_json=as_json)
 
@@ -123,7 +124,7 @@ def redrive(
       turnstream subscriptions redrive billing chat-1
     """
     from turnstream_cli.durable_subscriptions import redrive_session
-    from turnstream_cli.running import run
+    from turnstream_service.program import run
 
     run(redrive_session(redis_url, name, session_id, timeout, as_json=as_json), log_level, as_json=as_json)
 
@@ -145,8 +146,8 @@ def discard(  # noqa: PLR0913 - the options that all have
       turnstream subscriptions discard billing chat-1
     """
     from turnstream_cli.durable_subscriptions import discard_session
-    from turnstream_cli.running import reported, run
     from turnstream_service.confirmation import confirm
+    from turnstream_service.program import reported, run
 
     with reported(as_json=as_json):
         confirm(f"Drop the waiting events of session {session_id} for {name}?", confirmed=yes)
@@ -168,8 +169,8 @@ def forget(
       turnstream subscriptions forget billing
     """
     from turnstream_cli.durable_subscriptions import forget_subscription
-    from turnstream_cli.running import reported, run
     from turnstream_service.confirmation import confirm
+    from turnstream_service.program import reported, run
 
     with reported(as_json=as_json):
         confirm(f"Delete the subscription {name} with its checkpoints and parked events?", confirmed=yes)

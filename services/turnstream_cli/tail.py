@@ -6,7 +6,6 @@ from typing import Final, NamedTuple
 
 import msgspec
 import typer
-from rich.text import Text
 
 from turnstream import ResyncRequired, Turnstream
 from turnstream.client.subscriptions.start import Start, parse_age
@@ -21,8 +20,11 @@ from turnstream.events import (
 )
 from turnstream.logging import printable, printable_json
 from turnstream.wire import EVENT_TYPES, AnyEvent
-from turnstream_cli.output import part_text, print_json
-from turnstream_service.tables import console, print_if_empty, time_text
+from turnstream_cli.output import part_text
+from turnstream_service.output import print_if_empty, print_json, print_styled, time_text
+
+Styled = Sequence[str | tuple[str, str]]
+"""Texts, and pairs of a text and its style."""
 
 TYPE_WIDTH: Final = max(map(len, EVENT_TYPES))
 
@@ -75,8 +77,7 @@ async def tail(redis_url: str | None, options: TailOptions, *, as_json: bool) ->
 
 
 def _print(event: AnyEvent | ResyncRequired) -> None:
-    line = _gone(event) if isinstance(event, ResyncRequired) else _line(event)
-    console().print(line, soft_wrap=True)
+    print_styled(*(_gone(event) if isinstance(event, ResyncRequired) else _line(event)))
 
 
 def _print_json(event: AnyEvent | ResyncRequired) -> None:
@@ -86,16 +87,15 @@ def _print_json(event: AnyEvent | ResyncRequired) -> None:
         typer.echo(printable_json(event.to_json()))
 
 
-def _gone(resync: ResyncRequired) -> Text:
+def _gone(resync: ResyncRequired) -> Styled:
     lost = "an unknown number of" if resync.lost is None else str(resync.lost)
-    return Text(
-        f"{resync.type}: {lost} events of partition {resync.partition} are gone ({resync.reason})", "bold yellow"
-    )
+    text = f"{resync.type}: {lost} events of partition {resync.partition} are gone ({resync.reason})"
+    return ((text, "bold yellow"),)
 
 
-def _line(event: Event) -> Text:
+def _line(event: Event) -> Styled:
     time = time_text(event.timestamp, "milliseconds")
-    return Text.assemble(
+    return (
         (f"{time}  ", "dim"),
         (f"{event.type:<{TYPE_WIDTH}}  ", "bold cyan"),
         (f"{printable(event.session_id)}  ", "dim"),

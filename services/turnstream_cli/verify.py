@@ -5,8 +5,8 @@ import typer
 from turnstream import Turnstream
 from turnstream.admin import Verification
 from turnstream.logging import printable
-from turnstream_cli.output import print_json
-from turnstream_cli.running import REFUSED
+from turnstream_service.exit_status import REFUSED
+from turnstream_service.output import print_json
 
 
 async def verify_session(redis_url: str | None, session_id: str, *, as_json: bool) -> None:

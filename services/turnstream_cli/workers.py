@@ -1,8 +1,7 @@
 """`turnstream workers`: the live workers of a deployment."""
 
 from turnstream import Turnstream
-from turnstream_cli.output import print_json
-from turnstream_service.tables import print_if_empty, print_table
+from turnstream_service.output import print_if_empty, print_json, print_table
 
 
 async def print_workers(redis_url: str | None, *, as_json: bool) -> None:

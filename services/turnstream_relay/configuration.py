@@ -28,7 +28,7 @@ from turnstream.errors import ConfigurationError
 from turnstream.events import Event
 from turnstream.wire import EVENT_TYPES
 from turnstream_relay.network import tls_context
-from turnstream_relay.signing import PREFIX, check_secret
+from turnstream_relay.signatures import PREFIX, check_secret
 
 
 def _event_type(name: str) -> str:

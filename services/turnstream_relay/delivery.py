@@ -6,12 +6,12 @@ from turnstream import Consumer, NotHandled, ResyncRequired, Turnstream
 from turnstream.client.consumers.handler_calls import is_retry
 from turnstream.events import Event
 from turnstream.logging import bound, get_logger
-from turnstream_relay.answers import Answer, Outcome
 from turnstream_relay.configuration import Endpoint
-from turnstream_relay.gate import CircuitOpen, DeliveryLimiter
+from turnstream_relay.delivery_limiter import CircuitOpen, DeliveryLimiter
 from turnstream_relay.messages import message_of
-from turnstream_relay.posting import Poster
-from turnstream_relay.signing import Message
+from turnstream_relay.poster import Poster
+from turnstream_relay.response import Answer, Outcome
+from turnstream_relay.signatures import Message
 
 log = get_logger(__name__)
 

@@ -1,29 +1,20 @@
 """The command line of `turnstream-relay`, also available as `turnstream relay`."""
 # ruff: noqa: PLC0415 - `import turnstream` takes half a second, and the relay's libraries are an extra
 
-import os
 import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Final
 
 import typer
 
-from turnstream_relay.options import (
-    MISFIT,
-    REFUSED,
-    SETTINGS,
-    Config,
-    EndpointName,
-    Log,
-    LogLevel,
-    RedisUrl,
-    check_finite,
-    execute,
-)
+from turnstream_relay.options import Config, EndpointName
 from turnstream_relay.parked import parked
+from turnstream_service import exit_status, program
+from turnstream_service.arguments import LogLevel
 from turnstream_service.help_text import reflow, reflow_help
+from turnstream_service.options import HELP_SETTINGS, Log, RedisUrl, Version, check_finite
+from turnstream_service.stop_requests import exit_on_signals
 
 EXTRA: Final = ("httpcore2", "httpx2", "standardwebhooks")
 
@@ -40,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     epilog=reflow(EPILOG),
-    context_settings=SETTINGS,
+    context_settings=HELP_SETTINGS,
 )
 app.add_typer(parked, name="parked")
 
@@ -49,18 +40,18 @@ def main() -> None:
     """Run what was typed: as `turnstream-relay`, or as `turnstream relay`, which runs this package."""
     name = Path(sys.argv[0]).name
     try:
-        app(prog_name=name if name == app.info.name else "turnstream relay")
+        program.end_with_output(lambda: app(prog_name=name if name == app.info.name else "turnstream relay"))
     except ModuleNotFoundError as error:
         if error.name not in EXTRA:
             raise
         sys.stderr.write(
             f"error: {error.name} is not installed; the relay needs an extra: pip install 'turnstream[relay]'\n"
         )
-        sys.exit(MISFIT)
+        sys.exit(exit_status.UNUSABLE)
 
 
 @app.callback()
-def relay() -> None:
+def relay(*, version: Version = False) -> None:
     """Deliver session events to HTTP endpoints, signed by the Standard Webhooks convention.
 
     Each event is delivered at least once, those of a session in their order. Start as many as you like, anywhere; they
@@ -90,14 +81,13 @@ def run(
     Example:
       turnstream relay run --config relay.toml
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
+    exit_on_signals()
     # Nothing was read yet that could be read again.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
-    from turnstream_relay.running import run_relay
+    from turnstream_relay.program import run_relay
 
-    execute(run_relay(redis_url, config, every), log_level)
+    program.run(run_relay(redis_url, config, every), log_level, until_stopped=True)
 
 
 @app.command()
@@ -108,17 +98,17 @@ def check(config: Config, *, log_level: Log = LogLevel.ERROR) -> None:
       turnstream relay check --config relay.toml
     """
     from turnstream.logging import printable
-    from turnstream_relay.checking import check_endpoints
     from turnstream_relay.configuration import load_configuration
+    from turnstream_relay.endpoint_check import check_endpoints
 
     async def checking() -> None:
         checked = await check_endpoints(load_configuration(config))
         for each in checked:
             typer.echo(f"{each.name}: {'ok' if each.is_well else 'failed'}, {printable(each.answer.reason)}")
         if not all(each.is_well for each in checked):
-            raise typer.Exit(REFUSED)
+            raise typer.Exit(exit_status.REFUSED)
 
-    execute(checking(), log_level)
+    program.run(checking(), log_level)
 
 
 @app.command()
@@ -138,20 +128,20 @@ def replay(
       turnstream relay replay --config relay.toml --endpoint billing --since 1h
     """
     from turnstream.client.subscriptions.start import parse_age
-    from turnstream_relay import operating
+    from turnstream_relay import operations
     from turnstream_relay.configuration import load_configuration
-    from turnstream_service.tables import time_text
+    from turnstream_service.output import time_text
 
     async def replaying() -> None:
-        operating.check_endpoint(load_configuration(config), endpoint)
-        await operating.replay(redis_url, endpoint, start)
+        operations.check_endpoint(load_configuration(config), endpoint)
+        await operations.replay(redis_url, endpoint, start)
         typer.echo(f"{endpoint} gets the events since {time_text(start)} again")
 
     try:
         start = parse_age(since)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--since") from None
-    execute(replaying(), log_level)
+    program.run(replaying(), log_level)
 
 
 @app.command()
@@ -161,14 +151,9 @@ def secret() -> None:
     Example:
       (umask 077; turnstream relay secret > billing.secret)
     """
-    from turnstream_relay.signing import new_secret
+    from turnstream_relay.signatures import new_secret
 
     typer.echo(new_secret())
-
-
-def _leave(_signal: int, _frame: FrameType | None) -> None:
-    """End at once: nothing has begun, so nothing is to be finished."""
-    os._exit(0)
 
 
 reflow_help(app)

@@ -5,7 +5,7 @@ import msgspec
 from turnstream import ResyncRequired
 from turnstream.events import Event
 from turnstream.messages import new_id
-from turnstream_relay.signing import Message
+from turnstream_relay.signatures import Message
 
 
 def message_of(event: Event | ResyncRequired) -> Message:

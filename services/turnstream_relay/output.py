@@ -1,33 +1,25 @@
-"""The output of the commands: a table for people, or JSON lines."""
+"""The output of `turnstream relay parked list`."""
 
 from collections.abc import Iterable
 from typing import Final
 
 import msgspec
-import typer
 
-from turnstream import logging
 from turnstream.admin import ParkedSession
-from turnstream_service.tables import print_if_empty, print_table, time_text
+from turnstream_service.output import print_if_empty, print_json, print_table, time_text
 
-COLUMNS: Final = ("endpoint", "session", "events", "lost", "since", "answer", "state", "next attempt")
-
-
-def printable(text: str) -> str:
-    """Return text of one line that shows as it is, and steers no terminal."""
-    return logging.printable(text).replace("\n", "\\x0a").replace("\t", "\\x09")
+_COLUMNS: Final = ("endpoint", "session", "events", "lost", "since", "answer", "state", "next attempt")
 
 
 def print_parked(found: Iterable[tuple[str, ParkedSession]], *, as_json: bool) -> None:
-    """Print parked sessions, a line each."""
+    """Print parked and retried sessions, a line each."""
     if as_json:
         for endpoint, session in found:
-            encoded = msgspec.json.encode({"endpoint": endpoint, **msgspec.to_builtins(session)})
-            typer.echo(logging.printable_json(encoded))
+            print_json({"endpoint": endpoint, **msgspec.to_builtins(session)})
         return
-    rows = [tuple(map(printable, _cells(endpoint, session))) for endpoint, session in found]
+    rows = [_cells(endpoint, session) for endpoint, session in found]
     if rows:
-        print_table(COLUMNS, rows)
+        print_table(_COLUMNS, rows)
     else:
         print_if_empty("No session waits.", as_json=False)
 

@@ -5,20 +5,12 @@ from typing import Annotated
 
 import typer
 
-from turnstream_relay.options import (
-    REFUSED,
-    SETTINGS,
-    AsJson,
-    Config,
-    EndpointName,
-    Log,
-    LogLevel,
-    RedisUrl,
-    Timeout,
-    execute,
-)
+from turnstream_relay.options import Config, EndpointName, Timeout
+from turnstream_service import exit_status, program
+from turnstream_service.arguments import LogLevel
+from turnstream_service.options import HELP_SETTINGS, AsJson, Log, RedisUrl
 
-parked = typer.Typer(no_args_is_help=True, context_settings=SETTINGS)
+parked = typer.Typer(no_args_is_help=True, context_settings=HELP_SETTINGS)
 
 
 @parked.callback()
@@ -47,18 +39,18 @@ def list_parked(
     Example:
       turnstream relay parked list --config relay.toml
     """
-    from turnstream_relay import operating
+    from turnstream_relay import operations
     from turnstream_relay.configuration import load_configuration
     from turnstream_relay.output import print_parked
 
     async def listing() -> None:
         configuration = load_configuration(config)
         if endpoint is not None:
-            operating.check_endpoint(configuration, endpoint)
+            operations.check_endpoint(configuration, endpoint)
         names = sorted(configuration.endpoints) if endpoint is None else [endpoint]
-        print_parked(await operating.parked_sessions(redis_url, names), as_json=as_json)
+        print_parked(await operations.parked_sessions(redis_url, names), as_json=as_json)
 
-    execute(listing(), log_level, as_json=as_json)
+    program.run(listing(), log_level, as_json=as_json)
 
 
 @parked.command("redrive")
@@ -78,20 +70,20 @@ def redrive_parked(
     Example:
       turnstream relay parked redrive --config relay.toml --endpoint billing
     """
-    from turnstream_relay import operating
+    from turnstream_relay import operations
     from turnstream_relay.configuration import load_configuration
-    from turnstream_relay.output import printable
+    from turnstream_service.output import printable_line
 
     async def redriving() -> None:
-        operating.check_endpoint(load_configuration(config), endpoint)
+        operations.check_endpoint(load_configuration(config), endpoint)
         waiting = 0
-        async for session_id, left in operating.redrive(redis_url, endpoint, session_ids or [], timeout):
+        async for session_id, left in operations.redrive(redis_url, endpoint, session_ids or [], timeout):
             waiting += left
-            typer.echo(f"{printable(session_id)}: {f'{left} events still wait' if left else 'delivered'}")
+            typer.echo(f"{printable_line(session_id)}: {f'{left} events still wait' if left else 'delivered'}")
         if waiting:
-            raise typer.Exit(REFUSED)
+            raise typer.Exit(exit_status.REFUSED)
 
-    execute(redriving(), log_level)
+    program.run(redriving(), log_level)
 
 
 @parked.command("discard")
@@ -111,14 +103,14 @@ def discard_parked(  # noqa: PLR0913 - the options that all have
       turnstream relay parked discard --config relay.toml \
         --endpoint billing chat-1
     """
-    from turnstream_relay import operating
+    from turnstream_relay import operations
     from turnstream_relay.configuration import load_configuration
     from turnstream_service.confirmation import confirm
 
     async def discarding() -> None:
-        operating.check_endpoint(load_configuration(config), endpoint)
+        operations.check_endpoint(load_configuration(config), endpoint)
         confirm(f"Drop the parked events of session {session_id} for {endpoint}?", confirmed=yes)
-        await operating.discard(redis_url, endpoint, session_id, timeout)
+        await operations.discard(redis_url, endpoint, session_id, timeout)
         typer.echo("discarded")
 
-    execute(discarding(), log_level)
+    program.run(discarding(), log_level)

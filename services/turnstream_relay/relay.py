@@ -53,6 +53,7 @@ class Relay:
 
     def stop(self) -> None:
         """Finish the attempts in flight, and end `run`."""
+        log.info("relay stopping")
         self._stopping = True
         self._bell.set()
 

@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-URL_VARIABLE: Final = "TURNSTREAM_REDIS_URL"
-
-LEVELS: Final = ("debug", "info", "warning", "error")
+from turnstream_service.arguments import URL_VARIABLE, LogLevel, version_text
 
 _DESCRIPTION: Final = """\
 Apply the commands of chat sessions: take partitions, apply their commands in order, publish the events.
@@ -60,6 +58,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=version_text())
     parser.add_argument("--redis-url", metavar="URL", help=f"where the server is; {URL_VARIABLE} if not given")
     parser.add_argument(
         "--processes",
@@ -70,7 +69,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
     )
     parser.add_argument(
         "--log-level",
-        choices=LEVELS,
+        choices=[str(level) for level in LogLevel],
         default="info",
         help="least important messages to log (default: %(default)s)",
     )

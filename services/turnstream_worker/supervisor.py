@@ -17,8 +17,7 @@ from typing import Final
 
 from turnstream.backoff import Backoff
 from turnstream.logging import get_logger
-from turnstream.process import ENDING_WITH_CHILDREN
-from turnstream_worker.stopping import StopRequests
+from turnstream_service.stop_requests import STOP_TIME_WITH_CHILDREN, StopRequests
 
 log = get_logger(__name__)
 
@@ -52,7 +51,7 @@ class Supervisor:
 
     async def run(self, *, stop_at_eof: bool) -> int:
         """Run until asked to stop; return 0, or the final status where a worker ended with it."""
-        requests = StopRequests(ENDING_WITH_CHILDREN)
+        requests = StopRequests(STOP_TIME_WITH_CHILDREN)
         requests.hand_to(self.stop)
         requests.listen(at_eof=stop_at_eof, before_exit=self._kill)
         try:

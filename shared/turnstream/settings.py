@@ -214,7 +214,7 @@ def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - each setting 
         if name not in Settings.__struct_fields__:
             raise ConfigurationError(f"{PREFIX}{name.upper()}: there is no such setting")
     variables = {name: os.environ.get(f"{PREFIX}{name.upper()}") for name in Settings.__struct_fields__}
-    values = variables | {name: value for name, value in overrides.items() if value is not None}
+    values: dict[str, Any] = variables | {name: value for name, value in overrides.items() if value is not None}
     return Settings(**{name: value for name, value in values.items() if value is not None})
 
 

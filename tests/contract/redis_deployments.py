@@ -227,7 +227,7 @@ class _FakeTransport:
 
     async def _read(self) -> None:
         while True:
-            self._protocol.answered(await self._socket.responses.get())
+            self._protocol.on_reply(await self._socket.responses.get())
 
 
 class _FakeConnection(FakeAsyncRedisConnection):

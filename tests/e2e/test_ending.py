@@ -13,7 +13,7 @@ import redis
 from tests.e2e.programs import CLI, PARTITIONS, WORKER, Deployment, Program, Programs, needs_proc, until
 
 from turnstream.adapters.embedded import EmbeddedServer, start_embedded_server
-from turnstream_relay.signing import new_secret
+from turnstream_relay.signatures import new_secret
 
 SOON = 15.0
 """Seconds: it is ten, and some for a busy machine; with nothing to bound it, it was forty."""

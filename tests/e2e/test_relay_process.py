@@ -13,7 +13,7 @@ from tests.waiting import wait_until
 
 from turnstream import AddMessage, CreateSession, Turnstream, user_message
 from turnstream.settings import load_settings
-from turnstream_relay.signing import new_secret
+from turnstream_relay.signatures import new_secret
 
 
 async def chat(deployment: Deployment, session_id: str, *texts: str) -> None:

@@ -88,7 +88,7 @@ def server(empty_server: EmbeddedServer, settings: Settings, monkeypatch: pytest
     monkeypatch.setenv("TURNSTREAM_NAMESPACE", settings.namespace)
     monkeypatch.setenv("TURNSTREAM_PARTITIONS", "1")
     monkeypatch.setenv("TURNSTREAM_TIMEOUT", "0.2")
-    asyncio.run(_lived(settings.at(empty_server.url)))
+    asyncio.run(_lived(replace(settings.at(empty_server.url), timeout=30.0)))
     with Redis.from_url(empty_server.url, protocol=2) as raw:
         raw.sadd(Keys(settings.namespace, 1).subscriptions, "billing", "relay-billing")
         yield raw

@@ -38,7 +38,7 @@ from turnstream.errors import CommandParked
 from turnstream.events import SessionCreated
 from turnstream_relay.configuration import load_configuration
 from turnstream_relay.relay import DRAIN
-from turnstream_relay.signing import new_secret
+from turnstream_relay.signatures import new_secret
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

@@ -28,9 +28,11 @@ from turnstream import (
     CommandTimeout,
     CreateSession,
     DeleteSession,
+    NotHandled,
     Position,
     RemoveMessages,
     ResyncRequired,
+    RetryPolicy,
     Session,
     SessionNotFound,
     SessionPage,
@@ -665,3 +667,40 @@ def test_a_handler_may_close_the_client(ts: sync.Turnstream) -> None:
     with ThreadPoolExecutor(1) as pool:
         pool.submit(subscription.run, lambda _: ts.close()).exception(10)
     ts.close()
+
+
+def test_a_handler_may_close_its_consumer(ts: sync.Turnstream) -> None:
+    consumer = ts.consumer("billing", start="beginning")
+    assert consumer.name == "billing"
+    ts.execute(CreateSession(CONFIG, "chat"))
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(consumer.run, lambda _: consumer.close()).result(10)
+    assert [info.lag for info in ts.admin.consumers.list()] == [0]
+    with pytest.raises(Unavailable, match="closed"):
+        consumer.run(lambda _: None)
+    ts.close()
+    consumer.close()
+
+
+def test_parked_sessions_are_hastened_by_any_thread(ts: sync.Turnstream) -> None:
+    policy = RetryPolicy(attempts=1, parked_every=600)
+    consumer = ts.consumer("billing", start="beginning", attempts=policy)
+    tries: list[str] = []
+
+    def handle(event: Event | ResyncRequired) -> None:
+        tries.append(event.type)
+        if len(tries) == 1:
+            raise NotHandled("later")
+
+    def is_tried_again() -> bool:
+        consumer.hasten()
+        return len(tries) == 2
+
+    ts.execute(CreateSession(CONFIG, "chat"))
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(consumer.run, handle)
+        try:
+            wait_until(is_tried_again)
+        finally:
+            consumer.close()
+        running.result(10)

@@ -40,6 +40,17 @@ async def test_leaving_the_block_ends_the_run(real: EmbeddedDeployment) -> None:
         assert [info async for info in ts.admin.workers.list()] == []
 
 
+async def test_a_worker_that_was_silent_for_longer_than_its_lease_is_not_listed(real: EmbeddedDeployment) -> None:
+    async with Worker.connect(settings=real.settings) as worker:
+        running = asyncio.create_task(worker.run())
+        await worker.ready.wait()
+        await real.call("HSET", real.keys.workers, "silent:000000", "1000 1:1")
+        async with Turnstream.connect(settings=real.settings) as ts:
+            assert [info.id async for info in ts.admin.workers.list()] == [worker.worker_id]
+        worker.stop()
+        await running
+
+
 async def test_a_worker_that_never_ran_can_be_closed(real: EmbeddedDeployment) -> None:
     worker = await Worker.connect(settings=real.settings)
     await worker.aclose()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from standardwebhooks import Webhook
 
-from turnstream_relay.signing import new_secret
+from turnstream_relay.signatures import new_secret
 
 
 class Received(NamedTuple):

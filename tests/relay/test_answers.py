@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from turnstream_relay.answers import LONGEST_WAIT, Outcome, answer_of
+from turnstream_relay.response import LONGEST_WAIT, Outcome, answer_of
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 

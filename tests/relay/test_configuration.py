@@ -12,7 +12,7 @@ from tests.relay.written import SECRET, endpoint, write
 from turnstream.errors import ConfigurationError
 from turnstream.events import MessageAdded, SessionCreated
 from turnstream_relay.configuration import Configuration, Endpoint, load_configuration
-from turnstream_relay.signing import new_secret
+from turnstream_relay.signatures import new_secret
 
 KEY = SECRET.removeprefix("whsec_")
 

@@ -30,7 +30,7 @@ from turnstream.errors import ConfigurationError
 from turnstream_relay.configuration import Configuration
 from turnstream_relay.delivery import Delivery, subscription_name
 from turnstream_relay.relay import Relay
-from turnstream_relay.reporting import report_once
+from turnstream_relay.report import report_once
 
 SESSIONS = tuple(f"{number}-chat" for number in range(8))
 """Some in each of the four partitions."""

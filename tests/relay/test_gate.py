@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack, suppress
 import pytest
 from tests.waiting import SOON, wait_until
 
-from turnstream_relay.answers import Answer, Outcome
-from turnstream_relay.gate import FAILURES, CircuitOpen, DeliveryLimiter
+from turnstream_relay.delivery_limiter import FAILURES, CircuitOpen, DeliveryLimiter
+from turnstream_relay.response import Answer, Outcome
 
 REST = 0.02
 WELL = Answer(Outcome.DELIVERED, "HTTP 200")
@@ -212,7 +212,7 @@ async def test_retries_let_other_events_probe_an_open_circuit_first(
     await failing(gate)
     with pytest.raises(CircuitOpen, match="rests"):
         await retried(gate, WELL)
-    monkeypatch.setattr("turnstream_relay.gate.PATIENCE", 0.0)
+    monkeypatch.setattr("turnstream_relay.delivery_limiter.PATIENCE", 0.0)
     await wait_until(lambda: _passes(gate, BAD))
     # Its failure changes nothing: another may try at once.
     async with gate.turn() as note:

@@ -21,8 +21,8 @@ from turnstream.domain.position import LogPosition, Position
 from turnstream.events import SessionDeleted
 from turnstream_relay.configuration import Endpoint, load_configuration
 from turnstream_relay.messages import message_of, ping
-from turnstream_relay.posting import GZIP_ABOVE
-from turnstream_relay.signing import new_secret
+from turnstream_relay.poster import GZIP_ABOVE
+from turnstream_relay.signatures import new_secret
 
 PAGE = ROOT / "docs" / "relay.md"
 

@@ -17,10 +17,10 @@ from tests.relay.receiver import Receiver, Reply, always
 from tests.waiting import SOON
 
 from turnstream_relay import network
-from turnstream_relay.answers import Answer, Outcome
 from turnstream_relay.configuration import Endpoint
-from turnstream_relay.posting import GZIP_ABOVE, MOST_READ, Poster
-from turnstream_relay.signing import Message, new_secret
+from turnstream_relay.poster import GZIP_ABOVE, MOST_READ, Poster
+from turnstream_relay.response import Answer, Outcome
+from turnstream_relay.signatures import Message, new_secret
 
 MESSAGE = Message("0199-a:0", "message-added", b'{"type":"message-added","text":"\xc3\xa4"}')
 

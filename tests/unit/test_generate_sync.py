@@ -15,15 +15,15 @@ import pytest
 from tools.generate_sync import __main__ as command
 from tools.generate_sync.docstrings import ASYNC_WORDS
 from tools.generate_sync.modules import class_context, generated, sync_class
-from tools.generate_sync.plan import MODULES, Edit, SyncClass
-from tools.generate_sync.sources import ROOT, Source, UnknownShape
+from tools.generate_sync.plan import EDITS, MODULES, Edit, SyncClass
+from tools.generate_sync.sources import ROOT, Source, UnknownShape, members, source_of
 
 import turnstream
 from turnstream import sync
 
 PLANNED = [each for module in MODULES for each in module.classes]
-ASYNC_ONLY = {"Worker"}
-"""A worker is a program's main coroutine; `turnstream-worker` runs it."""
+ASYNC_ONLY = {"PendingConnection", "Worker"}
+"""A sync client is open when `connect` returns; a worker is a program's main coroutine."""
 
 EXAMPLE = "turnstream.client.example"
 IMPORTS = """\
@@ -31,17 +31,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Generic
 from turnstream.client.admin.parked_sessions import ParkedAdmin
 from turnstream.client.admin.other import OtherAdmin
-from turnstream.client.lifecycle import PendingClient
+from turnstream.pending import PendingConnection
 from turnstream.client.replies.ticket import Ticket
 from turnstream.domain.models import Session
 """
 
 
-def generate(body: str, edits: tuple[Edit, ...] = ()) -> str:
+def generate(body: str, edits: tuple[Edit, ...] = (), left_out: tuple[str, ...] = ()) -> str:
     """Generate the sync class of an async one with this body."""
     text = f'{IMPORTS}class Example:\n    """An example."""\n{indent(dedent(body), "    ")}'
     source = Source(EXAMPLE, ROOT / "example.py", ast.parse(text))
-    planned = SyncClass(EXAMPLE, "Example", edits)
+    planned = SyncClass(EXAMPLE, "Example", edits, left_out)
     return ast.unparse(sync_class(source, planned, class_context(source, planned)))
 
 
@@ -133,7 +133,7 @@ def shape(call: FunctionType) -> tuple[Sequence[tuple[str, object, object, objec
 def plain(annotation: object) -> object:
     """Replace the async types of an annotation by sync ones, and classes of the plan by their names."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if annotation is typing.Self or str(annotation).startswith("PendingClient["):
+    if annotation is typing.Self or str(annotation).startswith("PendingConnection["):
         return "an open client"
     if origin is Awaitable:
         return plain(arguments[0])
@@ -270,7 +270,7 @@ def test_no_docstring_of_a_sync_class_mentions_asyncio(planned: SyncClass) -> No
         pytest.param(
             """
             @classmethod
-            def connect(cls, url: str) -> "PendingClient[Example]":
+            def connect(cls, url: str) -> "PendingConnection[Example]":
                 \"\"\"Connect.\"\"\"
             """,
             "@classmethod def connect(cls, url: str) -> Self: ... return cls._open(AsyncExample.connect(url))",
@@ -299,7 +299,10 @@ def test_a_method_becomes(method: str, expected: str) -> None:
         ('def later(self) -> Awaitable[int]:\n    """Wait."""', "no rule for Awaitable here"),
         ('def name(self) -> Unknown:\n    """Name."""', "Unknown is neither defined here nor imported"),
         ('@staticmethod\ndef make() -> int:\n    """Make."""', "no rule for the decorators staticmethod"),
-        ('@classmethod\ndef make(cls) -> int:\n    """Make."""', "class method that does not return a PendingClient"),
+        (
+            '@classmethod\ndef make(cls) -> int:\n    """Make."""',
+            "class method that does not return a PendingConnection",
+        ),
         ('async def __acall__(self) -> int:\n    """Call."""', "no rule for __acall__"),
         ('def __len__(self) -> int:\n    """Len."""', "no rule for __len__"),
         ('def __await__(self) -> int:\n    """Wait."""\n    return self._x().__await__()', "await a public method"),
@@ -316,6 +319,11 @@ def test_a_method_becomes(method: str, expected: str) -> None:
             'async def run(self, name: str, handler: Callable[[int], Awaitable[None]]) -> None:\n    """Run."""',
             "no rule for a handler among other parameters",
         ),
+        (
+            'def on(self, handler: Callable[[int], Awaitable[None]]) -> None:\n    """On."""',
+            "no rule for a handler of a method that is not a coroutine",
+        ),
+        ('async def open(self) -> None:\n    """Open."""\n    self.state = 1', "no rule for this assignment of state"),
     ],
 )
 def test_an_unknown_shape_is_refused_with_its_line(method: str, problem: str) -> None:
@@ -328,6 +336,21 @@ def test_the_line_is_that_of_the_method() -> None:
     with pytest.raises(UnknownShape) as refused:
         generate('def fine(self) -> int:\n    """Fine."""\n\ndef __len__(self) -> int:\n    """Len."""')
     assert str(refused.value).startswith(f"example.py:{IMPORTS.count(chr(10)) + 6}: ")
+
+
+def test_a_left_out_method_exists() -> None:
+    with pytest.raises(UnknownShape, match="Example has no gone, which the plan leaves out"):
+        generate("", left_out=("gone",))
+
+
+def test_every_common_edit_is_used() -> None:
+    texts: list[str] = []
+    for planned in PLANNED:
+        source = source_of(planned.source)
+        definition = source.class_named(planned.name)
+        nodes = [definition, *(member.function for member in members(source, definition))]
+        texts.extend(ast.get_docstring(node) or "" for node in nodes)
+    assert [edit for edit in EDITS if edit.old not in " ".join(" ".join(texts).split())] == []
 
 
 def test_an_edit_that_matches_nothing_is_refused() -> None:

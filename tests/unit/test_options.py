@@ -12,7 +12,8 @@ import turnstream_alerts.main
 import turnstream_cli.main
 import turnstream_relay.main
 from turnstream.adapters.redis.deployment.roles import ROLES
-from turnstream_cli.options import RoleName, check_finite
+from turnstream_cli.options import RoleName
+from turnstream_service.options import check_finite
 
 APPS = {module.__name__: module.app for module in (turnstream_cli.main, turnstream_relay.main)}
 

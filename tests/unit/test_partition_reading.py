@@ -19,7 +19,9 @@ from turnstream.settings import Settings
 async def test_a_failure_after_a_redirection_is_reported_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    reader = _PartitionReader(one_server(Settings(), cast("Any", None), Scripts()), cast("Any", None), 0, lambda: None)
+    reader = _PartitionReader(
+        one_server(Settings(), cast("Any", None), Scripts()), cast("Any", None), 0, asyncio.Event()
+    )
     away = Unavailable("away")
     answers: list[Exception | None] = [MovedError("1 127.0.0.1:7000"), away, MovedError("1 127.0.0.1:7001"), away, None]
 
@@ -38,7 +40,9 @@ async def test_a_failure_after_a_redirection_is_reported_once(
 
 async def test_entries_read_from_another_cursor_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer to the old question comes in the same moment in which the new one is asked."""
-    reader = _PartitionReader(one_server(Settings(), cast("Any", None), Scripts()), cast("Any", None), 0, lambda: None)
+    reader = _PartitionReader(
+        one_server(Settings(), cast("Any", None), Scripts()), cast("Any", None), 0, asyncio.Event()
+    )
     loop = asyncio.get_running_loop()
     answers: dict[str, asyncio.Future[Sequence[RawEntry]]] = {"10-0": loop.create_future(), "5-0": loop.create_future()}
 

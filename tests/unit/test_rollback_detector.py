@@ -65,11 +65,9 @@ async def notices(
     async def handle(resync: ResyncRequired) -> None:
         found.append(resync)
 
-    rollbacks = RollbackDetector(
-        1 + max(handled), handled, log, HandlerCalls(handle, RetryPolicy(attempts=1)), lambda: owned
-    )
+    rollbacks = RollbackDetector(1 + max(handled), handled, log, HandlerCalls(handle, RetryPolicy(attempts=1)))
     for _ in range(checks):
-        await rollbacks.check()
+        await rollbacks.check(owned)
     return found
 
 

@@ -140,8 +140,8 @@ def _coroutine(member: Member, context: ClassContext) -> str:
     if function.name == CLOSES:
         return "self._close()" if context.opens else f"self._end({forwarded(function, TARGET)})"
     if callbacks := handlers(function):
-        if _parameter_names(function) != callbacks:
-            source.refuse(function, "there is no rule for a handler among other parameters")
+        if _parameter_names(function) != callbacks or not _is_none(_annotation(function)):
+            source.refuse(function, "there is no rule for a handler among other parameters, or with a result")
         return f"self._handle({TARGET}.{function.name}, {callbacks[0]})"
     return _returned(source, f"self._call({forwarded(function, TARGET)})", _annotation(function))
 
@@ -151,6 +151,8 @@ def _immediate(member: Member) -> str:
     source, function = member
     if function.name == "__repr__":
         return f"return repr({TARGET})"
+    if handlers(function):
+        source.refuse(function, "there is no rule for a handler of a method that is not a coroutine")
     returns = _annotation(function)
     if _planned_name(source, returns):
         return f"self._check()\nreturn {wrapped(source, forwarded(function, TARGET), returns)}"
@@ -159,7 +161,7 @@ def _immediate(member: Member) -> str:
 
 
 def _returned(source: Source, expression: str, returns: ast.expr) -> str:
-    if isinstance(returns, ast.Constant) and returns.value is None:
+    if _is_none(returns):
         return expression
     return f"return {wrapped(source, expression, returns)}"
 
@@ -170,6 +172,10 @@ def _annotation(function: Function) -> ast.expr:
 
 def _parameter_names(function: Function) -> list[str]:
     return [node.arg for node in ast.walk(function.args) if isinstance(node, ast.arg)][1:]
+
+
+def _is_none(annotation: ast.expr) -> bool:
+    return isinstance(annotation, ast.Constant) and annotation.value is None
 
 
 def _is_iterator(annotation: ast.expr) -> bool:

@@ -3,7 +3,7 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tools.generate_sync.docstrings import Docstrings
@@ -67,7 +67,11 @@ def sync_class(source: Source, planned: SyncClass, context: ClassContext) -> ast
     found = [*members(source, definition)]
     body: list[ast.stmt] = [context.docstrings.edited(definition, source)]
     body.extend(_constructor([member for member in found if member.function.name == "__init__"], context))
+    if unknown := {*planned.left_out} - {member.function.name for member in found}:
+        source.refuse(definition, f"{planned.name} has no {', '.join(sorted(unknown))}, which the plan leaves out")
     for member in found:
+        if member.function.name != "__init__":
+            _refuse_public_assignments(member)
         if is_public(member.function.name) and member.function.name not in planned.left_out:
             method = sync_method(member, context)
             body.extend([method] if method else [])
@@ -109,20 +113,23 @@ def _constructor(constructors: list[Member], context: ClassContext) -> Iterator[
 
 def _attributes(member: Member, context: ClassContext) -> Iterator[str]:
     """Yield the assignments of the public attributes that an async constructor assigns."""
-    nodes = [*ast.walk(member.function)]
-    plain = [node for node in nodes if isinstance(node, ast.Assign) and len(node.targets) == 1]
-    plain_targets = {node.targets[0] for node in plain}
-    for node in nodes:
-        match node:
-            case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()) if not name.startswith("_"):
-                if node not in plain_targets:
-                    member.source.refuse(node, f"there is no rule for this assignment of {name}")
-            case _:
-                pass
+    plain = [node for node in ast.walk(member.function) if isinstance(node, ast.Assign) and len(node.targets) == 1]
+    _refuse_public_assignments(member, except_for=[node.targets[0] for node in plain])
     for node in plain:
         match node.targets[0]:
             case ast.Attribute(value=ast.Name(id="self"), attr=name) if not name.startswith("_"):
                 yield f"self.{name} = {_attribute(member.source, name, node.value, context)}"
+            case _:
+                pass
+
+
+def _refuse_public_assignments(member: Member, except_for: Sequence[ast.expr] = ()) -> None:
+    """Refuse what would leave the attribute of a sync object out of date, or without a value."""
+    for node in ast.walk(member.function):
+        match node:
+            case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()) if not name.startswith("_"):
+                if node not in except_for:
+                    member.source.refuse(node, f"there is no rule for this assignment of {name}")
             case _:
                 pass
 

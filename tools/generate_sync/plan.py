@@ -57,7 +57,6 @@ EDITS = (
     Edit("An async iterator", "An iterator"),
     Edit("`async with", "`with"),
     Edit("`async for", "`for"),
-    Edit("`aclose`", "`close`"),
     Edit("`await …run(handler)`", "`run(handler)`"),
     Edit("(await ts.position())", "(ts.position())"),
     Edit("each time that it is awaited,", "each time that its result is asked for,"),

@@ -90,12 +90,12 @@ def _value(argument: ast.arg) -> str:
 
 def handlers(function: Function) -> list[str]:
     """Return the parameters that are callbacks with an awaitable result."""
-    arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
-    return [argument.arg for argument in arguments if argument.annotation and _is_handler(argument.annotation)]
+    arguments = [node for node in ast.walk(function.args) if isinstance(node, ast.arg) and node.annotation]
+    return [argument.arg for argument in arguments if any(map(_is_handler, ast.walk(argument)))]
 
 
-def _is_handler(annotation: ast.expr) -> bool:
-    match annotation:
+def _is_handler(node: ast.AST) -> bool:
+    match node:
         case ast.Subscript(
             value=ast.Name(id="Callable"), slice=ast.Tuple(elts=[_, ast.Subscript(value=ast.Name(id="Awaitable"))])
         ):

@@ -22,7 +22,7 @@ from turnstream import (
     user_message,
 )
 from turnstream.commands import Command
-from turnstream_service.tables import console
+from turnstream_service.output import console
 
 CONFIG: Final = SessionConfig(provider="openai", model="gpt-4o")
 

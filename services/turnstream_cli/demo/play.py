@@ -8,8 +8,8 @@ from turnstream import Turnstream
 from turnstream.adapters.embedded import EmbeddedServer
 from turnstream_cli.demo.conversation import converse
 from turnstream_cli.demo.crowd import Crowd, gather_crowd
-from turnstream_cli.launching import worker_processes
-from turnstream_cli.options import LogLevel
+from turnstream_cli.worker_processes import worker_processes
+from turnstream_service.arguments import LogLevel
 
 WORKERS: Final = 2
 

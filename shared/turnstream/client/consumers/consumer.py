@@ -5,7 +5,7 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from functools import partial
 from typing import Generic
@@ -166,12 +166,10 @@ class Consumer(Generic[SomeEvent]):
 
     async def _share(self, member: Member[SubscriptionState, PartitionConsumer], calls: HandlerCalls) -> None:
         """Work on this consumer's share of the partitions until it is stopped."""
-        rollbacks = RollbackDetector(
-            self._backend.partitions, self._handled, self._backend.events, calls, self._owned_partitions
-        )
+        rollbacks = RollbackDetector(self._backend.partitions, self._handled, self._backend.events, calls)
         async with member.joined():
             member.start("listening for events", self._listen)
-            member.start("detecting rollbacks", partial(self._detect_rollbacks, rollbacks))
+            member.start("detecting rollbacks", partial(self._detect_rollbacks, rollbacks, member))
             member.start("looking for requests", partial(self._wake_when_notified, member))
             await member.share()
 
@@ -225,12 +223,11 @@ class Consumer(Generic[SomeEvent]):
         for consumer in self._partition_consumers():
             consumer.wake_all()
 
-    async def _detect_rollbacks(self, rollbacks: RollbackDetector) -> None:
+    async def _detect_rollbacks(
+        self, rollbacks: RollbackDetector, member: Member[SubscriptionState, PartitionConsumer]
+    ) -> None:
         await asyncio.sleep(self._lease)
-        await rollbacks.check()
-
-    def _owned_partitions(self) -> Container[int]:
-        return self._member.owned if self._member else ()
+        await rollbacks.check(member.owned)
 
     def _partition_consumers(self) -> list[PartitionConsumer]:
         return list(self._member.owned.values()) if self._member else []

@@ -64,9 +64,7 @@ class PartitionConsumer:
         self._number = state.partition
         self._calls = context.calls
         self._stopped = asyncio.Event()
-        partition = ConsumedPartition(
-            *(context.name, context.partitions, state, context.subscriptions, context.calls, self._last_checkpoint)
-        )
+        partition = ConsumedPartition(context.name, context.partitions, state, context.subscriptions, context.calls)
         self._retries = SessionRetries(partition, self._stopped)
         self._wakeup = asyncio.Event()
         self._checkpoint: LogPosition | None = state.mark
@@ -222,9 +220,6 @@ class PartitionConsumer:
         if position.generation != highest.generation or position.sequence >= highest.sequence:
             self._context.handled[self._number] = position
 
-    def _last_checkpoint(self) -> LogPosition:
-        return self._checkpoint or LogPosition("", 0)
-
     async def _maybe_save(self, position: LogPosition) -> None:
         if asyncio.get_running_loop().time() - self._checkpoint_time > CHECKPOINT_INTERVAL_S:
             await self._save(position)
@@ -233,7 +228,7 @@ class PartitionConsumer:
         """Store a checkpoint, unless it is the last one."""
         if position != self._checkpoint:
             await self._store_checkpoint(position)
-            self._checkpoint = position
+            self._checkpoint = self._retries.checkpoint = position
             self._remember(position)
         self._checkpoint_time = asyncio.get_running_loop().time()
 

@@ -13,7 +13,7 @@ In a partition that the consumer owns, its reader compares each page. In those t
 """
 
 import asyncio
-from collections.abc import Callable, Container
+from collections.abc import Container
 
 from turnstream.client.consumers.handler_calls import HandlerCalls
 from turnstream.client.subscriptions.resync import HistoryGap, position_of_one, resync_for
@@ -46,24 +46,21 @@ class RollbackDetector:
         handled: dict[int, LogPosition],
         events: EventLog,
         calls: HandlerCalls,
-        owned: Callable[[], Container[int]],
     ) -> None:
-        """Compare with `handled`, the positions by partition, except for the partitions that `owned` returns."""
+        """Compare with `handled`, the positions by partition."""
         self._partitions = partitions
         self._handled = handled
         self._events = events
         self._calls = calls
-        self._owned = owned
         self._checked = 0
 
-    async def check(self) -> None:
-        """Compare some partitions and call the handler with a `ResyncRequired` for each rollback.
+    async def check(self, owned: Container[int]) -> None:
+        """Compare some partitions that are not `owned`; call the handler with a `ResyncRequired` for each rollback.
 
         Raises:
             Unavailable: the server does not answer.
 
         """
-        owned = self._owned()
         others = [partition for partition in self._handled if partition not in owned]
         first = self._checked % max(1, len(others))
         self._checked += PARTITIONS_PER_CHECK

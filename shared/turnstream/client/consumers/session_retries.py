@@ -16,7 +16,6 @@ count as an attempt, and this partition's retries pause.
 """
 
 import asyncio
-from collections.abc import Callable
 from datetime import datetime
 from enum import Enum, auto
 from typing import NamedTuple
@@ -68,14 +67,13 @@ class TurnResult(Enum):
 
 
 class ConsumedPartition(NamedTuple):
-    """A partition of a subscription that this consumer owns; `checkpoint` returns its last checkpoint."""
+    """A partition of a subscription that this consumer owns."""
 
     name: str
     partitions: int
     state: SubscriptionState
     subscriptions: ConsumerStore
     calls: HandlerCalls
-    checkpoint: Callable[[], LogPosition]
 
 
 class SessionRetries:
@@ -83,6 +81,8 @@ class SessionRetries:
 
     def __init__(self, partition: ConsumedPartition, stopped: asyncio.Event) -> None:
         """Start with no sessions; `load` reads them. `run` ends when `stopped` is set."""
+        self.checkpoint = partition.state.mark or LogPosition("", 0)
+        """The last checkpoint of the partition."""
         self._name, self._number = partition.name, partition.state.partition
         self._partition = partition
         self._state = partition.state
@@ -219,7 +219,7 @@ class SessionRetries:
         failed = await self._calls.attempt(event, retry=True) if event else None
         if failed or not lost:
             return failed
-        checkpoint = self._partition.checkpoint()
+        checkpoint = self.checkpoint
         gap = HistoryGap("parking", lost, checkpoint)
         position = position_of_one(self._number, self._partition.partitions, checkpoint)
         return await self._calls.attempt(resync_for(gap, self._number, checkpoint, position, session_id), retry=True)

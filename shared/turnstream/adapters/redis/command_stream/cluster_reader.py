@@ -1,7 +1,7 @@
 """Reading the command streams of a cluster: one blocking reader a partition, for no read can span slots (design §2)."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from redis.asyncio.connection import AbstractConnection
@@ -76,14 +76,14 @@ class ClusterStreamReader:
 
     def _reader(self, number: int) -> "_PartitionReader":
         if number not in self._readers:
-            self._readers[number] = _PartitionReader(self._server, self._cluster, number, self._arrived.set)
+            self._readers[number] = _PartitionReader(self._server, self._cluster, number, self._arrived)
         return self._readers[number]
 
 
 class _PartitionReader:
     """Reads one stream; a task waits at the server while nothing is there."""
 
-    def __init__(self, server: Server, cluster: Cluster, number: int, arrived: Callable[[], None]) -> None:
+    def __init__(self, server: Server, cluster: Cluster, number: int, arrived: asyncio.Event) -> None:
         self._cluster = cluster
         self._key = server.partition(number).commands
         self._heartbeat = server.settings.heartbeat
@@ -134,7 +134,7 @@ class _PartitionReader:
             # A call has asked for another cursor since: these entries are not the ones right after it.
             return
         self._entries, self._failure, self._task = entries, failure, None
-        self._arrived()
+        self._arrived.set()
 
     async def _persistently(self, cursor: str, count: int) -> Sequence[RawEntry]:
         """Read; while the stream's node does not answer, try again, and say so once."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
@@ -37,9 +37,9 @@ class StandaloneStreamReader:
         self._server = server
         self._numbers = {keys.commands.encode(): number for number, keys in enumerate(server.keys.partitions)}
         self._ended = asyncio.Event()
-        self._busy = _BlockingRead(server, self._ended.set)
-        self._resting = _BlockingRead(server, self._ended.set)
-        self._heard: dict[int, float] = {}
+        self._busy = _BlockingRead(server, self._ended)
+        self._resting = _BlockingRead(server, self._ended)
+        self._last_command_at: dict[int, float] = {}
         """Which partitions the busy ones' read is to name, and when they had their last command."""
         self._faults: Faults[int] = Faults()
         """Partitions whose streams cannot be read: one would have the read of all refused."""
@@ -71,7 +71,7 @@ class StandaloneStreamReader:
     async def wake(self) -> None:
         """End a `read` that waits: others are owned now, so the busy ones' connection is given up for the next read."""
         if self._waits:
-            self._wait_no_longer()
+            self._stop_waiting()
             self._busy.give_up()
 
     async def aclose(self) -> None:
@@ -80,9 +80,9 @@ class StandaloneStreamReader:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for wire in (self._busy.give_up(), self._resting.give_up()):
-            if wire is not None:
-                await wire.aclose()
+        for transport in (self._busy.give_up(), self._resting.give_up()):
+            if transport is not None:
+                await transport.aclose()
 
     def _give_up(self) -> None:
         self._busy.give_up()
@@ -130,17 +130,17 @@ class StandaloneStreamReader:
             self._timer.cancel()
             self._timer = None
         if self._timer is None:
-            self._timer = loop.call_at(self._until, self._look)
+            self._timer = loop.call_at(self._until, self._check_end)
 
-    def _look(self) -> None:
+    def _check_end(self) -> None:
         loop = asyncio.get_running_loop()
         self._timer = None
         if loop.time() + TICK >= self._until:
-            self._wait_no_longer()
+            self._stop_waiting()
         elif self._waits:
-            self._timer = loop.call_at(self._until, self._look)
+            self._timer = loop.call_at(self._until, self._check_end)
 
-    def _wait_no_longer(self) -> None:
+    def _stop_waiting(self) -> None:
         self._waits = False
         self._ended.set()
 
@@ -156,13 +156,13 @@ class StandaloneStreamReader:
         for read in (busy, resting):
             read.check(now)
         if not resting.cursors:
-            lately = {number for number, at in self._heard.items() if at > now - LATELY}
+            lately = {number for number, at in self._last_command_at.items() if at > now - LATELY}
             # A blocked read cannot be given more streams: partitions that it misses go to the idle read, busy or not.
             rest = {n: c for n, c in cursors.items() if n not in lately or (busy.cursors and busy.cursors.get(n) != c)}
             resting.start(rest, count, block)
-            self._heard = {number: at for number, at in self._heard.items() if number in lately}
+            self._last_command_at = {number: at for number, at in self._last_command_at.items() if number in lately}
         if not busy.cursors:
-            others = {number: cursors[number] for number in self._heard if number in cursors}
+            others = {number: cursors[number] for number in self._last_command_at if number in cursors}
             # As long as all can be read that is all, and one comparison is cheaper than a look at each.
             if {**resting.cursors, **others} != cursors:
                 others = {n: c for n, c in cursors.items() if n in others or resting.cursors.get(n) != c}
@@ -178,36 +178,36 @@ class StandaloneStreamReader:
                 if asked[number] == cursors.get(number):
                     found[number] = [entry_of(*row) for row in rows]
         if found:
-            self._heard.update(dict.fromkeys(found, asyncio.get_running_loop().time()))
+            self._last_command_at.update(dict.fromkeys(found, asyncio.get_running_loop().time()))
         return found
 
 
 class _BlockingRead:
-    """A connection on which one read at a time waits, also between two calls of `SharedReading.read`."""
+    """A connection on which one read at a time waits, also between two calls of `StandaloneStreamReader.read`."""
 
-    def __init__(self, server: Server, ended: Callable[[], None]) -> None:
+    def __init__(self, server: Server, ended: asyncio.Event) -> None:
         self.cursors: Mapping[int, str] = {}
         """The cursors of the read, until its answer is taken."""
         self._server = server
         self._ended = ended
-        self._wire: Transport | None = None
+        self._transport: Transport | None = None
         self._answers: list[Any] = []
         self._deadline = 0.0
 
     async def open(self) -> None:
         """Open the connection, unless it is open; one that was idle for long may be dead without a sign."""
-        if self._wire and not self.cursors and self._rested_for() > self._server.settings.heartbeat:
+        if self._transport and not self.cursors and self._idle_for() > self._server.settings.heartbeat:
             self.give_up()
-        if self._wire is None:
+        if self._transport is None:
             connection = await self._server.topology.connect(self._server.keys.workers)
-            self._wire = Transport(connection, self._answered, self._answered)
+            self._transport = Transport(connection, self._receive, self._receive)
 
     def start(self, cursors: Mapping[int, str], count: int, block: float) -> None:
         """Ask for the entries after the cursors, if there are any."""
-        if cursors and self._wire:
+        if cursors and self._transport:
             streams = [self._server.partition(partition).commands for partition in cursors]
             limits = ("COUNT", count, "BLOCK", max(1, int(block * 1000)))
-            self._wire.send(pack(("XREAD", *limits, "STREAMS", *streams, *cursors.values())))
+            self._transport.send(pack(("XREAD", *limits, "STREAMS", *streams, *cursors.values())))
             self.cursors = cursors
             self._deadline = asyncio.get_running_loop().time() + block + self._server.settings.heartbeat
 
@@ -233,18 +233,18 @@ class _BlockingRead:
 
     def give_up(self) -> Transport | None:
         """Close the connection with its blocked read, and return it."""
-        wire, self._wire, self.cursors = self._wire, None, {}
+        transport, self._transport, self.cursors = self._transport, None, {}
         self._answers.clear()
-        if wire is not None:
-            wire.close()
-        return wire
+        if transport is not None:
+            transport.close()
+        return transport
 
-    def _rested_for(self) -> float:
-        return asyncio.get_running_loop().time() - self._wire.received_at if self._wire else 0.0
+    def _idle_for(self) -> float:
+        return asyncio.get_running_loop().time() - self._transport.received_at if self._transport else 0.0
 
-    def _answered(self, answer: Any) -> None:  # noqa: ANN401 - whatever the server answers, or why it does not
+    def _receive(self, answer: Any) -> None:  # noqa: ANN401 - whatever the server answers, or why it does not
         self._answers.append(answer)
-        self._ended()
+        self._ended.set()
 
 
 def entry_of(entry_id: bytes, pairs: Sequence[bytes]) -> RawEntry:

@@ -49,7 +49,7 @@ class Cluster:
         return await self.connect_to(await self.holder(slot_of(key)))
 
     async def connect_to(self, address: Address) -> AbstractConnection:
-        """Open a separate connection to a node; it ends when the node is left.
+        """Open a separate connection to a node; it ends when the node is unusable.
 
         Raises:
             Unavailable: no server answers there; the map is read again before the next attempt.
@@ -103,8 +103,8 @@ class Cluster:
         node = self._nodes.get(address)
         if node is None:
             open_ = partial(opened, self._target.connector_to(address), str(address))
-            left = partial(self._left, address)
-            node = self._nodes[address] = PipelinedConnection(open_, str(address), self._patience, left)
+            on_unusable = partial(self._cut_connections, address)
+            node = self._nodes[address] = PipelinedConnection(open_, str(address), self._patience, on_unusable)
         return node
 
     def moved(self, redirection: MovedError, by: Address) -> None:
@@ -115,7 +115,7 @@ class Cluster:
         """Read the map again before this node is asked for anything."""
         self._doubted.add(address)
 
-    def _left(self, address: Address) -> None:
+    def _cut_connections(self, address: Address) -> None:
         self.doubt(address)
         for connection in list(self._connections.pop(address, ())):
             cut(connection)

@@ -56,7 +56,7 @@ class Standalone:
         """Use a function that opens connections, and the server's name for errors."""
         self._open = open_
         self._connections = WeakSet[AbstractConnection]()
-        self._connection = PipelinedConnection(open_, where, patience, self._left)
+        self._connection = PipelinedConnection(open_, where, patience, self._cut_connections)
 
     def calls(self, key: str) -> CommandExecutor:  # noqa: ARG002 - all keys are here
         """Return the shared connection."""
@@ -76,6 +76,6 @@ class Standalone:
         """Close the shared connection for good."""
         await self._connection.aclose()
 
-    def _left(self) -> None:
+    def _cut_connections(self) -> None:
         for connection in list(self._connections):
             cut(connection)

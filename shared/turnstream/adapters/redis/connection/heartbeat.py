@@ -46,25 +46,25 @@ class Heartbeat:
         self._ask = ask
         self._is_overdue = False
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(seconds / 2, self._look)
+        self._timer = self._loop.call_later(seconds / 2, self._check)
 
     def stop(self) -> None:
         """End it."""
         self._timer.cancel()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         now, asked_at = self._loop.time(), self._asked_at()
         due = max(asked_at or 0.0, self._watched.received_at) + self._seconds
         if asked_at is None:
             self._is_overdue = False
-            self._look_again_at(self._asked_if_quiet(now))
+            self._check_at(self._asked_if_quiet(now))
         elif now + TIMER_SLACK_S < due:
             self._is_overdue = False
-            self._look_again_at(min(due, now + self._seconds / 2))
+            self._check_at(min(due, now + self._seconds / 2))
         elif not self._is_overdue:
             # Something may have held up the event loop: then the answer waits to be read, and timers come first.
             self._is_overdue = True
-            self._look_again_at(now + LATE_ANSWER_S)
+            self._check_at(now + LATE_ANSWER_S)
         else:
             self._watched.give_up(f"it did not answer for {self._seconds:g} s")
 
@@ -76,5 +76,5 @@ class Heartbeat:
         self._ask()
         return now + self._seconds / 2
 
-    def _look_again_at(self, when: float) -> None:
-        self._timer = self._loop.call_at(when, self._look)
+    def _check_at(self, when: float) -> None:
+        self._timer = self._loop.call_at(when, self._check)

@@ -58,18 +58,18 @@ class Transport(asyncio.Protocol):
     """
 
     def __init__(
-        self, connection: AbstractConnection, answered: Callable[[Any], None], lost: Callable[[RedisError], None]
+        self, connection: AbstractConnection, on_reply: Callable[[Any], None], on_lost: Callable[[RedisError], None]
     ) -> None:
-        """Call `answered` with each reply, and `lost` once when the connection has ended.
+        """Call `on_reply` with each reply, and `on_lost` once when the connection has ended.
 
         Args:
             connection: the open connection.
-            answered: called with each reply; an error reply is passed as an exception.
-            lost: called with the reason; not called after `close`.
+            on_reply: called with each reply; an error reply is passed as an exception.
+            on_lost: called with the reason; not called after `close`.
 
         """
-        self.answered = answered
-        self._lost = lost
+        self.on_reply = on_reply
+        self._on_lost = on_lost
         self._connection = connection
         self._gone = asyncio.Event()
         error_of = cast("Callable[[str], Exception]", DefaultParser.parse_error)
@@ -92,52 +92,52 @@ class Transport(asyncio.Protocol):
         return self._transport.is_closing()
 
     def send(self, packed: bytes) -> None:
-        """Send one or several commands. On a closed connection this does nothing: `lost` reports the loss."""
+        """Send one or several commands. On a closed connection this does nothing: `on_lost` reports the loss."""
         if not self._transport.is_closing():
             self._transport.write(packed)
 
     async def aclose(self) -> None:
-        """Close the connection without calling `lost`, and wait up to `CLOSE_TIMEOUT_S` seconds until it is closed."""
+        """Close the connection without calling `on_lost`; wait up to `CLOSE_TIMEOUT_S` seconds for the end."""
         self.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self._gone.wait()
 
     def close(self) -> None:
-        """Close the connection without calling `lost`."""
-        self.answered = self._lost = _ignore
+        """Close the connection without calling `on_lost`."""
+        self.on_reply = self._on_lost = _ignore
         if self._heartbeat is not None:
             self._heartbeat.stop()
         # `disconnect`, the public method, is a coroutine and would need a task.
         self._connection._close()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
     def give_up(self, reason: str) -> None:
-        """Abort a dead connection, discard its unsent bytes, and call `lost` with the reason."""
+        """Abort a dead connection, discard its unsent bytes, and call `on_lost` with the reason."""
         transport = self._transport
         self._end(RedisTimeoutError(reason))
         transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Parse received bytes, and call `answered` with each complete reply."""
+        """Parse received bytes, and call `on_reply` with each complete reply."""
         self.received_at = self._loop.time()
         try:
             self._reader.feed(data)
             while (answer := self._reader.gets()) is not _NOTHING:
                 if isinstance(answer, RedisConnectionError):
                     raise answer  # noqa: TRY301 - it concerns the whole connection, for example while the server loads
-                self.answered(answer)
+                self.on_reply(answer)
         except Exception as error:  # noqa: BLE001 - after any failure the position in the byte stream is unknown
             self._end(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Call `lost`: the connection has ended."""
+        """Call `on_lost`: the connection has ended."""
         self._gone.set()
         self._end(exc or RedisConnectionError("closed by the server"))
 
     def _end(self, error: Exception) -> None:
-        lost = self._lost
+        on_lost = self._on_lost
         self.close()
-        lost(error if isinstance(error, RedisError) else RedisConnectionError(repr(error)))
+        on_lost(error if isinstance(error, RedisError) else RedisConnectionError(repr(error)))
 
 
 def _ignore(_: object) -> None:
@@ -147,22 +147,22 @@ def _ignore(_: object) -> None:
 class PipelinedConnection:
     """A connection that many share: they do not wait for each other, and answers come in order."""
 
-    def __init__(self, open_: Open, where: str, patience: Patience, left: Callable[[], None]) -> None:
+    def __init__(self, open_: Open, where: str, patience: Patience, on_unusable: Callable[[], None]) -> None:
         """Take what opens connections, and the server's name for errors.
 
-        `left` is called when the server is left: it does not answer, or was demoted.
+        `on_unusable` is called when the server does not answer, or was demoted.
         """
         self._open = open_
         self._where = where
         self._timeout = patience.response
         self._heartbeat = patience.heartbeat
-        self._left = left
-        self._wire: Transport | None = None
+        self._on_unusable = on_unusable
+        self._transport: Transport | None = None
         self._opening: asyncio.Task[None] | None = None
         self._unsent: list[bytes] = []
         self._waiting: deque[tuple[asyncio.Future[Any] | None, float]] = deque()
         """The calls that wait for the next answers, and their deadlines."""
-        self._watch: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
     async def call(self, *words: Word) -> Any:  # noqa: ANN401 - whatever the server answers
@@ -207,12 +207,12 @@ class PipelinedConnection:
     async def aclose(self) -> None:
         """Close the connection for good; calls that wait for an answer get `Unavailable`."""
         self._closed = True
-        opening, wire = self._opening, self._wire
+        opening, transport = self._opening, self._transport
         self._fail(Unavailable(f"The connection to {self._where} was closed"))
         if opening is not None:
             await asyncio.wait([opening])
-        if wire is not None:
-            await wire.aclose()
+        if transport is not None:
+            await transport.aclose()
 
     async def _answer_to(self, packed: bytes, ahead: int = 0) -> Any:  # noqa: ANN401 - whatever the server answers
         """Send a command and return its answer; no call waits for the `ahead` answers before it."""
@@ -223,8 +223,8 @@ class PipelinedConnection:
         future: asyncio.Future[Any] = loop.create_future()
         self._waiting += [(None, deadline)] * ahead
         self._waiting.append((future, deadline))
-        if self._watch is None:
-            self._watch = loop.call_at(deadline, self._look)
+        if self._timer is None:
+            self._timer = loop.call_at(deadline, self._check_deadline)
         self._send(packed)
         try:
             return await future
@@ -232,8 +232,8 @@ class PipelinedConnection:
             raise_for(error)
 
     def _send(self, packed: bytes) -> None:
-        if self._wire is not None:
-            self._wire.send(packed)
+        if self._transport is not None:
+            self._transport.send(packed)
             return
         self._unsent.append(packed)
         if self._opening is None:
@@ -249,12 +249,12 @@ class PipelinedConnection:
             self._lost(error)
         else:
             self._opening = None
-            self._wire = Transport(connection, self._answered, self._lost)
-            self._wire.watch(self._heartbeat, self._asked_at, self._ping)
-            self._wire.send(b"".join(self._unsent))
+            self._transport = Transport(connection, self._receive, self._lost)
+            self._transport.watch(self._heartbeat, self._asked_at, self._ping)
+            self._transport.send(b"".join(self._unsent))
             self._unsent.clear()
 
-    def _answered(self, answer: Any) -> None:  # noqa: ANN401 - whatever the server answers
+    def _receive(self, answer: Any) -> None:  # noqa: ANN401 - whatever the server answers
         future, _ = self._waiting.popleft()
         if future is not None and not future.done():
             if isinstance(answer, Exception):
@@ -264,7 +264,7 @@ class PipelinedConnection:
         if isinstance(answer, ReadOnlyError):
             # It was demoted; a new connection may lead to its successor.
             self._fail(Unavailable(f"The connection to {self._where} was closed"))
-            self._left()
+            self._on_unusable()
 
     def _asked_at(self) -> float | None:
         return self._waiting[0][1] - self._timeout if self._waiting else None
@@ -274,35 +274,35 @@ class PipelinedConnection:
         self._waiting.append((None, asyncio.get_running_loop().time() + self._timeout))
         self._send(PING)
 
-    def _look(self) -> None:
+    def _check_deadline(self) -> None:
         """Give the connection up if the oldest answer is overdue; so one timer serves for all."""
-        self._watch = None
+        self._timer = None
         if self._waiting:
             loop = asyncio.get_running_loop()
             _, deadline = self._waiting[0]
             if loop.time() >= deadline:
                 self._fail(LostError(f"The server at {self._where} did not answer within {self._timeout:g} s"))
-                self._left()
+                self._on_unusable()
             else:
-                self._watch = loop.call_at(deadline, self._look)
+                self._timer = loop.call_at(deadline, self._check_deadline)
 
     def _lost(self, error: Exception) -> None:
         self._fail(LostError(f"The connection to {self._where} was lost: {error}"))
         if isinstance(error, RedisTimeoutError):
-            self._left()
+            self._on_unusable()
 
     def _fail(self, reason: Exception) -> None:
         """Close the connection and fail all waiting calls; the next call opens a new one."""
-        wire, opening, watch, waiting = self._wire, self._opening, self._watch, self._waiting
-        self._wire = self._opening = self._watch = None
+        transport, opening, timer, waiting = self._transport, self._opening, self._timer, self._waiting
+        self._transport = self._opening = self._timer = None
         self._waiting = deque()
         self._unsent.clear()
-        if wire is not None:
-            wire.close()
+        if transport is not None:
+            transport.close()
         if opening is not None:
             opening.cancel()
-        if watch is not None:
-            watch.cancel()
+        if timer is not None:
+            timer.cancel()
         for future, _ in waiting:
             if future is not None and not future.done():
                 future.set_exception(reason)

@@ -8,9 +8,42 @@ from typing import Any
 from redis.asyncio.connection import AbstractConnection
 
 from turnstream.adapters.redis.connection.pipelined import Patience, Transport, pack
-from turnstream.adapters.redis.pubsub.delivery_check import DeliveryCheck
 from turnstream.errors import Unavailable
 from turnstream.ports import Subscription
+
+
+class DeliveryCheck:
+    """The unanswered pings of one connection; the server answers them after all earlier messages."""
+
+    def __init__(self, transport: Transport) -> None:
+        """Ping on a connection that another task reads."""
+        self._transport = transport
+        self._asked: deque[asyncio.Future[None]] = deque()
+
+    async def ask(self, where: str, timeout: float) -> None:
+        """Return after the reading task has reached the answer, within `timeout` seconds.
+
+        Raises:
+            Unavailable: the connection was lost, or no answer came in time.
+
+        """
+        if self._transport.is_closed:
+            raise Unavailable(f"The subscription at {where} was lost")
+        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._asked.append(answered)
+        self._transport.send(pack(("PING",)))
+        try:
+            async with asyncio.timeout(timeout):
+                await answered
+        except TimeoutError:
+            raise Unavailable(f"The server at {where} did not answer within {timeout:g} s") from None
+
+    def answer(self) -> None:
+        """Resolve the oldest ping."""
+        answered = self._asked.popleft()
+        if not answered.done():
+            answered.set_result(None)
+
 
 Received = tuple[str, bytes] | DeliveryCheck
 """A channel and a payload; or the reply to a ping, which follows everything published before it."""
@@ -40,7 +73,7 @@ class RedisSubscription(Subscription):
         node = _NodeConnection(connection, sum(len(channels) for _, *channels in commands), self._receive, self._end)
         node.watch(self._patience.heartbeat)
         self._connections.append(node)
-        node.wire.send(b"".join(map(pack, commands)))
+        node.transport.send(b"".join(map(pack, commands)))
         await node.subscribed
 
     async def ping(self) -> None:
@@ -98,7 +131,7 @@ class RedisSubscription(Subscription):
         """Close all connections, and end iteration."""
         self._closed = True
         self._arrived.set()
-        await asyncio.gather(*(node.wire.aclose() for node in self._connections))
+        await asyncio.gather(*(node.transport.aclose() for node in self._connections))
 
     def _receive(self, received: Received) -> None:
         if self._callback is None:
@@ -130,8 +163,8 @@ class _NodeConnection:
         ended: Callable[[Exception], None],
     ) -> None:
         self.subscribed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.wire = Transport(connection, self._answered, self._lost)
-        self.pings = DeliveryCheck(self.wire)
+        self.transport = Transport(connection, self._handle_reply, self._lost)
+        self.pings = DeliveryCheck(self.transport)
         self._missing = channels
         self._received = received
         self._ended = ended
@@ -139,13 +172,13 @@ class _NodeConnection:
 
     def watch(self, heartbeat: float) -> None:
         """Detect a dead connection by heartbeats."""
-        self.wire.watch(heartbeat, lambda: self._asked_at, self._ask)
+        self.transport.watch(heartbeat, lambda: self._asked_at, self._ask)
 
     def _ask(self) -> None:
         self._asked_at = asyncio.get_running_loop().time()
-        self.wire.send(pack(("PING", ALIVE)))
+        self.transport.send(pack(("PING", ALIVE)))
 
-    def _answered(self, answer: Any) -> None:  # noqa: ANN401 - any reply of the server
+    def _handle_reply(self, answer: Any) -> None:  # noqa: ANN401 - any reply of the server
         if isinstance(answer, Exception):
             self._lost(answer)
             return

@@ -10,10 +10,9 @@ from turnstream.backoff import Backoff
 from turnstream.catalogue import load_catalogue
 from turnstream.errors import Unavailable
 from turnstream.logging import get_logger
-from turnstream.process import ENDING
 from turnstream.settings import Settings
 from turnstream.worker.worker import Worker
-from turnstream_worker.stopping import StopRequests
+from turnstream_service.stop_requests import StopRequests
 
 log = get_logger(__name__)
 
@@ -33,7 +32,7 @@ async def serve(settings: Settings, *, stop_at_eof: bool) -> None:
         ConfigurationError: the server, the deployment there or the catalogue does not fit.
 
     """
-    requests = StopRequests(ENDING)
+    requests = StopRequests()
     work = asyncio.create_task(_work(settings, requests))
     requests.hand_to(work.cancel)
     requests.listen(at_eof=stop_at_eof)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import logging
 import re
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -14,10 +15,10 @@ from typing import Final, Self
 import httpx2
 
 from turnstream.logging import get_logger
-from turnstream_relay.answers import Answer, Outcome, answer_of
 from turnstream_relay.configuration import Endpoint
 from turnstream_relay.network import GuardedTransport
-from turnstream_relay.signing import Message, Signer
+from turnstream_relay.response import Answer, Outcome, answer_of
+from turnstream_relay.signatures import Message, Signer
 
 log = get_logger(__name__)
 
@@ -44,6 +45,9 @@ class Poster:
 
     def __init__(self, endpoint: Endpoint) -> None:
         """Connect to nothing yet."""
+        # They log every request with its whole URL, which may be a secret.
+        for library in ("httpx2", "httpcore2"):
+            logging.getLogger(library).setLevel(logging.WARNING)
         self._timeout = endpoint.timeout
         self._url = str(endpoint.url)
         self._compresses = endpoint.gzip

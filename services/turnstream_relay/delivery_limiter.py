@@ -8,7 +8,7 @@ from typing import Final
 
 from turnstream.backoff import Backoff
 from turnstream.logging import get_logger
-from turnstream_relay.answers import Answer, Outcome
+from turnstream_relay.response import Answer, Outcome
 
 log = get_logger(__name__)
 

@@ -3,10 +3,10 @@
 import asyncio
 from typing import NamedTuple
 
-from turnstream_relay.answers import Answer, Outcome
 from turnstream_relay.configuration import Configuration, Endpoint
 from turnstream_relay.messages import ping
-from turnstream_relay.posting import Poster
+from turnstream_relay.poster import Poster
+from turnstream_relay.response import Answer, Outcome
 
 
 class Checked(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from turnstream.errors import Unavailable
 from turnstream.logging import get_logger
 from turnstream.settings import CREDENTIALS
-from turnstream_cli.options import URL_VARIABLE, LogLevel
+from turnstream_service.arguments import URL_VARIABLE, LogLevel
 
 log = get_logger(__name__)
 Result = TypeVar("Result")

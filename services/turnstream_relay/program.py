@@ -1,19 +1,17 @@
 """`turnstream relay run`: signals and settings around the relay."""
 
 import asyncio
-import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 from turnstream import Turnstream
 from turnstream.client.subscriptions.tasks import cancel_and_wait
 from turnstream.errors import ConfigurationError
 from turnstream.logging import get_logger
-from turnstream.process import ENDING, end_within
 from turnstream_relay.configuration import load_configuration
 from turnstream_relay.relay import Relay
-from turnstream_relay.reporting import report
+from turnstream_relay.report import report
+from turnstream_service.stop_requests import StopRequests
 
 log = get_logger(__name__)
 
@@ -29,22 +27,23 @@ async def run_relay(redis_url: str | None, file: Path, every: float) -> None:
     configuration = load_configuration(file)
     hung_up = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up.set)
-    connecting = asyncio.current_task()
-    if connecting:
-        _on_stop(connecting.cancel)
+    requests = StopRequests()
+    if connecting := asyncio.current_task():
+        requests.hand_to(connecting.cancel)
+    requests.listen()
     async with Turnstream.connect(redis_url) as ts:
         relay = Relay(ts, configuration)
-        _on_stop(relay.stop)
+        requests.hand_to(relay.stop)
         log.info("relay started", endpoints=sorted(configuration.endpoints))
-        beside = [asyncio.create_task(each) for each in (report(ts, relay, every), _reload(relay, file, hung_up))]
-        for task in beside:
+        background = [asyncio.create_task(each) for each in (report(ts, relay, every), _reload(relay, file, hung_up))]
+        for task in background:
             # They never end unless by a bug; then their absence would not be noticed.
             task.add_done_callback(lambda _: relay.stop())
         try:
             await relay.run()
         finally:
-            await cancel_and_wait(beside)
-        for task in beside:
+            await cancel_and_wait(background)
+        for task in background:
             if not task.cancelled():
                 task.result()
         log.info("relay stopped")
@@ -61,20 +60,3 @@ async def _reload(relay: Relay, file: Path, hung_up: asyncio.Event) -> None:
         else:
             relay.configure(configuration)
             log.info("configuration read again", endpoints=sorted(configuration.endpoints))
-
-
-def _on_stop(stop: Callable[[], object]) -> None:
-    loop = asyncio.get_running_loop()
-    told = 0
-
-    def tell(number: int) -> None:
-        nonlocal told
-        told += 1
-        if told > 1:
-            os._exit(128 + number)
-        log.info("relay stopping")
-        end_within(ENDING)
-        stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, tell, number)

@@ -8,7 +8,7 @@ import typer
 from turnstream.adapters.redis.deployment.migration import Migration, migrate
 from turnstream.adapters.redis.deployment.setup import SetUp, set_up
 from turnstream.settings import load_settings
-from turnstream_cli.output import print_json
+from turnstream_service.output import print_json
 
 TELL_EVERY: Final = 1.0
 """Seconds between two reports of how far a migration is."""

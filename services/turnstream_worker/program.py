@@ -3,43 +3,36 @@
 import asyncio
 import os
 import socket
-import sys
 from collections.abc import Callable
-from typing import Final
 
 from turnstream.errors import ConfigurationError
-from turnstream.logging import configure_logging, printable
-from turnstream.process import open_standard_streams
 from turnstream.settings import load_settings
+from turnstream_service import exit_status, program
 from turnstream_worker.arguments import Options
-from turnstream_worker.serving import check, serve
+from turnstream_worker.service import check, serve
 from turnstream_worker.supervisor import Supervisor
-
-MISFIT: Final = 2
-"""The exit status where the server or a setting does not fit: starting again would not help."""
 
 
 def run(options: Options) -> int:
     """Run as the command line says until stopped; return the exit status."""
-    open_standard_streams()
-    configure_logging(options.log_level)
+    program.start(options.log_level)
     try:
         with asyncio.Runner(loop_factory=_loop_factory(options)) as runner:
             return runner.run(_run(options))
     except ConfigurationError as error:
-        sys.stderr.write(f"error: {printable(str(error))}\n")
-        return MISFIT
+        program.print_error(error)
+        return exit_status.UNUSABLE
 
 
 async def _run(options: Options) -> int:
     settings = load_settings()
     if options.processes == 1:
         await serve(settings, stop_at_eof=options.stop_at_eof)
-        return 0
+        return exit_status.DONE
     # A fault of the server or the settings is logged once, and not by every child.
     await check(settings)
     name = settings.worker_id or f"{socket.gethostname()}-{os.getpid()}"
-    supervisor = Supervisor(name, options.processes, options.log_level, final_status=MISFIT)
+    supervisor = Supervisor(name, options.processes, options.log_level, final_status=exit_status.UNUSABLE)
     return await supervisor.run(stop_at_eof=options.stop_at_eof)
 
 
