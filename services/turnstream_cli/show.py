@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import typer
 
-from turnstream import DeleteSession, SessionInfo, SessionNotFound, Turnstream
+from turnstream import DeleteSession, SessionInfo, SessionNotFound, Turnstream, TurnstreamError
 from turnstream.commands import ListSessions
 from turnstream.logging import printable
 from turnstream_cli.output import print_infos, print_messages, print_session
@@ -44,7 +44,7 @@ async def list_page(redis_url: str | None, query: ListSessions, *, as_json: bool
     if as_json:
         for info in page.sessions:
             print_json(info)
-    else:
+    elif page.sessions or not page.unreadable:
         _print_found(page.sessions)
     if page.next_cursor:
         typer.echo(f"There are more: --cursor {page.next_cursor}", err=True)
@@ -70,8 +70,11 @@ async def _print_all(wanted: AsyncIterator[SessionInfo]) -> None:
     try:
         async for info in wanted:
             infos.append(info)  # noqa: PERF401 - what was read before an error counts
-    finally:
-        _print_found(infos)
+    except TurnstreamError:
+        if infos:
+            print_infos(infos)
+        raise
+    _print_found(infos)
 
 
 def _print_found(infos: Sequence[SessionInfo]) -> None:

@@ -121,7 +121,7 @@ class Endpoint(BaseModel):
     parked_every: Annotated[
         PositiveFloat, Field(le=MOST_DAYS, description="seconds after which a parked session is tried once more")
     ] = 3600.0
-    longest_rest: Annotated[
+    max_backoff: Annotated[
         PositiveFloat,
         Field(le=3600, description="seconds between attempts, at most, while the endpoint fails and asks for no more"),
     ] = 60.0

@@ -6,8 +6,7 @@ from typing import Any
 
 import msgspec
 
-from turnstream.client.replies.ticket import Deadline
-from turnstream.client.sending.requests import AddressedCommand
+from turnstream.client.sending.requests import AddressedCommand, Deadline
 from turnstream.client.session_cache import CachedSession, SessionCache
 from turnstream.codec.envelope import decode_command
 from turnstream.codec.records import decode_output
