@@ -10,7 +10,7 @@ Network = IPv4Network | IPv6Network
 _TRANSLATING: Final = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
 """Networks whose last 32 bits are an IPv4 address that a gateway passes on to; what matters is that one."""
 
-_OF_THE_CLOUD: Final = (IPv4Address("168.63.129.16"),)
+_CLOUD_METADATA: Final = (IPv4Address("168.63.129.16"),)
 """Public addresses at which providers answer their own machines: Azure's."""
 
 
@@ -20,11 +20,12 @@ def is_permitted(text: str, allowed: Collection[Network]) -> bool:
     An IPv6 address that embeds an IPv4 address is permitted only if that is permitted as well.
     """
     return all(
-        _is_public(address) or any(address in network for network in allowed) for address in _behind(ip_address(text))
+        _is_public(address) or any(address in network for network in allowed)
+        for address in _embedded_addresses(ip_address(text))
     )
 
 
-def _behind(address: Address) -> list[Address]:
+def _embedded_addresses(address: Address) -> list[Address]:
     """Return an address and those to which packets for it may be passed on."""
     if isinstance(address, IPv4Address):
         return [address]
@@ -38,6 +39,6 @@ def _behind(address: Address) -> list[Address]:
 
 def _is_public(address: Address) -> bool:
     # Some addresses that Python calls global are not reachable from everywhere.
-    odd = address.is_multicast or address.is_reserved or address.is_unspecified or address in _OF_THE_CLOUD
+    odd = address.is_multicast or address.is_reserved or address.is_unspecified or address in _CLOUD_METADATA
     of_a_site = isinstance(address, IPv6Address) and address.is_site_local
     return address.is_global and not (odd or of_a_site)

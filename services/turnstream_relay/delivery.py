@@ -15,7 +15,7 @@ from turnstream_relay.signatures import Message
 
 log = get_logger(__name__)
 
-_MAYBE_THE_EVENT: Final = (Outcome.FAILED, Outcome.REFUSED)
+_COUNTED_FAILURES: Final = (Outcome.FAILED, Outcome.REFUSED)
 
 GAP_ATTEMPTS: Final = 10
 """Attempts to post a gap to an endpoint that refuses it, if the file gives no number."""
@@ -41,7 +41,9 @@ class Delivery:
         self.retried = 0
         self.is_gone = False
         self._poster = Poster(endpoint)
-        self._gate = DeliveryLimiter(endpoint.concurrency, endpoint.rate_limit, endpoint.longest_rest, self._try_again)
+        self._limiter = DeliveryLimiter(
+            endpoint.concurrency, endpoint.rate_limit, endpoint.max_backoff, self._try_again
+        )
         self._subscription: Consumer[Event] = ts.consumer(
             subscription_name(name),
             *endpoint.types,
@@ -52,9 +54,9 @@ class Delivery:
         self._refusals: dict[str, int] = {}
 
     @property
-    def is_resting(self) -> bool:
+    def is_paused(self) -> bool:
         """Whether the endpoint is known to fail."""
-        return self._gate.is_resting
+        return self._limiter.is_paused
 
     async def run(self) -> None:
         """Deliver until stopped, then finish the attempts in flight.
@@ -69,7 +71,7 @@ class Delivery:
 
     def stop(self) -> None:
         """Begin no more attempts, and end `run` after those in flight."""
-        self._gate.close()
+        self._limiter.close()
         self._subscription.stop()
 
     async def _handle(self, event: Event | ResyncRequired) -> None:
@@ -84,11 +86,11 @@ class Delivery:
         elif isinstance(event, ResyncRequired) and self._is_refused_for_good(message.id, answer):
             log.error("endpoint was not told of a gap, for it does not take that", reason=answer.reason)
             return
-        raise NotHandled(answer.reason, counts=answer.outcome in _MAYBE_THE_EVENT)
+        raise NotHandled(answer.reason, counts=answer.outcome in _COUNTED_FAILURES)
 
     async def _attempt(self, message: Message) -> Answer:
         try:
-            async with self._gate.turn(retries=is_retry()) as note:
+            async with self._limiter.permit(retries=is_retry()) as note:
                 answer = await self._poster.post(message)
                 note(answer)
         except CircuitOpen as reason:

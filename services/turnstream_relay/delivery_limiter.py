@@ -15,10 +15,10 @@ log = get_logger(__name__)
 FAILURES: Final = 5
 """Failures in a row after which the circuit breaker opens."""
 
-FIRST_REST: Final = 1.0
-"""Seconds of the first rest; each that follows is twice as long."""
+FIRST_PAUSE_S: Final = 1.0
+"""The first pause; each that follows is twice as long."""
 
-PATIENCE: Final = 1.0
+MAX_WAIT_S: Final = 1.0
 """Seconds to wait for a closed circuit breaker: the owner of a partition must be able to hand it over."""
 
 
@@ -39,9 +39,9 @@ class DeliveryLimiter:
     """
 
     def __init__(
-        self, concurrency: int, rate: float | None, longest_rest: float, opened: Callable[[], None] = _nothing
+        self, concurrency: int, rate: float | None, max_backoff: float, opened: Callable[[], None] = _nothing
     ) -> None:
-        """Permit `concurrency` attempts at a time, `rate` a second; an open breaker lasts up to `longest_rest` seconds.
+        """Permit `concurrency` attempts at a time, `rate` a second; an open breaker lasts up to `max_backoff` seconds.
 
         `opened` is called when the endpoint answers again after that.
         """
@@ -49,17 +49,17 @@ class DeliveryLimiter:
         self._slots = asyncio.Semaphore(concurrency)
         self._interval = 1 / rate if rate else 0.0
         self._next = 0.0
-        self._backoff = Backoff(min(FIRST_REST, longest_rest), longest_rest)
+        self._backoff = Backoff(min(FIRST_PAUSE_S, max_backoff), max_backoff)
         self._failures = 0
-        self._resting_until: float | None = None
+        self._paused_until: float | None = None
         self._trying = False
         self._changed = asyncio.Event()
         self._closed = False
 
     @property
-    def is_resting(self) -> bool:
+    def is_paused(self) -> bool:
         """Whether the endpoint is known to fail."""
-        return self._resting_until is not None
+        return self._paused_until is not None
 
     def close(self) -> None:
         """Permit no more attempts; those in flight continue."""
@@ -67,8 +67,8 @@ class DeliveryLimiter:
         self._ring()
 
     @asynccontextmanager
-    async def turn(self, *, retries: bool = False) -> AsyncGenerator[Callable[[Answer], None]]:
-        """Wait for a turn to make an attempt; gives what takes the answer to it.
+    async def permit(self, *, retries: bool = False) -> AsyncGenerator[Callable[[Answer], None]]:
+        """Wait for the permission to make an attempt; gives a function that takes the answer to it.
 
         Args:
             retries: the event belongs to a session that is retried or parked.
@@ -77,9 +77,9 @@ class DeliveryLimiter:
             CircuitOpen: the limiter was closed, or the circuit breaker stays open for long.
 
         """
-        self._check_rest(retries)
+        self._check_pause(retries)
         async with self._slots:
-            self._check_rest(retries)
+            self._check_pause(retries)
             tries = await self._passed()
             try:
                 yield partial(self._note, tries, retries)
@@ -88,59 +88,59 @@ class DeliveryLimiter:
                     self._trying = False
                     self._ring()
 
-    def _check_rest(self, retries: bool) -> None:  # noqa: FBT001 - given on by `turn`
-        """Send those away that let the others go first; they take no slot to wait in."""
-        if retries and self._resting_until is not None:
-            rested = asyncio.get_running_loop().time() >= self._resting_until + PATIENCE
-            if self._trying or not rested:
-                raise CircuitOpen("the endpoint rests")
+    def _check_pause(self, retries: bool) -> None:  # noqa: FBT001 - given on by `permit`
+        """Refuse retries while the breaker is open: first attempts go first, and retries take no slot to wait in."""
+        if retries and self._paused_until is not None:
+            is_over = asyncio.get_running_loop().time() >= self._paused_until + MAX_WAIT_S
+            if self._trying or not is_over:
+                raise CircuitOpen("the endpoint is paused")
 
     async def _passed(self) -> bool:
         """Wait for a permit; return whether the attempt probes an endpoint with an open breaker."""
         clock = asyncio.get_running_loop().time
-        impatient = clock() + PATIENCE
+        impatient = clock() + MAX_WAIT_S
         while not self._closed:
             now = clock()
-            if self._resting_until is not None and (self._trying or now < self._resting_until):
+            if self._paused_until is not None and (self._trying or now < self._paused_until):
                 if now >= impatient:
-                    raise CircuitOpen("the endpoint rests")
-                await self._pause(impatient if self._trying else min(impatient, self._resting_until))
+                    raise CircuitOpen("the endpoint is paused")
+                await self._pause(impatient if self._trying else min(impatient, self._paused_until))
             elif now < self._next:
                 await self._pause(self._next)
             else:
                 self._next = now + self._interval
-                self._trying = self.is_resting
+                self._trying = self.is_paused
                 return self._trying
         raise CircuitOpen("the relay stops")
 
-    def _note(self, tries: bool, retries: bool, answer: Answer) -> None:  # noqa: FBT001 - bound by `turn`
-        """Take what came of an attempt; one that began before the rest says nothing new, but may ask for a longer."""
+    def _note(self, tries: bool, retries: bool, answer: Answer) -> None:  # noqa: FBT001 - bound by `permit`
+        """Take the answer to an attempt; one that began before the pause only may ask for a longer one."""
         if retries and answer.outcome in (Outcome.FAILED, Outcome.REFUSED):
             return
         now = asyncio.get_running_loop().time()
-        if self._resting_until is not None and not tries:
-            self._resting_until = max(self._resting_until, now + (answer.wait or 0.0))
+        if self._paused_until is not None and not tries:
+            self._paused_until = max(self._paused_until, now + (answer.wait or 0.0))
         elif answer.outcome is Outcome.DELIVERED:
             self._failures = 0
             self._open()
         else:
             self._failures += 1
             if tries or answer.outcome is Outcome.BUSY or self._failures >= FAILURES:
-                self._rest(answer, now)
+                self._pause_endpoint(answer, now)
 
     def _open(self) -> None:
-        if self.is_resting:
+        if self.is_paused:
             log.info("endpoint answers again")
-            self._resting_until = None
+            self._paused_until = None
             self._backoff.succeeded()
             self._ring()
             self._opened()
 
-    def _rest(self, answer: Answer, now: float) -> None:
+    def _pause_endpoint(self, answer: Answer, now: float) -> None:
         seconds = max(answer.wait or 0.0, self._backoff.failed())
-        if not self.is_resting:
-            log.warning("endpoint rests", reason=answer.reason, seconds=round(seconds, 1))
-        self._resting_until = now + seconds
+        if not self.is_paused:
+            log.warning("endpoint is paused", reason=answer.reason, seconds=round(seconds, 1))
+        self._paused_until = now + seconds
         self._ring()
 
     async def _pause(self, until: float) -> None:

@@ -44,7 +44,7 @@ class Relay:
         self._ts = ts
         self._wanted = configuration
         self._running: dict[str, Running] = {}
-        self._bell = asyncio.Event()
+        self._changed = asyncio.Event()
         self._stopping = False
 
     def __iter__(self) -> Iterator[Delivery]:
@@ -55,14 +55,14 @@ class Relay:
         """Finish the attempts in flight, and end `run`."""
         log.info("relay stopping")
         self._stopping = True
-        self._bell.set()
+        self._changed.set()
 
     def configure(self, configuration: Configuration) -> None:
         """Deliver as this says from now on; an endpoint that stays as it was is not interrupted, unless it is gone."""
         self._wanted = configuration
         for delivery in self:
             delivery.is_gone = False
-        self._bell.set()
+        self._changed.set()
 
     async def run(self) -> None:
         """Deliver until stopped.
@@ -73,15 +73,15 @@ class Relay:
         """
         try:
             while not self._stopping:
-                self._bell.clear()
-                self._settle()
-                await self._bell.wait()
+                self._changed.clear()
+                self._apply_configuration()
+                await self._changed.wait()
         finally:
             for running in self._running.values():
                 running.end()
             await asyncio.gather(*(running.task for running in self._running.values()), return_exceptions=True)
 
-    def _settle(self) -> None:
+    def _apply_configuration(self) -> None:
         """End what is not wanted, and begin what is; an endpoint is not delivered to twice at the same time."""
         for name, running in list(self._running.items()):
             if running.task.done():
@@ -98,4 +98,4 @@ class Relay:
 
     def _begin(self, name: str, endpoint: Endpoint) -> None:
         running = self._running[name] = Running(Delivery(self._ts, name, endpoint))
-        running.task.add_done_callback(lambda _: self._bell.set())
+        running.task.add_done_callback(lambda _: self._changed.set())

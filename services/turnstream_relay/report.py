@@ -32,7 +32,7 @@ async def report_once(ts: Turnstream, relay: Relay) -> None:
             delivered=delivery.delivered,
             retried=delivery.retried,
             **known,
-            resting=delivery.is_resting,
+            paused=delivery.is_paused,
             gone=delivery.is_gone,
         )
 

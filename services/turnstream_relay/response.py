@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 LONGEST_WAIT: Final = 3600.0
 """Seconds that an endpoint may ask for by Retry-After; more are taken for so many."""
 
-_TIME_WILL_TELL: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY)
+_RETRIED_STATUSES: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY)
 """Answers that look like refusals, and say nothing about what was sent."""
 
 
@@ -56,7 +56,7 @@ def _outcome(status: int, wait: float | None) -> Outcome:
             return Outcome.GONE
         case _ if status == HTTPStatus.TOO_MANY_REQUESTS or wait is not None:
             return Outcome.BUSY
-        case 4 if status not in _TIME_WILL_TELL:
+        case 4 if status not in _RETRIED_STATUSES:
             return Outcome.REFUSED
         case _:
             return Outcome.FAILED

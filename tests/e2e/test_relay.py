@@ -46,7 +46,7 @@ def receiver() -> Generator[Receiver]:
 @pytest.fixture
 def file(tmp_path: Path, receiver: Receiver) -> Path:
     """A file with one endpoint, for the folder in which programs run."""
-    return write_file(tmp_path, {NAME: receiver}, attempts="2", longest_rest="0.1")
+    return write_file(tmp_path, {NAME: receiver}, attempts="2", max_backoff="0.1")
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ async def test_a_relay_that_is_killed_loses_nothing_and_keeps_the_order(
         down = Receiver().reserve()
         receivers = [await serving.enter_async_context(Receiver().serving()) for _ in range(2)]
         endpoints = {"first": receivers[0], "second": receivers[1], "down": down}
-        file = write_file(tmp_path, endpoints, longest_rest="1")
+        file = write_file(tmp_path, endpoints, max_backoff="1")
         arguments = ("run", "--config", str(file))
         start = partial(programs.start, RELAY, *arguments)
         relays = [start() for _ in range(2)]

@@ -60,7 +60,7 @@ def test_they_do_as_documented(programs: Programs, deployment: Deployment, shell
     programs.worker("--log-level", "warning")
     programs.execute(CreateSession(CONFIG, SESSION))
     with in_thread(Receiver()) as receiver:
-        write(tmp_path, to_loopback(FILE, receiver.url, "attempts = 1", "longest_rest = 0.1"))
+        write(tmp_path, to_loopback(FILE, receiver.url, "attempts = 1", "max_backoff = 0.1"))
         shell(secret)
         receiver.secret = (tmp_path / "billing.secret").read_text().strip()
         assert shell(check) == "billing: ok, HTTP 200\n"

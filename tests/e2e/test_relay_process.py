@@ -83,7 +83,7 @@ async def test_its_memory_is_bounded_while_an_endpoint_is_down(
     """Of 60 MB of events that wait for one endpoint a relay holds a page, about a megabyte, of each partition."""
     programs.worker("--log-level", "warning")
     async with Receiver(always(Reply(500))).serving() as down, Receiver().serving() as up:
-        file = write_file(tmp_path, {"down": down, "up": up}, longest_rest="0.5", attempts="1000", timeout="60")
+        file = write_file(tmp_path, {"down": down, "up": up}, max_backoff="0.5", attempts="1000", timeout="60")
         relay = programs.start(RELAY, "run", "--config", str(file))
         await chat(deployment, "a", "warm")
         await wait_until(lambda: len(set(up.ids)) >= 2 and bool(down.refused))

@@ -44,7 +44,7 @@ def endpoint(tmp_path: Path) -> MakeEndpoint:
             "allow_http": True,
             "allow_networks": LOOPBACK,
             "start": "beginning",
-            "longest_rest": 0.05,
+            "max_backoff": 0.05,
         }
         return Endpoint.model_validate(usual | settings, context={"directory": tmp_path})
 

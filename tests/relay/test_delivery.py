@@ -143,7 +143,7 @@ async def test_sessions_that_are_not_taken_hold_up_no_other(
 
     async with AsyncExitStack() as serving:
         receiver = await serving.enter_async_context(Receiver(refuse_bad).serving())
-        hooks = endpoint(receiver, longest_rest=3600.0, longest_pause=0.2)
+        hooks = endpoint(receiver, max_backoff=3600.0, longest_pause=0.2)
         (delivery,) = await serving.enter_async_context(relaying(ts, hooks=hooks))
         await chat(ts, *sorted(bad), messages=2)
         parked_events = partial(_parked_events, ts)
@@ -153,7 +153,7 @@ async def test_sessions_that_are_not_taken_hold_up_no_other(
         # They are tried all the while, and that is no reason to rest.
         tried = len(receiver.refused)
         await wait_until(lambda: len(receiver.refused) > tried + 20)
-        assert not delivery.is_resting
+        assert not delivery.is_paused
         total += await chat(ts, "later", messages=2)
         await wait_until(lambda: len(set(receiver.ids)) >= total)
         assert await _waiting(parked_events, 3, 3, 3, 3, 3)
@@ -204,7 +204,7 @@ async def test_parked_events_are_delivered_when_the_endpoint_answers_again(
                 return Reply(200 if received.body.get("sessionId") != "0-chat" else 422)
 
             receiver.behaviour = refuse_one
-            await wait_until(lambda: delivery.is_resting)
+            await wait_until(lambda: delivery.is_paused)
             await chat(ts, "new", messages=1)
             await wait_until(lambda: len(set(receiver.ids)) >= 2 * len(sessions))
             (left,) = await parked_events()
@@ -223,7 +223,7 @@ async def test_a_dead_endpoint_delays_no_other_and_loses_nothing(ts: Turnstream,
             total = await chat(ts, *SESSIONS)
             await wait_until(lambda: len(set(well_one.ids)) >= total)
             states = {delivery.name: delivery for delivery in relay}
-            await wait_until(lambda: states["down"].is_resting and states["hangs"].is_resting)
+            await wait_until(lambda: states["down"].is_paused and states["hangs"].is_paused)
             assert states["down"].delivered == 0
             hanging.behaviour = well
             async with down.serving():
@@ -234,7 +234,7 @@ async def test_a_dead_endpoint_delays_no_other_and_loses_nothing(ts: Turnstream,
 
 async def test_an_endpoint_that_cannot_be_reached_parks_nothing(ts: Turnstream, endpoint: MakeEndpoint) -> None:
     receiver = Receiver().reserve()
-    async with relaying(ts, hooks=endpoint(receiver, attempts=1, longest_rest=0.001)) as relay:
+    async with relaying(ts, hooks=endpoint(receiver, attempts=1, max_backoff=0.001)) as relay:
         total = await chat(ts, "a", messages=1)
         (delivery,) = relay
         await wait_until(lambda: delivery.retried > 3)
@@ -339,9 +339,9 @@ async def test_stopped_while_an_endpoint_is_dead_it_ends_soon(
 ) -> None:
     async with Receiver(always(Reply(500))).serving() as receiver:
         await chat(ts, *SESSIONS)
-        async with relaying(ts, hooks=endpoint(receiver, longest_rest=3600.0)) as relay:
+        async with relaying(ts, hooks=endpoint(receiver, max_backoff=3600.0)) as relay:
             (delivery,) = relay
-            await wait_until(lambda: delivery.is_resting)
+            await wait_until(lambda: delivery.is_paused)
         # A delivery that does not end is cut, and that is logged.
         assert "in time" not in caplog.text
         assert "cut short" not in caplog.text
