@@ -43,7 +43,7 @@ from turnstream.adapters.redis.backend import RedisBackend
 from turnstream.adapters.redis.commit.session_store import RedisStore
 from turnstream.application.processor import PartitionProcessor
 from turnstream.catalogue import load_catalogue
-from turnstream.client.replies.ticket import AwaitedReply
+from turnstream.client.replies.pending_commands import AwaitedReply
 from turnstream.events import MessageAdded
 from turnstream.worker.worker import Worker
 

@@ -9,7 +9,6 @@ import typer
 
 from turnstream import ResyncRequired, Turnstream
 from turnstream.client.subscriptions.start import Start, parse_age
-from turnstream.domain.events import EVENTS, AnyEvent
 from turnstream.events import (
     ContextWindowCritical,
     Event,
@@ -20,21 +19,22 @@ from turnstream.events import (
     TokenMetricsUpdated,
 )
 from turnstream.logging import printable, printable_json
+from turnstream.wire import EVENT_TYPES, AnyEvent
 from turnstream_cli.output import part_text
 from turnstream_service.output import print_if_empty, print_json, print_styled, time_text
 
 Styled = Sequence[str | tuple[str, str]]
 """Texts, and pairs of a text and its style."""
 
-TYPE_WIDTH: Final = max(map(len, EVENTS))
+TYPE_WIDTH: Final = max(map(len, EVENT_TYPES))
 
 
 def event_classes(names: Sequence[str]) -> list[type[AnyEvent]]:
     """Return the classes of these wire types."""
-    unknown = [name for name in names if name not in EVENTS]
+    unknown = [name for name in names if name not in EVENT_TYPES]
     if unknown:
-        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(EVENTS)}", param_hint="--type")
-    return [EVENTS[name] for name in names]
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(EVENT_TYPES)}", param_hint="--type")
+    return [EVENT_TYPES[name] for name in names]
 
 
 def start_of(since: str | None, *, past: bool) -> Start | datetime:

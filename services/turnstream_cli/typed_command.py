@@ -11,11 +11,8 @@ from uuid import UUID
 import msgspec
 
 from turnstream import InvalidCommand
-from turnstream.codec.envelope import decode_command
-from turnstream.commands import Command
-from turnstream.domain.command_specs import COMMANDS
-from turnstream.domain.commands import AddMessage, AddMessages, CreateSession, UpdateMessage, UpdateSession
-from turnstream.domain.json_input import MAX_DEPTH, deeper_than
+from turnstream.commands import AddMessage, AddMessages, Command, CreateSession, UpdateMessage, UpdateSession
+from turnstream.wire import COMMAND_TYPES, MAX_DEPTH, decode_command, deeper_than
 from turnstream_cli.options import DEFAULT_MODEL, DEFAULT_PROVIDER
 from turnstream_cli.unknown_fields import UnknownField, closest_name, find_unknown_fields
 
@@ -41,11 +38,12 @@ def check_type(name: str) -> None:
         InvalidCommand: there is no such type; suggests one and lists all.
 
     """
-    if name in COMMANDS:
+    if name in COMMAND_TYPES:
         return
-    closest = closest_name(name, list(COMMANDS))
+    closest = closest_name(name, list(COMMAND_TYPES))
     suggestion = f", did you mean {closest}?" if closest else "."
-    raise InvalidCommand("type", f"Unknown command type {name[:64]!r}{suggestion} The types are {', '.join(COMMANDS)}")
+    types = ", ".join(COMMAND_TYPES)
+    raise InvalidCommand("type", f"Unknown command type {name[:64]!r}{suggestion} The types are {types}")
 
 
 def parse_command(name: str, data: bytes, command_id: str, max_bytes: int) -> TypedCommand:
@@ -64,7 +62,7 @@ def parse_command(name: str, data: bytes, command_id: str, max_bytes: int) -> Ty
     fields = _decode_object(data)
     if fields is None:
         return TypedCommand(decode_command(name, data, max_bytes))
-    unknown = tuple(find_unknown_fields(COMMANDS[name], fields))
+    unknown = tuple(find_unknown_fields(COMMAND_TYPES[name], fields))
     if complete := _COMPLETIONS.get(name):
         complete(fields, command_id)
         data = msgspec.json.encode(fields)

@@ -16,6 +16,8 @@ from turnstream_service.arguments import URL_VARIABLE, LogLevel
 log = get_logger(__name__)
 Result = TypeVar("Result")
 
+WORKER_ID_VARIABLE: Final = "TURNSTREAM_WORKER_ID"
+
 GRACE: Final = 15.0
 """Seconds that a worker gets to finish its work in flight."""
 
@@ -50,6 +52,14 @@ class WorkerProcesses:
     def __init__(self, processes: Sequence[Process]) -> None:
         """Watch these."""
         self._processes = processes
+        self._killed: set[Process] = set()
+
+    def kill(self, number: int) -> int:
+        """Kill the process with this index, which need not be there any more for the work; return its process id."""
+        process = self._processes[number]
+        self._killed.add(process)
+        process.kill()
+        return process.pid
 
     async def during(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Do what needs the workers, all of them.
@@ -59,30 +69,46 @@ class WorkerProcesses:
 
         """
         doing = asyncio.ensure_future(work)
-        watching = [asyncio.create_task(process.wait()) for process in self._processes]
+        watching = asyncio.create_task(self._unexpected_end())
         try:
-            await asyncio.wait([doing, *watching], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([doing, watching], return_when=asyncio.FIRST_COMPLETED)
             if not doing.done():
-                status = next(task.result() for task in watching if task.done())
+                status = watching.result()
                 raise Unavailable(f"A worker process ended with status {status}: what it said stands above")
             return doing.result()
         finally:
-            await _cancelled(doing, *watching)
+            await _cancelled(doing, watching)
+
+    async def _unexpected_end(self) -> int:
+        """Return the status of the first process that ends without having been killed here."""
+        running = {asyncio.create_task(process.wait()): process for process in self._processes}
+        try:
+            while True:
+                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    if running.pop(task) not in self._killed:
+                        return task.result()
+        finally:
+            await _cancelled(*running)
 
 
 @asynccontextmanager
 async def worker_processes(
-    url: str, count: int, log_level: LogLevel, *arguments: str
+    url: str, count: int, log_level: LogLevel, *arguments: str, name: str | None = None
 ) -> AsyncGenerator[WorkerProcesses]:
-    """Start worker processes on a server, and end them at the end of the block."""
+    """Start worker processes on a server, and end them at the end of the block.
+
+    With a `name`, they are called `name-1` and so on.
+    """
     command = worker_command("--stop-at-eof", "--log-level", log_level, *arguments)
     processes: list[Process] = []
     try:
-        for _ in range(count):
+        for number in range(1, count + 1):
+            names = {WORKER_ID_VARIABLE: f"{name}-{number}"} if name else {}
             # A separate process group: Ctrl-C then reaches this process only, which ends the workers.
             starting = asyncio.create_subprocess_exec(
                 *command,
-                env=worker_environment(url),
+                env={**worker_environment(url), **names},
                 stdin=PIPE,
                 process_group=0,
             )

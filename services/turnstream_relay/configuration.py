@@ -24,16 +24,16 @@ from pydantic import (
 )
 
 from turnstream import RetryPolicy
-from turnstream.domain.events import EVENTS
 from turnstream.errors import ConfigurationError
 from turnstream.events import Event
+from turnstream.wire import EVENT_TYPES
 from turnstream_relay.network import tls_context
 from turnstream_relay.signatures import PREFIX, check_secret
 
 
 def _event_type(name: str) -> str:
-    if name not in EVENTS:
-        raise ValueError(f"{name!r} is none of {', '.join(EVENTS)}")
+    if name not in EVENT_TYPES:
+        raise ValueError(f"{name!r} is none of {', '.join(EVENT_TYPES)}")
     return name
 
 
@@ -138,7 +138,7 @@ class Endpoint(BaseModel):
     @property
     def types(self) -> tuple[type[Event], ...]:
         """The classes of its events; none for all."""
-        return tuple(EVENTS[name] for name in self.events)
+        return tuple(EVENT_TYPES[name] for name in self.events)
 
     @property
     def retries(self) -> RetryPolicy:

@@ -79,8 +79,8 @@ def reported(*, as_json: bool = False) -> Generator[None]:
 
 def print_error(error: "TurnstreamError", *, as_json: bool = False) -> None:
     """Print an error of the library on standard error: `error: ` and its text, or a line of JSON with its fields."""
-    from turnstream.codec.errors import encode_error
     from turnstream.logging import printable, printable_json
+    from turnstream.wire import encode_error
 
     sys.stderr.write(f"{printable_json(encode_error(error))}\n" if as_json else f"error: {printable(str(error))}\n")
 

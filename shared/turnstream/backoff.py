@@ -44,47 +44,47 @@ class Backoff:
         return pause(self._failures, self._longest, self._first)
 
 
-Place = TypeVar("Place", bound=Hashable)
+Key = TypeVar("Key", bound=Hashable)
 
 
-class Faults(Generic[Place]):
-    """Places at which something fails: each is left alone for a while, longer after each failure in a row."""
+class Faults(Generic[Key]):
+    """Failures by key, as of partitions: each is paused for a while, longer after each failure in a row."""
 
     def __init__(self) -> None:
         """Know of none."""
-        self._backoffs: dict[Place, Backoff] = {}
-        self._reasons: dict[Place, str] = {}
-        self._until: dict[Place, float] = {}
+        self._backoffs: dict[Key, Backoff] = {}
+        self._reasons: dict[Key, str] = {}
+        self._until: dict[Key, float] = {}
 
     def __bool__(self) -> bool:
         """Return whether anything has failed that is not over."""
         return bool(self._until)
 
-    def __contains__(self, place: Place) -> bool:
-        """Return whether a place has failed, and that is not over."""
-        return place in self._until
+    def __contains__(self, key: Key) -> bool:
+        """Return whether a key has failed, and that is not over."""
+        return key in self._until
 
     @property
-    def places(self) -> list[Place]:
-        """The places with a failure that has not ended."""
+    def failing(self) -> list[Key]:
+        """The keys whose failure has not ended."""
         return list(self._until)
 
-    def failed(self, place: Place, reason: str) -> bool:
+    def failed(self, key: Key, reason: str) -> bool:
         """Note a failure; return whether it differs from the last one there, and so deserves a line in the log."""
-        self._until[place] = monotonic() + self._backoffs.setdefault(place, Backoff()).failed()
-        known, self._reasons[place] = self._reasons.get(place), reason
+        self._until[key] = monotonic() + self._backoffs.setdefault(key, Backoff()).failed()
+        known, self._reasons[key] = self._reasons.get(key), reason
         return known != reason
 
-    def rests(self, place: Place) -> bool:
-        """Return whether a place is to be left alone now."""
-        return self._until.get(place, 0.0) > monotonic()
+    def is_paused(self, key: Key) -> bool:
+        """Return whether a key is paused now."""
+        return self._until.get(key, 0.0) > monotonic()
 
-    def is_quiet(self, place: Place) -> bool:
-        """Return whether a place that failed has not done so again, for longer than it was left alone."""
-        return self._until.get(place, math.inf) + LONGEST < monotonic()
+    def is_quiet(self, key: Key) -> bool:
+        """Return whether a key that failed has not done so again, for longer than it was paused."""
+        return self._until.get(key, math.inf) + LONGEST < monotonic()
 
-    def over(self, place: Place) -> bool:
-        """Forget what failed at a place; return whether anything did."""
-        self._backoffs.pop(place, None)
-        self._reasons.pop(place, None)
-        return self._until.pop(place, None) is not None
+    def clear(self, key: Key) -> bool:
+        """Forget the failure of a key; return whether there was one."""
+        self._backoffs.pop(key, None)
+        self._reasons.pop(key, None)
+        return self._until.pop(key, None) is not None

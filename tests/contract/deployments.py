@@ -122,7 +122,7 @@ class MemoryDeployment:
     async def dump(self) -> object:
         return [
             {
-                "commands": p.commands.behind(START, EVERYTHING),
+                "commands": p.commands.after(START, EVERYTHING),
                 "sessions": {i: (dict(s.header), dict(s.messages)) for i, s in p.sessions.items()},
                 "orders": {i: s.order.between(None, None, None, from_end=False) for i, s in p.sessions.items()},
                 "index": p.index.between(None, None, None, from_end=False),

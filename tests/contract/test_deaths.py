@@ -13,7 +13,7 @@ from turnstream.application.commands.decoder import CommandDecoder
 from turnstream.application.commands.owner_memory import OwnerMemory, ParkingLimits
 from turnstream.application.processor import PartitionProcessor
 from turnstream.application.recovery import crash_isolation
-from turnstream.application.recovery.crash_isolation import ATTEMPTS
+from turnstream.application.recovery.crash_isolation import MAX_DEATHS
 from turnstream.catalogue import default_catalogue
 from turnstream.commands import GetSession, ListSessions
 from turnstream.domain.commands import RedriveParked
@@ -202,7 +202,7 @@ async def test_it_ends_parked_and_everything_else_applied(deployment: Deployment
     await several(ts, killer, 12)
     lived = await lives(deployment)
     # Those before the attempts: one that had moved the cursor in its life, one that had not, one that tried several.
-    assert ATTEMPTS < lived.deaths <= ATTEMPTS + 3
+    assert MAX_DEATHS < lived.deaths <= MAX_DEATHS + 3
     of_others = [message.id for message in await ts.sessions.messages("t")]
     assert len(of_others) == 6
     behind = [number for number in range(12) if number % 2 == killer % 2 and number >= killer]
@@ -242,7 +242,7 @@ async def test_a_command_without_a_session_to_park_is_quarantined(
     ts = await client_of(deployment, worker=False)
     ticket = await ts.send(query)
     (entry,) = (await backend.queue.read({0: START}, 1, 1.0))[0]
-    await died_of(deployment, backend, entry.entry_id, ATTEMPTS)
+    await died_of(deployment, backend, entry.entry_id, MAX_DEATHS)
     await lives(deployment)
     with pytest.raises(InvalidCommand, match="3 workers died on it"):
         await ticket
@@ -255,7 +255,7 @@ async def test_a_command_that_kills_its_readers_is_quarantined_unread(
     ts = await client_of(deployment, worker=False)
     ticket = await ts.send(CreateSession(CONFIG, "s"))
     (entry,) = (await backend.queue.read({0: START}, 1, 1.0))[0]
-    await died_of(deployment, backend, entry.entry_id, ATTEMPTS + 1)
+    await died_of(deployment, backend, entry.entry_id, MAX_DEATHS + 1)
 
     def deadly(*_: object) -> None:
         raise Death
@@ -278,7 +278,7 @@ async def died_of(deployment: Deployment, backend: Backend, entry_id: str, times
 async def test_a_worker_that_survives_the_suspects_works_in_batches_again(
     real: RedisDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crash_isolation, "TOGETHER", 3)
+    monkeypatch.setattr(crash_isolation, "COMMANDS_PER_TRY", 3)
     ts = await client_of(real, worker=False)
     backend = await opened(real)
     state = await taken(backend, "died")
@@ -290,7 +290,7 @@ async def test_a_worker_that_survives_the_suspects_works_in_batches_again(
 async def test_after_a_death_of_several_each_of_them_is_tried_alone(
     real: RedisDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crash_isolation, "TOGETHER", 3)
+    monkeypatch.setattr(crash_isolation, "COMMANDS_PER_TRY", 3)
     ts = await client_of(real, worker=False)
     backend = await opened(real)
     state = await taken(backend, "died")
@@ -298,14 +298,14 @@ async def test_after_a_death_of_several_each_of_them_is_tried_alone(
     await real.expire(state)
     lived = await lives(real)
     # One dies of a batch after these four, one of the batch at its cursor, one of three together, the others of one.
-    assert lived.deaths == 3 + ATTEMPTS
+    assert lived.deaths == 3 + MAX_DEATHS
     assert lived.sizes == [3, 1, *(1, 1), *(1, 1, 1), 1, 2]
 
 
 async def test_a_stopping_worker_leaves_suspects_to_the_next_owner(
     real: RedisDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crash_isolation, "TOGETHER", 1)
+    monkeypatch.setattr(crash_isolation, "COMMANDS_PER_TRY", 1)
     ts = await client_of(real, worker=False)
     backend = await opened(real)
     state = await taken(backend, "died")

@@ -408,7 +408,7 @@ async def test_events_handled_while_the_lag_is_read_do_not_make_it_negative(
 ) -> None:
     handler, subscription = Handler(), ts.consumer("billing")
     subscriptions = ts._backend.subscriptions
-    marks = subscriptions.marks
+    marks = subscriptions.checkpoints
 
     async def handled_meanwhile(name: str) -> Any:  # noqa: ANN401
         session = await a_session(ts)
@@ -425,7 +425,7 @@ async def test_events_handled_while_the_lag_is_read_do_not_make_it_negative(
 
     async with running(subscription, handler):
         await wait_until(lambda: started(subscription))
-        monkeypatch.setattr(subscriptions, "marks", handled_meanwhile)
+        monkeypatch.setattr(subscriptions, "checkpoints", handled_meanwhile)
         assert [info.lag async for info in ts.admin.consumers.list()] == [0]
 
 

@@ -232,7 +232,7 @@ async def test_a_redrive_of_a_session_that_is_not_parked(ts: Turnstream) -> None
 
 async def test_a_long_queue_is_redriven_in_pieces(ts: Turnstream, bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
     """While new commands come: they queue behind."""
-    monkeypatch.setattr(processor, "PIECE", 8)
+    monkeypatch.setattr(processor, "COMMANDS_PER_COMMIT", 8)
     await park(ts, *(added(str(number)) for number in range(40)))
     bug.fixed = True
     operation = RedriveParked(session_id="s")
@@ -292,7 +292,7 @@ async def test_the_first_is_discarded_and_the_rest_redriven(ts: Turnstream, bug:
 
 
 async def test_everything_is_discarded(ts: Turnstream, bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processor, "PIECE", 4)
+    monkeypatch.setattr(processor, "COMMANDS_PER_COMMIT", 4)
     await park(ts, *(added(text) for text in "abcdefgh"))
     assert await ts.admin.parked.discard("s", everything=True) == QueueProgress(done=9, left=0)
     assert texts_of((await ts.execute(added("new"))).messages) == ["new"]
@@ -303,7 +303,7 @@ async def test_copies_of_a_command_are_redriven_once_also_in_different_pieces(
     ts: Turnstream, bug: Bug, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sent again after the deduplication window, so the queue holds it twice."""
-    monkeypatch.setattr(processor, "PIECE", 2)
+    monkeypatch.setattr(processor, "COMMANDS_PER_COMMIT", 2)
     await a_session(ts, session_id="s")
     twice = UpdateTokenMetrics("s", prompt_tokens=100)
     for command, command_id in (

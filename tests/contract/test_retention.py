@@ -361,5 +361,5 @@ async def test_a_position_by_time_is_searched_after_the_marks(
         return await read(partition, after, count, session_id)
 
     monkeypatch.setattr(backend.events, "read", noted)
-    assert (await start.find_position(backend, since)).marks == ((state.generation, 153), ("", 0))
+    assert (await start.find_position(backend, since)).log_positions == ((state.generation, 153), ("", 0))
     assert sorted(reads) == [(0, 150), (1, 0)]

@@ -123,7 +123,7 @@ async def test_types_and_sessions_from_a_position(ts: Turnstream) -> None:
     assert {event.session_id for event in added} == {"b"}
     assert first.meta
     assert first.meta.position
-    assert [mark is not None for mark in first.meta.position.marks] == [
+    assert [mark is not None for mark in first.meta.position.log_positions] == [
         number == first.meta.partition for number in (0, 1)
     ]
     async with ts.subscribe(MessageAdded, session_id="b", start=position_of(first)) as events:
@@ -167,7 +167,7 @@ def test_text_of_positions() -> None:
 
 def test_a_log_position_is_encoded_as_a_pair() -> None:
     position = LogPosition("g", 5)
-    assert msgspec.json.encode(Position((position, None))) == b'{"marks":[["g",5],null]}'
+    assert msgspec.json.encode(Position((position, None))) == b'{"log_positions":[["g",5],null]}'
     assert msgspec.json.decode(b'["g",5]', type=LogPosition) == position
 
 
@@ -186,7 +186,7 @@ async def test_the_position_advances_past_unwanted_events(ts: Turnstream) -> Non
             expected = await ts.position()
 
             def reached(events: Any = events, expected: Position = expected) -> bool:  # noqa: ANN401 - of any events
-                pairs = zip(events.position.marks, expected.marks, strict=True)
+                pairs = zip(events.position.log_positions, expected.log_positions, strict=True)
                 return all(mark in (None, head) for mark, head in pairs)
 
             await wait_until(reached)
@@ -202,7 +202,7 @@ async def test_positions_by_time(ts: Turnstream) -> None:
     async with ts.subscribe(start=await ts.position(since=between)) as events:
         assert {event.session_id for event in await take(events, 6)} == {"b"}
     long_ago = await ts.position(since=between - timedelta(days=1))
-    assert sum(mark.sequence for mark in long_ago.marks if mark) == 0
+    assert sum(mark.sequence for mark in long_ago.log_positions if mark) == 0
     assert await ts.position(since=datetime.min.replace(tzinfo=UTC)) == long_ago
     assert await ts.position(since=between + timedelta(days=1)) == await ts.position()
 
@@ -211,7 +211,7 @@ async def test_positions_by_time(ts: Turnstream) -> None:
 async def test_positions_by_time_before_the_oldest_event(deployment: Deployment, ts: Turnstream) -> None:
     await chats(ts, "a", "b")
     await deployment.trim(0, 8)
-    (mark,) = (await ts.position(since=datetime.now(UTC) - timedelta(days=1))).marks
+    (mark,) = (await ts.position(since=datetime.now(UTC) - timedelta(days=1))).log_positions
     assert mark
     assert mark.sequence == 7
     await deployment.trim(0, 99)
@@ -262,7 +262,7 @@ async def test_a_new_generation_rolls_back_delivered_events(deployment: Deployme
     assert isinstance(deployment, RedisDeployment)
     first = await client_of(deployment)
     await chats(first, "a")
-    (mark,) = (await first.position()).marks
+    (mark,) = (await first.position()).log_positions
     assert mark
     await first.aclose()
     await deployment.call("HSET", deployment.keys.partitions[0].partition, "replicationId", "another")
@@ -272,7 +272,7 @@ async def test_a_new_generation_rolls_back_delivered_events(deployment: Deployme
     async with second.subscribe(start=seen_more) as events:
         gone = await take_resync(events)
         assert (gone.reason, gone.lost) == ("failover", 3)
-        assert gone.seen == seen_more.marks[0]
+        assert gone.seen == seen_more.log_positions[0]
         assert gone.resumed.generation != mark.generation
         assert [event.session_id for event in await take(events, 6)] == ["b"] * 6
     async with second.subscribe(start=Position((mark,))) as events:
@@ -342,7 +342,7 @@ async def test_events_that_are_not_durable_are_not_delivered(deployment: Deploym
             for _ in range(10):
                 await asyncio.sleep(0.01)
                 assert not events._buffer
-                assert events.position.marks[0].sequence == 1
+                assert events.position.log_positions[0].sequence == 1
             await deployment.call("HSET", deployment.keys.partitions[0].partition, "stable", 3)
             assert [type(event) for event in await take(events, 2)] == [MessageAdded] * 2
         await deployment.call("HSET", deployment.keys.partitions[0].partition, "stable", 1)

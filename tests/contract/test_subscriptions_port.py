@@ -87,7 +87,7 @@ async def stored(backend: Backend) -> object:
         [await subscriptions.queue(NAME, number, session_id, 100) for session_id in sorted(registry)]
         for number, registry in zip(partitions, registries, strict=True)
     ]
-    return await subscriptions.marks(NAME), registries, queues
+    return await subscriptions.checkpoints(NAME), registries, queues
 
 
 # ── ownership ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -117,7 +117,7 @@ async def test_subscriptions_and_workers_do_not_share_partitions(backend: Backen
     assert list(await backend.ownership.beat("one")) == ["one"]
     assert list(await backend.subscriptions.membership("audit").beat("two")) == ["two"]
     await backend.subscriptions.checkpoint(NAME, first, LogPosition("g", 1))
-    assert await backend.subscriptions.marks("audit") == {}
+    assert await backend.subscriptions.checkpoints("audit") == {}
 
 
 async def test_the_next_owner_resumes_at_the_checkpoint(backend: Backend, peer: Backend) -> None:
@@ -238,7 +238,7 @@ async def test_in_any_order_of_steps_a_partition_has_the_owner_of_a_plain_model(
     for _ in range(150):
         step = chosen.choice((*steps, plain.checkpoint))
         await step(chosen.choice((backend, peer)), chosen.choice(("a", "b", "c")))
-    assert await backend.subscriptions.marks(NAME) == {0: plain.mark}
+    assert await backend.subscriptions.checkpoints(NAME) == {0: plain.mark}
     assert len({state.token for state in plain.states}) == len(plain.states) > 20
 
 
@@ -581,7 +581,7 @@ async def test_a_reset_fences_the_owners_of_its_partitions(backend: Backend, pee
         await backend.subscriptions.checkpoint(NAME, state, LogPosition("g", 9))
     await parked(backend, first, 8)
     await peer.subscriptions.reset(NAME, {0: LogPosition("h", 0)})
-    assert await backend.subscriptions.marks(NAME) == {0: ("h", 0), 1: ("g", 9)}
+    assert await backend.subscriptions.checkpoints(NAME) == {0: ("h", 0), 1: ("g", 9)}
     for write in (checkpoints, parks, unparks, postpones, hastens):
         with pytest.raises(Fenced, match="token"):
             await write(backend, first)
@@ -637,5 +637,5 @@ async def test_the_beginning_of_a_partition_without_history_is_a_place(backend: 
     """Otherwise a subscription to new events would restart after the events that happened while it was stopped."""
     state = await joined(backend)
     await backend.subscriptions.checkpoint(NAME, state, LogPosition("", 0))
-    assert await backend.subscriptions.marks(NAME) == {0: ("", 0)}
+    assert await backend.subscriptions.checkpoints(NAME) == {0: ("", 0)}
     assert (await handed_over(backend, state)).mark == ("", 0)

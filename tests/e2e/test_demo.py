@@ -1,20 +1,29 @@
-"""The demo: the lines of the contract, the crowd's check, and nothing left behind however it ends."""
+"""The demo: the lines of the contract, checks that fail when they should, and nothing left however it ends."""
 
 import json
 import os
 import pty
+import re
+import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from typing import Any
 
 import pytest
 import typer
 from tests.e2e.programs import CLI, Programs, needs_proc, until
 
-from turnstream import AddMessage, RemoveMessages, Turnstream, UpdateSession, user_message
-from turnstream.domain.patches import SessionPatch
-from turnstream_cli.demo import crowd as act_two
+from turnstream.commands import Command
+from turnstream_cli.demo import consumer_failure, worker_failure
+from turnstream_cli.demo.comparison import CREATED, Comparison, compare
+from turnstream_cli.demo.consumer_failure import check_consumers
+from turnstream_cli.demo.shared_chat import check_chat
+from turnstream_cli.demo.stage import Stage
+from turnstream_cli.demo.tour import show
+from turnstream_cli.demo.worker_failure import EventStream, Load, TakeOver, check_load
 
 SAID = """\
 Creating session...
@@ -54,8 +63,9 @@ def lines_of(text: str, **values: str) -> list[str]:
 class TestDemo:
     def test_it_prints_the_lines_of_the_specification(self, programs: Programs) -> None:
         result = programs.run("demo")
-        assert result.returncode == 0, result.stderr
+        assert result.returncode == 0, result.stdout + result.stderr
         assert result.stderr == ""
+        assert "\x1b" not in result.stdout
         lines = result.stdout.splitlines()
         conversation = lines[lines.index("Creating session...") : lines.index("  context-window-critical: 1") + 1]
         session_id = next(line for line in conversation if line.startswith("Session created")).split()[-1]
@@ -70,27 +80,55 @@ class TestDemo:
         assert info["id"] == session_id
         assert info["messageCount"] == 3
         assert said[listing + 2].startswith('    "id": ')
+        assert "messageCount is 3: the system prompt" in result.stdout
 
-        assert "10,400 commands were sent, applied and answered" in result.stdout
-        assert "commands/s" in result.stdout
-        assert "All 400 sessions were read back: each holds exactly its 25 messages, in order." in lines
-        assert "turnstream dev" in result.stdout.partition("What to try next")[2]
+        assert re.search(
+            r"SIGKILL to worker-1 .* after [45],\d{3} commands: it owned [1-9]\d* partitions", result.stdout
+        )
+        summary = result.stdout.partition("── Summary ──")[2].partition("What next")[0].strip().splitlines()
+        assert [line.startswith("ok: ") for line in summary] == [True] * 4
+        assert re.search(r"after [4-9],\d{3} of 10,000 commands: 0 lost, 0 applied twice, order kept; ", summary[2])
+        assert "after 5,000 of 10,000 events: 0 missed, order kept; " in summary[3]
         assert programs.left() == set()
 
     @needs_proc
-    @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-    def test_interrupted_it_leaves_nothing(self, programs: Programs, number: int, status: int) -> None:
-        demo = programs.start(CLI, "demo", "--sessions", "100000")
-        demo.prints("Act two")
+    def test_the_commands_that_it_prints_work(self, programs: Programs) -> None:
+        result = programs.run("demo", "--sessions", "20")
+        lines = result.stdout.partition("What next")[2].splitlines()
+        dev, tail, *others = [shlex.split(line, comments=True) for line in lines if line.startswith("  ")]
+        # Without the deployment of this test, so that they find the server in the directory.
+        for name in ("TURNSTREAM_REDIS_URL", "TURNSTREAM_NAMESPACE"):
+            del programs.environment[name]
+        programs.spawn(dev, stdin=-3).prints("Ctrl-C ends")
+        listening = programs.spawn(tail, stdin=-3)
+        listening.says("Listening for events")
+        for words in others:
+            command = programs.spawn(words, stdin=-3)
+            assert command.status() == 0, command.errors
+        listening.prints("Hello")
+
+    @needs_proc
+    @pytest.mark.parametrize(
+        ("number", "status", "said"),
+        [
+            (signal.SIGINT, 130, "SIGKILL to worker-1"),
+            (signal.SIGTERM, 143, "── 3."),
+            (signal.SIGINT, 130, "── 4."),
+        ],
+    )
+    def test_interrupted_it_leaves_nothing(self, programs: Programs, number: int, status: int, said: str) -> None:
+        demo = programs.start(CLI, "demo", "--sessions", "1000")
+        demo.prints(said)
         assert demo.stop(number) == status
         assert demo.errors == ""
         assert programs.left() == set()
 
     @needs_proc
     @pytest.mark.slow
-    def test_killed_it_leaves_nothing(self, programs: Programs) -> None:
-        demo = programs.start(CLI, "demo", "--sessions", "100000")
-        demo.prints("Creating session")
+    @pytest.mark.parametrize("said", ["Creating session", "SIGKILL to the consumer"])
+    def test_killed_it_leaves_nothing(self, programs: Programs, said: str) -> None:
+        demo = programs.start(CLI, "demo", "--sessions", "100")
+        demo.prints(said)
         demo.stop(signal.SIGKILL)
         until(lambda: programs.left() == set())
 
@@ -102,10 +140,11 @@ class TestDemo:
         assert "Traceback" not in demo.errors
         assert programs.left() == set()
 
-    def test_on_a_terminal_it_shows_its_progress(self, programs: Programs) -> None:
+    @pytest.mark.parametrize("has_colour", [True, False])
+    def test_on_a_terminal(self, programs: Programs, *, has_colour: bool) -> None:
         reading, writing = pty.openpty()
-        command = [sys.executable, "-m", CLI, "demo", "--sessions", "50"]
-        environment = {**programs.environment, "TERM": "xterm"}
+        command = [sys.executable, "-m", CLI, "demo", "--sessions", "20"]
+        environment = {**programs.environment, "TERM": "xterm", **({} if has_colour else {"NO_COLOR": "1"})}
         with subprocess.Popen(command, env=environment, stdout=writing) as demo, os.fdopen(reading, "rb") as terminal:
             os.close(writing)
             output = b""
@@ -113,32 +152,95 @@ class TestDemo:
                 while piece := os.read(terminal.fileno(), 65_536):
                     output += piece
         assert demo.returncode == 0
-        assert b"Writing" in output
-        assert b"1300/1300" in output
+        assert (b"\x1b[" in output) == has_colour
+        assert (b"500/500" in output) == has_colour
+        assert ("✔".encode() in output) == has_colour
 
 
-class TestCheck:
-    async def test_it_finds_differences(self, capsys: pytest.CaptureFixture[str]) -> None:
-        crowd = act_two.Crowd(sessions=5, messages=4)
-        whole, shorter, longer, other, empty = crowd.ids
-        async with Turnstream.in_memory() as ts:
-            await act_two._write(ts, crowd.ids, crowd, advance)
-            assert await act_two._differing(ts, crowd.ids, crowd, advance) == []
+class TestFailedChecks:
+    """A demo that finds something wrong says so, and exits 1."""
 
-            await ts.execute(RemoveMessages(shorter, last=1))
-            await ts.execute(AddMessage(longer, user_message("One more")))
-            messages = await ts.sessions.messages(other)
-            await ts.execute(UpdateSession(other, SessionPatch(messages=messages[::-1])))
-            await ts.execute(RemoveMessages(empty, last=4))
-            differing = await act_two._differing(ts, crowd.ids, crowd, advance)
+    async def test_a_lost_command(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        all_commands = worker_failure.commands_of
 
-        assert differing == [shorter, longer, other, empty]
-        assert whole not in differing
+        def forget_one(ids: Sequence[str], load: Load) -> Iterator[Command[Any]]:
+            commands = list(all_commands(ids, load))
+            return iter(commands[:-1] if "crowd-00007" in ids else commands)
+
+        monkeypatch.setattr(worker_failure, "commands_of", forget_one)
         with pytest.raises(typer.Exit) as failure:
-            act_two._report(crowd, differing)
+            await show(Load(sessions=20, messages=5))
         assert failure.value.exit_code == 1
-        assert f"FAILED: 4 of 5 sessions differ; the first is {shorter}." in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "FAILED: 1 lost, 0 applied twice, order kept" in said
+        assert "1 of 4 checks FAILED." in said
+        assert "What next" not in said
+
+    async def test_a_missed_event(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        parsed = consumer_failure.parse_line
+        missed: set[str] = set()
+
+        def miss_one(line: bytes) -> tuple[str, str]:
+            session_id, event_id = parsed(line)
+            missed.update(() if missed else (event_id,))
+            return (session_id, "another" if event_id in missed else event_id)
+
+        monkeypatch.setattr(consumer_failure, "parse_line", miss_one)
+        with pytest.raises(typer.Exit):
+            await show(Load(sessions=20, messages=5))
+        assert "FAILED: 1 missed, 1 unknown" in capsys.readouterr().out
 
 
-def advance(count: int) -> None:
-    assert count > 0
+class TestChecks:
+    @pytest.mark.parametrize(
+        ("found", "expected"),
+        [
+            (("a", "b", "c"), Comparison(3, lost=0, doubled=0, unknown=0, misordered=0)),
+            (("a", "c"), Comparison(3, lost=1, doubled=0, unknown=0, misordered=0)),
+            (("a", "b", "b", "c"), Comparison(3, lost=0, doubled=1, unknown=0, misordered=0)),
+            (("a", "b", "c", "a"), Comparison(3, lost=0, doubled=1, unknown=0, misordered=0)),
+            (("a", "c", "b"), Comparison(3, lost=0, doubled=0, unknown=0, misordered=1)),
+            (("a", "b", "c", "d"), Comparison(3, lost=0, doubled=0, unknown=1, misordered=0)),
+            ((), Comparison(3, lost=3, doubled=0, unknown=0, misordered=0)),
+        ],
+    )
+    def test_a_comparison(self, found: Sequence[str], expected: Comparison) -> None:
+        comparison = compare({"one": "abc"}, {"one": found} if found else {})
+        assert comparison == expected
+        assert comparison.passed == (tuple(found) == ("a", "b", "c"))
+
+    def test_a_session_that_was_never_sent(self) -> None:
+        assert compare({}, {"one": "ab"}).unknown == 2
+
+    @pytest.mark.parametrize("source", ["stored", "events"])
+    def test_the_worse_of_stored_sessions_and_events_counts(self, source: str) -> None:
+        load = Load(sessions=3, messages=4)
+        whole = load.items
+        broken = {**whole, "crowd-00002": [*whole["crowd-00002"][:-2], whole["crowd-00002"][0]]}
+        stored, events = (broken, whole) if source == "stored" else (whole, broken)
+        finding = check_load(Stage(), load, TakeOver(6, 0.5), stored, EventStream(events, {}))
+        assert not finding.passed
+        assert finding.result.startswith("2 lost, 1 applied twice, order kept; ")
+        assert check_load(Stage(), load, TakeOver(6, 0.5), whole, EventStream(whole, {})).passed
+
+    @pytest.mark.parametrize(
+        ("stored", "heard", "passed"),
+        [
+            ("aAbB", "aAbB", True),
+            ("abAB", "aAbB", False),
+            ("baAB", "baAB", False),
+            ("aAb", "aAb", False),
+            ("aAbBx", "aAbBx", False),
+        ],
+    )
+    def test_a_chat_of_two_writers(self, stored: str, heard: str, *, passed: bool) -> None:
+        sent = {"W": [(letter, "") for letter in "ab"], "A": [(letter, "") for letter in "AB"]}
+        chat, events = ([CREATED, *((letter, "") for letter in text)] for text in (stored, heard))
+        assert check_chat(sent, chat, events).passed == passed
+
+    def test_events_that_are_handled_again_are_counted(self) -> None:
+        first, second = [("one", "a"), ("one", "b")], [("one", "b"), ("one", "c")]
+        finding = check_consumers({"one": ["a", "b", "c"]}, first, second)
+        assert finding.passed
+        assert "0 missed, order kept; 1 after" in finding.result
+        assert not check_consumers({"one": ["a", "b", "c"]}, first, []).passed

@@ -225,12 +225,20 @@ def test_a_listing_continues_and_names_unreadable_sessions(server: Redis, settin
     [
         (
             SessionNotFound("s"),
-            {"error": "SessionNotFound", "message": "Session not found with ID: s", "fields": {"sessionId": "s"}},
+            {
+                "error": "SessionNotFound",
+                "code": "session-not-found",
+                "retryable": False,
+                "message": "Session not found with ID: s",
+                "fields": {"sessionId": "s"},
+            },
         ),
         (
             CommandTimeout("c1", 2.5, "No worker."),
             {
                 "error": "CommandTimeout",
+                "code": "command-timeout",
+                "retryable": True,
                 "message": str(CommandTimeout("c1", 2.5, "No worker.")),
                 "fields": {"commandId": "c1", "timeout": 2.5, "reason": "No worker."},
             },

@@ -119,7 +119,7 @@ async def _checkpoints_never_go_back(ts: Turnstream) -> AsyncGenerator[None]:
     async def look() -> None:
         before: dict[int, LogPosition] = {}
         while True:
-            for partition, mark in (await ts._backend.subscriptions.marks(NAME)).items():
+            for partition, mark in (await ts._backend.subscriptions.checkpoints(NAME)).items():
                 assert mark.sequence >= before.get(partition, mark).sequence, (partition, mark)
                 before[partition] = mark
             await asyncio.sleep(0.01)
@@ -279,11 +279,11 @@ async def test_a_primary_is_lost_with_checkpoints_and_events(
         ("failover", 2, 4, 2),
     ]
     assert all(resync.reason == "failover" for resync in handler.resyncs)
-    assert all(len(resync.position.marks) == PARTITIONS for resync in handler.resyncs)
+    assert all(len(resync.position.log_positions) == PARTITIONS for resync in handler.resyncs)
 
 
 async def _is_written_down(client: Turnstream, sequence: int) -> bool:
-    mark = (await client._backend.subscriptions.marks(NAME)).get(0)
+    mark = (await client._backend.subscriptions.checkpoints(NAME)).get(0)
     return mark is not None and mark.sequence == sequence
 
 

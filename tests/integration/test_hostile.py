@@ -43,7 +43,7 @@ CHOSEN = 0.02
 """The share of the entries, valid ones among them, under chosen ids."""
 QUERIES = (GetSession.type.encode(), ListSessions.type.encode())
 
-BUGS = ("entry not read", "partition failed", "command parked", "query set aside", "workers died on it")
+BUGS = ("entry not read", "partition failed", "command parked", "query quarantined", "workers died on it")
 """The log of a worker that met an unforeseen fault."""
 
 QUICK, ALL = 4_000, 100_000

@@ -110,7 +110,7 @@ async def test_consumers_and_operators_have_the_permissions_they_need(
         await anext(changes)
         await membership.depart("member-1")
         await member.reset("billing", {0: LogPosition("g", 0)})
-        assert (list(await operator.names()), len(await operator.marks("billing"))) == (["billing"], len(owned))
+        assert (list(await operator.names()), len(await operator.checkpoints("billing"))) == (["billing"], len(owned))
         await operator.forget("billing")
         assert [entry for node in nodes for entry in refusals(node)] == []
 

@@ -101,13 +101,16 @@ def test_the_examples_run(page: Path, url: str, monkeypatch: pytest.MonkeyPatch)
             run(block, names, runner)
 
 
-def test_the_readme_begins_with_a_complete_example(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_quick_start_has_a_complete_example(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TURNSTREAM_REDIS_URL", url)
     first = next(blocks(README, "python"))
-    assert len(first.text.strip().splitlines()) <= 10
-    assert README.read_text().index(first.text) < README.read_text().index("\n## ")
+    assert len([line for line in first.text.splitlines() if line]) <= 10
+    assert first.text in README.read_text().partition("\n## Quick start\n")[2].partition("\n## ")[0]
     with asyncio.Runner() as runner:
         run(first, {}, runner)
-    assert "Hello" in capsys.readouterr().out
+    assert "has version 2" in capsys.readouterr().out
 
 
 def test_the_fixtures_of_the_readme_run(tmp_path: Path) -> None:
@@ -171,7 +174,7 @@ def test_the_makefile_has_the_targets(target: str) -> None:
 
 def test_the_extras_exist() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    named = {extra for page in PAGES for extra in re.findall(r"turnstream\[(\w+)\]", page.read_text())}
+    named = {extra for page in PAGES for extra in re.findall(r"(?:turnstream|'\.)\[(\w+)\]", page.read_text())}
     assert named
     assert named <= set(extras)
 

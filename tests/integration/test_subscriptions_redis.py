@@ -62,7 +62,7 @@ async def test_an_owner_writes_nothing_on_top_of_another_history(real: EmbeddedD
         await backend.subscriptions.park(NAME, another, failed(3), Failure("ValueError", 1))
     membership = backend.subscriptions.membership(NAME)
     assert await membership.renew([another]) == [False]
-    assert await backend.subscriptions.marks(NAME) == {0: LogPosition("g", 1)}
+    assert await backend.subscriptions.checkpoints(NAME) == {0: LogPosition("g", 1)}
     assert await backend.subscriptions.parked(NAME, 0) == {}
     # Without a replication id there is nothing to compare.
     await backend.subscriptions.checkpoint(NAME, replace(state, replication_id=""), LogPosition("g", 3))
@@ -296,4 +296,4 @@ async def test_checkpoints_are_kept_when_memory_is_full(real: EmbeddedDeployment
         assert await backend.subscriptions.unpark(NAME, state, "s", 1) == 0
     finally:
         await real.call("CONFIG", "SET", "maxmemory", "0")
-    assert await backend.subscriptions.marks(NAME) == {0: ("g", 5)}
+    assert await backend.subscriptions.checkpoints(NAME) == {0: ("g", 5)}

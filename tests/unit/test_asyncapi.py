@@ -96,7 +96,7 @@ def test_every_field_of_the_envelope_is_explained() -> None:
 
 
 def test_every_field_of_an_entry_is_explained() -> None:
-    words = encode_entry(CommandEntry("", "", b"", "", "", "", wants_place=True, apply_within_ms=0))
+    words = encode_entry(CommandEntry("", "", b"", "", "", "", wants_position=True, apply_within_ms=0))
     assert {*HEADERS, "data"} == set(words[::2])
 
 

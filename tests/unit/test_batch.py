@@ -20,7 +20,7 @@ from turnstream.domain.commands import (
 )
 from turnstream.domain.models import SessionConfig
 from turnstream.errors import DuplicateMismatch, InvalidCommand, SessionNotFound, VersionConflict
-from turnstream.ports import Batch, CommandEntry, Outcome, PartitionState, RawEntry, SessionPlace
+from turnstream.ports import Batch, CommandEntry, Outcome, PartitionState, RawEntry, SessionPosition
 
 STATE = PartitionState(
     partition=0,
@@ -219,7 +219,7 @@ def test_the_same_data_under_another_type_is_a_mismatch() -> None:
 
 
 def asking(command: AnyCommand, command_id: str) -> CommandEntry:
-    return msgspec.structs.replace(entry(command, command_id), wants_place=True)
+    return msgspec.structs.replace(entry(command, command_id), wants_position=True)
 
 
 def test_a_command_that_asks_gets_its_position() -> None:
@@ -230,13 +230,13 @@ def test_a_command_that_asks_gets_its_position() -> None:
         asking(DeleteSession("t"), "c4"),
         asking(AddMessage("s", message("m1")), "c5"),
     )
-    first, unasked, third, nothing_happened, rejected = (reply.place for reply in batch.replies[REPLY_TO])
-    assert first == SessionPlace("g", 0, 41, MS)
-    assert third == SessionPlace("g", 42, 44, MS)
+    first, unasked, third, nothing_happened, rejected = (reply.position for reply in batch.replies[REPLY_TO])
+    assert first == SessionPosition("g", 0, 41, MS)
+    assert third == SessionPosition("g", 42, 44, MS)
     assert unasked is nothing_happened is rejected is None
 
 
 def test_a_recorded_outcome_has_no_position() -> None:
     sent = asking(CreateSession(SMALL, "s"), "c1")
     batch = decided(sent, known={"c1": Outcome("ok", accepted(sent).payload_hash, 1)})
-    assert [reply.place for reply in batch.replies[REPLY_TO]] == [None]
+    assert [reply.position for reply in batch.replies[REPLY_TO]] == [None]

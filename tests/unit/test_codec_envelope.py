@@ -23,7 +23,7 @@ entries = st.builds(
     reply_to=st.none() | texts,
     correlation_id=st.none() | texts,
     traceparent=st.none() | texts,
-    wants_place=st.booleans(),
+    wants_position=st.booleans(),
     apply_within_ms=st.none() | st.integers(0, MAX_APPLY_WITHIN_MS),
 )
 
@@ -41,7 +41,7 @@ def test_an_entry_comes_back_as_it_was(entry: CommandEntry) -> None:
 
 def test_the_names_of_the_fields() -> None:
     optional = ("ts:0:reply:c", "request-1", "00-1-2-01")
-    whole = CommandEntry("c1", "add-message", b"{}", *optional, wants_place=True, apply_within_ms=5)
+    whole = CommandEntry("c1", "add-message", b"{}", *optional, wants_position=True, apply_within_ms=5)
     names = {b"id", b"type", b"data", b"replyTo", b"correlationId", b"traceparent", b"place", b"applyWithin"}
     assert written(whole).keys() == names
     assert written(CommandEntry("c1", "add-message", b"{}")).keys() == {b"id", b"type", b"data"}

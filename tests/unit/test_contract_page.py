@@ -34,7 +34,7 @@ from turnstream.domain.content import MessageContent
 from turnstream.domain.event_envelope import EventEnvelope
 from turnstream.domain.events import DATA_TYPES, EVENTS
 from turnstream.errors import Rejected
-from turnstream.ports import CommandEntry, Rejection, Reply, SessionPlace
+from turnstream.ports import CommandEntry, Rejection, Reply, SessionPosition
 
 PAGE = (Path(__file__).parents[2] / "docs" / "contract.md").read_text()
 COMMON = "expectedVersion"
@@ -115,11 +115,11 @@ def test_envelopes_have_their_fields() -> None:
 def test_the_parts_of_a_reply_are_named() -> None:
     meanings = columns(tables("Results")[1], "field", "meaning")
     assert names(meanings["error"]) == wire_names(Rejection)
-    assert names(meanings["place"])[:4] == wire_names(SessionPlace)
+    assert names(meanings["place"])[:4] == wire_names(SessionPosition)
 
 
 def test_the_entry_of_a_command_has_its_fields() -> None:
-    entry = CommandEntry("id", "type", b"{}", "reply", "correlation", "trace", wants_place=True, apply_within_ms=1)
+    entry = CommandEntry("id", "type", b"{}", "reply", "correlation", "trace", wants_position=True, apply_within_ms=1)
     assert list(columns(tables("Stream entry")[0], "field", "required")) == encode_entry(entry)[::2]
 
 

@@ -169,7 +169,7 @@ async def ids_of(backend: MemoryBackend, wanted: MessageRange) -> list[str]:
 def image(partition: Partition) -> dict[str, object]:
     """Everything that is stored of a partition, for a comparison."""
     return {
-        "commands": partition.commands.behind(START, 1_000),
+        "commands": partition.commands.after(START, 1_000),
         "sessions": {i: (dict(s.header), dict(s.messages)) for i, s in partition.sessions.items()},
         "places": [s.order.between(None, None, None, from_end=False) for s in partition.sessions.values()],
         "index": partition.index.between(None, None, None, from_end=False),

@@ -31,8 +31,8 @@ def clock(seconds: Seconds) -> OutcomeClock:
 
 
 def commit(clock: OutcomeClock, entry_ms: int) -> int:
-    time_ms = clock.moment().of(entry_ms)
-    clock.move(time_ms, told=time_ms == entry_ms)
+    time_ms = clock.now().of(entry_ms)
+    clock.move(time_ms, from_id=time_ms == entry_ms)
     return time_ms
 
 
@@ -41,15 +41,15 @@ def test_it_advances_however_fast_batches_come(clock: OutcomeClock, seconds: Sec
     for _ in range(5_000):
         seconds.now += between
         commit(clock, NOW + 1_000_000 * HOUR)
-    assert clock.moment().before == pytest.approx(NOW + 5_000_000 * between, abs=2)
+    assert clock.now().before == pytest.approx(NOW + 5_000_000 * between, abs=2)
 
 
 def test_the_time_that_a_commit_takes_counts(clock: OutcomeClock, seconds: Seconds) -> None:
     for _ in range(1_000):
-        moment = clock.moment()
+        moment = clock.now()
         seconds.now += 0.0009
-        clock.move(moment.of(NOW + HOUR), told=False)
-    assert clock.moment().passed == pytest.approx(NOW + 900, abs=2)
+        clock.move(moment.of(NOW + HOUR), from_id=False)
+    assert clock.now().passed == pytest.approx(NOW + 900, abs=2)
 
 
 def test_after_a_backlog_only_the_time_since_then_counts(clock: OutcomeClock, seconds: Seconds) -> None:

@@ -442,7 +442,7 @@ async def test_a_bug_is_logged_without_the_message(
     await (await owner(backend)).process(entries(CREATE, secret, GetSession("s")))
     logged = [vars(record) for record in caplog.records if record.levelname == "ERROR"]
     assert [(record["msg"], record["command_id"], record["partition"]) for record in logged] == [
-        *(("command parked", "c2", 0), ("query set aside", "c3", 0))
+        *(("command parked", "c2", 0), ("query quarantined", "c3", 0))
     ]
     for record, innermost in zip(logged, ("buggy", "buggy_query"), strict=True):
         assert record["reason"] == "The worker failed on it: RuntimeError"
@@ -499,7 +499,7 @@ async def test_quarantined_entries_are_logged_by_id_without_content(
     error: str,
 ) -> None:
     await processor.process([RawEntry("1-0", fields), RawEntry("2-0", {})])
-    (logged,) = [vars(record) for record in caplog.records if record.message == "entries set aside"]
+    (logged,) = [vars(record) for record in caplog.records if record.message == "entries quarantined"]
     assert (logged["first"], logged["count"], logged["partition"]) == ("1-0", 2, 0)
     assert (logged["command_id"], logged["error"]) == (command_id, error)
     assert not any("secret" in str(vars(record)) for record in caplog.records)

@@ -8,7 +8,7 @@ from turnstream.client.session_cache import CachedSession, SessionCache
 from turnstream.codec.records import milliseconds
 from turnstream.domain.models import ChatMessage, SessionHeader, TokenMetrics
 from turnstream.domain.prices import PriceSource
-from turnstream.ports import SessionPlace
+from turnstream.ports import SessionPosition
 
 METRICS = TokenMetrics(
     prompt_tokens=0,
@@ -36,8 +36,8 @@ def header(session_id: str = "s", messages: int = 0) -> SessionHeader:
     )
 
 
-def place(previous: int, sequence: int, generation: str = "g") -> SessionPlace:
-    return SessionPlace(generation, previous, sequence, milliseconds(AT) + 1_000)
+def place(previous: int, sequence: int, generation: str = "g") -> SessionPosition:
+    return SessionPosition(generation, previous, sequence, milliseconds(AT) + 1_000)
 
 
 def holding(count: int) -> tuple[ChatMessage, ...]:
@@ -70,7 +70,7 @@ def test_the_directly_following_event_is_folded() -> None:
         pytest.param(place(7, 9, "other"), id="another history"),
     ],
 )
-def test_an_event_after_a_gap_is_not_folded(other: SessionPlace) -> None:
+def test_an_event_after_a_gap_is_not_folded(other: SessionPosition) -> None:
     assert kept("s", (), 7).followed_by((message("new"),), 5, other) is None
 
 

@@ -4,9 +4,8 @@ import pytest
 from tests.waiting import SOON
 
 from turnstream.adapters.memory import MemoryBackend
-from turnstream.client.replies.ticket import Deadline
 from turnstream.client.results import Results
-from turnstream.client.sending.requests import AddressedCommand
+from turnstream.client.sending.requests import AddressedCommand, Deadline
 from turnstream.domain.commands import UpdateTokenMetrics
 from turnstream.domain.models import ChatMessage, SessionHeader
 from turnstream.errors import Unavailable

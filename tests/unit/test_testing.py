@@ -26,12 +26,12 @@ async def test_each_client_is_a_deployment_of_its_own() -> None:
 async def test_the_environment_does_not_change_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TURNSTREAM_PARTITIONS", "16")
     async with testing.client() as ts:
-        assert len((await ts.position()).marks) == testing.PARTITIONS
+        assert len((await ts.position()).log_positions) == testing.PARTITIONS
 
 
 async def test_settings_are_given_by_name() -> None:
     async with testing.client(partitions=2) as ts:
-        assert len((await ts.position()).marks) == 2
+        assert len((await ts.position()).log_positions) == 2
     with pytest.raises(ConfigurationError, match="MAX_BACKLOG"):
         testing.client(max_backlog=0)
 

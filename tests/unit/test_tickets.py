@@ -14,8 +14,9 @@ from turnstream.adapters.memory.channels import MemoryChannels, MemorySubscripti
 from turnstream.application.commands.decoder import payload_hash
 from turnstream.client.guard import LoopGuard
 from turnstream.client.replies.diagnosis import Diagnosis
+from turnstream.client.replies.pending_commands import AwaitedReply
 from turnstream.client.replies.resend_schedule import EXPIRY_WINDOWS
-from turnstream.client.replies.ticket import Applied, AwaitedReply, Ticket
+from turnstream.client.replies.ticket import Applied, Ticket
 from turnstream.client.sending.command_gateway import CommandGateway
 from turnstream.client.sending.requests import AddressedCommand
 from turnstream.codec.envelope import decode_entry

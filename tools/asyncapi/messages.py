@@ -30,7 +30,7 @@ HEADERS: Mapping[str, str] = {
 }
 """The meaning of the fields of a stream entry."""
 
-_entry = encode_entry(CommandEntry("", "", b"", "", "", "", wants_place=True, apply_within_ms=0))
+_entry = encode_entry(CommandEntry("", "", b"", "", "", "", wants_position=True, apply_within_ms=0))
 _required = encode_entry(CommandEntry("", "", b""))
 
 Json = dict[str, Any]

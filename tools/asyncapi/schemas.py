@@ -13,7 +13,7 @@ from turnstream.domain.command_specs import COMMAND_SPECS, COMMANDS, OPERATIONS
 from turnstream.domain.commands import CreateSession
 from turnstream.domain.event_envelope import EventEnvelope
 from turnstream.domain.events import DATA_TYPES, EVENTS
-from turnstream.ports import Rejection, Reply, SessionPlace
+from turnstream.ports import Rejection, Reply, SessionPosition
 
 JsonValue: TypeAlias = "dict[str, JsonValue] | list[JsonValue] | str | float | bool | None"
 
@@ -43,7 +43,7 @@ FIELDS: Mapping[type, Mapping[str, str]] = {
         "place": "Where the command stands in the history of its session; there if its entry had a field `place` and "
         "it was applied just now, absent where a recorded outcome is answered again.",
     },
-    SessionPlace: {
+    SessionPosition: {
         "generation": "The history that the numbers belong to, as in an event.",
         "previous": "The sequence of the session's last event before the command; 0: there was none.",
         "sequence": "The sequence of the command's last event.",

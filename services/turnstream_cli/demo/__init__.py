@@ -1,1 +1,1 @@
-"""`turnstream demo`: a conversation, then a crowd of them, on a separate server and workers."""
+"""`turnstream demo`: four acts on a separate server, each checked against what was sent."""

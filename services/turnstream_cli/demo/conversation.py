@@ -1,4 +1,4 @@
-"""Act one: the conversation of docs/contract.md, Demo; its events come from other processes."""
+"""Act one: the conversation of docs/contract.md, Demo."""
 
 import asyncio
 from collections import Counter
@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import msgspec
-import typer
 
 from turnstream import (
     AddMessage,
@@ -22,6 +21,10 @@ from turnstream import (
 )
 from turnstream.commands import ListSessions
 from turnstream.events import ContextWindowCritical, MessageAdded, SessionCreated, TokenMetricsUpdated
+from turnstream_cli.demo.stage import Finding, Stage
+
+TITLE: Final = "A chat with a memory: every change is an event, and a filling context window is noticed"
+TEXT: Final = "One program writes; every other program can listen. A worker process publishes the events below."
 
 DemoEvent = SessionCreated | MessageAdded | TokenMetricsUpdated | ContextWindowCritical
 
@@ -31,47 +34,50 @@ HEARD: Final[tuple[type[DemoEvent], ...]] = (SessionCreated, MessageAdded, Token
 EXPECTED: Final = 6
 """Events that its commands cause."""
 
+MESSAGE_COUNT: Final = "messageCount is 3: the system prompt, the user's message and the assistant's answer."
+
 DEADLINE: Final = 30.0
 """Seconds within which they arrive."""
 
 
-async def converse(ts: Turnstream) -> None:
+async def converse(stage: Stage, ts: Turnstream) -> None:
     """Hold a conversation that fills its context window, and print the events.
 
     Raises:
         Unavailable: the server does not answer, or the events do not arrive.
 
     """
-    async with _listening(ts) as listening:
-        typer.echo("Creating session...")
+    stage.open_act(1, TITLE, TEXT)
+    async with _listening(stage, ts) as listening:
+        stage.say("Creating session...")
         config = SessionConfig(provider="openai", model="gpt-4", system_prompt="You are a helpful assistant.")
         session = await ts.execute(CreateSession(config))
-        typer.echo(f"Session created with ID: {session.id}")
+        stage.say(f"Session created with ID: {session.id}")
 
-        typer.echo("Adding user message...")
+        stage.say("Adding user message...")
         await ts.execute(AddMessage(session.id, user_message("Hello, can you help me with a coding question?")))
 
-        typer.echo("Adding assistant message...")
+        stage.say("Adding assistant message...")
         answer = "Of course! I'd be happy to help with your coding question. What would you like to know?"
         await ts.execute(AddMessage(session.id, assistant_message(answer)))
 
-        typer.echo("Updating token metrics...")
+        stage.say("Updating token metrics...")
         await ts.execute(UpdateTokenMetrics(session.id, prompt_tokens=50, completion_tokens=80))
 
-        typer.echo("Updating token metrics to trigger critical event...")
+        stage.say("Updating token metrics to trigger critical event...")
         await ts.execute(UpdateTokenMetrics(session.id, prompt_tokens=7000, completion_tokens=0))
 
-        typer.echo("Listing sessions...")
+        stage.say("Listing sessions...")
         page = await ts.execute(ListSessions())
-        typer.echo(f"Found {len(page.sessions)} sessions")
-        typer.echo(msgspec.json.format(msgspec.json.encode(page.sessions), indent=2))
+        stage.say(f"Found {len(page.sessions)} sessions")
+        stage.say(msgspec.json.format(msgspec.json.encode(page.sessions), indent=2).decode())
 
         events = await _all(listening)
-    _summarize(events)
+    _summarize(stage, events)
 
 
 @asynccontextmanager
-async def _listening(ts: Turnstream) -> AsyncGenerator[asyncio.Task[list[DemoEvent]]]:
+async def _listening(stage: Stage, ts: Turnstream) -> AsyncGenerator[asyncio.Task[list[DemoEvent]]]:
     """Print events as they arrive; the task ends with the last one that is expected."""
     async with ts.subscribe(*HEARD) as events:
 
@@ -80,7 +86,7 @@ async def _listening(ts: Turnstream) -> AsyncGenerator[asyncio.Task[list[DemoEve
             async for event in events:
                 if isinstance(event, ResyncRequired):
                     raise Unavailable("The server has lost events of the demo")
-                typer.echo(f"[Event] {_told(event)}")
+                stage.say(f"[Event] {_told(event)}", "cyan")
                 heard.append(event)
                 if len(heard) == EXPECTED:
                     break
@@ -114,9 +120,15 @@ def _told(event: DemoEvent) -> str:
             return f"Context window critical: {round(event.utilization * 100)}% full"
 
 
-def _summarize(events: list[DemoEvent]) -> None:
-    typer.echo("\nEvent Summary:")
-    typer.echo(f"Total events: {len(events)}")
-    typer.echo("Event counts by type:")
+def _summarize(stage: Stage, events: list[DemoEvent]) -> None:
+    stage.say("\nEvent Summary:")
+    stage.say(f"Total events: {len(events)}")
+    stage.say("Event counts by type:")
     for kind, count in Counter(event.type for event in events).items():
-        typer.echo(f"  {kind}: {count}")
+        stage.say(f"  {kind}: {count}")
+    stage.say("")
+    stage.say(MESSAGE_COUNT, "dim")
+    critical = next((event for event in events if isinstance(event, ContextWindowCritical)), None)
+    full = f"{round(critical.utilization * 100)}% full" if critical else "never"
+    result = f"{len(events)} of {EXPECTED} events arrived; warned of a context window that is {full}"
+    stage.find(Finding("A chat filled its context window", result, passed=len(events) == EXPECTED and bool(critical)))

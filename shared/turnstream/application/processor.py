@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from turnstream.application.commands.batch import BatchInProgress
 from turnstream.application.commands.batch_decider import NO_FAILURES, BatchDecider, Failures, Item
-from turnstream.application.commands.decoder import CommandDecoder, DecodedCommand, MalformedCommand, set_aside
+from turnstream.application.commands.decoder import CommandDecoder, DecodedCommand, MalformedCommand, malformed_command
 from turnstream.application.commands.owner_memory import (
     BatchParking,
     CannotBeParked,
@@ -18,7 +18,7 @@ from turnstream.application.commands.owner_memory import (
 )
 from turnstream.application.queries.query_handler import QueryHandler
 from turnstream.application.recovery.crash_isolation import CrashIsolation
-from turnstream.application.recovery.redrive import PIECE, ParkedQueueProcessor
+from turnstream.application.recovery.redrive import COMMANDS_PER_COMMIT, ParkedQueueProcessor
 from turnstream.codec.envelope import decode_command_id, decode_sender
 from turnstream.domain.command_specs import UNBATCHED
 from turnstream.domain.commands import QUERIES, Query
@@ -40,7 +40,7 @@ class PartitionProcessor:
     def __init__(
         self,
         state: PartitionState,
-        intake: CommandDecoder,
+        decoder: CommandDecoder,
         store: SessionStore,
         answers: QueryHandler,
         catalogue: Catalogue,
@@ -49,14 +49,14 @@ class PartitionProcessor:
         """Start from the state of the partition, as its new owner, with an empty memory."""
         self.state = state
         self._stopping = False
-        self._intake = intake
+        self._decoder = decoder
         self._store = store
         self._answers = answers
         self._memory = memory
         self._frees = False
-        self._deciding = BatchDecider(store, catalogue, memory)
-        self._redriving = ParkedQueueProcessor(self._deciding, intake, memory)
-        self._suspicion = CrashIsolation(memory.parked.quarantine, intake, state.suspects)
+        self._decider = BatchDecider(store, catalogue, memory)
+        self._parked_queues = ParkedQueueProcessor(self._decider, decoder, memory)
+        self._crash_isolation = CrashIsolation(memory.parked.quarantine, decoder, state.suspects)
 
     def stop(self) -> None:
         """Leave what is tried a few at a time to the next owner, who need not wait for all of it."""
@@ -89,56 +89,56 @@ class PartitionProcessor:
     async def _process(self, entries: Sequence[RawEntry]) -> None:
         if not self._memory.parked.loaded:
             await self._memory.parked.load()
-        while entries and self._suspicion.left:
+        while entries and self._crash_isolation.left:
             if self._stopping:
                 return
-            items, failures = await self._suspicion.examine(self.state, entries)
-            for run in _runs(items):
+            items, failures = await self._crash_isolation.examine(self.state, entries)
+            for run in _split_at_unbatched(items):
                 await self._apply(run, failures)
             entries = entries[len(items) :]
-        for run in _runs([self._intake.read(entry) for entry in entries]):
+        for run in _split_at_unbatched([self._decoder.read(entry) for entry in entries]):
             await self._apply(run)
 
     async def _apply(self, run: Sequence[Item], failures: Failures = NO_FAILURES) -> None:
         """Apply commands that change something in one step; a query or an operation is a separate run."""
         first = run[0]
         if isinstance(first, DecodedCommand) and isinstance(first.command, QUERIES):
-            batch = await self._answered(first, first.command)
+            batch = await self._answer_query(first, first.command)
             await self._commit(batch.finished(first.raw.entry_id))
         elif isinstance(first, DecodedCommand) and isinstance(first.command, UNBATCHED):
-            await self._operate(first)
+            await self._apply_operation(first)
         else:
             try:
-                await self._together(run, failures)
+                await self._apply_in_one_commit(run, failures)
             except Exception as fault:
                 if not _is_fault(fault):
                     raise
-                await self._isolate(run, failures)
+                await self._park_refused(run, failures)
 
-    async def _together(self, run: Sequence[Item], failures: Failures) -> None:
+    async def _apply_in_one_commit(self, run: Sequence[Item], failures: Failures) -> None:
         try:
-            await self._in_time(run, failures, thorough=False)
+            await self._decide_and_commit(run, failures, thorough=False)
         except Collision:
             try:
-                await self._in_time(run, failures, thorough=True)
+                await self._decide_and_commit(run, failures, thorough=True)
             except Collision as again:
                 # Everything that could collide was read.
                 raise BatchRefused(self.state.partition, str(again)) from again
 
-    async def _in_time(self, run: Sequence[Item], failures: Failures, *, thorough: bool) -> None:
+    async def _decide_and_commit(self, run: Sequence[Item], failures: Failures, *, thorough: bool) -> None:
         """Decide and commit; each attempt rejects further commands whose time is over by the server's clock."""
         while True:
-            batch = await self._deciding.decided(self.state, run, failures, thorough=thorough)
+            batch = await self._decider.decide(self.state, run, failures, thorough=thorough)
             try:
                 await self._commit(batch.finished(run[-1].raw.entry_id, len(run)))
             except TooLate as late:
-                self._deciding.passed(late.now_ms)
+                self._decider.note_time(late.now_ms)
             else:
                 if batch.parking:
                     _log_failed(batch.parking, self.state.partition)
                 return
 
-    async def _isolate(self, run: Sequence[Item], failures: Failures) -> None:
+    async def _park_refused(self, run: Sequence[Item], failures: Failures) -> None:
         """Find, in order, the commands that the store refuses, and park them; headers are read again."""
         self._memory.headers.clear()
         if len(run) > 1:
@@ -148,7 +148,7 @@ class PartitionProcessor:
             return
         (item,) = run
         try:
-            await self._together(run, failures)
+            await self._apply_in_one_commit(run, failures)
         except Exception as fault:
             if not _is_fault(fault) or isinstance(item, MalformedCommand) or not can_be_parked(item):
                 raise
@@ -157,33 +157,33 @@ class PartitionProcessor:
     async def _park(self, item: DecodedCommand, fault: Exception, failures: Failures) -> None:
         """Park a command. If not even the queue of its session takes it, reject it, so that other sessions continue."""
         try:
-            await self._together([item], {item.raw.entry_id: fault})
+            await self._apply_in_one_commit([item], {item.raw.entry_id: fault})
         except Exception as again:
             if not _is_fault(again):
                 raise
-            first = await self._undecided(item, failures) or fault
-            await self._together([item], {item.raw.entry_id: CannotBeParked(first, again)})
+            first = await self._failure_of_decision(item, failures) or fault
+            await self._apply_in_one_commit([item], {item.raw.entry_id: CannotBeParked(first, again)})
 
-    async def _undecided(self, item: DecodedCommand, failures: Failures) -> Exception | None:
+    async def _failure_of_decision(self, item: DecodedCommand, failures: Failures) -> Exception | None:
         """Return what kept a command from being decided, before the store did not take its place in a queue."""
         try:
-            batch = await self._deciding.decided(self.state, [item], failures, thorough=False)
+            batch = await self._decider.decide(self.state, [item], failures, thorough=False)
         except Exception as fault:
             if not _is_fault(fault):
                 raise
             return None
         return next((failure for _, failure in batch.parking.failed), None) if batch.parking else None
 
-    async def _operate(self, operation: DecodedCommand) -> None:
+    async def _apply_operation(self, operation: DecodedCommand) -> None:
         """Apply an operator's command, with fewer and fewer parked ones for as long as the store does not take them."""
-        most: int = PIECE
+        most: int = COMMANDS_PER_COMMIT
         failure: Exception | None = None
         while True:
             try:
-                batch = await self._redriving.decided(self.state, operation, most, failure)
+                batch = await self._parked_queues.decide(self.state, operation, most, failure)
                 await self._commit(batch)
             except TooLate as late:
-                self._deciding.passed(late.now_ms)
+                self._decider.note_time(late.now_ms)
             except Exception as fault:
                 if not _is_fault(fault) or failure is not None:
                     raise
@@ -202,8 +202,8 @@ class PartitionProcessor:
             log.info("parked commands redriven or discarded", count=len(batch.parking.taken), left=left)
         self._memory.keep(batch)
 
-    async def _answered(self, accepted: DecodedCommand, query: Query) -> BatchInProgress:
-        batch = self._deciding.begun(self.state)
+    async def _answer_query(self, accepted: DecodedCommand, query: Query) -> BatchInProgress:
+        batch = self._decider.new_batch(self.state)
         if not accepted.entry.reply_to:
             return batch
         try:
@@ -212,21 +212,21 @@ class PartitionProcessor:
             if isinstance(bug, Unavailable) and not isinstance(bug, KeyUnusable):
                 raise
             log.error(  # noqa: TRY400 - a traceback may quote a message's content
-                "query set aside",
+                "query quarantined",
                 command_id=accepted.entry.command_id,
                 partition=self.state.partition,
                 reason=reason_of(bug),
                 where=where_of(bug),
             )
             error = InvalidCommand("$", reason_of(bug))
-            batch.set_aside(set_aside(accepted.raw, decode_sender(accepted.raw.fields), error))
+            batch.quarantine(malformed_command(accepted.raw, decode_sender(accepted.raw.fields), error))
         return batch
 
 
 def _log_malformed(malformed: Sequence[MalformedEntry], partition: int) -> None:
     first = malformed[0]
     log.warning(
-        "entries set aside",
+        "entries quarantined",
         partition=partition,
         count=len(malformed),
         first=first.entry.entry_id,
@@ -254,7 +254,7 @@ def _is_fault(failure: Exception) -> bool:
     return True
 
 
-def _runs(items: Sequence[Item]) -> Iterable[Sequence[Item]]:
+def _split_at_unbatched(items: Sequence[Item]) -> Iterable[Sequence[Item]]:
     """Divide before and after each query or operation, so that it sees everything committed before it."""
     unbatched = [
         n for n, item in enumerate(items) if isinstance(item, DecodedCommand) and isinstance(item.command, UNBATCHED)

@@ -13,10 +13,11 @@ from turnstream.application.queries.verifier import Verification, Verifier
 from turnstream.client import lifecycle
 from turnstream.client.admin.admin import Admin
 from turnstream.client.replies.diagnosis import Diagnosis
-from turnstream.client.replies.ticket import AwaitedReply, Deadline, Ticket
+from turnstream.client.replies.pending_commands import AwaitedReply
+from turnstream.client.replies.ticket import Ticket
 from turnstream.client.results import CommandResult, Results
 from turnstream.client.sending.command_gateway import CommandGateway, SendOptions
-from turnstream.client.sending.requests import AddressedCommand, EnvelopeBuilder, Trace, WhenFull
+from turnstream.client.sending.requests import AddressedCommand, Deadline, EnvelopeBuilder, Trace, WhenFull
 from turnstream.client.sessions import Sessions
 from turnstream.client.subscriber import Subscriber
 from turnstream.codec.envelope import check_session_id, encode_command

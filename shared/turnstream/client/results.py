@@ -6,8 +6,7 @@ from typing import Any
 
 import msgspec
 
-from turnstream.client.replies.ticket import Deadline
-from turnstream.client.sending.requests import AddressedCommand
+from turnstream.client.sending.requests import AddressedCommand, Deadline
 from turnstream.client.session_cache import CachedSession, SessionCache
 from turnstream.codec.envelope import decode_command
 from turnstream.codec.records import decode_output
@@ -53,8 +52,8 @@ class Results:
         kept = self._appended(sent, reply, spec.appends)
         if kept is None:
             header, messages = await self._read(sent, reply, deadline)
-            place = reply.place if header.version == reply.version else None
-            kept = CachedSession.of(header, messages, place) if place else None
+            position = reply.position if header.version == reply.version else None
+            kept = CachedSession.of(header, messages, position) if position else None
             if kept is None:
                 return session_of(header, messages)
         self._recent.keep(kept)
@@ -65,11 +64,11 @@ class Results:
     ) -> CachedSession | None:
         """Return the session after a command that only appended, if it is known without a read."""
         kept = self._recent.take(sent.session_id)
-        if kept is None or reply.place is None or not appends:
+        if kept is None or reply.position is None or not appends:
             return None
         # The command as it was sent: the caller may have changed its own objects since.
         command = decode_command(sent.entry.type, sent.entry.data, len(sent.entry.data))
-        return kept.followed_by(appends(command), reply.version, reply.place)
+        return kept.followed_by(appends(command), reply.version, reply.position)
 
     async def _read(
         self, sent: AddressedCommand, reply: Reply, deadline: Deadline

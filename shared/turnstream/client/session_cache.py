@@ -12,7 +12,7 @@ from turnstream.domain.content import TextContent, ToolCallContent
 from turnstream.domain.events import MessageAdded
 from turnstream.domain.evolution import evolve_header
 from turnstream.domain.models import ChatMessage, Session, SessionHeader, session_of
-from turnstream.ports import EPOCH, SessionPlace
+from turnstream.ports import EPOCH, SessionPosition
 
 MAX_BYTES: Final = 64 * 1024 * 1024
 """The bytes of all cached sessions at most, roughly counted."""
@@ -36,24 +36,26 @@ class CachedSession(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(
-        cls, header: SessionHeader, messages: tuple[ChatMessage, ...], place: SessionPlace
+        cls, header: SessionHeader, messages: tuple[ChatMessage, ...], position: SessionPosition
     ) -> "CachedSession | None":
-        """Keep a session that was read after the command at `place`, if it has not changed since.
+        """Keep a session that was read after the command at `position`, if it has not changed since.
 
         A recreated session can reach the same version, but hardly in the same millisecond. Even then, another command
         led there, so the next change does not follow this one.
         """
-        if milliseconds(header.updated_at) != place.updated_ms:
+        if milliseconds(header.updated_at) != position.updated_ms:
             return None
         changeable, size = _weighed(messages, 0)
-        return cls(header, messages, changeable, size, place.generation, place.sequence)
+        return cls(header, messages, changeable, size, position.generation, position.sequence)
 
-    def followed_by(self, added: tuple[ChatMessage, ...], version: int, place: SessionPlace) -> "CachedSession | None":
+    def followed_by(
+        self, added: tuple[ChatMessage, ...], version: int, position: SessionPosition
+    ) -> "CachedSession | None":
         """Return the session after a command that added messages, if the command was applied to this state of it.
 
         `added` belongs to the session from now on: no caller may keep a reference to it.
         """
-        if (self.generation, self.sequence) != (place.generation, place.previous):
+        if (self.generation, self.sequence) != (position.generation, position.previous):
             return None
         header: SessionHeader | None = self.header
         for message in added:
@@ -61,7 +63,7 @@ class CachedSession(msgspec.Struct, frozen=True):
                 session_id=self.header.id,
                 incarnation=self.header.incarnation,
                 version=version,
-                timestamp=EPOCH + timedelta(milliseconds=place.updated_ms),
+                timestamp=EPOCH + timedelta(milliseconds=position.updated_ms),
                 message=message,
             )
             header = evolve_header(header, event)
@@ -72,7 +74,7 @@ class CachedSession(msgspec.Struct, frozen=True):
             messages=self.messages + added,
             changeable=self.changeable | changeable if changeable else self.changeable,
             size=self.size + size,
-            sequence=place.sequence,
+            sequence=position.sequence,
         )
 
     def session(self) -> Session:

@@ -102,7 +102,7 @@ def encode_optional(entry: CommandEntry) -> list[str | bytes]:
         fields += ("correlationId", entry.correlation_id)
     if entry.traceparent is not None:
         fields += ("traceparent", entry.traceparent)
-    if entry.wants_place:
+    if entry.wants_position:
         fields += ("place", "1")
     if entry.apply_within_ms is not None:
         fields += ("applyWithin", str(entry.apply_within_ms))

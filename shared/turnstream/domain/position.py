@@ -23,7 +23,7 @@ class Position(msgspec.Struct, frozen=True, gc=False):
     It is `None` for a partition that the subscriber does not follow. Store `str(position)`; `Position.parse` reads it.
     """
 
-    marks: tuple[LogPosition | None, ...]
+    log_positions: tuple[LogPosition | None, ...]
 
     def __repr__(self) -> str:
         """Return the number of partitions; `str` gives the position itself."""
@@ -31,7 +31,7 @@ class Position(msgspec.Struct, frozen=True, gc=False):
 
     def __str__(self) -> str:
         """Return the position as text: `generation:sequence` for each partition, separated by commas, "" for `None`."""
-        return ",".join(f"{mark.generation}:{mark.sequence}" if mark else "" for mark in self.marks)
+        return ",".join(f"{each.generation}:{each.sequence}" if each else "" for each in self.log_positions)
 
     @classmethod
     def parse(cls, text: str) -> Self:

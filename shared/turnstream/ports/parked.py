@@ -21,11 +21,11 @@ class ParkedSession(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class ParkedCommand(msgspec.Struct, frozen=True, gc=False):
-    """A command in the queue of its session; `place` is its id there, empty as long as it is to be queued."""
+    """A command in the queue of its session; `queue_id` is its id there, empty as long as it is to be queued."""
 
     session_id: str
     entry: RawEntry
-    place: str = ""
+    queue_id: str = ""
 
     @property
     def size(self) -> int:

@@ -213,7 +213,7 @@ class ConsumerStore(Protocol):
         """Return the live members of a subscription."""
         ...
 
-    async def marks(self, name: str) -> Mapping[int, LogPosition]:
+    async def checkpoints(self, name: str) -> Mapping[int, LogPosition]:
         """Return the checkpoints, by partition."""
         ...
 

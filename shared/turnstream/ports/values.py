@@ -32,9 +32,9 @@ Status = Literal["ok", "rejected", "parked"]
 class CommandEntry(msgspec.Struct, frozen=True, gc=False):
     """A command as a producer publishes it: `data` is its JSON, `reply_to` the channel for its reply.
 
-    With `wants_place` its reply gives the position of the command in the history of its session. It is not applied when
-    `apply_within_ms` milliseconds have passed since it was queued; `apply_until` is the same moment by the clock of its
-    producer's event loop, in seconds, which only the producer knows.
+    With `wants_position` its reply gives the position of the command among the events of its session. It is not applied
+    when `apply_within_ms` milliseconds have passed since it was queued; `apply_until` is the same time by the clock of
+    its producer's event loop, in seconds, which only the producer knows.
     """
 
     command_id: str
@@ -43,7 +43,7 @@ class CommandEntry(msgspec.Struct, frozen=True, gc=False):
     reply_to: str | None = None
     correlation_id: str | None = None
     traceparent: str | None = None
-    wants_place: bool = False
+    wants_position: bool = False
     apply_within_ms: int | None = None
     apply_until: float | None = None
 
@@ -77,7 +77,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaul
     output: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-class SessionPlace(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+class SessionPosition(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """The sequences of a command's last event, and of the last one before the command in the same session (0: none).
 
     `updated_ms` is the time of the session after the command, in milliseconds since 1970.
@@ -93,7 +93,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults
     """The answer of a worker to the producer of a command.
 
     `payload_hash` identifies the command if several were sent with one id; "" if it is not known.
-    `place` is there where the command asked for it and was applied just now.
+    The position is there if the command asked for it and was applied just now.
     """
 
     command_id: str
@@ -102,7 +102,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults
     error: Rejection | None = None
     output: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     payload_hash: str = ""
-    place: SessionPlace | None = None
+    position: SessionPosition | None = msgspec.field(default=None, name="place")
 
 
 class StoredHeader(msgspec.Struct, frozen=True, gc=False):

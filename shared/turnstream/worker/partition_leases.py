@@ -106,14 +106,14 @@ class PartitionLeases(Generic[State, Owned]):
         before = set(self.owned)
         alive = await self._membership.beat(self._member_id)
         wanted = assigned(self._member_id, alive, self._partitions)
-        for number in self._faults.places:
+        for number in self._faults.failing:
             if number not in wanted:
-                self._faults.over(number)
+                self._faults.clear(number)
         surplus = sorted(before - wanted)
         await self.release(surplus[: max(1, self._partitions // RELEASED_SHARE)])
         # A lost partition is taken after its work has ended. Otherwise two tasks would do the same work at a time.
         working = {number for number, task in self._tasks.items() if not task.done()}
-        taken = await self._take({n for n in wanted - set(self.owned) - working if not self._faults.rests(n)})
+        taken = await self._take({n for n in wanted - set(self.owned) - working if not self._faults.is_paused(n)})
         if set(self.owned) != before:
             log.info("partitions changed", owned=len(self.owned), wanted=len(wanted), members=len(alive))
         return taken > 0 or set(self.owned) != before
@@ -172,7 +172,7 @@ class PartitionLeases(Generic[State, Owned]):
         for number in leaving:
             self.owned.pop(number, None)
             self._stalled.pop(number, None)
-            self._faults.over(number)
+            self._faults.clear(number)
         async with asyncio.timeout(LEAVING_S if last else None):
             await self._membership.release(leases)
 
@@ -279,8 +279,8 @@ class PartitionLeases(Generic[State, Owned]):
             log.error("partition failed", partition=number, reason=reason, where=where_of(fault))
 
     def _log_recovered(self) -> None:
-        for number in self._faults.places:
-            if number in self.owned and self._faults.is_quiet(number) and self._faults.over(number):
+        for number in self._faults.failing:
+            if number in self.owned and self._faults.is_quiet(number) and self._faults.clear(number):
                 log.info("partition goes on", partition=number)
         for number, owned in self.owned.items():
             if self._stalled.get(number, owned.progress) != owned.progress:

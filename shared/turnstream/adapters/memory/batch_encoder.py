@@ -93,9 +93,9 @@ def _write(partition: Partition, write: SessionWrite, encoded: EncodedSession | 
         session.remove(message_id)
     session.messages.update(encoded.messages)
     for message_id, position in write.placed.items():
-        session.order.place(message_id, position)
+        session.order.put(message_id, position)
     session.header.update(encoded.header)
-    partition.index.place(write.session_id, encoded.updated_ms)
+    partition.index.put(write.session_id, encoded.updated_ms)
 
 
 def _word(field: Field) -> bytes:

@@ -65,7 +65,7 @@ class MemoryQueue(CommandQueue):
         self._notifier.notify()
 
     def _behind(self, cursors: Mapping[int, str], count: int) -> dict[int, list[RawEntry]]:
-        found = {number: self._partitions[number].commands.behind(cursor, count) for number, cursor in cursors.items()}
+        found = {number: self._partitions[number].commands.after(cursor, count) for number, cursor in cursors.items()}
         return {number: entries for number, entries in found.items() if entries}
 
 

@@ -195,7 +195,7 @@ class MemoryConsumerStore(ConsumerStore):
         """Return the live members of a subscription."""
         return list(self.membership(name).alive)
 
-    async def marks(self, name: str) -> Mapping[int, LogPosition]:
+    async def checkpoints(self, name: str) -> Mapping[int, LogPosition]:
         """Return the checkpoints, by partition."""
         return {n: p.mark for n, p in enumerate(self.membership(name).partitions) if p.mark}
 

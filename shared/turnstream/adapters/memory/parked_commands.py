@@ -14,15 +14,15 @@ class ParkedCommandQueues(msgspec.Struct):
 
     sessions: dict[str, bytes] = msgspec.field(default_factory=dict[str, bytes])
     queues: dict[str, dict[str, ParkedCommand]] = msgspec.field(default_factory=dict[str, dict[str, ParkedCommand]])
-    places: "count[int]" = msgspec.field(default_factory=lambda: count(1))
+    queue_ids: "count[int]" = msgspec.field(default_factory=lambda: count(1))
 
     def apply(self, changes: ParkingChanges) -> None:
         """Change the queues, then the registry."""
         for command in changes.queued:
-            place = str(next(self.places))
-            self.queues.setdefault(command.session_id, {})[place] = replace(command, place=place)
+            queue_id = str(next(self.queue_ids))
+            self.queues.setdefault(command.session_id, {})[queue_id] = replace(command, queue_id=queue_id)
         for command in changes.taken:
-            self.queues.get(command.session_id, {}).pop(command.place, None)
+            self.queues.get(command.session_id, {}).pop(command.queue_id, None)
         for session_id, session in changes.sessions.items():
             if session is None:
                 self.sessions.pop(session_id, None)

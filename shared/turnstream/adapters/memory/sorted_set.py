@@ -7,7 +7,7 @@ Row = tuple[int, str]
 
 
 class SortedSet:
-    """Finds a row by its member, and rows by their place."""
+    """Finds a row by its member, and rows by their rank."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -19,26 +19,26 @@ class SortedSet:
         score = self._scores.get(member)
         return None if score is None else (score, member)
 
-    def place(self, member: str, score: int) -> None:
-        """Put a member where its score belongs, away from where it was."""
+    def put(self, member: str, score: int) -> None:
+        """Put a member at its score; its earlier score is replaced."""
         self.remove(member)
         self._scores[member] = score
         insort(self._rows, (score, member))
 
     def remove(self, member: str) -> None:
-        """Take a member away, if it is there."""
+        """Remove a member, if it is there."""
         row = self.row(member)
         if row is not None:
             del self._scores[member]
             del self._rows[bisect_left(self._rows, row)]
 
     def clear(self) -> None:
-        """Take all members away."""
+        """Remove all members."""
         self._scores.clear()
         self._rows.clear()
 
     def between(self, after: Row | None, before: Row | None, count: int | None, *, from_end: bool) -> list[Row]:
-        """Return the rows between two places, exclusive, in order; of them the first or the last `count`."""
+        """Return the rows between two rows, exclusive, in order; of them the first or the last `count`."""
         start = bisect_right(self._rows, after) if after else 0
         end = bisect_left(self._rows, before) if before else len(self._rows)
         if count is not None and from_end:

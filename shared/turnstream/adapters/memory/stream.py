@@ -35,16 +35,16 @@ class CommandStream:
         self._entries.append((self._last, dict(fields)))
         return _text(self._last)
 
-    def behind(self, cursor: str, count: int) -> list[RawEntry]:
-        """Return up to `count` entries behind a cursor."""
-        start = self._place(cursor)
+    def after(self, cursor: str, count: int) -> list[RawEntry]:
+        """Return up to `count` entries after a cursor."""
+        start = self._index_after(cursor)
         return [RawEntry(_text(entry_id), dict(fields)) for entry_id, fields in self._entries[start : start + count]]
 
     def drop(self, cursor: str) -> None:
         """Forget the entries up to a cursor."""
-        del self._entries[: self._place(cursor)]
+        del self._entries[: self._index_after(cursor)]
 
-    def _place(self, cursor: str) -> int:
+    def _index_after(self, cursor: str) -> int:
         return bisect_right(self._entries, _parsed(cursor), key=itemgetter(0))
 
 

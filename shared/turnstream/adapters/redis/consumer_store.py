@@ -9,7 +9,7 @@ import msgspec
 
 from turnstream.adapters.redis.connection.pipelined import Word
 from turnstream.adapters.redis.keys import SubscriptionKeys
-from turnstream.adapters.redis.membership.consumers import ConsumerMembership, mark_of, understood
+from turnstream.adapters.redis.membership.consumers import ConsumerMembership, log_position_of, understood
 from turnstream.adapters.redis.pubsub.channels import RedisChannels
 from turnstream.adapters.redis.server import Server, portions_of
 from turnstream.adapters.redis.stored_records import RecordLocation, decoded, decoded_fields, read
@@ -201,7 +201,7 @@ class RedisConsumerStore(ConsumerStore):
         """Return the live members of a subscription."""
         return await self.membership(name).registry.living()
 
-    async def marks(self, name: str) -> Mapping[int, LogPosition]:
+    async def checkpoints(self, name: str) -> Mapping[int, LogPosition]:
         """Return the checkpoints, by partition."""
         partitions = range(len(self._server.keys.partitions))
         places = [RecordLocation(self._keys(name, number).state, "hash") for number in partitions]
@@ -273,7 +273,7 @@ async def _as_owner(state: SubscriptionState, answer: Awaitable[int]) -> int:
 
 
 def _mark(fields: tuple[bytes | None, bytes | None]) -> LogPosition | None:
-    return mark_of(*fields)
+    return log_position_of(*fields)
 
 
 def _pairs(answer: Sequence[bytes]) -> list[tuple[bytes, bytes]]:

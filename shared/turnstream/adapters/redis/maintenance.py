@@ -42,11 +42,11 @@ class Maintenance:
             Unavailable: no node answers.
 
         """
-        due = [state for state in states if not self._faults.rests(state.partition)]
+        due = [state for state in states if not self._faults.is_paused(state.partition)]
         answers = await asyncio.gather(*(self._tidy(state, in_flight) for state in due), return_exceptions=True)
         for state, answer in zip(due, answers, strict=True):
             if not isinstance(answer, KeyUnusable):
-                self._faults.over(state.partition)
+                self._faults.clear(state.partition)
             elif self._faults.failed(state.partition, answer.reason):
                 log.warning("partition cannot be tidied", partition=state.partition, error=str(answer))
         raise_failure([answer for answer in answers if not isinstance(answer, KeyUnusable)])
@@ -58,7 +58,7 @@ class Maintenance:
         keys, script = self._server.partition(number), self._server.scripts.progress
         clock, names = self._server.clock(number), [keys.partition, keys.commands]
         await understood(self._retention.trim(state), calls, keys.types)
-        arguments = (state.token, GROUP, self._server.buckets.window_ms, clock.moment().before)
+        arguments = (state.token, GROUP, self._server.buckets.window_ms, clock.now().before)
         answer = await understood(script.run(calls, names, arguments), calls, keys.types)
         if not answer:
             return False
@@ -84,7 +84,7 @@ class Maintenance:
         number, calls = state.partition, self._server.calls(state.partition)
         keys, script = self._server.partition(number), self._server.scripts.lost
         arguments: tuple[Word, ...] = (
-            *(state.token, GROUP, keys.lost, number, self._server.clock(number).moment().before, missing),
+            *(state.token, GROUP, keys.lost, number, self._server.clock(number).now().before, missing),
             *in_flight(number),
         )
         answer = await understood(script.run(calls, [keys.partition, keys.commands], arguments), calls, keys.types)

@@ -17,8 +17,8 @@ from turnstream.ports import Batch
 from turnstream.ports.values import LAST_MS
 
 
-class Moment(NamedTuple):
-    """The time of a partition's outcomes at one moment, in milliseconds.
+class OutcomeTime(NamedTuple):
+    """The time by which a partition's outcomes are kept, in milliseconds.
 
     `before` is that of the last commit, `passed` what it would be if only the time since counted, and `latest` the
     largest time that is accepted from an id.
@@ -34,14 +34,14 @@ class Moment(NamedTuple):
 
 
 class OutcomeClock:
-    """The time of one partition's outcomes, in the hands of its owner; it never goes back."""
+    """The time of one partition's outcomes, kept by its owner; it never goes back."""
 
     def __init__(self, window: float, clock: Callable[[], float] = monotonic) -> None:
         """Let ids be ahead of the server by up to `window` seconds; `clock` returns seconds."""
         self._ahead = int(window * 1000)
         self._clock = clock
         self._time = 0
-        self._at = self._heard_at = clock()
+        self._at = self._observed_at = clock()
         self._server_ms: int | None = None
 
     def start(self, time_ms: int, cursor_ms: int, server_ms: int) -> None:
@@ -54,29 +54,29 @@ class OutcomeClock:
 
         """
         self.observe(server_ms)
-        told = cursor_ms if cursor_ms <= server_ms + self._ahead else 0
-        self._time = max(time_ms, told) or (server_ms if cursor_ms else 0)
+        by_cursor = cursor_ms if cursor_ms <= server_ms + self._ahead else 0
+        self._time = max(time_ms, by_cursor) or (server_ms if cursor_ms else 0)
         self._at = self._clock()
 
     def observe(self, server_ms: int) -> None:
         """Learn the server's time."""
-        self._server_ms, self._heard_at = server_ms, self._clock()
+        self._server_ms, self._observed_at = server_ms, self._clock()
 
-    def moment(self) -> Moment:
+    def now(self) -> OutcomeTime:
         """Return the time now."""
         now = self._clock()
         passed = self._time + int((now - self._at) * 1000)
         if self._server_ms is None:
             # A process that has not taken the partition only reads.
-            return Moment(self._time, passed, LAST_MS)
-        return Moment(self._time, passed, self._server_ms + int((now - self._heard_at) * 1000) + self._ahead)
+            return OutcomeTime(self._time, passed, LAST_MS)
+        return OutcomeTime(self._time, passed, self._server_ms + int((now - self._observed_at) * 1000) + self._ahead)
 
-    def move(self, time_ms: int, *, told: bool) -> None:
+    def move(self, time_ms: int, *, from_id: bool) -> None:
         """Note the time of a committed batch, and whether it came from its id."""
         now = self._clock()
         # The rest below a millisecond and the time of the commit itself keep counting: if batches come fast, there is
         # nothing else.
-        self._at = now if told else min(now, self._at + (time_ms - self._time) / 1000)
+        self._at = now if from_id else min(now, self._at + (time_ms - self._time) / 1000)
         self._time = max(self._time, time_ms)
 
 
@@ -99,19 +99,19 @@ class BatchBuckets(NamedTuple):
 class OutcomeBuckets:
     """Which buckets a time belongs to and looks back at."""
 
-    def __init__(self, window: float, moment: Moment | None = None) -> None:
-        """Keep outcomes for `window` seconds, by the times in entries' ids, or what these mean at a moment."""
+    def __init__(self, window: float, now: OutcomeTime | None = None) -> None:
+        """Keep outcomes for `window` seconds, by the times in entries' ids, or what these mean at the time `now`."""
         self._window = window
         self.window_ms = self._width = max(int(window * 1000), 1)
-        self._moment = moment
+        self._now = now
 
-    def at(self, moment: Moment) -> "OutcomeBuckets":
-        """Return the buckets as they are at a moment."""
-        return OutcomeBuckets(self._window, moment)
+    def at(self, now: OutcomeTime) -> "OutcomeBuckets":
+        """Return the buckets as they are at this time."""
+        return OutcomeBuckets(self._window, now)
 
     def time(self, entry_ms: int) -> int:
         """Return the time by which the outcome of a command is kept."""
-        return self._moment.of(entry_ms) if self._moment else entry_ms
+        return self._now.of(entry_ms) if self._now else entry_ms
 
     def of(self, entry_ms: int) -> int:
         """Return the bucket in which the outcome of a command is kept."""
@@ -119,12 +119,12 @@ class OutcomeBuckets:
 
     def expired(self, cursor: str, next_cursor: str) -> range:
         """Return the buckets that expire when the cursor advances, at most up to its own."""
-        before = self._moment.before if self._moment else entry_time(cursor)
+        before = self._now.before if self._now else entry_time(cursor)
         own = before // self._width
         return range(max(own - 1, 0), min(self.first_kept(next_cursor), own + 1))
 
     def first_kept(self, cursor: str) -> int:
-        """Return the oldest bucket that commands behind a cursor may look at."""
+        """Return the oldest bucket that commands after a cursor may look at."""
         return max(self.of(entry_time(cursor)) - 1, 0)
 
     def lookups(self, commands: Mapping[str, int]) -> Mapping[int, list[str]]:

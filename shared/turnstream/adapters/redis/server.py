@@ -250,7 +250,7 @@ class Server:
         self.patience = patience_of(settings)
         self.keys = Keys(settings.namespace, settings.partitions, sharded=isinstance(topology, Cluster))
         self.buckets = OutcomeBuckets(settings.deduplication_window)
-        self.misfit: ConfigurationError | None = None
+        self.mismatch: ConfigurationError | None = None
         """Why the keys of this deployment are not those of its workers, once that is known."""
         self._clocks: dict[int, OutcomeClock] = {}
         self._calls = [topology.calls(keys.partition) for keys in self.keys.partitions]
@@ -266,8 +266,8 @@ class Server:
             ConfigurationError: the deployment was created with other partitions since.
 
         """
-        if self.misfit:
-            raise self.misfit
+        if self.mismatch:
+            raise self.mismatch
         return self._calls[partition]
 
     def clock(self, partition: int) -> OutcomeClock:

@@ -29,7 +29,7 @@ from turnstream.ports import (
     PartitionState,
     RecordedOutcome,
     Reply,
-    SessionPlace,
+    SessionPosition,
     SessionWrite,
     StoredHeader,
 )
@@ -144,7 +144,7 @@ class BatchInProgress:
         """Decide commands; return the failure of one that failed half-way, by the id of its entry, and stop there."""
         for item in run:
             if isinstance(item, MalformedCommand):
-                self.set_aside(item)
+                self.quarantine(item)
                 continue
             try:
                 self.decide(item)
@@ -162,21 +162,21 @@ class BatchInProgress:
 
         """
         known = self._known.get(accepted.entry.command_id)
-        place = None
+        position = None
         if known is None:
             session = (
                 self._sessions.get(cast("ChangingCommand", accepted.command).session_id or "")
-                if accepted.entry.wants_place
+                if accepted.entry.wants_position
                 else None
             )
             before = session.last_sequence if session else 0
-            known = (self.parking.outcome(accepted) if self.parking else None) or self._attempted(accepted)
+            known = (self.parking.outcome(accepted) if self.parking else None) or self._decide_or_park(accepted)
             self._known[accepted.entry.command_id] = known
             self._recorded.append(RecordedOutcome(accepted.entry.command_id, accepted.entry_ms, known))
-            place = self._place(session, before) if session else None
+            position = self._position(session, before) if session else None
         elif known.payload_hash != accepted.payload_hash:
             known = _mismatch(accepted)
-        self.reply(accepted, known, place)
+        self.reply(accepted, known, position)
 
     def redrive(self, accepted: DecodedCommand) -> Outcome:
         """Decide a command that was parked; its outcome takes the place of the one that said so.
@@ -187,7 +187,7 @@ class BatchInProgress:
         """
         known = self._known.get(accepted.entry.command_id)
         if known is None or not self.has_decided(accepted.entry.command_id):
-            known = self._outcome(accepted)
+            known = self._decide(accepted)
             self._known[accepted.entry.command_id] = known
         elif known.payload_hash != accepted.payload_hash:
             known = _mismatch(accepted)
@@ -204,7 +204,7 @@ class BatchInProgress:
         self._recorded.append(RecordedOutcome(accepted.entry.command_id, accepted.entry_ms, outcome))
         self.reply(accepted, outcome)
 
-    def set_aside(self, entry: MalformedCommand) -> None:
+    def quarantine(self, entry: MalformedCommand) -> None:
         """Move an entry that could not be read out of the way."""
         self._malformed.append(entry.malformed)
         if entry.reply_to and entry.reply:
@@ -214,7 +214,7 @@ class BatchInProgress:
         """Send the answer to a query."""
         self._replies.setdefault(reply_to, []).append(reply)
 
-    def reply(self, accepted: DecodedCommand, outcome: Outcome, place: SessionPlace | None = None) -> None:
+    def reply(self, accepted: DecodedCommand, outcome: Outcome, position: SessionPosition | None = None) -> None:
         """Add the reply to the producer of a command."""
         if accepted.entry.reply_to is None:
             return
@@ -225,7 +225,7 @@ class BatchInProgress:
             outcome.error,
             outcome.output,
             accepted.payload_hash,
-            place,
+            position,
         )
         self._replies.setdefault(accepted.entry.reply_to, []).append(reply)
 
@@ -251,17 +251,17 @@ class BatchInProgress:
             self._until,
         )
 
-    def _place(self, session: WorkingSession, before: int) -> SessionPlace | None:
+    def _position(self, session: WorkingSession, before: int) -> SessionPosition | None:
         """Return the position of a command that was just decided, if it caused an event and the session exists."""
         if session.header is None or session.last_sequence == before:
             return None
         updated = milliseconds(session.header.updated_at)
-        return SessionPlace(self._before.generation, before, session.last_sequence, updated)
+        return SessionPosition(self._before.generation, before, session.last_sequence, updated)
 
-    def _attempted(self, accepted: DecodedCommand) -> Outcome:
+    def _decide_or_park(self, accepted: DecodedCommand) -> Outcome:
         sequence = self._sequence
         try:
-            return self._outcome(accepted)
+            return self._decide(accepted)
         except Exception as bug:
             if self.parking is None or self._sequence != sequence:
                 raise
@@ -276,7 +276,7 @@ class BatchInProgress:
         error = CommandExpired(accepted.session_id, entry.command_id, entry.apply_within_ms or 0)
         return Outcome("rejected", accepted.payload_hash, error=rejection_of(error))
 
-    def _outcome(self, accepted: DecodedCommand) -> Outcome:
+    def _decide(self, accepted: DecodedCommand) -> Outcome:
         if accepted.entry.apply_within_ms is not None and (expired := self._expired(accepted)):
             return expired
         command = cast("ChangingCommand", accepted.command)
@@ -288,12 +288,12 @@ class BatchInProgress:
             log.debug("command rejected", command_id=accepted.entry.command_id, session_id=command.session_id)
             version = session.header.version if session.header else 0
             return Outcome("rejected", accepted.payload_hash, version, rejection_of(error))
-        self._happen(accepted, session, decision)
+        self._apply_events(accepted, session, decision)
         version = session.header.version if session.header else 0
         output = UNSET if decision.output is None else encode_output(decision.output)
         return Outcome("ok", accepted.payload_hash, version, output=output)
 
-    def _happen(self, accepted: DecodedCommand, session: WorkingSession, decision: Decision) -> None:
+    def _apply_events(self, accepted: DecodedCommand, session: WorkingSession, decision: Decision) -> None:
         entry = accepted.entry
         for index, event in enumerate(decision.events):
             self._sequence += 1

@@ -67,18 +67,18 @@ class BatchDecider:
         self._memory = memory
         self._known_ms = 0
 
-    def passed(self, now_ms: int) -> None:
+    def note_time(self, now_ms: int) -> None:
         """Note the time of the server: commands that expired by then are not applied."""
         self._known_ms = max(self._known_ms, now_ms)
 
-    async def decided(
+    async def decide(
         self, state: PartitionState, run: Sequence[Item], failures: Failures, *, thorough: bool
     ) -> BatchInProgress:
         """Decide a run; a command that fails is parked, whatever of it had happened."""
         parking = BatchParking(self._memory.parked, failures) if failures or self._memory.parked.sessions else None
-        needs, loaded = await self.loaded(state, run, parking, thorough=thorough)
+        needs, loaded = await self.load(state, run, parking, thorough=thorough)
         while True:
-            batch = self.begun(state, needs, loaded, parking)
+            batch = self.new_batch(state, needs, loaded, parking)
             failed = batch.decide_all(run)
             if not failed:
                 return batch
@@ -86,7 +86,7 @@ class BatchDecider:
             failures = {**failures, **failed}
             parking = BatchParking(self._memory.parked, failures)
 
-    async def loaded(
+    async def load(
         self, state: PartitionState, run: Sequence[Item], parking: BatchParking | None, *, thorough: bool
     ) -> tuple[Needs, Loaded]:
         """Return what commands need, and what is stored of it; of what is only parked, nothing but outcomes."""
@@ -105,7 +105,7 @@ class BatchDecider:
             return {}
         return (await self._store.load(state.partition, Needs({}, commands))).outcomes
 
-    def begun(
+    def new_batch(
         self,
         state: PartitionState,
         needs: Needs = NOTHING,
@@ -113,10 +113,10 @@ class BatchDecider:
         parking: BatchParking | None = None,
     ) -> BatchInProgress:
         """Begin a batch on what was loaded."""
-        sessions = self._working(needs, loaded.sessions)
+        sessions = self._working_sessions(needs, loaded.sessions)
         return BatchInProgress(state, sessions, loaded.outcomes, self._catalogue, parking, self._known_ms)
 
-    def _working(self, needs: Needs, loaded: Mapping[str, LoadedSession]) -> dict[str, WorkingSession]:
+    def _working_sessions(self, needs: Needs, loaded: Mapping[str, LoadedSession]) -> dict[str, WorkingSession]:
         sessions: dict[str, WorkingSession] = {}
         for session_id in needs.sessions:
             found = loaded.get(session_id)

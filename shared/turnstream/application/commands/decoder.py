@@ -97,7 +97,7 @@ class CommandDecoder:
         sender = decode_sender(raw.fields)
         if sender is None or not self._is_reply_channel(sender.reply_to):
             return MalformedCommand(MalformedEntry(raw, str(error)))
-        return set_aside(raw, sender, error)
+        return malformed_command(raw, sender, error)
 
 
 def check_deadline(command: AnyCommand, apply_within_ms: int | None) -> None:
@@ -111,7 +111,7 @@ def check_deadline(command: AnyCommand, apply_within_ms: int | None) -> None:
         raise InvalidCommand("applyWithin", "Only a command that changes a session can have one")
 
 
-def set_aside(raw: RawEntry, sender: Sender | None, error: InvalidCommand) -> MalformedCommand:
+def malformed_command(raw: RawEntry, sender: Sender | None, error: InvalidCommand) -> MalformedCommand:
     """Quarantine an entry, with a reply to its producer."""
     malformed = MalformedEntry(raw, str(error))
     if sender is None:

@@ -1,4 +1,4 @@
-"""An operator's commands on the queue of a parked session: applied from its head, a piece at a time (design §4)."""
+"""An operator's commands on the queue of a parked session: applied from its head, some at a time (design §4)."""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -26,15 +26,15 @@ from turnstream.ports import (
     RecordedOutcome,
 )
 
-PIECE: int = 256
-PIECE_BYTES = 1024 * 1024
+COMMANDS_PER_COMMIT: int = 256
+BYTES_PER_COMMIT = 1024 * 1024
 """The commands that leave a queue in one commit at most, and about their bytes."""
 
 WAITING = "Those before were redriven or discarded; these wait for a redrive"
 """The reason in the registry for a queue that was not emptied because of its length or a limit of the operator."""
 
 
-class Piece(msgspec.Struct):
+class ProcessedCommands(msgspec.Struct):
     """The commands that have left the head of a queue, with outcomes, and the failure of the next command."""
 
     taken: Sequence[ParkedCommand]
@@ -45,14 +45,18 @@ class Piece(msgspec.Struct):
 class ParkedQueueProcessor:
     """Turns redrives and discardings into batches."""
 
-    def __init__(self, deciding: BatchDecider, intake: CommandDecoder, memory: OwnerMemory) -> None:
+    def __init__(self, decider: BatchDecider, decoder: CommandDecoder, memory: OwnerMemory) -> None:
         """Work on what the partition's owner remembers as parked."""
-        self._deciding = deciding
-        self._intake = intake
+        self._decider = decider
+        self._decoder = decoder
         self._parked = memory.parked
 
-    async def decided(
-        self, state: PartitionState, operation: DecodedCommand, most: int = PIECE, failure: Exception | None = None
+    async def decide(
+        self,
+        state: PartitionState,
+        operation: DecodedCommand,
+        most: int = COMMANDS_PER_COMMIT,
+        failure: Exception | None = None,
     ) -> Batch:
         """Decide an operation, and with it the first commands of the queue.
 
@@ -63,9 +67,9 @@ class ParkedQueueProcessor:
             failure: the failure of its head, if it need not be tried.
 
         """
-        outcomes = await self._deciding.outcomes(state, {operation.entry.command_id: operation.entry_ms})
+        outcomes = await self._decider.outcomes(state, {operation.entry.command_id: operation.entry_ms})
         if outcomes:
-            batch = self._deciding.begun(state, loaded=Loaded({}, outcomes))
+            batch = self._decider.new_batch(state, loaded=Loaded({}, outcomes))
             batch.decide(operation)
             return batch.finished(operation.raw.entry_id)
         changes = None
@@ -73,12 +77,12 @@ class ParkedQueueProcessor:
             # A queue that cannot be changed is not read either: perhaps it is unreadable.
             queue = await self._head(state, operation, most) if failure is None else ()
         except Rejected as error:
-            batch = self._deciding.begun(state)
+            batch = self._decider.new_batch(state)
             outcome = Outcome("rejected", operation.payload_hash, error=rejection_of(error))
         else:
-            batch, piece = await self._settled(state, operation, queue)
-            piece.failure = piece.failure or failure
-            outcome, changes = self._told(operation, piece)
+            batch, processed = await self._process_head(state, operation, queue)
+            processed.failure = processed.failure or failure
+            outcome, changes = self._result(operation, processed)
         batch.record(operation, outcome)
         return replace(batch.finished(operation.raw.entry_id), parking=changes)
 
@@ -94,28 +98,29 @@ class ParkedQueueProcessor:
         session = self._parked.get(command.session_id)
         if session is None:
             return ()
-        fitting = max(1, PIECE_BYTES * session.count // max(session.size, 1))
+        fitting = max(1, BYTES_PER_COMMIT * session.count // max(session.size, 1))
         count = min(most, command.limit or most, fitting)
         queue = await self._parked.quarantine.queue(state.partition, command.session_id, max(count, 1))
         if command.head is not None and not (queue and _command_id(queue[0]) == command.head):
             raise InvalidCommand("$.head", "Another command is at the head of the queue")
-        return _piece(queue[:count])
+        return _within_one_commit(queue[:count])
 
-    async def _settled(
+    async def _process_head(
         self, state: PartitionState, operation: DecodedCommand, queue: Sequence[ParkedCommand]
-    ) -> tuple[BatchInProgress, Piece]:
+    ) -> tuple[BatchInProgress, ProcessedCommands]:
         if isinstance(operation.command, DiscardParked):
-            batch = self._deciding.begun(state)
-            read = (self._intake.read(parked.entry) for parked in queue)
-            return batch, Piece(queue, [_discarded(batch, operation, i) for i in read if isinstance(i, DecodedCommand)])
+            batch = self._decider.new_batch(state)
+            read = (self._decoder.read(parked.entry) for parked in queue)
+            commands = (item for item in read if isinstance(item, DecodedCommand))
+            return batch, ProcessedCommands(queue, [_discarded(batch, operation, item) for item in commands])
         items, failure = self._read(queue)
-        needs, loaded = await self._deciding.loaded(state, items, None, thorough=True)
+        needs, loaded = await self._decider.load(state, items, None, thorough=True)
         # A copy of a command may have left the queue before: its outcome has the time of the operation.
-        recent = await self._deciding.outcomes(state, {item.entry.command_id: operation.entry_ms for item in items})
+        recent = await self._decider.outcomes(state, {item.entry.command_id: operation.entry_ms for item in items})
         applied = {i: outcome for i, outcome in recent.items() if outcome.status != "parked"}
         loaded = replace(loaded, outcomes={**loaded.outcomes, **applied})
         while True:
-            batch, outcomes, done = self._deciding.begun(state, needs, loaded), list[RecordedOutcome](), 0
+            batch, outcomes, done = self._decider.new_batch(state, needs, loaded), list[RecordedOutcome](), 0
             try:
                 for item in items:
                     first = not batch.has_decided(item.entry.command_id)
@@ -127,42 +132,44 @@ class ParkedQueueProcessor:
                 # It may have half happened: those before it are decided again without it.
                 items, failure = items[:done], bug
             else:
-                return batch, Piece(queue[: len(items)], outcomes, failure)
+                return batch, ProcessedCommands(queue[: len(items)], outcomes, failure)
 
-    def _told(self, operation: DecodedCommand, piece: Piece) -> tuple[Outcome, ParkingChanges | None]:
+    def _result(self, operation: DecodedCommand, processed: ProcessedCommands) -> tuple[Outcome, ParkingChanges | None]:
         """Return the operation's outcome, and what it changes of what is parked."""
         session_id = _command(operation).session_id
         session = self._parked.get(session_id)
-        after = _after(session, piece) if session else None
-        reason = reason_of(piece.failure) if piece.failure else None
-        output = encode_output(QueueProgress(done=len(piece.taken), left=after.count if after else 0, error=reason))
+        after = _entry_after(session, processed) if session else None
+        reason = reason_of(processed.failure) if processed.failure else None
+        output = encode_output(QueueProgress(done=len(processed.taken), left=after.count if after else 0, error=reason))
         outcome = Outcome("ok", operation.payload_hash, output=output)
-        return outcome, ParkingChanges({session_id: after}, (), piece.taken, piece.outcomes) if session else None
+        if session is None:
+            return outcome, None
+        return outcome, ParkingChanges({session_id: after}, (), processed.taken, processed.outcomes)
 
     def _read(self, queue: Sequence[ParkedCommand]) -> tuple[list[DecodedCommand], Exception | None]:
         """Return the commands up to the first that this version cannot read, and what is wrong with that."""
         items: list[DecodedCommand] = []
         for parked in queue:
-            item = self._intake.read(parked.entry)
+            item = self._decoder.read(parked.entry)
             if isinstance(item, MalformedCommand):
                 return items, TurnstreamError(item.malformed.error)
             items.append(item)
         return items, None
 
 
-def _piece(queue: Sequence[ParkedCommand]) -> Sequence[ParkedCommand]:
+def _within_one_commit(queue: Sequence[ParkedCommand]) -> Sequence[ParkedCommand]:
     """Return as many of these commands as one commit should hold, at least one."""
     sizes = accumulate(command.size for command in queue)
-    return queue[: max(1, sum(size <= PIECE_BYTES for size in sizes))]
+    return queue[: max(1, sum(size <= BYTES_PER_COMMIT for size in sizes))]
 
 
-def _after(session: ParkedSession, piece: Piece) -> ParkedSession | None:
+def _entry_after(session: ParkedSession, processed: ProcessedCommands) -> ParkedSession | None:
     """Return the new registry entry; `None` if nothing is left, or nothing was there."""
-    left = session.count - len(piece.taken)
-    if left <= 0 or not (piece.taken or piece.failure):
+    left = session.count - len(processed.taken)
+    if left <= 0 or not (processed.taken or processed.failure):
         return None
-    size = session.size - sum(command.size for command in piece.taken)
-    return replace(session, count=left, size=size, error=reason_of(piece.failure) if piece.failure else WAITING)
+    size = session.size - sum(command.size for command in processed.taken)
+    return replace(session, count=left, size=size, error=reason_of(processed.failure) if processed.failure else WAITING)
 
 
 def _discarded(batch: BatchInProgress, operation: DecodedCommand, item: DecodedCommand) -> RecordedOutcome:

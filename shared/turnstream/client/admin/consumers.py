@@ -76,7 +76,7 @@ class ConsumerAdmin:
         names = sorted(await self._subscriptions.names())
         # The checkpoints come first: events that are handled between the two reads are then counted as lag, and the
         # lag is never negative.
-        checkpoints = await asyncio.gather(*map(self._subscriptions.marks, names))
+        checkpoints = await asyncio.gather(*map(self._subscriptions.checkpoints, names))
         pages = await self._heads()
         for name, of_name in zip(names, checkpoints, strict=True):
             yield await self._info(name, of_name, pages)
@@ -89,7 +89,7 @@ class ConsumerAdmin:
 
         """
         await self._check(name)
-        marks = await self._subscriptions.marks(name)
+        marks = await self._subscriptions.checkpoints(name)
         for number, page in (await self._heads()).items():
             mark, head = marks.get(number), LogPosition(page.generation, page.head)
             yield PartitionLag(number, mark, head, _lag(mark, page))
@@ -114,7 +114,7 @@ class ConsumerAdmin:
             found = Position(tuple(LogPosition(page.generation, page.oldest - 1) for page in pages.values()))
         else:
             found = await find_position(self._backend, None if start == "now" else start)
-        marks = {number: mark for number, mark in enumerate(found.marks) if mark is not None}
+        marks = {number: mark for number, mark in enumerate(found.log_positions) if mark is not None}
         await self._subscriptions.reset(name, marks)
 
     async def parked(self, name: str) -> AsyncIterator[ParkedSession]:

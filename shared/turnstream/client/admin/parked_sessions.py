@@ -60,7 +60,7 @@ class ParkedAdmin:
         while commands := await self._queue(session_id, COMMANDS_PER_PAGE, after):
             for parked in commands:
                 yield _waiting(parked)
-            after = commands[-1].place
+            after = commands[-1].queue_id
 
     async def redrive(self, session_id: str) -> QueueProgress:
         """Apply the commands of a parked session in order, until one fails or its queue is empty."""

@@ -190,7 +190,7 @@ class Consumer(Generic[SomeEvent]):
             return self._handled.get(partition, UNKNOWN_POSITION)
         if isinstance(self._start, Position):
             # `checked_start` has made sure that there is one.
-            return self._start.marks[partition] or UNKNOWN_POSITION
+            return self._start.log_positions[partition] or UNKNOWN_POSITION
         page = await self._backend.events.read(partition, 0, 0)
         return LogPosition(page.generation, page.head if self._start == "now" else page.oldest - 1)
 

@@ -11,11 +11,16 @@ from contextlib import AbstractContextManager
 import msgspec
 
 from turnstream.application.commands.decoder import payload_hash
-from turnstream.client.sending.requests import AddressedCommand
-from turnstream.errors import DuplicateMismatch, TurnstreamError, Unavailable
+from turnstream.client.replies.diagnosis import Diagnosis
+from turnstream.client.sending.requests import AddressedCommand, Deadline
+from turnstream.codec.records import error_of
+from turnstream.errors import CommandParked, CommandTimeout, DuplicateMismatch, TurnstreamError, Unavailable
 from turnstream.ports import CommandEntry, Reply
 
 Answer = Reply | TurnstreamError
+
+DIAGNOSIS_LEAD_S = 1.0
+"""Seconds before the end of a ticket's time at which it is looked for the reason why no answer comes."""
 
 REPLY_LOST = "There was no connection for so long that the answer cannot be had any more"
 
@@ -54,6 +59,52 @@ class PendingReply(msgspec.Struct):
 def _wake(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
+
+
+class AwaitedReply:
+    """The reply to a queued command, with the diagnosis if it does not come."""
+
+    def __init__(self, addressed: AddressedCommand, pending: PendingReply, diagnosis: Diagnosis) -> None:
+        """Wait for the reply to a command."""
+        self.addressed = addressed
+        self._pending = pending
+        self._diagnosis = diagnosis
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it has come."""
+        return self._pending.answer is not None
+
+    async def before(self, deadline: Deadline) -> Reply:
+        """Wait for the reply that the command was applied, in the event loop of its client.
+
+        Raises:
+            Rejected: the command was refused; the class says why.
+            CommandParked: its session is parked; it waits for an operator.
+            CommandTimeout: there was no reply before the deadline.
+            Unavailable: the client was closed, or it had no connection for so long that it could not ask again.
+
+        """
+        answer = self._pending.answer or await self._answer(deadline)
+        if isinstance(answer, TurnstreamError):
+            raise answer
+        if answer.error:
+            raise error_of(answer.error)
+        if answer.status == "parked":
+            raise CommandParked(self.addressed.session_id, self.addressed.entry.command_id)
+        return answer
+
+    async def _answer(self, deadline: Deadline) -> Answer:
+        """Wait for the answer; shortly before the deadline, begin to look for the reason why there is none."""
+        partition, left = self.addressed.partition, deadline.left
+        answer = await self._pending.within(left - min(DIAGNOSIS_LEAD_S, left / 2))
+        if answer is None:
+            self._diagnosis.begin(partition)
+            answer = await self._pending.within(deadline.left)
+        if answer is None:
+            command_id = self.addressed.entry.command_id
+            raise CommandTimeout(command_id, deadline.passed, self._diagnosis.reason(partition))
+        return answer
 
 
 class PendingCommand(msgspec.Struct):

@@ -1,55 +1,13 @@
-"""Tickets for queued commands, with the deadline of a call."""
+"""Tickets for queued commands."""
 
-import asyncio
-import math
 from collections.abc import Generator
-from typing import cast
 
 import msgspec
 
 from turnstream.client.guard import LoopGuard
-from turnstream.client.replies.diagnosis import Diagnosis
-from turnstream.client.replies.pending_commands import Answer, PendingReply
-from turnstream.client.sending.requests import AddressedCommand
-from turnstream.codec.records import error_of
+from turnstream.client.replies.pending_commands import AwaitedReply
+from turnstream.client.sending.requests import Deadline
 from turnstream.domain.representation import show
-from turnstream.errors import CommandParked, CommandTimeout, InvalidCommand, TurnstreamError
-from turnstream.ports import Reply
-
-
-class Deadline(msgspec.Struct, frozen=True, gc=False):
-    """When a call began and when it is to end, in seconds of the event loop's clock."""
-
-    began: float
-    at: float
-
-    @classmethod
-    def after(cls, seconds: float) -> "Deadline":
-        """Begin now.
-
-        Raises:
-            InvalidCommand: that is no number of seconds.
-
-        """
-        # A caller may have given anything.
-        if not isinstance(cast("object", seconds), (int, float)) or math.isnan(seconds):
-            raise InvalidCommand("timeout", "Expected a number of seconds")
-        now = asyncio.get_running_loop().time()
-        return cls(now, now + seconds)
-
-    @property
-    def left(self) -> float:
-        """The seconds that are left, 0 when it is over."""
-        return max(0.0, self.at - asyncio.get_running_loop().time())
-
-    @property
-    def passed(self) -> float:
-        """The seconds that have passed, rounded for the text of an error."""
-        return float(f"{asyncio.get_running_loop().time() - self.began:.3g}")
-
-
-DIAGNOSIS_LEAD_S = 1.0
-"""Seconds before the end of a ticket's time at which it is looked for the reason why no answer comes."""
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -62,52 +20,6 @@ class Applied(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         """Show what it is, without content."""
         return show(self)
-
-
-class AwaitedReply:
-    """The reply to a queued command, with the diagnosis if it does not come."""
-
-    def __init__(self, addressed: AddressedCommand, pending: PendingReply, diagnosis: Diagnosis) -> None:
-        """Wait for the reply to a command."""
-        self.addressed = addressed
-        self._pending = pending
-        self._diagnosis = diagnosis
-
-    @property
-    def is_there(self) -> bool:
-        """Whether it has come."""
-        return self._pending.answer is not None
-
-    async def before(self, deadline: Deadline) -> Reply:
-        """Wait for the reply that the command was applied, in the event loop of its client.
-
-        Raises:
-            Rejected: the command was refused; the class says why.
-            CommandParked: its session is parked; it waits for an operator.
-            CommandTimeout: there was no reply before the deadline.
-            Unavailable: the client was closed, or it had no connection for so long that it could not ask again.
-
-        """
-        answer = self._pending.answer or await self._answer(deadline)
-        if isinstance(answer, TurnstreamError):
-            raise answer
-        if answer.error:
-            raise error_of(answer.error)
-        if answer.status == "parked":
-            raise CommandParked(self.addressed.session_id, self.addressed.entry.command_id)
-        return answer
-
-    async def _answer(self, deadline: Deadline) -> Answer:
-        """Wait for the answer; shortly before the deadline, begin to look for the reason why there is none."""
-        partition, left = self.addressed.partition, deadline.left
-        answer = await self._pending.within(left - min(DIAGNOSIS_LEAD_S, left / 2))
-        if answer is None:
-            self._diagnosis.begin(partition)
-            answer = await self._pending.within(deadline.left)
-        if answer is None:
-            command_id = self.addressed.entry.command_id
-            raise CommandTimeout(command_id, deadline.passed, self._diagnosis.reason(partition))
-        return answer
 
 
 class Ticket:

@@ -16,9 +16,8 @@ import msgspec
 from turnstream.backoff import Backoff
 from turnstream.client.replies.pending_commands import PendingCommand, PendingCommands, PendingReply
 from turnstream.client.replies.resend_schedule import POLL_INTERVAL_S, ResendSchedule
-from turnstream.client.replies.ticket import Deadline
 from turnstream.client.sending.partition_sender import PartitionSender
-from turnstream.client.sending.requests import MAX_BATCH, AddressedCommand
+from turnstream.client.sending.requests import MAX_BATCH, AddressedCommand, Deadline
 from turnstream.codec.records import decode_loss, decode_replies
 from turnstream.errors import CommandTimeout, KeyUnusable, Overloaded, ServerFull, Unavailable
 from turnstream.logging import get_logger

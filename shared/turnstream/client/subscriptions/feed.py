@@ -67,7 +67,7 @@ class EventFeed:
         """
         if isinstance(self._start, Position):
             for number in self._partitions:
-                self._follow(number, self._start.marks[number] or LogPosition("", 0))
+                self._follow(number, self._start.log_positions[number] or LogPosition("", 0))
         else:
             pages = await gather_all_or_cancel(self._pages.read(number, 0, 0) for number in self._partitions)
             if self._pages.failure and not any(pages):
@@ -78,7 +78,7 @@ class EventFeed:
 
     def has_read(self, end: Position) -> bool:
         """Return whether every event up to a position is delivered, or is not wanted."""
-        return all(is_reached(self._log_positions[number], end.marks[number]) for number in self._partitions)
+        return all(is_reached(self._log_positions[number], end.log_positions[number]) for number in self._partitions)
 
     def interrupt(self) -> None:
         """Read all event logs before the next live event, because live events may be lost."""

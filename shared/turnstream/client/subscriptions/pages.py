@@ -37,7 +37,7 @@ class PageReader:
 
     def is_paused(self, partition: int) -> bool:
         """Return whether a partition is not to be read yet, because the last attempt failed."""
-        return self._faults.rests(partition)
+        return self._faults.is_paused(partition)
 
     async def read(self, partition: int, after: int, count: int) -> EventPage | None:
         """Return up to `count` events after a sequence; `None` if the partition cannot be read, which is logged once.
@@ -56,7 +56,7 @@ class PageReader:
             if self._faults.failed(partition, str(failure)):
                 log.warning("events of a partition cannot be read", partition=partition, error=str(failure))
             return None
-        if self._faults.over(partition):
+        if self._faults.clear(partition):
             log.info("events of a partition can be read again", partition=partition)
         return page
 

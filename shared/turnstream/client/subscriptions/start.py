@@ -51,9 +51,9 @@ def checked_start(start: Start, own: Iterable[int], partitions: int) -> Start:
         if start not in get_args(get_args(Start)[0]):
             raise ValueError(f"start is 'now', 'beginning' or a Position, not {start!r}")
         return start
-    if len(start.marks) != partitions:
-        raise ValueError(f"The position is of {len(start.marks)} partitions, the deployment has {partitions}")
-    missing = [number for number in own if start.marks[number] is None]
+    if len(start.log_positions) != partitions:
+        raise ValueError(f"The position is of {len(start.log_positions)} partitions, the deployment has {partitions}")
+    missing = [number for number in own if start.log_positions[number] is None]
     if missing:
         raise ValueError(
             f"The position does not include partition {missing[0]}: a subscription to one session stored it, "

@@ -181,4 +181,4 @@ class EventSubscription(Generic[SomeEvent]):
 def _is_up_to(event: Event, end: Position) -> bool:
     """Return whether an event is not after a position."""
     meta = event.meta
-    return meta is None or is_reached(end.marks[meta.partition], LogPosition(meta.generation, meta.sequence))
+    return meta is None or is_reached(end.log_positions[meta.partition], LogPosition(meta.generation, meta.sequence))

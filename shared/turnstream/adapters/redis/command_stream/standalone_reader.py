@@ -90,15 +90,15 @@ class StandaloneStreamReader:
 
     async def _readable(self, cursors: Mapping[int, str], *, all_of_them: bool = False) -> Mapping[int, str]:
         """Return the cursors of the readable streams; an unreadable one is tried separately after a while."""
-        for number in self._faults.places:
+        for number in self._faults.failing:
             if number not in cursors:
-                self._faults.over(number)
-        tried = [n for n in cursors if all_of_them or (n in self._faults and not self._faults.rests(n))]
+                self._faults.clear(number)
+        tried = [n for n in cursors if all_of_them or (n in self._faults and not self._faults.is_paused(n))]
         failures = await asyncio.gather(*(self._failure(number, cursors[number]) for number in tried))
         for number, failure in zip(tried, failures, strict=True):
             key = self._server.partition(number).commands
             if failure is None:
-                if self._faults.over(number):
+                if self._faults.clear(number):
                     log.info("command stream can be read again", stream=key)
             elif self._faults.failed(number, failure.reason):
                 log.warning("command stream cannot be read", stream=key, error=str(failure))

@@ -223,7 +223,7 @@ class BatchEncoder:
             self._add("XADD", keys.queue(command.session_id), "*", ENTRY_ID, command.entry.entry_id, *fields)
         taken: dict[str, list[str]] = {}
         for command in changes.taken:
-            taken.setdefault(command.session_id, []).append(command.place)
+            taken.setdefault(command.session_id, []).append(command.queue_id)
         self._writes += (Write(("XDEL", keys.queue(session_id)), ids) for session_id, ids in taken.items())
         for session_id, session in changes.sessions.items():
             if session is None:

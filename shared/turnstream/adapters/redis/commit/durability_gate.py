@@ -113,16 +113,16 @@ class _ConfirmationQueue:
         self._room = asyncio.Semaphore(MAX_UNPUBLISHED)
         self._idle = asyncio.Event()
         self._idle.set()
-        self._misfit: ConfigurationError | None = None
+        self._refused: ConfigurationError | None = None
         self._task: asyncio.Task[None] | None = None
         self._connection: AbstractConnection | None = None
         self._answered_at = 0.0
 
     async def add(self, pending: PendingPublication) -> None:
         await self._room.acquire()
-        if self._misfit:
+        if self._refused:
             self._room.release()
-            raise self._misfit
+            raise self._refused
         self._idle.clear()
         self._pending.append(pending)
         if self._task is None:
@@ -150,7 +150,7 @@ class _ConfirmationQueue:
                     for _ in batches:
                         self._room.release()
         except ConfigurationError as error:
-            self._misfit = error
+            self._refused = error
         finally:
             self._task = None
             self._idle.set()

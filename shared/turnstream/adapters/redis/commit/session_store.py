@@ -16,7 +16,7 @@ from turnstream.errors import TurnstreamError
 from turnstream.ports import Batch, Loaded, Needs, SessionStore
 from turnstream.signals import BatchRefused, Collision, Fenced, PartitionRefused, TooLate
 
-NOT_BEHIND = "equal or smaller than the target stream top item"
+SEQUENCE_TAKEN = "equal or smaller than the target stream top item"
 """The error of the server for an event whose sequence is taken: an earlier commit was broken off half-way."""
 
 
@@ -40,14 +40,14 @@ class RedisStore(SessionStore):
             PartitionRefused: an unexpected value is stored at a key of the whole partition.
 
         """
-        reading = BatchLoader(self._server.partition(partition), self._buckets(partition), needs)
+        loader = BatchLoader(self._server.partition(partition), self._buckets(partition), needs)
         try:
-            reading.take(await self._server.read(partition, reading.reads))
-            if reading.read_tails():
-                reading.take(await self._server.read(partition, reading.reads))
+            loader.take(await self._server.read(partition, loader.reads))
+            if loader.read_tails():
+                loader.take(await self._server.read(partition, loader.reads))
         except ResponseError as error:
             raise await self._refused(error, partition, needs.commands) from None
-        return reading.loaded()
+        return loader.loaded()
 
     async def commit(self, batch: Batch) -> None:
         """Write a batch, all or nothing.
@@ -65,7 +65,7 @@ class RedisStore(SessionStore):
         server, number = self._server, batch.before.partition
         partition, clock, calls = server.partition(number), server.clock(number), server.calls(number)
         keys = server.declared(number, partition.partition, partition.events)
-        buckets = server.buckets.at(clock.moment()).for_batch(batch)
+        buckets = server.buckets.at(clock.now()).for_batch(batch)
         encoder = BatchEncoder(server.keys, batch, buckets, self._limits, publishes=self._gate is None)
         try:
             script = server.scripts.commit_when_full if batch.frees else server.scripts.commit
@@ -73,13 +73,13 @@ class RedisStore(SessionStore):
         except ResponseError as error:
             commands = {recorded.command_id: recorded.entry_ms for recorded in batch.outcomes}
             raise _understood(error, number, partition) or await self._refused(error, number, commands) from None
-        clock.move(buckets.kept_by, told=buckets.kept_by == buckets.cursor_ms)
+        clock.move(buckets.kept_by, from_id=buckets.kept_by == buckets.cursor_ms)
         if self._gate:
             waiting = PendingPublication(batch.after, encoder.events_to_publish, encoder.replies_to_publish)
             await self._gate.add(waiting)
 
     def _buckets(self, partition: int) -> OutcomeBuckets:
-        return self._server.buckets.at(self._server.clock(partition).moment())
+        return self._server.buckets.at(self._server.clock(partition).now())
 
     async def _refused(self, error: ResponseError, number: int, commands: Mapping[str, int]) -> BatchRefused:
         """Return what an error means that the scripts do not know: whose fault it is.
@@ -106,7 +106,7 @@ def _understood(error: ResponseError, number: int, keys: PartitionKeys) -> Turns
         return Collision(number)
     if code == "TOOLATE":
         return TooLate(number, int(reason))
-    if NOT_BEHIND in text:
+    if SEQUENCE_TAKEN in text:
         return Fenced(number, "events")
     if code == "BADBATCH" and keys.is_shared(reason.rpartition(" is a ")[0]):
         return PartitionRefused(number, text)

@@ -79,10 +79,10 @@ class Deployment:
                 await self.look()
             except Unavailable:
                 continue
-            except ConfigurationError as misfit:
-                log.error("the deployment was made otherwise", error=str(misfit))  # noqa: TRY400 - says all
+            except ConfigurationError as mismatch:
+                log.error("the deployment was made otherwise", error=str(mismatch))  # noqa: TRY400 - says all
                 # Every later call fails with it: this program would read and write keys that no worker uses.
-                self._server.misfit = misfit
+                self._server.mismatch = mismatch
                 return
 
     async def _found(self) -> str | None:

@@ -40,7 +40,9 @@ class ConsumerMembership(RedisMembership[SubscriptionState]):
 
     async def _taken(self, partition: int, answer: list[Any]) -> SubscriptionState:
         token, generation, sequence, replication_id = answer
-        return SubscriptionState(partition, token.decode(), mark_of(generation, sequence), replication_id.decode())
+        return SubscriptionState(
+            partition, token.decode(), log_position_of(generation, sequence), replication_id.decode()
+        )
 
     def _history(self, state: SubscriptionState) -> str:
         return state.replication_id
@@ -54,6 +56,6 @@ async def understood(partition: int, answer: Awaitable[Answer]) -> Answer:
         raise BatchRefused(partition, str(error)) from None
 
 
-def mark_of(generation: bytes | None, sequence: bytes | None) -> LogPosition | None:
+def log_position_of(generation: bytes | None, sequence: bytes | None) -> LogPosition | None:
     """Return a checkpoint as the hash has it; no generation is that of a partition in which nothing has happened."""
     return LogPosition((generation or b"").decode(), int(sequence)) if sequence else None
