@@ -1,4 +1,4 @@
-"""What the demo prints: panels, colours and live progress on a terminal, plain lines elsewhere."""
+"""The output of the demo: panels, colours and live progress on a terminal, plain lines elsewhere."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ WORDS: Final = {True: "ok:", False: "FAILED:"}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one act has shown: the incident, the result of its check, and whether that is what was promised."""
+    """The finding of one act: the incident, the result of its check, and whether that is what was promised."""
 
     incident: str
     result: str
