@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ class Stream:
         self._chunks = asyncio.Queue[bytes]()
         self._gone = asyncio.Event()
         self.status = 0
-        scope = {
+        scope: dict[str, object] = {
             "type": "http",
             "method": "GET",
             "path": path,
@@ -80,7 +80,7 @@ class Service:
         return message
 
     @asynccontextmanager
-    async def stream(self, session_id: str, **headers: str) -> AsyncIterator[Stream]:
+    async def stream(self, session_id: str, **headers: str) -> AsyncGenerator[Stream]:
         stream = Stream(self.app, f"/sessions/{session_id}/events", headers)
         await wait_until(lambda: stream.status == 200)
         yield stream
