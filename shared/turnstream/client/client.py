@@ -175,7 +175,7 @@ class Turnstream(Subscriber):
             if len(all_addressed) % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
                 self._open.check()
-        replies = await self._gateway.send(all_addressed, options)
+        replies = await self._gateway.send_many(all_addressed, options)
         pairs = zip(all_addressed, replies, strict=True)
         return [self._ticket(AwaitedReply(*each, self._diagnosis), options) for each in pairs]
 
@@ -278,7 +278,7 @@ class Turnstream(Subscriber):
         return Ticket(reply, options.timeout, self._open.home)
 
     async def _sent(self, addressed: AddressedCommand, options: SendOptions) -> AwaitedReply:
-        (reply,) = await self._gateway.send([addressed], options)
+        reply = await self._gateway.send(addressed, options)
         return AwaitedReply(addressed, reply, self._diagnosis)
 
     async def _query(self, query: GetSession | ListSessions, deadline: Deadline) -> Any:  # noqa: ANN401 - its own result

@@ -96,7 +96,14 @@ class CommandGateway:
         self._listeners: dict[int, _Listener] = {}
         self._closed = False
 
-    async def send(self, commands: Sequence[AddressedCommand], options: SendOptions) -> list[PendingReply]:
+    async def send(self, command: AddressedCommand, options: SendOptions) -> PendingReply:
+        """Queue a command and return its reply to come; raises what `send_many` does."""
+        await self._connect(command.partition, command.entry.command_id, options.deadline)
+        with self._pending.register([command], options.timeout) as (reply,):
+            await self._publish(command.partition, [command.entry], options)
+        return reply
+
+    async def send_many(self, commands: Sequence[AddressedCommand], options: SendOptions) -> list[PendingReply]:
         """Queue commands, those of each partition in their order, and return their replies to come.
 
         Raises:
@@ -113,12 +120,9 @@ class CommandGateway:
             await self._connect(partition, entries[0].command_id, options.deadline)
         with self._pending.register(commands, options.timeout) as replies:
             publications = [self._publish(partition, entries, options) for partition, entries in entries_of.items()]
-            if len(commands) == 1:
-                await publications[0]
-            else:
-                for failure in await asyncio.gather(*publications, return_exceptions=True):
-                    if failure is not None:
-                        raise failure
+            for failure in await asyncio.gather(*publications, return_exceptions=True):
+                if failure is not None:
+                    raise failure
         return replies
 
     async def _connect(self, partition: int, command_id: str, deadline: Deadline) -> None:
