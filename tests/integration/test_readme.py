@@ -274,7 +274,7 @@ def test_every_key_is_explained(page: Path) -> None:
 
 
 def test_log_messages_to_watch_for_are_logged() -> None:
-    watched = re.search(r"Worth an alarm\s+when they repeat: (.+?)\n\n", OPERATIONS.read_text(), re.DOTALL)
+    watched = re.search(r"Worth\s+an\s+alarm\s+when\s+they\s+repeat: (.+?)\n\n", OPERATIONS.read_text(), re.DOTALL)
     assert watched
     messages = re.findall(r"`([^`]+)`", watched[1])
     source = "".join(path.read_text() for path in SOURCES[1].rglob("*.py"))
