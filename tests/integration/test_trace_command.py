@@ -11,6 +11,8 @@ from tools.trace_command import PACKAGE, Entry, Figures, Road, Segment, segments
 
 from turnstream.messages import user_message
 
+MAX_FILES, MAX_MOVES = 28, 60
+
 
 @pytest.fixture(scope="module")
 def road() -> Road:
@@ -45,6 +47,20 @@ async def test_two_runs_find_the_same_path() -> None:
     """On a busy machine, one of a few runs may meet something else on its way."""
     found = [await trace() for _ in range(3)]
     assert any(one == other for one, other in combinations(found, 2))
+
+
+async def test_the_documented_path_is_the_traced_one() -> None:
+    """Of a few runs, too; and it has no more files and moves than a reader can follow."""
+    page = (PACKAGE.parents[1] / "docs" / "architecture.md").read_text()
+    _, listed = page.split("```text\nclient\n", 1)
+    files = {line.strip() for line in listed.split("```", 1)[0].splitlines()} - {"worker"}
+    roads = [await trace() for _ in range(3)]
+    walks = [road.producer + road.queued + road.worker for road in roads]
+    figures = [Figures.of(walk) for walk in walks]
+    assert files in [{entry.file for entry in walk} for walk in walks]
+    assert any(f"| **all three** | {each.files} | {each.moves} |" in page for each in figures)
+    assert min(each.files for each in figures) <= MAX_FILES
+    assert min(each.moves for each in figures) <= MAX_MOVES
 
 
 async def test_work_beside_the_command_is_not_counted(road: Road) -> None:
