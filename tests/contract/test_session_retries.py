@@ -27,6 +27,7 @@ from turnstream.client.consumers import partition_consumer, session_retries
 from turnstream.client.consumers.handler_calls import HandlerCalls, is_retry
 from turnstream.client.subscriptions.gap_detector import EventFilter
 from turnstream.domain.position import LogPosition
+from turnstream.errors import SubscriptionNotFound
 from turnstream.events import Event
 from turnstream.ports import Backend, SubscriptionState
 
@@ -41,7 +42,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def of(ts: Turnstream, session_id: str) -> ParkedSession | None:
-    return next(iter([each async for each in ts.admin.consumers.parked(NAME) if each.session_id == session_id]), None)
+    """Return a session that is retried or parked; there is none before the consumer has joined its subscription."""
+    try:
+        listed = [each async for each in ts.admin.consumers.parked(NAME)]
+    except SubscriptionNotFound:
+        return None
+    return next((each for each in listed if each.session_id == session_id), None)
 
 
 async def is_tried(ts: Turnstream, session_id: str, events: int = 1) -> bool:
