@@ -1,12 +1,13 @@
 """The search for a running `turnstream dev`, by commands that were given no URL."""
 
 from pathlib import Path
+from typing import NoReturn
 
 import typer
 
 from turnstream.adapters.embedded import is_directory_in_use
 from turnstream.logging import printable
-from turnstream.settings import load_settings
+from turnstream.settings import Secret, Settings
 from turnstream_cli.dev_address import ADDRESS_FILE, UntrustedFileError, address_directories, read_address
 from turnstream_cli.options import DEFAULT_DIRECTORY
 from turnstream_service.arguments import URL_VARIABLE
@@ -30,12 +31,12 @@ def find_dev_server(start: Path) -> str | None:
             continue
         if url is None or not is_directory_in_use(directory):
             _refuse(directory)
-        _note(f"connecting to turnstream dev at {load_settings(redis_url=url).masked_url}, found in {directory}")
+        _note(f"connecting to turnstream dev at {Settings(redis_url=Secret(url)).masked_url}, found in {directory}")
         return url
     return None
 
 
-def _refuse(directory: Path) -> None:
+def _refuse(directory: Path) -> NoReturn:
     message = (
         f"{directory / ADDRESS_FILE} is left from a turnstream dev that has ended. Start it again there, remove the "
         f"file, or name a server with --redis-url or {URL_VARIABLE}"

@@ -68,7 +68,11 @@ def locate_server(context: typer.Context, url: str | None) -> str | None:
         return url
     from turnstream_cli.dev_discovery import find_dev_server  # noqa: PLC0415 - `--help` need not import it
 
-    return find_dev_server(Path.cwd())
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # the directory was removed
+        return None
+    return find_dev_server(here)
 
 
 RedisUrl = Annotated[

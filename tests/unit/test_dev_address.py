@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+import typer
 
+from turnstream_cli import dev_discovery
 from turnstream_cli.dev_address import (
     UntrustedFileError,
     address_directories,
@@ -13,6 +15,8 @@ from turnstream_cli.dev_address import (
     remove_address,
     write_address,
 )
+from turnstream_cli.options import locate_server
+from turnstream_service.arguments import URL_VARIABLE
 
 URL = "redis://user:secret@127.0.0.1:7000"
 
@@ -57,3 +61,27 @@ def test_the_nearest_directory_comes_first(tmp_path: Path) -> None:
     a_directory(tmp_path / "one")
     found = list(address_directories(here, Path(".turnstream")))
     assert found[:2] == [here / ".turnstream", tmp_path / ".turnstream"]
+
+
+def test_a_wrong_setting_does_not_keep_the_dev_server_from_being_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command reports the setting later, in one line."""
+    write_address(a_directory(tmp_path), URL, 7000)
+
+    def is_in_use(_: Path) -> bool:
+        return True
+
+    monkeypatch.setattr(dev_discovery, "is_directory_in_use", is_in_use)
+    monkeypatch.setenv("TURNSTREAM_LEASE", "5s")
+    assert dev_discovery.find_dev_server(tmp_path) == URL
+    assert "secret" not in capsys.readouterr().err
+
+
+def test_a_removed_working_directory_has_no_dev_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(URL_VARIABLE, raising=False)
+    folder = tmp_path / "removed"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    assert locate_server(typer.Context(typer.main.get_command(typer.Typer(callback=lambda: None))), None) is None
